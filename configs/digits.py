@@ -1,0 +1,49 @@
+"""A quick NVAE on scikit-learn's digits, which need no download.
+
+    python tools/train.py --config=configs/digits.py --run_dir=runs/digits
+
+8 x 8 digits at 16 x 16, dynamically binarised. For trying the programs out, not for a result.
+"""
+
+from nvae_tf.config import Config, DataConfig, ModelConfig, TrainConfig
+
+
+def get_config() -> Config:
+    """Configuration of the run."""
+    return Config(
+        model=ModelConfig(
+            image_height=16,
+            image_width=16,
+            image_channels=1,
+            likelihood="bernoulli",
+            bit_depth=8,
+            num_scales=2,
+            groups_per_scale=4,
+            adaptive_groups=True,
+            min_groups_per_scale=1,
+            latent_channels=8,
+            encoder_channels=16,
+            decoder_channels=16,
+            preprocess_blocks=1,
+            preprocess_cells=2,
+            postprocess_blocks=1,
+            postprocess_cells=2,
+            encoder_cells_per_group=1,
+            decoder_cells_per_group=1,
+            num_flows=0,
+            cell_set="res_mbconv",
+            squeeze_excite=True,
+            residual_posterior=True,
+        ),
+        data=DataConfig(dataset="digits", binarize=True),
+        train=TrainConfig(
+            batch_size=64,
+            epochs=40,
+            learning_rate=0.01,
+            min_learning_rate=0.0001,
+            warmup_epochs=2.0,
+            weight_decay=0.0003,
+            kl_anneal_fraction=0.3,
+            regularization=0.01,
+        ),
+    )

@@ -1,0 +1,1 @@
+"""From the official PyTorch checkpoint to a Keras NVAE."""

@@ -1,0 +1,77 @@
+"""Puts the arrays of an official checkpoint into a model, strictly."""
+
+from nvae_tf.convert import name_map as names
+from nvae_tf.convert.arguments import config_from_arguments
+from nvae_tf.convert.torch_reader import CheckpointError
+from nvae_tf.models.nvae import NVAE
+
+
+def _listing(title, items):
+    return f"\n  {title}:\n    " + "\n    ".join(sorted(items)) if items else ""
+
+
+def _carries_nothing(name, model):
+    if name.endswith(names.IGNORED_SUFFIXES):
+        return True
+    return name == names.UNUSED_START and not model.decoder.has_start
+
+
+def match(arrays, model):
+    """Pairs of (variable, array in the variable's layout) for every variable of the model.
+
+    Args:
+        arrays: {official name: array}.
+        model: `NVAE`.
+
+    Raises:
+        CheckpointError: an entry is missing or left over, a shape differs, or a variable would not be set; the
+            message lists the names on each side.
+    """
+    entries = names.name_map(model)
+    wanted = {entry.name for entry in entries}
+    extra = {name for name in arrays if name not in wanted and not _carries_nothing(name, model)}
+    missing = wanted - set(arrays)
+    mapped = [id(entry.variable) for entry in entries]
+    unset = {variable.path for variable in model.variables if id(variable) not in set(mapped)}
+    twice = {entry.variable.path for entry in entries if mapped.count(id(entry.variable)) > 1}
+    pairs, shapes = [], []
+    for entry in entries:
+        if entry.name in missing:
+            continue
+        try:
+            array = entry.layout(arrays[entry.name])
+        except ValueError:  # a transposition of another rank
+            array = arrays[entry.name]
+        if array.shape != tuple(entry.variable.shape):
+            shapes.append(f"{entry.name}: expected {tuple(entry.variable.shape)}. Received: {array.shape}")
+        pairs.append((entry.variable, array))
+    if extra or missing or unset or twice or shapes:
+        raise CheckpointError(
+            "The checkpoint does not fit the model that its arguments describe."
+            + _listing("in the checkpoint, not in the model", extra)
+            + _listing("in the model, not in the checkpoint", missing)
+            + _listing("variables that no entry sets", unset)
+            + _listing("variables that two entries set", twice)
+            + _listing("shapes (in the model's layout) that differ", shapes)
+        )
+    return pairs
+
+
+def model_from_checkpoint(checkpoint):
+    """Builds the model that an official checkpoint describes and sets its weights.
+
+    Args:
+        checkpoint: `OfficialCheckpoint`.
+
+    Returns:
+        The `NVAE`, its `config` the run's `Config`.
+
+    Raises:
+        CheckpointError: see `match` and `config_from_arguments`.
+    """
+    config = config_from_arguments(checkpoint.arguments, checkpoint.arch_instance)
+    model = NVAE(config.model, name="nvae")
+    for variable, array in match(checkpoint.arrays, model):
+        variable.assign(array)
+    model.config = config
+    return model

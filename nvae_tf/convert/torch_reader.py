@@ -1,0 +1,163 @@
+"""Reads the official PyTorch checkpoint as plain NumPy, without running anything that the file asks for.
+
+This is the only module that imports torch, and it does so when `read_checkpoint` is called.
+"""
+
+import argparse
+import dataclasses
+import os
+import re
+
+import numpy as np
+
+_TORCH_NEEDED = "reading an official checkpoint needs torch >= 2.6; install it with: pip install -e .[convert]"
+_COUNTER = "num_batches_tracked"
+
+
+class CheckpointError(ValueError):
+    """An official checkpoint that cannot be converted; the message says what was found and what was expected."""
+
+
+@dataclasses.dataclass(slots=True)
+class OfficialCheckpoint:
+    """What the converter needs of a `checkpoint.pt`.
+
+    Attributes:
+        arrays: float32 arrays of `state_dict` by official name, in PyTorch's layout (NCHW, OIHW).
+        arguments: the command line the model was trained with, by official name.
+        arch_instance: cell kind -> names of its operations; None if the file has none.
+        epoch: finished epochs; 0 if the file does not say.
+        global_step: finished steps; 0 if the file does not say.
+    """
+
+    arrays: dict[str, np.ndarray]
+    arguments: dict
+    arch_instance: dict | None = None
+    epoch: int = 0
+    global_step: int = 0
+
+
+def read_checkpoint(path):
+    """Reads a checkpoint of the authors' program (NVAE, arXiv 2007.03898).
+
+    The file is a pickle, so only torch's restricted loader touches it, with `argparse.Namespace` as the one type
+    allowed beyond torch's own: a file that asks for anything else is refused before any of it runs.
+
+    Args:
+        path: the `checkpoint.pt`.
+
+    Returns:
+        An `OfficialCheckpoint`.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, no torch file, asks for forbidden objects, or does not hold
+            what an official checkpoint holds.
+        ImportError: torch is not installed, or older than 2.6.
+    """
+    path = os.fspath(path)
+    torch = _import_torch()
+    content = _load(torch, path)
+    if not isinstance(content, dict):
+        raise _error(path, "the content", type(content).__name__, "a dict with state_dict and args")
+    for key in ("state_dict", "args"):
+        if key not in content:
+            raise _error(path, key, f"only the keys {sorted(map(str, content))}", f"the key {key!r}")
+    if not isinstance(content["args"], argparse.Namespace):
+        raise _error(path, "args", type(content["args"]).__name__, "an argparse.Namespace")
+    return OfficialCheckpoint(
+        arrays=_arrays(torch, path, content["state_dict"]),
+        arguments=dict(vars(content["args"])),
+        arch_instance=_arch_instance(path, content.get("arch_instance")),
+        epoch=_count(path, content, "epoch"),
+        global_step=_count(path, content, "global_step"),
+    )
+
+
+def _error(path, what, found, expected):
+    return CheckpointError(f"{path}: {what}: expected {expected}. Received: {found}")
+
+
+def _import_torch():
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(_TORCH_NEEDED) from error
+    # Up to 2.5.1 the restricted loader itself could be made to run code (CVE-2025-32434).
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 6):
+        raise ImportError(f"{_TORCH_NEEDED}. Received: torch {torch.__version__}")
+    return torch
+
+
+def _load(torch, path):
+    expected = "a checkpoint.pt written by torch.save"
+    if not os.path.isfile(path):
+        raise _error(path, "the file", "a folder" if os.path.isdir(path) else "no such file", expected)
+    if os.path.getsize(path) == 0:
+        raise _error(path, "the file", "an empty file", expected)
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # A damaged or hostile file can fail in any way. Torch's own text, and with it the traceback, tells the
+        # reader to try again with weights_only=False, which is the one thing not to do: it is not passed on.
+        raise _error(path, "the file", _reason(error), expected) from None
+
+
+def _reason(error):
+    text = str(error)
+    refused = re.search(r"GLOBAL (\S+)", text)
+    if refused:
+        return f"a pickle that asks for {refused[1]}, which is refused; nothing was run"
+    detail = re.search(r"WeightsUnpickler error: *(.*)", text)
+    if detail or "weights_only" not in text:
+        line = detail[1] if detail else text.partition("\n")[0]
+        return f"a damaged or foreign file ({type(error).__name__}: {line.strip()[:200]})"
+    return f"a damaged or foreign file ({type(error).__name__})"
+
+
+def _arrays(torch, path, state_dict):
+    if not isinstance(state_dict, dict) or not state_dict:
+        found = "an empty dict" if isinstance(state_dict, dict) else type(state_dict).__name__
+        raise _error(path, "state_dict", found, "a dict of tensors by name")
+    for name, tensor in state_dict.items():
+        if not isinstance(name, str):
+            raise _error(path, "state_dict", f"the key {name!r}", "names as keys")
+        if not isinstance(tensor, torch.Tensor):
+            raise _error(path, f"state_dict[{name!r}]", type(tensor).__name__, "a tensor")
+    return {name: _array(torch, path, name, tensor.detach()) for name, tensor in state_dict.items()}
+
+
+def _array(torch, path, name, tensor):
+    what = f"state_dict[{name!r}]"
+    if tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+        raise _error(path, what, f"{tensor.layout}, {tensor.dtype} on {tensor.device}", "a dense tensor")
+    # A stride of 0 lets a file of a few bytes claim a tensor of any size.
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise _error(path, what, f"shape {tuple(tensor.shape)}", "no more elements than the file holds")
+    is_integer = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype is torch.bool)
+    if not tensor.is_floating_point() and not (is_integer and name.endswith(_COUNTER)):
+        raise _error(path, what, tensor.dtype, f"floating point (integers only in {_COUNTER})")
+    array = tensor.to(torch.float32).numpy()
+    bad = array.size - np.count_nonzero(np.isfinite(array))
+    if bad:
+        raise _error(path, what, f"{bad} of {array.size} values are not finite", "finite float32 values")
+    return array
+
+
+def _arch_instance(path, value):
+    if value is None:
+        return None
+    fits = isinstance(value, dict) and all(
+        isinstance(kind, str) and isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+        for kind, names in value.items()
+    )
+    if not fits:
+        raise _error(path, "arch_instance", repr(value)[:200], "a dict of lists of operation names")
+    return {kind: list(names) for kind, names in value.items()}
+
+
+def _count(path, content, name):
+    value = content.get(name, 0)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise _error(path, name, repr(value)[:200], "an integer of at least 0")
+    return value

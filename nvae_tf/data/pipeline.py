@@ -1,0 +1,193 @@
+"""Batches of images as a pure function of (seed, step): a run resumes at any step, and no iterator is ever saved."""
+
+import numpy as np
+import tensorflow as tf
+
+# One stream of random numbers for each purpose, so that none shares its draws with another.
+_ORDER, _FLIP, _BINARIZE, _EVAL_BINARIZE = range(4)
+
+
+def _check_images(images):
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or not len(images):
+        received = f"{getattr(images, 'dtype', type(images).__name__)} of shape {np.shape(images)}"
+        raise ValueError(f"images: expected a uint8 array [N, H, W, C] with N >= 1. Received: {received}")
+
+
+def _check_range(name, value, least, most=None):
+    if value < least or (most is not None and value > most):
+        expected = f"at least {least}" if most is None else f"{least} to {most}"
+        raise ValueError(f"{name}: expected {expected}. Received: {value!r}")
+
+
+def _on_cpu(images):
+    # A captured eager tensor is handed to the dataset by reference: the images are never part of a graph, whose
+    # size is limited to 2 GB, and take no memory of an accelerator.
+    with tf.device("CPU:0"):
+        return tf.constant(images)
+
+
+def _stream(seed, purpose, *counters):
+    key = tf.constant([seed, purpose], tf.int64)
+    for counter in counters:
+        key = tf.random.fold_in(key, tf.cast(counter, tf.int64))
+    return key
+
+
+def _uniform(shape, key):
+    # A named algorithm: the default may differ between kinds of device.
+    return tf.random.stateless_uniform(shape, key, alg="philox")
+
+
+def _flip_half(images, key):
+    flipped = _uniform([tf.shape(images)[0], 1, 1, 1], key) < 0.5
+    return tf.where(flipped, tf.reverse(images, axis=[2]), images)
+
+
+def _binarize(images, key):
+    # u < 1, so that 255 is always white; black is never drawn white because the comparison is strict.
+    white = _uniform(tf.shape(images), key) < tf.cast(images, tf.float32) / 255.0
+    return tf.where(white, tf.constant(255, tf.uint8), tf.constant(0, tf.uint8))
+
+
+def _to_unit_interval(images, bit_depth):
+    # floor(255 x / 2^(8 - b)) / (2^b - 1): in integers the floor is a shift (arXiv 2007.03898, appendix A: 5 bits).
+    levels = tf.bitwise.right_shift(images, tf.constant(8 - bit_depth, tf.uint8))
+    return tf.cast(levels, tf.float32) / (2.0**bit_depth - 1.0)
+
+
+def steps_per_epoch(num_images, batch_size, num_shards=1):
+    """Whole steps in one pass over the images; the remainder is dropped.
+
+    Args:
+        num_images: images of the training split.
+        batch_size: images per shard and step.
+        num_shards: replicas that share each step. Default 1.
+
+    Returns:
+        num_images // (batch_size * num_shards).
+
+    Raises:
+        ValueError: the images do not fill a single step.
+    """
+    _check_range("batch_size", batch_size, 1)
+    _check_range("num_shards", num_shards, 1)
+    steps = num_images // (batch_size * num_shards)
+    if steps < 1:
+        raise ValueError(
+            f"batch_size: expected batch_size * num_shards of at most {num_images}, the number of training images. "
+            f"Received: {batch_size} * {num_shards}"
+        )
+    return steps
+
+
+def _step_indices(num_images, batch_size, seed, start_step, num_shards, shard_index):
+    """Dataset of (step, indices [batch_size]) from `start_step` on: shuffled anew each epoch, shards disjoint."""
+    steps = steps_per_epoch(num_images, batch_size, num_shards)
+
+    def one_epoch(epoch):
+        # Not index_shuffle, which needs no memory: it knows only 256 different orders, whatever the seed.
+        key = _stream(seed, _ORDER, epoch)
+        order = tf.random.experimental.stateless_shuffle(tf.range(num_images, dtype=tf.int64), key, alg="philox")
+        order = tf.reshape(order[: steps * num_shards * batch_size], [steps, num_shards, batch_size])
+        numbers = epoch * steps + tf.range(steps, dtype=tf.int64)
+        return tf.data.Dataset.from_tensor_slices((numbers, order[:, shard_index]))
+
+    epochs = tf.data.Dataset.counter(start_step // steps)
+    return epochs.flat_map(one_epoch).skip(start_step % steps)
+
+
+def train_batches(
+    images, data_config, model_bit_depth, batch_size, seed, start_step=0, num_shards=1, shard_index=0
+):
+    """Endless batches of shuffled, augmented training images.
+
+    Step s belongs to epoch s // steps_per_epoch. The order is drawn from (seed, epoch); flips and binarisation are
+    drawn from (seed, step, shard), so that the batches from `start_step` on do not depend on where a run began.
+
+    Args:
+        images: uint8 array, [N, H, W, C].
+        data_config: `DataConfig`; `binarize` draws every value as a Bernoulli anew in each epoch, and
+            `horizontal_flip` mirrors each image with probability 1/2 (arXiv 2007.03898, appendix A).
+        model_bit_depth: bits per value, 1 to 8.
+        batch_size: images per shard and step.
+        seed: of order and augmentation.
+        start_step: the step of the first batch. Default 0.
+        num_shards: replicas or workers that share each step. Default 1.
+        shard_index: which of them this is. Default 0.
+
+    Returns:
+        Infinite `tf.data.Dataset` of float32 [batch_size, H, W, C] in [0, 1].
+
+    Raises:
+        ValueError: an argument out of range, or fewer images than one step needs.
+    """
+    _check_images(images)
+    _check_range("bit_depth", model_bit_depth, 1, 8)
+    _check_range("start_step", start_step, 0)
+    _check_range("shard_index", shard_index, 0, num_shards - 1)
+    steps = _step_indices(len(images), batch_size, seed, start_step, num_shards, shard_index)
+    binarize, flip = data_config.binarize, data_config.horizontal_flip
+    images = _on_cpu(images)
+
+    def make_batch(step, indices):
+        batch = tf.gather(images, indices)  # [batch_size, H, W, C]
+        if flip:
+            batch = _flip_half(batch, _stream(seed, _FLIP, step, shard_index))
+        if binarize:
+            batch = _binarize(batch, _stream(seed, _BINARIZE, step, shard_index))
+        return _to_unit_interval(batch, model_bit_depth)
+
+    return steps.map(make_batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def eval_batches(images, data_config, model_bit_depth, batch_size, seed):
+    """Every image exactly once, in order, never flipped; the last batch may be smaller.
+
+    With `data_config.binarize` an image's draw depends on the seed and its index alone, so that a likelihood does
+    not change with the batch size.
+
+    Args:
+        images: uint8 array, [N, H, W, C].
+        data_config: `DataConfig`; only `binarize` counts here.
+        model_bit_depth: bits per value, 1 to 8.
+        batch_size: images per batch.
+        seed: of the binarisation.
+
+    Returns:
+        `tf.data.Dataset` of float32 [at most batch_size, H, W, C] in [0, 1].
+
+    Raises:
+        ValueError: an argument out of range.
+    """
+    _check_images(images)
+    _check_range("bit_depth", model_bit_depth, 1, 8)
+    _check_range("batch_size", batch_size, 1)
+    num_images, binarize = len(images), data_config.binarize
+    images = _on_cpu(images)
+
+    def make_image(index):
+        image = images[index]
+        if binarize:
+            image = _binarize(image, _stream(seed, _EVAL_BINARIZE, index))
+        return _to_unit_interval(image, model_bit_depth)
+
+    parallel = tf.data.AUTOTUNE
+    return tf.data.Dataset.range(num_images).map(make_image, parallel).batch(batch_size).prefetch(parallel)
+
+
+def split_validation(images, num):
+    """Holds out the last images of the training split.
+
+    Args:
+        images: array, [N, ...].
+        num: images to hold out; 0 for none.
+
+    Returns:
+        (train, validation): the first N - num images, and the last num.
+
+    Raises:
+        ValueError: `num` is negative, or leaves nothing to train on.
+    """
+    _check_range("validation_images", num, 0, len(images) - 1)
+    cut = len(images) - num
+    return images[:cut], images[cut:]

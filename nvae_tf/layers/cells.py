@@ -1,0 +1,271 @@
+"""Residual cells and the operations they are made of (nvae.md section 3; paper section 3.1, figure 3).
+
+A cell is skip(x) + 0.1 * SE(operations(x)); the first operation carries the change of resolution and width.
+`CELL_SETS` says which operations the cells of each tower are made of.
+"""
+
+import dataclasses
+import enum
+import functools
+
+import keras
+import tensorflow as tf
+
+from nvae_tf.layers.conv import Conv2D
+from nvae_tf.layers.norm import BatchNorm, swish
+from nvae_tf.layers.resample import BilinearUpsample, FactorizedDownsample, upsample_nearest
+from nvae_tf.layers.squeeze_excite import SqueezeExcite
+
+_RESIDUAL_SCALE = 0.1
+
+
+class Resampling(enum.Enum):
+    """What a cell or an operation does to the resolution."""
+
+    NONE = "none"
+    DOWN = "down"
+    UP = "up"
+
+    @property
+    def strides(self):
+        """Strides of the convolution that changes the resolution."""
+        return 2 if self is Resampling.DOWN else 1
+
+    def output_shape(self, shape, filters):
+        """Shape [B, H, W, filters] that comes out of an input of `shape`."""
+        batch, height, width, _ = shape
+        if self is Resampling.DOWN:
+            return (batch, height // 2, width // 2, filters)
+        if self is Resampling.UP:
+            return (batch, 2 * height, 2 * width, filters)
+        return (batch, height, width, filters)
+
+
+@keras.saving.register_keras_serializable(package="nvae_tf")
+class NormSwishConv(keras.layers.Layer):
+    """BN + swish -> [nearest x2] -> 3x3 convolution (`res_bnswish`; dilation 2 gives `res_bnswish5`).
+
+    Args:
+        filters: output channels.
+        resampling: change of resolution. Default none.
+        dilation: of the convolution. Default 1.
+    """
+
+    def __init__(self, filters, resampling=Resampling.NONE, dilation=1, **kwargs):
+        super().__init__(**kwargs)
+        self.resampling = resampling
+        self.norm = BatchNorm(name="norm")
+        self.conv = Conv2D(filters, 3, resampling.strides, dilation=dilation, name="conv")
+
+    def build(self, input_shape):
+        self.norm.build(input_shape)
+        self.conv.build(input_shape)
+
+    def call(self, inputs, training=False):
+        x = swish(self.norm(inputs, training=training))
+        if self.resampling is Resampling.UP:
+            x = upsample_nearest(x)
+        return self.conv(x)
+
+
+@keras.saving.register_keras_serializable(package="nvae_tf")
+class NormEluConv(keras.layers.Layer):
+    """BN -> ELU -> [nearest x2] -> 3x3 convolution (`res_bnelu`).
+
+    Args:
+        filters: output channels.
+        resampling: change of resolution. Default none.
+    """
+
+    def __init__(self, filters, resampling=Resampling.NONE, **kwargs):
+        super().__init__(**kwargs)
+        self.resampling = resampling
+        self.norm = BatchNorm(name="norm")
+        self.conv = Conv2D(filters, 3, resampling.strides, name="conv")
+
+    def build(self, input_shape):
+        self.norm.build(input_shape)
+        self.conv.build(input_shape)
+
+    def call(self, inputs, training=False):
+        x = tf.nn.elu(self.norm(inputs, training=training))
+        if self.resampling is Resampling.UP:
+            x = upsample_nearest(x)
+        return self.conv(x)
+
+
+@keras.saving.register_keras_serializable(package="nvae_tf")
+class EluConv(keras.layers.Layer):
+    """ELU -> [nearest x2] -> 3x3 convolution with data-dependent initialisation (`res_elu`).
+
+    Args:
+        filters: output channels.
+        resampling: change of resolution. Default none.
+    """
+
+    def __init__(self, filters, resampling=Resampling.NONE, **kwargs):
+        super().__init__(**kwargs)
+        self.resampling = resampling
+        self.conv = Conv2D(filters, 3, resampling.strides, data_dependent=True, name="conv")
+
+    def build(self, input_shape):
+        self.conv.build(input_shape)
+
+    def call(self, inputs, training=False):
+        x = tf.nn.elu(inputs)
+        if self.resampling is Resampling.UP:
+            x = upsample_nearest(x)
+        return self.conv(x)
+
+
+@keras.saving.register_keras_serializable(package="nvae_tf")
+class InvertedResidual(keras.layers.Layer):
+    """Inverted residual `mconv_eEkKgG`: BN -> 1x1 -> BN+swish -> KxK -> BN+swish -> 1x1 -> BN.
+
+    The nearest upsampling of the definition comes first; here it comes just before the KxK convolution, which gives
+    the same numbers at a quarter of the cost (nvae.md section 10). The convolutions are plain: no weight norm, no bias.
+
+    Args:
+        filters: output channels.
+        resampling: change of resolution. Default none.
+        expansion: hidden channels per input channel.
+        kernel_size: of the middle convolution.
+        groups: of the middle convolution; `"depthwise"` by default.
+    """
+
+    def __init__(
+        self, filters, resampling=Resampling.NONE, *, expansion, kernel_size, groups="depthwise", **kwargs
+    ):
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.resampling = resampling
+        self.expansion = expansion
+        self.kernel_size = kernel_size
+        self.groups = groups
+
+    def build(self, input_shape):
+        hidden = input_shape[-1] * self.expansion
+        wide = (*input_shape[:-1], hidden)
+        conv = functools.partial(Conv2D, use_bias=False, weight_norm=False)
+        repeats = 4 if self.resampling is Resampling.UP else 1
+        self.norm_in = BatchNorm(repeats, name="norm_in")
+        self.expand = conv(hidden, 1, name="expand")
+        self.norm_expand = BatchNorm(repeats, name="norm_expand")
+        self.mix = conv(hidden, self.kernel_size, self.resampling.strides, groups=self.groups, name="mix")
+        self.norm_mix = BatchNorm(name="norm_mix")
+        self.project = conv(self.filters, 1, name="project")
+        self.norm_out = BatchNorm(name="norm_out")
+        for layer in (self.norm_in, self.expand):
+            layer.build(input_shape)
+        for layer in (self.norm_expand, self.mix, self.norm_mix, self.project):
+            layer.build(wide)
+        self.norm_out.build((*input_shape[:-1], self.filters))
+
+    def call(self, inputs, training=False):
+        x = self.expand(self.norm_in(inputs, training=training))
+        x = swish(self.norm_expand(x, training=training))
+        if self.resampling is Resampling.UP:
+            x = upsample_nearest(x)
+        x = swish(self.norm_mix(self.mix(x), training=training))
+        return self.norm_out(self.project(x), training=training)
+
+
+@keras.saving.register_keras_serializable(package="nvae_tf")
+class Cell(keras.layers.Layer):
+    """skip(x) + 0.1 * SE(operations(x)).
+
+    Args:
+        operations: what makes each operation of the sequence, called with (filters, resampling, name=...).
+        filters: output channels.
+        resampling: the skip path is the identity, a factorised downsampling or a bilinear upsampling.
+        squeeze_excite: gate the residual per channel. Default True.
+
+    Input: [B, H, W, C]. Output: [B, H', W', filters].
+    """
+
+    def __init__(self, operations, filters, resampling=Resampling.NONE, squeeze_excite=True, **kwargs):
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.resampling = resampling
+        first, *rest = operations
+        self.operations = [first(filters, resampling, name="op_0")]
+        self.operations += [op(filters, Resampling.NONE, name=f"op_{i}") for i, op in enumerate(rest, start=1)]
+        skips = {Resampling.DOWN: FactorizedDownsample, Resampling.UP: BilinearUpsample}
+        self.skip = skips[resampling](filters, name="skip") if resampling in skips else None
+        self.squeeze_excite = SqueezeExcite(name="squeeze_excite") if squeeze_excite else None
+
+    def build(self, input_shape):
+        output_shape = self.resampling.output_shape(input_shape, self.filters)
+        for i, operation in enumerate(self.operations):
+            operation.build(output_shape if i else input_shape)
+        if self.skip is not None:
+            self.skip.build(input_shape)
+        if self.squeeze_excite is not None:
+            self.squeeze_excite.build(output_shape)
+
+    def call(self, inputs, training=False):
+        x = inputs
+        for operation in self.operations:
+            x = operation(x, training=training)
+        # The constant goes into the small gate, not over the whole feature map.
+        gate = _RESIDUAL_SCALE if self.squeeze_excite is None else self.squeeze_excite(x) * _RESIDUAL_SCALE
+        skip = inputs if self.skip is None else self.skip(inputs)
+        return skip + x * gate
+
+
+@dataclasses.dataclass(frozen=True)
+class CellSet:
+    """Operations of the cells in each part of the network, each a tuple of operation factories."""
+
+    encoder: tuple
+    decoder: tuple
+    preprocess: tuple
+    postprocess: tuple
+
+
+def _inverted(expansion, kernel_size, groups="depthwise"):
+    return (functools.partial(InvertedResidual, expansion=expansion, kernel_size=kernel_size, groups=groups),)
+
+
+_bnswish5 = functools.partial(NormSwishConv, dilation=2)
+
+
+def _everywhere(operations):
+    return CellSet(operations, operations, operations, operations)
+
+
+def _residual_encoder(*operations):
+    return CellSet(operations, _inverted(6, 5), operations, _inverted(3, 5))
+
+
+CELL_SETS = {
+    "res_mbconv": _residual_encoder(NormSwishConv, NormSwishConv),
+    "res_bnswish": _everywhere((NormSwishConv, NormSwishConv)),
+    "res_bnelu": _everywhere((NormEluConv, NormEluConv)),
+    "res_elu": _everywhere((EluConv, EluConv)),
+    "mbconv_sep": CellSet(_inverted(6, 5), _inverted(6, 5), _inverted(3, 5), _inverted(3, 5)),
+    "mbconv_sep11": CellSet(_inverted(6, 11), _inverted(6, 11), _inverted(3, 5), _inverted(3, 5)),
+    "mbconv_res": CellSet(
+        _inverted(6, 5), (NormSwishConv, NormSwishConv), _inverted(3, 5), (NormSwishConv, NormSwishConv)
+    ),
+    "mbconv_den": CellSet(_inverted(6, 5), _inverted(6, 5), _inverted(3, 5, groups=8), _inverted(3, 5, groups=8)),
+    "res53_mbconv": _residual_encoder(_bnswish5, NormSwishConv),
+    "res35_mbconv": _residual_encoder(NormSwishConv, _bnswish5),
+    "res55_mbconv": _residual_encoder(_bnswish5, _bnswish5),
+}
+
+
+def build_cells(cells, input_shape):
+    """Builds a sequence of `Cell`s and returns the shape that comes out."""
+    shape = input_shape
+    for cell in cells:
+        cell.build(shape)
+        shape = cell.resampling.output_shape(shape, cell.filters)
+    return shape
+
+
+def apply_cells(cells, x, training=False):
+    """Passes x [B, H, W, C] through the cells in turn."""
+    for cell in cells:
+        x = cell(x, training=training)
+    return x

@@ -1,0 +1,77 @@
+"""Masked convolutions of the autoregressive posterior flows (nvae.md section 4; paper section 3.3 and appendix A)."""
+
+import keras
+import numpy as np
+
+from nvae_tf.layers.conv import Conv2D
+
+
+def channel_mask(in_channels, out_channels, strict):
+    """[in, out] mask at the kernel's centre: which input channels an output channel may see.
+
+    With r = out / in channels (out >= in) the r outputs of block i see inputs < i (strict) or <= i; with r = in / out
+    output i sees inputs < i * r (strict) or < (i + 1) * r.
+
+    Raises:
+        ValueError: neither number of channels divides the other.
+    """
+    low, high = sorted((in_channels, out_channels))
+    if high % low:
+        raise ValueError(
+            f"in_channels, out_channels: one must divide the other. Received: {in_channels}, {out_channels}"
+        )
+    ratio = high // low
+    inputs, outputs = np.arange(in_channels)[:, np.newaxis], np.arange(out_channels)[np.newaxis, :]
+    block_of_input, block_of_output = inputs, outputs
+    if out_channels >= in_channels:
+        block_of_output = outputs // ratio
+    else:
+        block_of_input = inputs // ratio
+    seen = block_of_input < block_of_output if strict else block_of_input <= block_of_output
+    return seen.astype(np.float32)
+
+
+def causal_mask(kernel_size, in_channels, out_channels, strict, mirrored=False, depthwise=False):
+    """[k, k, in/groups, out] mask: rows above the centre, columns left of it, and the channel mask at the centre.
+
+    Args:
+        kernel_size: odd side of the kernel.
+        in_channels, out_channels: of the convolution.
+        strict: an output never sees its own input ("zero diagonal").
+        mirrored: flip in height and width (not in channels). Default False.
+        depthwise: each channel sees itself alone. Default False.
+    """
+    centre = kernel_size // 2
+    in_per_group = 1 if depthwise else in_channels
+    mask = np.zeros((kernel_size, kernel_size, in_per_group, out_channels), np.float32)
+    mask[:centre] = 1.0
+    mask[centre, :centre] = 1.0
+    if depthwise:
+        mask[centre, centre] = 0.0 if strict else 1.0
+    else:
+        mask[centre, centre] = channel_mask(in_channels, out_channels, strict)
+    return mask[::-1, ::-1].copy() if mirrored else mask
+
+
+@keras.saving.register_keras_serializable(package="nvae_tf")
+class MaskedConv2D(Conv2D):
+    """Weight-normalised convolution that is causal in raster order, then channel order.
+
+    Args:
+        filters, kernel_size, **kwargs: as of `Conv2D`.
+        strict: an output never sees the input at its own place. Default False.
+        mirrored: causal in the reversed raster order. Default False.
+
+    Input: [B, H, W, in]. Output: [B, H, W, filters].
+    """
+
+    def __init__(self, filters, kernel_size, strict=False, mirrored=False, **kwargs):
+        super().__init__(filters, kernel_size, **kwargs)
+        self.strict = strict
+        self.mirrored = mirrored
+
+    def build(self, input_shape):
+        self.mask = causal_mask(
+            self.kernel_size, input_shape[-1], self.filters, self.strict, self.mirrored, self.depthwise
+        )
+        super().build(input_shape)

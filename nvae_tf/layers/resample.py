@@ -1,0 +1,73 @@
+"""Changes of resolution on the skip path of a cell, and nearest upsampling (nvae.md section 2)."""
+
+import keras
+import tensorflow as tf
+
+from nvae_tf.layers.conv import Conv2D
+from nvae_tf.layers.norm import swish
+
+# Where each of the four convolutions starts reading, (row, column), in the order in which outputs are concatenated.
+_SHIFTS = ((0, 0), (1, 1), (0, 1), (1, 0))
+
+
+@tf.custom_gradient
+def upsample_nearest(x):
+    """[B, H, W, C] -> [B, 2H, 2W, C], every value repeated twice in each direction."""
+    height, width = x.shape[1], x.shape[2]
+
+    def gradient(upstream):
+        # Sum over 2 x 2 windows, much faster than the scatter of the kernel's own gradient.
+        return 4.0 * tf.nn.avg_pool2d(upstream, 2, 2, "VALID")
+
+    return tf.image.resize(x, (2 * height, 2 * width), "nearest"), gradient
+
+
+@keras.saving.register_keras_serializable(package="nvae_tf")
+class FactorizedDownsample(keras.layers.Layer):
+    """Halves the resolution without losing a pixel: swish, then four 1x1 convolutions of the four pixel phases.
+
+    Args:
+        filters: output channels; the first three convolutions give filters // 4 each, the last the remainder.
+
+    Input: [B, H, W, C]. Output: [B, H/2, W/2, filters].
+    """
+
+    def __init__(self, filters, **kwargs):
+        super().__init__(**kwargs)
+        quarter = filters // 4
+        sizes = (quarter, quarter, quarter, filters - 3 * quarter)
+        self.convolutions = [Conv2D(size, 1, name=f"conv_{i}") for i, size in enumerate(sizes, start=1)]
+
+    def build(self, input_shape):
+        for conv in self.convolutions:
+            conv.build(input_shape)
+
+    def call(self, inputs):
+        x = swish(inputs)
+        pairs = zip(self.convolutions, _SHIFTS, strict=True)
+        return tf.concat([conv(x[:, row::2, column::2, :]) for conv, (row, column) in pairs], axis=-1)
+
+
+@keras.saving.register_keras_serializable(package="nvae_tf")
+class BilinearUpsample(keras.layers.Layer):
+    """Doubles the resolution bilinearly (corners aligned) and changes the width by a 1x1 convolution without bias.
+
+    The convolution goes first: the two commute exactly, and it is a quarter of the work at the low resolution.
+
+    Args:
+        filters: output channels.
+
+    Input: [B, H, W, C]. Output: [B, 2H, 2W, filters].
+    """
+
+    def __init__(self, filters, **kwargs):
+        super().__init__(**kwargs)
+        self.conv = Conv2D(filters, 1, use_bias=False, name="conv")
+
+    def build(self, input_shape):
+        self.conv.build(input_shape)
+
+    def call(self, inputs):
+        x = self.conv(inputs)
+        size = (2 * inputs.shape[1], 2 * inputs.shape[2])
+        return tf.raw_ops.ResizeBilinear(images=x, size=size, align_corners=True)

@@ -1,0 +1,31 @@
+"""Squeeze-and-excitation (nvae.md section 2; Hu et al. 2018, arXiv 1709.01507)."""
+
+import keras
+import tensorflow as tf
+
+
+def _dense(units, fan_in, activation, name):
+    uniform = keras.initializers.RandomUniform(-(fan_in**-0.5), fan_in**-0.5)
+    return keras.layers.Dense(
+        units, activation=activation, kernel_initializer=uniform, bias_initializer=uniform.clone(), name=name
+    )
+
+
+@keras.saving.register_keras_serializable(package="nvae_tf")
+class SqueezeExcite(keras.layers.Layer):
+    """Per-channel gate in (0, 1) from the channel means: C -> max(C // 16, 4) -> C.
+
+    Input: [B, H, W, C]. Output: the gate [B, 1, 1, C]; the caller multiplies, so that it can fold in its own scaling.
+    """
+
+    def build(self, input_shape):
+        channels = input_shape[-1]
+        hidden = max(channels // 16, 4)
+        self.reduce = _dense(hidden, channels, "relu", "reduce")
+        self.expand = _dense(channels, hidden, "sigmoid", "expand")
+        self.reduce.build((None, channels))
+        self.expand.build((None, hidden))
+
+    def call(self, inputs):
+        gate = self.expand(self.reduce(tf.reduce_mean(inputs, axis=(1, 2))))
+        return gate[:, tf.newaxis, tf.newaxis, :]

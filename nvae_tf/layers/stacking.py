@@ -1,0 +1,53 @@
+"""Work over many tensors of one shape done as one: a few wide ops instead of some per variable.
+
+A deep hierarchy has thousands of variables; a graph that treats each on its own takes minutes to trace.
+"""
+
+import keras
+import tensorflow as tf
+
+
+def group_by(items, key):
+    """Lists of the items of equal key, in order of first appearance."""
+    groups = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return list(groups.values())
+
+
+def stack(variables):
+    """[n, ...] tensor of the values of n variables or tensors of one shape."""
+    if len(variables) == 1:
+        return tf.expand_dims(tf.convert_to_tensor(variables[0]), 0)
+    return tf.stack([tf.convert_to_tensor(variable) for variable in variables])
+
+
+class VariableStacks:
+    """Variables held together by shape and name.
+
+    Args:
+        variables: keras variables. Those that share shape and name ("kernel", "gamma", ...) form one stack.
+
+    Attributes:
+        groups: the lists of variables, one for each stack.
+    """
+
+    def __init__(self, variables):
+        self.groups = group_by(variables, lambda variable: (tuple(variable.shape), variable.name))
+
+    def read(self):
+        """Current values: for each group a tensor [n, ...]."""
+        return [stack(group) for group in self.groups]
+
+    def scope(self, stacks):
+        """`keras.StatelessScope` in which each variable has its row of `stacks` as its value."""
+        rows = []
+        for group, values in zip(self.groups, stacks, strict=True):
+            rows.extend(zip(group, tf.unstack(values), strict=True))
+        return keras.StatelessScope(state_mapping=rows)
+
+    def assign(self, stacks):
+        """Sets every variable to its row."""
+        for group, values in zip(self.groups, stacks, strict=True):
+            for variable, value in zip(group, tf.unstack(values), strict=True):
+                variable.assign(value)

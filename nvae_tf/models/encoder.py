@@ -1,0 +1,114 @@
+"""The bottom-up pass: stem, preprocessing, encoder tower (nvae.md section 4, steps 1 to 4; paper figure 2a)."""
+
+import keras
+import tensorflow as tf
+
+from nvae_tf import hierarchy
+from nvae_tf.layers.cells import CELL_SETS, Cell, Resampling, apply_cells, build_cells
+from nvae_tf.layers.conv import Conv2D
+
+
+def make_block(operations, num_cells, filters, resampling, squeeze_excite, resample_first, prefix):
+    """Cells of a pre- or postprocessing block: one changes the resolution, the others keep it.
+
+    Args:
+        operations: operation factories of the cells.
+        num_cells: cells in all.
+        filters: width after the change of resolution.
+        resampling: `Resampling.DOWN` halves the resolution and doubles the width, `UP` the other way.
+        squeeze_excite: as of `Cell`.
+        resample_first: whether the change comes first (upwards) or last (downwards).
+        prefix: of the cells' names.
+    """
+    cells = []
+    for index in range(num_cells):
+        resamples = index == (0 if resample_first else num_cells - 1)
+        width = filters if resamples or resample_first else filters // 2
+        kind = resampling if resamples else Resampling.NONE
+        cells.append(Cell(operations, width, kind, squeeze_excite, name=f"{prefix}_cell_{index}"))
+    return cells
+
+
+@keras.saving.register_keras_serializable(package="nvae_tf")
+class Encoder(keras.layers.Layer):
+    """Features of an image for the posterior of every group.
+
+    Args:
+        config: `ModelConfig`.
+
+    Input: images [B, H, W, C] in [0, 1].
+    Output: list of features [B, h, w, encoder width], one for each group in generation order; that of group 0 is the
+    top of the encoder.
+    """
+
+    def __init__(self, config, **kwargs):
+        super().__init__(**kwargs)
+        operations = CELL_SETS[config.cell_set]
+        gate = config.squeeze_excite
+        self.stem = Conv2D(config.encoder_channels, 3, name="stem")
+        self.preprocess = []
+        for block in range(config.preprocess_blocks):
+            width = config.encoder_channels * 2 ** (block + 1)
+            self.preprocess += make_block(
+                operations.preprocess,
+                config.preprocess_cells,
+                width,
+                Resampling.DOWN,
+                gate,
+                resample_first=False,
+                prefix=f"preprocess_{block}",
+            )
+        self.group_cells = []  # one list of cells for each group, bottom-up
+        self.down_cells = []  # one cell after each scale but the coarsest
+        if hierarchy.has_towers(config):
+            self._make_tower(config, operations.encoder)
+        coarsest = hierarchy.scales(config)[0]
+        self.top = Conv2D(coarsest.encoder_channels, 1, name="top")
+
+    def _make_tower(self, config, operations):
+        gate = config.squeeze_excite
+        index = hierarchy.num_groups(config)
+        for scale in reversed(hierarchy.scales(config)):
+            width = scale.encoder_channels
+            for _ in range(scale.num_groups):
+                index -= 1
+                names = [f"group_{index}_cell_{i}" for i in range(config.encoder_cells_per_group)]
+                cells = [Cell(operations, width, squeeze_excite=gate, name=name) for name in names]
+                self.group_cells.append(cells)
+            if scale.index:
+                down = Cell(operations, 2 * width, Resampling.DOWN, gate, name=f"down_{scale.index}")
+                self.down_cells.append(down)
+        self.groups_per_scale = tuple(reversed(hierarchy.groups_per_scale(config)))  # finest first
+
+    def stages(self):
+        """The tower bottom-up: pairs of a group's cells and the downsampling cell that follows it, or None."""
+        if not self.group_cells:
+            return []
+        downs, cells = iter(self.down_cells), iter(self.group_cells)
+        stages = []
+        for count in self.groups_per_scale:
+            stages += [(next(cells), None) for _ in range(count)]
+            stages[-1] = (stages[-1][0], next(downs, None))
+        return stages
+
+    def build(self, input_shape):
+        self.stem.build(input_shape)
+        shape = build_cells(self.preprocess, (*input_shape[:-1], self.stem.filters))
+        for cells, down in self.stages():
+            shape = build_cells(cells, shape)
+            if down is not None:
+                shape = build_cells([down], shape)
+        self.top.build(shape)
+
+    def call(self, images, training=False):
+        x = self.stem(2.0 * images - 1.0)
+        x = apply_cells(self.preprocess, x, training)
+        features = []
+        for cells, down in self.stages():
+            x = apply_cells(cells, x, training)
+            features.append(x)
+            if down is not None:
+                x = down(x, training=training)
+        # The last feature goes through the top instead: it is the input of group 0's posterior.
+        top = tf.nn.elu(self.top(tf.nn.elu(x)))
+        return [top, *reversed(features[:-1])]

@@ -1,0 +1,201 @@
+"""NVAE: the whole model (Vahdat & Kautz, arXiv 2007.03898)."""
+
+import typing
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from nvae_tf import hierarchy
+from nvae_tf.config import ModelConfig, config_to_dict, model_config_from_dict
+from nvae_tf.distributions.bernoulli import BernoulliLikelihood
+from nvae_tf.distributions.logistic_mixture import LogisticMixtureLikelihood
+from nvae_tf.distributions.normal_likelihood import NormalLikelihood
+from nvae_tf.layers.conv import Conv2D, kernel_stacks, shared_kernels
+from nvae_tf.layers.norm import BatchNorm
+from nvae_tf.models.decoder import Decoder
+from nvae_tf.models.encoder import Encoder
+
+
+class NVAEOutput(typing.NamedTuple):
+    """What the model says of a batch of images.
+
+    Attributes:
+        likelihood_params: parameters of p(x | z) [B, H, W, P]; see `NVAE.likelihood`.
+        kl_per_group: KL of each group [B, G], nats, in generation order.
+        log_q: log q(z | x) of the sample, all groups [B], nats.
+        log_p: log p(z) of the sample, all groups [B], nats.
+        kl_per_channel: KL of each latent channel [B, G, latent_channels], nats.
+        latents: z of each group after its flows, [B, h, w, latent_channels] each.
+    """
+
+    likelihood_params: tf.Tensor
+    kl_per_group: tf.Tensor
+    log_q: tf.Tensor
+    log_p: tf.Tensor
+    kl_per_channel: tf.Tensor
+    latents: list
+
+
+def draw_noise(shapes, seed=None):
+    """Standard-normal tensors of the given shapes.
+
+    Args:
+        shapes: list of shapes [B, ...]; B may be a tensor.
+        seed: int, or int tensor [2], that decides the draw; None for a fresh one.
+    """
+    if seed is None:
+        seed = tf.random.uniform([2], 0, 2**31 - 1, tf.int32)
+    elif isinstance(seed, (int, np.integer)):
+        seed = tf.constant([seed, 0], tf.int64)
+    sizes = [int(np.prod(shape[1:])) for shape in shapes]
+    # One draw for all groups: the number of ops does not grow with the depth.
+    noise = tf.random.stateless_normal([shapes[0][0], sum(sizes)], seed)
+    parts = tf.split(noise, sizes, axis=1)
+    return [tf.reshape(part, [shape[0], *shape[1:]]) for part, shape in zip(parts, shapes, strict=True)]
+
+
+@keras.saving.register_keras_serializable(package="nvae_tf")
+class NVAE(keras.Model):
+    """Deep hierarchical variational autoencoder for images.
+
+    Args:
+        config: `ModelConfig`, or a dict of its fields.
+
+    Input: images [B, H, W, C], float32 in [0, 1]. Output: `NVAEOutput`.
+
+    Attributes:
+        model_config: the `ModelConfig`.
+        config: the whole run's `Config` where the model was loaded from a run (`nvae_tf.load_run`), else None.
+        convolutions: every `Conv2D`, in the order in which they were made.
+        batch_norms: every `BatchNorm`.
+
+    Example:
+
+        model = NVAE(ModelConfig(image_height=32, image_width=32))
+        output = model(images, seed=0)
+        nelbo = tf.reduce_sum(output.kl_per_group, 1) - model.likelihood(output.likelihood_params).log_prob(images)
+        pictures = model.likelihood(model.generate(batch_size=16, temperature=0.7)).mean()
+
+    Raises:
+        ConfigError: the configuration cannot be built; the message says what would fit.
+    """
+
+    def __init__(self, config, **kwargs):
+        super().__init__(**kwargs)
+        if isinstance(config, dict):
+            config = model_config_from_dict(config)
+        self.model_config = config.validate()
+        self.config = None
+        self.encoder = Encoder(config, name="encoder")
+        self.decoder = Decoder(config, name="decoder")
+        self.build()
+
+    def build(self, input_shape=None):
+        if self.built:
+            return
+        config = self.model_config
+        self.encoder.build((None, config.image_height, config.image_width, config.image_channels))
+        self.decoder.build()
+        layers = self._flatten_layers(include_self=False)
+        self.convolutions = tuple(layer for layer in layers if isinstance(layer, Conv2D))
+        self.batch_norms = tuple(layer for layer in self._flatten_layers() if isinstance(layer, BatchNorm))
+        self.kernel_stacks = kernel_stacks(self.convolutions)
+        self.built = True
+
+    def get_config(self):
+        return {"config": config_to_dict(self.model_config), "name": self.name}
+
+    @property
+    def groups(self):
+        """The `LatentGroup`s, in generation order."""
+        return self.decoder.groups
+
+    def noise_shapes(self, batch_size):
+        """Shape [B, h, w, latent_channels] of each group's noise, in generation order."""
+        return hierarchy.noise_shapes(self.model_config, batch_size)
+
+    def _check_images(self, images):
+        config = self.model_config
+        expected = (config.image_height, config.image_width, config.image_channels)
+        if images.shape.rank != 4 or tuple(images.shape[1:]) != expected:
+            raise ValueError(f"images: expected shape [B, {', '.join(map(str, expected))}]. Received: {images.shape}")
+
+    def _noise(self, noise, batch_size, seed):
+        shapes = self.noise_shapes(batch_size)
+        if noise is None:
+            return draw_noise(shapes, seed)
+        if len(noise) != len(shapes):
+            raise ValueError(f"noise: expected {len(shapes)} tensors, one for each group. Received: {len(noise)}")
+        noise = [tf.convert_to_tensor(eps, tf.float32) for eps in noise]
+        for index, (eps, shape) in enumerate(zip(noise, shapes, strict=True)):
+            if tuple(eps.shape[1:]) != tuple(shape[1:]):
+                raise ValueError(f"noise[{index}]: expected shape [B, {shape[1:]}]. Received: {eps.shape}")
+        return noise
+
+    def call(self, images, noise=None, seed=None, training=False):
+        """Encodes images and decodes posterior samples.
+
+        Args:
+            images: [B, H, W, C] in [0, 1].
+            noise: standard normals [B, h, w, latent_channels] in generation order; drawn if None. Default None.
+            seed: int or int tensor [2] for the draw; a fresh one if None. Default None.
+            training: use batch statistics and update the running ones. Default False.
+
+        Returns:
+            `NVAEOutput`.
+        """
+        images = tf.convert_to_tensor(images, tf.float32)
+        self._check_images(images)
+        noise = self._noise(noise, tf.shape(images)[0], seed)
+        with shared_kernels(self.kernel_stacks):
+            features = self.encoder(images, training=training)
+            params, terms = self.decoder.infer(features, noise, training=training)
+        kl_per_channel = tf.stack([group.kl_per_channel for group in terms], axis=1)
+        return NVAEOutput(
+            likelihood_params=params,
+            kl_per_group=tf.reduce_sum(kl_per_channel, axis=2),
+            log_q=tf.add_n([group.log_q for group in terms]),
+            log_p=tf.add_n([group.log_p for group in terms]),
+            kl_per_channel=kl_per_channel,
+            latents=[group.latent for group in terms],
+        )
+
+    def generate(self, noise=None, batch_size=None, temperature=1.0, seed=None, training=False):
+        """Draws from the prior and decodes.
+
+        Args:
+            noise: standard normals in generation order; drawn if None. Default None.
+            batch_size: images to draw, needed where `noise` is None.
+            temperature: factor of every prior's scale, > 0. Default 1.
+            seed: int or int tensor [2] for the draw; a fresh one if None. Default None.
+            training: use batch statistics and update the running ones, as the readjustment of batch norm for
+                sampling does (paper, appendix A). Default False.
+
+        Returns:
+            Likelihood parameters [B, H, W, P].
+
+        Raises:
+            ValueError: neither noise nor batch_size, or a temperature that is not positive and finite.
+        """
+        if noise is None and batch_size is None:
+            raise ValueError("generate: expected noise or batch_size. Received: neither")
+        if isinstance(temperature, (int, float)) and not 0.0 < temperature < float("inf"):
+            raise ValueError(f"temperature: expected a positive, finite number. Received: {temperature}")
+        noise = self._noise(noise, batch_size, seed)
+        with shared_kernels(self.kernel_stacks):
+            return self.decoder.generate(noise, temperature, training=training)
+
+    def likelihood(self, params):
+        """Distribution p(x | z) of images [B, H, W, C] in [0, 1], from likelihood parameters [B, H, W, P].
+
+        Its `log_prob` is in nats per image [B] and leaves out the padding; `mean()` and `sample(seed)` are images.
+        """
+        config = self.model_config
+        if config.likelihood == "bernoulli":
+            return BernoulliLikelihood(params, padding=config.padding)
+        if config.likelihood == "normal":
+            return NormalLikelihood(params, padding=config.padding)
+        return LogisticMixtureLikelihood(
+            params, config.image_channels, config.num_mixtures, bit_depth=config.bit_depth, padding=config.padding
+        )

@@ -1,0 +1,33 @@
+"""Fixtures of all tests, and the environment that must be set before TensorFlow is imported."""
+
+import os
+import pathlib
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ["KERAS_BACKEND"] = "tensorflow"
+
+REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+
+
+def _shared_folder(name):
+    folder = pathlib.Path(os.environ.get("NVAE_SHARED") or REPOSITORY.parent / "shared") / name
+    if folder.is_dir():
+        return folder
+    reason = f"no folder {folder}; set NVAE_SHARED to the folder that holds {name}/"
+    if os.environ.get("NVAE_REQUIRE_SHARED") == "1":
+        pytest.fail(f"{reason} (NVAE_REQUIRE_SHARED=1 forbids skipping)")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """Folder with the data sets `mnist` and `cifar-10-batches-bin`."""
+    return _shared_folder("data")
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """Folder with the reference checkpoints and numbers of the original program."""
+    return _shared_folder("golden")
