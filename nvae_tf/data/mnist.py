@@ -21,7 +21,9 @@ def _gunzip(path, compressed):
     try:
         data = decompressor.decompress(compressed)
     except zlib.error as error:
-        raise ValueError(f"{path}: expected a gzip file. Received: {len(compressed)} bytes, damaged ({error})") from error
+        raise ValueError(
+            f"{path}: expected a gzip file. Received: {len(compressed)} bytes, damaged ({error})"
+        ) from error
     return data, decompressor.eof and not decompressor.unused_data
 
 

@@ -96,9 +96,7 @@ def _step_indices(num_images, batch_size, seed, start_step, num_shards, shard_in
     return epochs.flat_map(one_epoch).skip(start_step % steps)
 
 
-def train_batches(
-    images, data_config, model_bit_depth, batch_size, seed, start_step=0, num_shards=1, shard_index=0
-):
+def train_batches(images, data_config, model_bit_depth, batch_size, seed, start_step=0, num_shards=1, shard_index=0):
     """Endless batches of shuffled, augmented training images.
 
     Step s belongs to epoch s // steps_per_epoch. The order is drawn from (seed, epoch); flips and binarisation are

@@ -68,6 +68,12 @@ class KernelStack:
         masks = [layer.mask for layer in layers]
         self.mask = None if masks[0] is None else np.stack(masks)
 
+    @property
+    def variables(self):
+        """Lists of the layers' kernels and, with weight norm, of their log norms: what `effective` takes stacked."""
+        names = ("kernel", "log_norm") if self.weight_norm else ("kernel",)
+        return [[getattr(layer, name) for layer in self.layers] for name in names]
+
     def effective(self, kernels=None, log_norms=None):
         """Effective kernels [n, kh, kw, in, out]; from given stacks of the raw variables, or from the variables."""
         if kernels is None:

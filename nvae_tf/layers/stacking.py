@@ -23,17 +23,14 @@ def stack(variables):
 
 
 class VariableStacks:
-    """Variables held together by shape and name.
+    """Variables held together, so that they are read, differentiated and updated as stacks.
 
     Args:
-        variables: keras variables. Those that share shape and name ("kernel", "gamma", ...) form one stack.
-
-    Attributes:
-        groups: the lists of variables, one for each stack.
+        groups: lists of keras variables of one shape; each list is a stack.
     """
 
-    def __init__(self, variables):
-        self.groups = group_by(variables, lambda variable: (tuple(variable.shape), variable.name))
+    def __init__(self, groups):
+        self.groups = groups
 
     def read(self):
         """Current values: for each group a tensor [n, ...]."""

@@ -90,8 +90,9 @@ def test_log_prob_agrees_with_scipy(channels, bit_depth):
 
 
 def test_single_values_agree_with_scipy_in_every_branch():
-    # [mean, log scale] of one component: inside, both tails with a mass near and below 1e-5, below the least scale.
-    cases = np.array([[0.1, -3.0], [-0.9, -2.5], [0.9, -2.5], [-0.9, -5.0], [0.9, -5.0], [0.2, -9.0]], np.float32)
+    # [mean, log scale] of one component: inside; both tails, with masses above and below 1e-5; below the least scale;
+    # so wide that every inner bin has less than 1e-5.
+    cases = np.array([[0.1, -3], [-0.9, -2.5], [0.9, -2.5], [-0.9, -5], [0.9, -5], [0.2, -9], [0.1, 7]], np.float32)
     image = np.tile(levels(8)[:, None, None, None], [1, 1, len(cases), 1])
     parameters = np.concatenate([np.zeros([len(cases), 1]), cases], axis=-1)[None, None].astype(np.float32)
     parameters = np.repeat(parameters, 256, axis=0)

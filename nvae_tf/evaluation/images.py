@@ -1,0 +1,57 @@
+"""Images to PNG files, alone or in a grid."""
+
+import math
+import os
+
+import numpy as np
+import PIL.Image
+
+
+def grid(images, columns=None):
+    """Lays images out row by row, without gaps; cells that are left over are black.
+
+    Args:
+        images: [N, H, W, C] in [0, 1]; values outside are clipped.
+        columns: images in a row; None for the least square that holds them all. Default None.
+
+    Returns:
+        uint8 [rows * H, columns * W, C].
+
+    Raises:
+        ValueError: no images, another number of axes, or `columns` below 1.
+    """
+    images = np.asarray(images)
+    if images.ndim != 4 or not len(images):
+        raise ValueError(f"images: expected shape [N, H, W, C] with N >= 1. Received: {images.shape}")
+    count, height, width, channels = images.shape
+    columns = math.ceil(math.sqrt(count)) if columns is None else columns
+    if columns < 1:
+        raise ValueError(f"columns: expected at least 1. Received: {columns}")
+    rows = math.ceil(count / columns)
+    cells = np.zeros((rows * columns, height, width, channels), np.uint8)
+    cells[:count] = np.rint(np.clip(images, 0.0, 1.0) * 255.0)
+    cells = cells.reshape(rows, columns, height, width, channels).transpose(0, 2, 1, 3, 4)
+    return cells.reshape(rows * height, columns * width, channels)
+
+
+def write_png(path, image):
+    """Writes one image as PNG, to a temporary name first.
+
+    Args:
+        path: of the file; its folder must exist.
+        image: uint8 [H, W, C], C 1 (grey) or 3 (RGB).
+
+    Raises:
+        ValueError: another type or number of channels.
+    """
+    image = np.asarray(image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] not in (1, 3):
+        raise ValueError(f"image: expected uint8 [H, W, 1 or 3]. Received: {image.dtype} of shape {image.shape}")
+    temporary = f"{path}.tmp"
+    PIL.Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(temporary, format="PNG")
+    os.replace(temporary, path)
+
+
+def save_grid(path, images, columns=None):
+    """Writes images [N, H, W, C] in [0, 1] as one PNG; see `grid` and `write_png`."""
+    write_png(path, grid(images, columns))

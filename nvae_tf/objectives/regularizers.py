@@ -1,0 +1,124 @@
+"""Spectral and batch-norm regularisation (nvae.md section 6; paper section 3.2, "spectral regularization").
+
+Both work on stacks of equal shape: the cost in ops does not grow with the depth of the model.
+"""
+
+import math
+
+import keras
+import tensorflow as tf
+
+_MIN_NORM_SQUARED = 1e-6  # (1e-3)^2
+ROUNDS_PER_STEP = 4
+FIRST_ROUNDS = 40
+
+
+def regularization_weight(kl_weight, final, initial=0.0):
+    """lambda: constant, or annealed geometrically from `initial` to `final` with the KL weight w.
+
+    Args:
+        kl_weight: w, scalar in [0, 1].
+        final: lambda at w = 1.
+        initial: lambda at w = 0; 0 keeps lambda at `final`. Default 0.
+
+    Returns:
+        exp((1 - w) log initial + w log final), float32 scalar.
+    """
+    if not initial or not final:
+        return tf.constant(final, tf.float32)
+    weight = tf.cast(kl_weight, tf.float32)
+    return tf.exp((1.0 - weight) * math.log(initial) + weight * math.log(final))
+
+
+def _unit(vectors):
+    # [n, m, 1], each divided by max(its norm, 1e-3)
+    squared = tf.reduce_sum(tf.square(vectors), axis=1, keepdims=True)
+    return vectors * tf.math.rsqrt(tf.maximum(squared, _MIN_NORM_SQUARED))
+
+
+class SpectralRegularizer(keras.layers.Layer):
+    """Sum over all convolutions of the largest singular value of the effective kernel, by power iteration.
+
+    A kernel counts as the matrix (out, in/groups * kh * kw). The iteration's vectors are state: non-trainable
+    variables, one pair for each stack of kernels of equal shape, to be saved with the run.
+
+    Args:
+        kernel_stacks: `KernelStack`s of the model.
+        seed: of the vectors' first values. Default 0.
+    """
+
+    def __init__(self, kernel_stacks, seed=0, **kwargs):
+        super().__init__(**kwargs)
+        self.pairs = []
+        for index, kernels in enumerate(kernel_stacks):
+            kh, kw, channels, filters = kernels.layers[0].kernel.shape
+            count = len(kernels.layers)
+            vectors = []
+            for side, (letter, size) in enumerate((("u", filters), ("v", kh * kw * channels))):
+                normal = keras.initializers.RandomNormal(stddev=1.0, seed=seed + 2 * index + side)
+                variable = self.add_weight(
+                    shape=(count, size, 1), initializer=normal, trainable=False, autocast=False, name=f"{letter}_{index}"
+                )
+                vectors.append(variable)
+            self.pairs.append(tuple(vectors))
+        self.started = self.add_weight(shape=(), initializer="zeros", trainable=False, autocast=False, name="started")
+        self.built = True
+
+    def iterate(self, effective_kernels, rounds=None):
+        """Runs the power iteration and stores the vectors.
+
+        Args:
+            effective_kernels: stacks [n, kh, kw, in, out], in the order of the kernel stacks.
+            rounds: of the iteration; 4, and 40 the first time, if None.
+
+        Returns:
+            Pairs of left and right vectors, u [n, out, 1] and v [n, kh * kw * in, 1].
+        """
+        if rounds is None:
+            rounds = tf.where(tf.convert_to_tensor(self.started) > 0, ROUNDS_PER_STEP, FIRST_ROUNDS)
+        vectors = [tf.convert_to_tensor(vector) for pair in self.pairs for vector in pair]
+        matrices = [self._matrix(kernels) for kernels in effective_kernels]
+
+        def one_round(i, us, vs):
+            vs = [_unit(tf.matmul(matrix, u)) for matrix, u in zip(matrices, us, strict=True)]
+            us = [_unit(tf.matmul(matrix, v, transpose_a=True)) for matrix, v in zip(matrices, vs, strict=True)]
+            return i + 1, us, vs
+
+        us, vs = [_unit(u) for u in vectors[0::2]], [_unit(v) for v in vectors[1::2]]
+        _, us, vs = tf.while_loop(lambda i, *_: i < rounds, one_round, (0, us, vs), parallel_iterations=1)
+        for (u_variable, v_variable), u, v in zip(self.pairs, us, vs, strict=True):
+            u_variable.assign(u)
+            v_variable.assign(v)
+        self.started.assign(1.0)
+        return list(zip(us, vs, strict=True))
+
+    @staticmethod
+    def _matrix(kernels):
+        shape = kernels.shape
+        return tf.reshape(kernels, [shape[0], shape[1] * shape[2] * shape[3], shape[4]])  # transposed: [n, K, out]
+
+    def call(self, effective_kernels, vectors):
+        """Sum of u^T W v; a gradient passes to the kernels, not to the vectors.
+
+        Args:
+            effective_kernels: stacks [n, kh, kw, in, out].
+            vectors: pairs (u, v) that `iterate` returned.
+
+        Returns:
+            Scalar.
+        """
+        sums = []
+        for kernels, (u, v) in zip(effective_kernels, vectors, strict=True):
+            u, v = tf.stop_gradient(u), tf.stop_gradient(v)
+            response = tf.matmul(self._matrix(kernels), v, transpose_a=True)  # [n, out, 1]
+            sums.append(tf.reduce_sum(u * response))
+        return tf.add_n(sums)
+
+
+def batch_norm_regularization(scales):
+    """Sum over batch norms of the largest absolute scale.
+
+    Args:
+        scales: list of stacks [n, C] of the batch norms' scales.
+    """
+    return tf.add_n([tf.reduce_sum(tf.reduce_max(tf.abs(stack), axis=1)) for stack in scales])

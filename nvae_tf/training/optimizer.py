@@ -1,0 +1,65 @@
+"""Adamax as the original computes it, its work stacked by shape (nvae.md section 7)."""
+
+import keras
+import tensorflow as tf
+
+_BETA_1 = 0.9
+_BETA_2 = 0.999
+_EPSILON = 1e-3
+
+
+class StackedAdamax(keras.layers.Layer):
+    """Adamax over stacks of equal shape: some ops for each shape, not for each variable.
+
+    u <- max(beta_2 u, |g| + epsilon) without bias correction, step lr / (1 - beta_1^t) * m / u (Kingma & Ba 2015,
+    algorithm 2, with the epsilon inside the maximum). The L2 decay is added to every gradient.
+
+    Args:
+        stacks: `VariableStacks` of the trainable variables.
+        weight_decay: Default 3e-4.
+
+    Attributes:
+        moments: for each stack the pair (m, u) of non-trainable variables [n, ...].
+        updates: number of updates done, t.
+    """
+
+    def __init__(self, stacks, weight_decay=3e-4, **kwargs):
+        super().__init__(**kwargs)
+        self.stacks = stacks
+        self.weight_decay = weight_decay
+        self.moments = []
+        for index, group in enumerate(stacks.groups):
+            shape = (len(group), *group[0].shape)
+            pair = [
+                self.add_weight(
+                    shape=shape, initializer="zeros", trainable=False, autocast=False, name=f"{letter}_{index}"
+                )
+                for letter in "mu"
+            ]
+            self.moments.append(tuple(pair))
+        self.updates = self.add_weight(
+            shape=(), initializer="zeros", dtype="int64", trainable=False, autocast=False, name="updates"
+        )
+        self.built = True
+
+    def apply(self, gradients, values, learning_rate):
+        """One update.
+
+        Args:
+            gradients: for each stack the gradient [n, ...].
+            values: current values of the stacks, [n, ...].
+            learning_rate: scalar.
+        """
+        updates = tf.convert_to_tensor(self.updates) + 1
+        rate = learning_rate / (1.0 - tf.pow(_BETA_1, tf.cast(updates, tf.float32)))
+        new_values = []
+        for (m_variable, u_variable), gradient, value in zip(self.moments, gradients, values, strict=True):
+            gradient = gradient + self.weight_decay * value
+            m = tf.convert_to_tensor(m_variable)
+            m = m + (gradient - m) * (1.0 - _BETA_1)
+            u = tf.maximum(_BETA_2 * tf.convert_to_tensor(u_variable), tf.abs(gradient) + _EPSILON)
+            m_variable.assign(m)
+            u_variable.assign(u)
+            new_values.append(value - rate * m / u)
+        self.stacks.assign(new_values)
+        self.updates.assign(updates)

@@ -1,0 +1,54 @@
+import numpy as np
+import PIL.Image
+import pytest
+
+from nvae_tf.evaluation.images import grid, save_grid, write_png
+
+
+def _numbered(count):
+    """Images [count, 2, 3, 1], image i all of value (i + 1) / 255."""
+    return np.broadcast_to((np.arange(count)[:, None, None, None] + 1) / 255.0, (count, 2, 3, 1))
+
+
+def test_grid_goes_row_by_row_and_fills_with_black():
+    result = grid(_numbered(5))
+    assert result.shape == (4, 9, 1) and result.dtype == np.uint8
+    np.testing.assert_array_equal(result[::2, ::3, 0], [[1, 2, 3], [4, 5, 0]])
+
+
+def test_grid_keeps_each_image_whole():
+    images = np.random.default_rng(0).integers(0, 256, (6, 2, 3, 3))
+    result = grid(images / 255.0, columns=2)
+    assert result.shape == (6, 6, 3)
+    np.testing.assert_array_equal(result[2:4, 3:6], images[3])
+
+
+def test_grid_clips():
+    np.testing.assert_array_equal(grid(np.array([-1.0, 2.0]).reshape(2, 1, 1, 1))[..., 0], [[0, 255]])
+
+
+@pytest.mark.parametrize("images, columns", [(np.zeros((0, 2, 2, 1)), None), (np.zeros((2, 2, 1)), None)])
+def test_grid_refuses_other_shapes(images, columns):
+    with pytest.raises(ValueError, match="images: expected shape"):
+        grid(images, columns)
+
+
+def test_grid_refuses_no_columns():
+    with pytest.raises(ValueError, match="columns: expected at least 1. Received: 0"):
+        grid(_numbered(2), columns=0)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_png_keeps_the_values(tmp_path, channels):
+    images = np.random.default_rng(0).integers(0, 256, (4, 2, 3, channels))
+    save_grid(tmp_path / "grid.png", images / 255.0)
+    with PIL.Image.open(tmp_path / "grid.png") as file:
+        pixels = np.asarray(file).reshape(4, 6, channels)
+    np.testing.assert_array_equal(pixels, grid(images / 255.0))
+    assert [path.name for path in tmp_path.iterdir()] == ["grid.png"]
+
+
+@pytest.mark.parametrize("image", [np.zeros((2, 2, 2), np.uint8), np.zeros((2, 2, 1)), np.zeros((2, 2), np.uint8)])
+def test_png_refuses_other_images(tmp_path, image):
+    with pytest.raises(ValueError, match="image: expected uint8"):
+        write_png(tmp_path / "image.png", image)

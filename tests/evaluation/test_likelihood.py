@@ -1,0 +1,101 @@
+import math
+
+import numpy as np
+import pytest
+import scipy.special
+import tensorflow as tf
+
+from nvae_tf.evaluation import likelihood
+from nvae_tf.evaluation.likelihood import evaluate, sample_seed
+from nvae_tf.models.nvae import draw_noise
+
+BATCH, SAMPLES, SEED = 4, 3, 5
+
+
+@pytest.fixture(scope="module")
+def batches(binary_images):
+    return [binary_images[:BATCH], binary_images[BATCH:]]
+
+
+@pytest.fixture(scope="module")
+def result(evaluated_model, batches):
+    return evaluate(evaluated_model, batches, num_samples=SAMPLES, seed=SEED)
+
+
+@pytest.fixture(scope="module")
+def direct(evaluated_model, batches):
+    """Per image and sample, from the model's call with the same noise: log p(x|z), log w, KL per channel."""
+    rows = []
+    for index, images in enumerate(batches):
+        for sample in range(SAMPLES):
+            noise = draw_noise(evaluated_model.noise_shapes(BATCH), sample_seed(SEED, index, sample))
+            output = evaluated_model(images, noise=[eps[: len(images)] for eps in noise])
+            log_likelihood = evaluated_model.likelihood(output.likelihood_params).log_prob(images)
+            log_weight = log_likelihood + output.log_p - output.log_q
+            rows.append((index, [value.numpy() for value in (log_likelihood, log_weight, output.kl_per_channel)]))
+    halves = [[np.stack(part) for part in zip(*[r for i, r in rows if i == half], strict=True)] for half in (0, 1)]
+    return [np.concatenate(part, axis=1).astype(np.float64) for part in zip(*halves, strict=True)]  # [K, N, ...]
+
+
+def test_agrees_with_the_direct_computation(result, direct):
+    log_likelihood, log_weight, kl = direct
+    bounds = -(scipy.special.logsumexp(log_weight, axis=0) - math.log(SAMPLES))
+    nelbos = (kl.sum(axis=(2, 3)) - log_likelihood).mean(axis=0)
+    assert result.num_images == 7 and result.num_samples == SAMPLES and result.num_outputs == 36
+    np.testing.assert_allclose(result.reconstruction, log_likelihood.mean(), rtol=1e-5)
+    np.testing.assert_allclose(result.log_likelihood_bound, bounds.mean(), rtol=1e-5)
+    np.testing.assert_allclose(result.nelbo, nelbos.mean(), rtol=1e-5)
+    np.testing.assert_allclose(result.nelbo_standard_error, nelbos.std(ddof=1) / math.sqrt(7), rtol=1e-4)
+    expected_error = bounds.std(ddof=1) / math.sqrt(7)
+    np.testing.assert_allclose(result.log_likelihood_bound_standard_error, expected_error, rtol=1e-4)
+    np.testing.assert_allclose(result.kl_per_group, kl.mean(axis=(0, 1)).sum(axis=1), rtol=1e-4)
+    assert result.active_units == (kl.mean(axis=(0, 1)) > 0.01).sum(axis=1).tolist()
+
+
+def test_parts_add_up(result):
+    assert result.nelbo == pytest.approx(result.kl - result.reconstruction)
+    assert result.kl == pytest.approx(sum(result.kl_per_group))
+    assert result.nelbo_bits_per_dim == pytest.approx(result.nelbo / (36 * math.log(2)))
+    assert result.bound_bits_per_dim == pytest.approx(result.log_likelihood_bound / (36 * math.log(2)))
+
+
+def test_bound_is_tighter_with_more_samples(evaluated_model, batches):
+    # Over 50 samples the mean of log w is at most log of the mean of w, strictly so for weights that differ.
+    result = evaluate(evaluated_model, batches, num_samples=50, seed=1)
+    assert result.log_likelihood_bound < result.nelbo
+
+
+def test_padding_of_the_last_batch_does_not_matter(evaluated_model, batches, result, monkeypatch):
+    def pad_with_ones(images, size):
+        return np.concatenate([images, np.ones((size - len(images), *images.shape[1:]), np.float32)])
+
+    monkeypatch.setattr(likelihood, "_pad", pad_with_ones)
+    assert evaluate(evaluated_model, batches, num_samples=SAMPLES, seed=SEED) == result
+
+
+def test_noise_depends_on_seed_batch_and_sample():
+    base = tuple(sample_seed(1, 2, 3).numpy())
+    assert base == tuple(sample_seed(1, tf.constant(2), 3).numpy())
+    others = {tuple(sample_seed(*key).numpy()) for key in ((0, 2, 3), (1, 3, 3), (1, 2, 2), (1, 3, 2))}
+    assert len(others | {base}) == 5
+
+
+def test_one_trace_serves_all_evaluations(evaluated_model, batches, result):
+    before = likelihood._score.experimental_get_tracing_count()
+    evaluate(evaluated_model, batches, num_samples=2, seed=9)
+    assert likelihood._score.experimental_get_tracing_count() == before
+
+
+def test_reports_progress(evaluated_model, batches, result):
+    seen = []
+    evaluate(evaluated_model, batches, progress=seen.append)
+    assert seen == [4, 7]
+
+
+def test_refuses_what_it_cannot_evaluate(evaluated_model, batches):
+    with pytest.raises(ValueError, match="num_samples: expected at least 1. Received: 0"):
+        evaluate(evaluated_model, batches, num_samples=0)
+    with pytest.raises(ValueError, match="at least one image"):
+        evaluate(evaluated_model, [])
+    with pytest.raises(ValueError, match=r"batches\[1\]: expected 1 to 4 images.*Received: 5"):
+        evaluate(evaluated_model, [batches[0], np.zeros((5, 8, 8, 1))])

@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+
+from nvae_tf.evaluation import sampling
+from nvae_tf.evaluation.sampling import crop_padding, reconstruct, sample_images
+
+
+def test_samples_have_shape_range_and_no_padding(evaluated_model):
+    images = sample_images(evaluated_model, 3, temperature=0.8, seed=1, batch_size=2)
+    assert images.shape == (3, 6, 6, 1) and images.dtype == np.float32
+    assert 0.0 <= images.min() and images.max() <= 1.0
+    # No two batches may share their noise.
+    assert not np.array_equal(images[0], images[2])
+
+
+def test_samples_follow_seed_and_temperature(evaluated_model):
+    def draw(**arguments):
+        return sample_images(evaluated_model, 2, **arguments)
+
+    reference = draw(seed=1)
+    np.testing.assert_array_equal(draw(seed=1), reference)
+    assert not np.array_equal(draw(seed=2), reference)
+    assert not np.array_equal(draw(seed=1, temperature=0.5), reference)
+
+
+def test_pixels_are_drawn_around_the_mean(evaluated_model):
+    mean = sample_images(evaluated_model, 2, seed=1)
+    sample = sample_images(evaluated_model, 2, seed=1, pixels="sample")
+    assert set(np.unique(sample)) == {0.0, 1.0}
+    # 72 independent Bernoulli draws: the mean deviates by less than 0.5 / sqrt(72) in standard deviation.
+    assert abs(sample.mean() - mean.mean()) < 5 * 0.5 / np.sqrt(72)
+
+
+def test_one_trace_serves_all_temperatures(evaluated_model):
+    sample_images(evaluated_model, 2, temperature=0.9)
+    before = sampling._generate.experimental_get_tracing_count()
+    sample_images(evaluated_model, 2, temperature=0.3, seed=7)
+    assert sampling._generate.experimental_get_tracing_count() == before
+
+
+def test_reconstruction_is_the_mean_of_a_posterior_sample(evaluated_model, binary_images):
+    images = binary_images[:2]
+    result = reconstruct(evaluated_model, images, seed=3)
+    params = evaluated_model(images, seed=3).likelihood_params
+    expected = evaluated_model.likelihood(params).mean().numpy()[:, 1:7, 1:7]
+    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("padding", [0, 2])
+def test_crop_padding(padding):
+    images = np.arange(36.0).reshape(1, 6, 6, 1)
+    expected = images if padding == 0 else images[:, 2:4, 2:4]
+    np.testing.assert_array_equal(crop_padding(images, padding), expected)
+
+
+@pytest.mark.parametrize(
+    "name, value", [("num", 0), ("batch_size", 0), ("temperature", 0.0), ("temperature", np.nan), ("pixels", "mode")]
+)
+def test_refuses_arguments_out_of_range(evaluated_model, name, value):
+    with pytest.raises(ValueError, match=f"{name}: expected .* Received: "):
+        sample_images(evaluated_model, **{"num": 1, name: value})

@@ -1,0 +1,167 @@
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from nvae_tf.config import CELL_SETS as CELL_SET_NAMES
+from nvae_tf.layers.cells import (
+    CELL_SETS,
+    Cell,
+    EluConv,
+    InvertedResidual,
+    NormEluConv,
+    NormSwishConv,
+    Resampling,
+    apply_cells,
+    build_cells,
+)
+from nvae_tf.layers.norm import swish
+from nvae_tf.layers.resample import upsample_nearest
+
+SHAPE = (2, 4, 6, 8)
+
+
+def _images(shape=SHAPE, seed=0):
+    return tf.constant(np.random.default_rng(seed).normal(size=shape), tf.float32)
+
+
+def _randomize(layer, seed=1):
+    rng = np.random.default_rng(seed)
+    for variable in layer.variables:
+        variable.assign(rng.uniform(0.2, 1.5, variable.shape).astype(np.float32))
+    return layer
+
+
+def _built(layer, shape=SHAPE):
+    layer.build(shape)
+    return _randomize(layer)
+
+
+def _describe(operations):
+    """Short name of each operation, as nvae.md writes them."""
+    names = []
+    for factory in operations:
+        operation = factory(8)
+        if isinstance(operation, InvertedResidual):
+            groups = 0 if operation.groups == "depthwise" else operation.groups
+            names.append(f"e{operation.expansion}k{operation.kernel_size}g{groups}")
+        else:
+            kinds = {NormSwishConv: "bnswish", NormEluConv: "bnelu", EluConv: "elu"}
+            names.append(kinds[type(operation)] + ("5" if operation.conv.dilation == 2 else ""))
+    return " ".join(names)
+
+
+# Encoder, preprocess, decoder, postprocess cells.
+EXPECTED = {
+    "res_mbconv": ("bnswish bnswish", "bnswish bnswish", "e6k5g0", "e3k5g0"),
+    "res_bnswish": ("bnswish bnswish",) * 4,
+    "res_bnelu": ("bnelu bnelu",) * 4,
+    "res_elu": ("elu elu",) * 4,
+    "mbconv_sep": ("e6k5g0", "e3k5g0", "e6k5g0", "e3k5g0"),
+    "mbconv_sep11": ("e6k11g0", "e3k5g0", "e6k11g0", "e3k5g0"),
+    "mbconv_res": ("e6k5g0", "e3k5g0", "bnswish bnswish", "bnswish bnswish"),
+    "mbconv_den": ("e6k5g0", "e3k5g8", "e6k5g0", "e3k5g8"),
+    "res53_mbconv": ("bnswish5 bnswish", "bnswish5 bnswish", "e6k5g0", "e3k5g0"),
+    "res35_mbconv": ("bnswish bnswish5", "bnswish bnswish5", "e6k5g0", "e3k5g0"),
+    "res55_mbconv": ("bnswish5 bnswish5", "bnswish5 bnswish5", "e6k5g0", "e3k5g0"),
+}
+
+
+def test_every_cell_set_is_there():
+    assert set(CELL_SETS) == set(EXPECTED) == set(CELL_SET_NAMES)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_operations_of_a_cell_set(name):
+    cells = CELL_SETS[name]
+    parts = (cells.encoder, cells.preprocess, cells.decoder, cells.postprocess)
+    assert tuple(map(_describe, parts)) == EXPECTED[name]
+
+
+OPERATIONS = {
+    "bnswish": NormSwishConv,
+    "bnswish5": functools.partial(NormSwishConv, dilation=2),
+    "bnelu": NormEluConv,
+    "elu": EluConv,
+    "inverted": functools.partial(InvertedResidual, expansion=2, kernel_size=5),
+    "grouped": functools.partial(InvertedResidual, expansion=3, kernel_size=3, groups=8),
+}
+
+
+@pytest.mark.parametrize("resampling", Resampling)
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_cell_output_shapes(operation, resampling):
+    filters = {Resampling.NONE: 16, Resampling.DOWN: 32, Resampling.UP: 8}[resampling]
+    size = {Resampling.NONE: (4, 6), Resampling.DOWN: (2, 3), Resampling.UP: (8, 12)}[resampling]
+    make, shape = OPERATIONS[operation], (2, 4, 6, 16)
+    cells = [Cell((make, make), filters, resampling), Cell((make,), filters)]
+    expected = (2, *size, filters)
+    assert build_cells(cells, shape) == expected
+    outputs = apply_cells(cells, _images(shape), training=True)
+    assert outputs.shape == expected and np.isfinite(outputs.numpy()).all()
+
+
+@pytest.mark.parametrize("operation, activation", [(NormSwishConv, swish), (NormEluConv, tf.nn.elu)])
+def test_norm_comes_before_the_activation_and_upsampling_before_the_convolution(operation, activation):
+    layer, x = _built(operation(4, Resampling.UP)), _images()
+    expected = layer.conv(upsample_nearest(activation(layer.norm(x))))
+    np.testing.assert_allclose(layer(x), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_elu_conv():
+    layer, x = _built(EluConv(4, Resampling.UP)), _images()
+    active = np.where(x > 0, x, np.expm1(x)).astype(np.float32)
+    np.testing.assert_allclose(layer(x), layer.conv(upsample_nearest(active)), rtol=1e-5, atol=1e-5)
+    assert layer.conv.data_dependent
+
+
+def test_inverted_residual_formula():
+    layer, x = _built(InvertedResidual(16, Resampling.DOWN, expansion=2, kernel_size=5)), _images()
+    hidden = swish(layer.norm_expand(layer.expand(layer.norm_in(x))))
+    expected = layer.norm_out(layer.project(swish(layer.norm_mix(layer.mix(hidden)))))
+    np.testing.assert_allclose(layer(x), expected, rtol=1e-5, atol=1e-5)
+    kernels = [variable for variable in layer.trainable_variables if variable.name not in ("gamma", "beta")]
+    assert [tuple(kernel.shape) for kernel in kernels] == [(1, 1, 8, 16), (5, 5, 1, 16), (1, 1, 16, 16)]
+
+
+def test_late_upsampling_equals_upsampling_first():
+    late = _built(InvertedResidual(4, Resampling.UP, expansion=3, kernel_size=5))
+    naive = InvertedResidual(4, Resampling.NONE, expansion=3, kernel_size=5)
+    naive.build((2, 8, 12, 8))
+    for variable, source in zip(naive.variables, late.variables, strict=True):
+        variable.assign(source)
+    x = _images()
+    for training in (True, False):
+        expected = naive(upsample_nearest(x), training=training)
+        np.testing.assert_allclose(late(x, training=training), expected, rtol=1e-3, atol=1e-4)
+    changed = 0
+    for variable, other in zip(late.non_trainable_variables, naive.non_trainable_variables, strict=True):
+        np.testing.assert_allclose(variable, other, rtol=1e-5, atol=1e-6)
+        changed += variable.name == "moving_variance"
+    assert changed == 4
+
+
+@pytest.mark.parametrize("squeeze_excite", [True, False])
+@pytest.mark.parametrize("resampling", Resampling)
+def test_cell_formula(resampling, squeeze_excite):
+    cell, x = _built(Cell((NormSwishConv, NormEluConv), 8, resampling, squeeze_excite)), _images()
+    residual = cell.operations[1](cell.operations[0](x))
+    if squeeze_excite:
+        residual = residual * cell.squeeze_excite(residual)
+    else:
+        assert cell.squeeze_excite is None
+    skip = x if resampling is Resampling.NONE else cell.skip(x)
+    np.testing.assert_allclose(cell(x), skip + 0.1 * residual, rtol=1e-5, atol=1e-5)
+
+
+def test_training_reaches_every_norm_of_a_cell():
+    cell = _built(Cell(CELL_SETS["res_mbconv"].decoder * 2, 8))
+    before = [variable.numpy() for variable in cell.non_trainable_variables]
+    cell(_images())
+    for variable, value in zip(cell.non_trainable_variables, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
+    cell(_images(), training=True)
+    assert len(before) == 16
+    for variable, value in zip(cell.non_trainable_variables, before, strict=True):
+        assert np.abs(variable.numpy() - value).max() > 1e-6, variable.path

@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from nvae_tf.layers.masked_conv import MaskedConv2D, causal_mask, channel_mask
+
+
+def _order(height, width, channels, mirrored):
+    """Flat indices in raster-then-channel order; mirrored reverses the raster, never the channels."""
+    pixels = np.arange(height * width)
+    pixels = pixels[::-1] if mirrored else pixels
+    return (pixels[:, np.newaxis] * channels + np.arange(channels)).ravel()
+
+
+def _jacobian(layer, x):
+    x = tf.constant(x)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        y = layer(x)
+    jacobian = tape.jacobian(y, x, experimental_use_pfor=False).numpy()
+    return jacobian.reshape(y.shape.num_elements(), x.shape.num_elements())
+
+
+@pytest.mark.parametrize(
+    "inputs, outputs, strict, expected",
+    [
+        # Rows are inputs, columns outputs.
+        (2, 4, True, [[0, 0, 1, 1], [0, 0, 0, 0]]),
+        (2, 4, False, [[1, 1, 1, 1], [0, 0, 1, 1]]),
+        (4, 2, True, [[0, 1], [0, 1], [0, 0], [0, 0]]),
+        (4, 2, False, [[1, 1], [1, 1], [0, 1], [0, 1]]),
+        (3, 3, True, [[0, 1, 1], [0, 0, 1], [0, 0, 0]]),
+        (3, 3, False, [[1, 1, 1], [0, 1, 1], [0, 0, 1]]),
+    ],
+)
+def test_channel_mask(inputs, outputs, strict, expected):
+    np.testing.assert_array_equal(channel_mask(inputs, outputs, strict), expected)
+
+
+def test_channel_mask_refuses_numbers_that_do_not_divide():
+    with pytest.raises(ValueError, match="must divide.*Received: 4, 6"):
+        channel_mask(4, 6, strict=False)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_causal_mask_of_one_channel(strict):
+    mask = causal_mask(3, 1, 1, strict)[:, :, 0, 0]
+    np.testing.assert_array_equal(mask, [[1, 1, 1], [1, 0 if strict else 1, 0], [0, 0, 0]])
+    mirrored = causal_mask(3, 1, 1, strict, mirrored=True)[:, :, 0, 0]
+    np.testing.assert_array_equal(mirrored, [[0, 0, 0], [0, 0 if strict else 1, 1], [1, 1, 1]])
+
+
+def test_mirroring_leaves_the_channel_mask():
+    mask, mirrored = causal_mask(3, 2, 4, True), causal_mask(3, 2, 4, True, mirrored=True)
+    np.testing.assert_array_equal(mask[1, 1], channel_mask(2, 4, True))
+    np.testing.assert_array_equal(mirrored[1, 1], channel_mask(2, 4, True))
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_depthwise_mask(strict):
+    mask = causal_mask(5, 3, 3, strict, depthwise=True)
+    assert mask.shape == (5, 5, 1, 3)
+    assert mask[:2].min() == 1 and mask[2, :2].min() == 1
+    assert mask[2, 3:].max() == 0 and mask[3:].max() == 0
+    np.testing.assert_array_equal(mask[2, 2], np.full((1, 3), 0.0 if strict else 1.0))
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("strict", [False, True])
+def test_jacobian_is_triangular(strict, mirrored):
+    layer = MaskedConv2D(2, 3, strict=strict, mirrored=mirrored)
+    layer.build((None, 3, 3, 2))
+    rng = np.random.default_rng(0)
+    for variable in layer.variables:
+        variable.assign(rng.normal(size=variable.shape).astype(np.float32))
+    order = _order(3, 3, 2, mirrored)
+    jacobian = _jacobian(layer, rng.normal(size=(1, 3, 3, 2)).astype(np.float32))[order][:, order]
+    np.testing.assert_array_equal(np.triu(jacobian, 0 if strict else 1), np.zeros_like(jacobian))
+    # Everything before an output inside the 3x3 window is seen: at the last pixel of the middle row all of it.
+    seen = np.count_nonzero(jacobian[8:10], axis=1)
+    np.testing.assert_array_equal(seen, [8, 9] if strict else [9, 10])
+
+
+def test_log_norm_starts_at_the_masked_norm_and_the_kernel_is_masked_before_it_is_normalised():
+    layer = MaskedConv2D(6, 3, strict=True, log_norm_offset=-1.0)
+    layer.build((None, 4, 4, 3))
+    masked = np.asarray(layer.kernel) * causal_mask(3, 3, 6, True)
+    norm = np.sqrt((masked**2).sum((0, 1, 2)))
+    np.testing.assert_allclose(layer.log_norm, np.log(norm + 1e-2) - 1.0, rtol=1e-5, atol=1e-6)
+    layer.log_norm.assign(np.linspace(-1, 1, 6))
+    expected = np.exp(np.linspace(-1, 1, 6)) * masked / (norm + 1e-5)
+    np.testing.assert_allclose(layer.effective_kernel(), expected, rtol=1e-5, atol=1e-6)

@@ -1,0 +1,80 @@
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from nvae_tf.models.nvae import NVAE
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+
+# What a user writes to load a model: the class need only be imported.
+_LOAD_AND_RUN = """
+import sys
+import keras, numpy as np
+import nvae_tf.models.nvae
+data = np.load(sys.argv[2])
+model = keras.models.load_model(sys.argv[1])
+noise = [data[f"noise_{i}"] for i in range(len(data.files) - 1)]
+output = model(data["images"], noise=noise)
+np.savez(sys.argv[3], params=output.likelihood_params, kl=output.kl_per_group, prior=model.generate(noise))
+"""
+
+
+def _assert_same_variables(one, other):
+    assert [variable.path for variable in one.variables] == [variable.path for variable in other.variables]
+    differ = [v.path for v, w in zip(one.variables, other.variables, strict=True) if not np.array_equal(v, w)]
+    assert not differ
+
+
+def test_config_round_trip(flow_model):
+    config = flow_model.get_config()
+    again = NVAE.from_config(config)
+    assert again.get_config() == config
+    assert again.model_config == flow_model.model_config
+    shapes = [(variable.path, tuple(variable.shape)) for variable in flow_model.variables]
+    assert [(variable.path, tuple(variable.shape)) for variable in again.variables] == shapes
+
+
+def test_paths_of_variables_are_unique(flow_model):
+    paths = [variable.path for variable in flow_model.variables]
+    assert len(set(paths)) == len(paths)
+
+
+@pytest.mark.parametrize("name", ["model", "flow_model"])
+def test_a_keras_file_brings_every_variable_back(request, tmp_path, name):
+    model = request.getfixturevalue(name)
+    model.save(tmp_path / "model.keras")
+    _assert_same_variables(model, keras.models.load_model(tmp_path / "model.keras"))
+
+
+def test_weights_file_brings_every_variable_back(flow_model, tmp_path):
+    flow_model.save_weights(tmp_path / "model.weights.h5")
+    other = NVAE(flow_model.model_config)
+    other.load_weights(tmp_path / "model.weights.h5")
+    _assert_same_variables(flow_model, other)
+
+
+def test_a_checkpoint_brings_every_variable_back(flow_model, tmp_path):
+    path = tf.train.Checkpoint(model=flow_model).save(tmp_path / "checkpoint")
+    other = NVAE(flow_model.model_config)
+    tf.train.Checkpoint(model=other).restore(path).assert_existing_objects_matched()
+    _assert_same_variables(flow_model, other)
+
+
+def test_a_saved_model_gives_equal_outputs_in_a_new_process(flow_model, draw, tmp_path):
+    images, noise = draw(flow_model, 2)
+    flow_model.save(tmp_path / "model.keras")
+    np.savez(tmp_path / "inputs.npz", images=images, **{f"noise_{i}": eps for i, eps in enumerate(noise)})
+    files = [str(tmp_path / name) for name in ("model.keras", "inputs.npz", "outputs.npz")]
+    command = [sys.executable, "-c", _LOAD_AND_RUN, *files]
+    finished = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert finished.returncode == 0, finished.stderr
+    outputs = np.load(files[-1])
+    expected = flow_model(images, noise=noise)
+    np.testing.assert_allclose(outputs["params"], expected.likelihood_params, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(outputs["kl"], expected.kl_per_group, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(outputs["prior"], flow_model.generate(noise), rtol=1e-5, atol=1e-5)

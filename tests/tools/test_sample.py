@@ -1,0 +1,74 @@
+import os
+import pathlib
+import subprocess
+import sys
+
+import PIL.Image
+import pytest
+
+from nvae_tf.checkpoint import RunFolder, model_variables
+from nvae_tf.config import Config, ModelConfig
+from nvae_tf.models.nvae import NVAE
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+
+
+def _sample(*flags):
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, str(REPOSITORY / "tools" / "sample.py"), *flags]
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    """Run folder of a tiny model of 8 x 8 images with one pixel of padding."""
+    model = ModelConfig(
+        image_height=8,
+        image_width=8,
+        padding=1,
+        num_scales=1,
+        groups_per_scale=2,
+        latent_channels=2,
+        encoder_channels=2,
+        decoder_channels=2,
+        preprocess_blocks=1,
+        preprocess_cells=1,
+        postprocess_blocks=1,
+        postprocess_cells=1,
+        encoder_cells_per_group=1,
+        decoder_cells_per_group=1,
+    )
+    folder = RunFolder(tmp_path_factory.mktemp("run")).create(Config(model=model))
+    folder.save(1, {"model": model_variables(NVAE(model))})
+    return folder.path
+
+
+def test_writes_a_grid_without_padding(run_dir):
+    done = _sample(f"--run_dir={run_dir}", "--num=5", "--temperature=0.5", "--pixels=sample")
+    assert done.returncode == 0, done.stderr
+    with PIL.Image.open(run_dir / "samples.png") as image:
+        assert image.size == (3 * 6, 2 * 6) and image.mode == "L"
+        assert {value for _, value in image.getcolors()} == {0, 255}
+
+
+@pytest.mark.parametrize(
+    "flag, message",
+    [
+        ("--run_dir=nowhere", "--run_dir=nowhere: expected a run folder with config.json"),
+        ("--temperature=0", "--temperature=0.0: expected a positive, finite number"),
+        ("--temperature=nan", "--temperature=nan: expected a positive, finite number"),
+        ("--out=nowhere/a.png", "--out=nowhere/a.png: expected a name ending in .png in an existing folder"),
+        ("--out=a.jpg", "--out=a.jpg"),
+        ("--num=0", "--num=0"),
+        ("--pixels=mode", "--pixels=mode"),
+    ],
+)
+def test_wrong_flags_are_named(run_dir, flag, message):
+    done = _sample(f"--run_dir={run_dir}", flag)
+    assert done.returncode != 0
+    assert message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_run_dir_is_required():
+    done = _sample()
+    assert done.returncode != 0 and "--run_dir" in done.stderr and "Traceback" not in done.stderr

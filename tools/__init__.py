@@ -1,0 +1,1 @@
+"""The programs; run them as `python tools/NAME.py`."""

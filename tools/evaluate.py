@@ -1,0 +1,159 @@
+r"""Estimates the likelihood of a data set under a trained or converted model.
+
+    python tools/evaluate.py --run_dir=runs/mnist --data_dir=data --num_samples=100
+
+prints NELBO, importance-weighted bound and KL per group, and writes them to RUN_DIR/evaluation.json.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import sys
+
+import tqdm
+from absl import app, flags
+
+# What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string("run_dir", None, "Folder of the run: config.json and checkpoints/.", required=True)
+flags.DEFINE_string("data_dir", None, "Folder of the data set's files; the data set `digits` needs none.")
+flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Which images to evaluate.")
+flags.DEFINE_integer("num_samples", 1, "Posterior samples K for each image.", lower_bound=1)
+flags.DEFINE_integer("batch_size", 100, "Images per batch.", lower_bound=1)
+flags.DEFINE_integer("max_images", 0, "Evaluate only the first images; 0 for all.", lower_bound=0)
+flags.DEFINE_integer("seed", 0, "Seed of binarisation and posterior noise.", lower_bound=0)
+flags.DEFINE_integer("step", None, "Step of the checkpoint; the latest if not given.", lower_bound=0)
+
+flags.register_validator(
+    "run_dir",
+    lambda path: path is None or os.path.isfile(os.path.join(path, "config.json")),
+    message="expected a run folder with config.json",
+)
+flags.register_validator(
+    "data_dir", lambda path: path is None or os.path.isdir(path), message="expected an existing folder"
+)
+
+_LINES = 10
+
+
+def load_images(config, data_dir, split, max_images):
+    """Images of a split, uint8 [N, H, W, C], checked against the model's input.
+
+    Args:
+        config: `Config` of the run.
+        data_dir: folder of the data set's files.
+        split: `"train"` (without the held-out images), `"validation"` or `"test"`.
+        max_images: keep only the first; 0 for all.
+
+    Raises:
+        ValueError: no held-out images, or images of another shape than the model's.
+    """
+    from nvae_tf.data import datasets, pipeline
+
+    images = datasets.load(config.data.dataset, data_dir, "test" if split == "test" else "train")
+    if split != "test":
+        train, validation = pipeline.split_validation(images, config.data.validation_images)
+        images = train if split == "train" else validation
+    if not len(images):
+        raise ValueError("--split=validation: expected a run with data.validation_images > 0. Received: 0")
+    model = config.model
+    expected = (model.image_height, model.image_width, model.image_channels)
+    if images.shape[1:] != expected:
+        raise ValueError(f"data set {config.data.dataset}: expected images {expected}. Received: {images.shape[1:]}")
+    return images[: max_images or None]
+
+
+class Progress:
+    """Progress over `total` images: a bar on a terminal, ten plain lines elsewhere."""
+
+    def __init__(self, total):
+        self.total = total
+        self.printed = 0
+        self.bar = tqdm.tqdm(total=total, unit="image") if sys.stderr.isatty() else None
+
+    def __call__(self, done):
+        if self.bar is not None:
+            self.bar.update(done - self.bar.n)
+            if done == self.total:
+                self.bar.close()
+        elif done * _LINES // self.total > self.printed:
+            self.printed = done * _LINES // self.total
+            print(f"{done}/{self.total} images", file=sys.stderr, flush=True)
+
+
+def format_table(result):
+    """The lines that are printed for a `LikelihoodResult`."""
+
+    def row(name, nats, error, bits):
+        return f"{name:<28}{nats:>14.4f} +- {error:<10.4f}{bits:>14.5f}"
+
+    bound = f"-log p(x) bound, K={result.num_samples}"
+    lines = [
+        f"{'':<28}{'nats':>14}{'':<14}{'bits/dim':>14}",
+        row("NELBO", result.nelbo, result.nelbo_standard_error, result.nelbo_bits_per_dim),
+        row(bound, result.log_likelihood_bound, result.log_likelihood_bound_standard_error, result.bound_bits_per_dim),
+        f"{'reconstruction log p(x|z)':<28}{result.reconstruction:>14.4f}",
+        f"{'KL':<28}{result.kl:>14.4f}",
+        "",
+        f"{'group':<8}{'KL (nats)':>14}{'active channels':>18}",
+    ]
+    for group, (kl, active) in enumerate(zip(result.kl_per_group, result.active_units, strict=True)):
+        lines.append(f"{group:<8}{kl:>14.4f}{active:>18}")
+    return "\n".join(lines)
+
+
+def write_json(path, values):
+    """Writes a dict as strict JSON (NaN becomes null), to a temporary name first."""
+    clean = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in values.items()}
+    temporary = f"{path}.tmp"
+    with open(temporary, "w", encoding="utf-8") as file:
+        json.dump(clean, file, indent=2, allow_nan=False)
+        file.write("\n")
+    os.replace(temporary, path)
+
+
+def prepare():
+    """Everything that can fail on a wrong flag: (model, step, images)."""
+    from nvae_tf.checkpoint import RunFolder
+    from nvae_tf.run import load_run
+
+    folder = RunFolder(FLAGS.run_dir)
+    step = folder.resolve_step(FLAGS.step)
+    images = load_images(folder.config, FLAGS.data_dir, FLAGS.split, FLAGS.max_images)
+    return load_run(FLAGS.run_dir, step), step, images
+
+
+def run(model, step, images):
+    """Evaluates as the flags say, prints the table and writes the JSON."""
+    from nvae_tf.data.pipeline import eval_batches
+    from nvae_tf.evaluation.likelihood import evaluate
+
+    config = model.config
+    print(f"{config.data.dataset} {FLAGS.split}: {len(images)} images, step {step}", flush=True)
+    batches = eval_batches(images, config.data, config.model.bit_depth, FLAGS.batch_size, FLAGS.seed)
+    result = evaluate(model, batches, FLAGS.num_samples, FLAGS.seed, Progress(len(images)))
+    print(format_table(result))
+    path = pathlib.Path(FLAGS.run_dir) / "evaluation.json"
+    context = {"dataset": config.data.dataset, "split": FLAGS.split, "step": step, "seed": FLAGS.seed}
+    bits = {"nelbo_bits_per_dim": result.nelbo_bits_per_dim, "bound_bits_per_dim": result.bound_bits_per_dim}
+    write_json(path, {**context, **dataclasses.asdict(result), **bits})
+    print(f"written: {path}")
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
+    try:
+        prepared = prepare()
+    except (ValueError, OSError) as error:
+        # These are what a wrong folder, file or flag raises; their messages name it.
+        sys.exit(f"evaluate.py: {error}")
+    run(*prepared)
+
+
+if __name__ == "__main__":
+    app.run(main)
