@@ -62,7 +62,7 @@ class LikelihoodResult:
 def sample_seed(seed, batch_index, sample):
     """Seed, int tensor [2], of the noise of one posterior sample of one batch; the same in every process."""
     key = tf.stack([tf.cast(seed, tf.int64), tf.constant(0, tf.int64)])
-    for counter in (batch_index,):
+    for counter in (batch_index, sample):
         # A named algorithm: the default may differ between kinds of device.
         key = tf.random.fold_in(key, tf.cast(counter, tf.int64), alg="philox")
     return key

@@ -82,7 +82,9 @@ class LatentGroup(keras.layers.Layer):
         self.posterior_head = Conv2D(2 * channels, 3, name="posterior_head")
         self.flows = [FlowStep(channels, name=f"flow_{i}") for i in range(config.num_flows)]
         self.merge_state = merge_state
-        self.merge = DecoderCombiner(state_filters, name="merge") if merge_state else Conv2D(state_filters, 1, name="merge")
+        self.merge = (
+            DecoderCombiner(state_filters, name="merge") if merge_state else Conv2D(state_filters, 1, name="merge")
+        )
 
     def build(self, state_shape):
         spatial = self.latent_shape[:-1]

@@ -13,6 +13,7 @@ from nvae_tf.distributions.logistic_mixture import LogisticMixtureLikelihood
 from nvae_tf.distributions.normal_likelihood import NormalLikelihood
 from nvae_tf.layers.conv import Conv2D, kernel_stacks, shared_kernels
 from nvae_tf.layers.norm import BatchNorm
+from nvae_tf.layers.squeeze_excite import SqueezeExcite
 from nvae_tf.models.decoder import Decoder
 from nvae_tf.models.encoder import Encoder
 
@@ -50,7 +51,7 @@ def draw_noise(shapes, seed=None):
         seed = tf.constant([seed, 0], tf.int64)
     sizes = [int(np.prod(shape[1:])) for shape in shapes]
     # One draw for all groups: the number of ops does not grow with the depth.
-    noise = tf.random.stateless_normal([shapes[0][0], sum(sizes)], seed)
+    noise = tf.random.stateless_normal([shapes[0][0], sum(sizes)], seed, alg="philox")
     parts = tf.split(noise, sizes, axis=1)
     return [tf.reshape(part, [shape[0], *shape[1:]]) for part, shape in zip(parts, shapes, strict=True)]
 
@@ -69,6 +70,7 @@ class NVAE(keras.Model):
         config: the whole run's `Config` where the model was loaded from a run (`nvae_tf.load_run`), else None.
         convolutions: every `Conv2D`, in the order in which they were made.
         batch_norms: every `BatchNorm`.
+        squeeze_excites: every `SqueezeExcite`.
 
     Example:
 
@@ -97,9 +99,11 @@ class NVAE(keras.Model):
         config = self.model_config
         self.encoder.build((None, config.image_height, config.image_width, config.image_channels))
         self.decoder.build()
-        layers = self._flatten_layers(include_self=False)
+        # Tuples, for tf.train.Checkpoint does not look into lists: what a cell in a list holds is saved through these.
+        layers = list(self._flatten_layers(include_self=False))
         self.convolutions = tuple(layer for layer in layers if isinstance(layer, Conv2D))
-        self.batch_norms = tuple(layer for layer in self._flatten_layers() if isinstance(layer, BatchNorm))
+        self.batch_norms = tuple(layer for layer in layers if isinstance(layer, BatchNorm))
+        self.squeeze_excites = tuple(layer for layer in layers if isinstance(layer, SqueezeExcite))
         self.kernel_stacks = kernel_stacks(self.convolutions)
         self.built = True
 

@@ -109,7 +109,7 @@ def test_with_flows_the_kl_is_log_q_before_minus_log_p_after(make):
     case = make(1, num_flows=2)
     posterior, prior = case.posterior_and_prior()
     loc, scale = _clamp(posterior[0] + prior[0]), _scale(posterior[1] + prior[1])
-    sample = (loc + scale * case.noise).astype(np.float32)
+    sample = (loc + scale * case.noise.numpy()).astype(np.float32)
     z = case.group.flows[1](case.group.flows[0](sample)).numpy()
     assert np.abs(z - sample).max() > 0.01
     state, terms = case.infer()
@@ -127,7 +127,7 @@ def test_with_flows_the_kl_is_log_q_before_minus_log_p_after(make):
 def test_generation_uses_the_prior_at_a_temperature_and_no_flow(make, temperature):
     case = make(1, num_flows=1)
     _, prior = case.posterior_and_prior()
-    z = (_clamp(prior[0]) + temperature * _scale(prior[1]) * case.noise).astype(np.float32)
+    z = (_clamp(prior[0]) + temperature * _scale(prior[1]) * case.noise.numpy()).astype(np.float32)
     merged = case.group.merge.conv(tf.concat([case.group.cells[0](case.state), z], -1))
     np.testing.assert_allclose(case.group.generate(case.state, case.noise, temperature), merged, rtol=1e-4, atol=1e-4)
 
