@@ -12,8 +12,9 @@ import os
 import pathlib
 import sys
 
-import tqdm
 from absl import app, flags
+from progress import Progress
+from run_images import load_images
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
@@ -36,54 +37,6 @@ flags.register_validator(
 flags.register_validator(
     "data_dir", lambda path: path is None or os.path.isdir(path), message="expected an existing folder"
 )
-
-_LINES = 10
-
-
-def load_images(config, data_dir, split, max_images):
-    """Images of a split, uint8 [N, H, W, C], checked against the model's input.
-
-    Args:
-        config: `Config` of the run.
-        data_dir: folder of the data set's files.
-        split: `"train"` (without the held-out images), `"validation"` or `"test"`.
-        max_images: keep only the first; 0 for all.
-
-    Raises:
-        ValueError: no held-out images, or images of another shape than the model's.
-    """
-    from nvae_tf.data import datasets, pipeline
-
-    images = datasets.load(config.data.dataset, data_dir, "test" if split == "test" else "train")
-    if split != "test":
-        train, validation = pipeline.split_validation(images, config.data.validation_images)
-        images = train if split == "train" else validation
-    if not len(images):
-        raise ValueError("--split=validation: expected a run with data.validation_images > 0. Received: 0")
-    model = config.model
-    expected = (model.image_height, model.image_width, model.image_channels)
-    if images.shape[1:] != expected:
-        raise ValueError(f"data set {config.data.dataset}: expected images {expected}. Received: {images.shape[1:]}")
-    return images[: max_images or None]
-
-
-class Progress:
-    """Progress over `total` images: a bar on a terminal, ten plain lines elsewhere."""
-
-    def __init__(self, total):
-        self.total = total
-        self.printed = 0
-        self.bar = tqdm.tqdm(total=total, unit="image") if sys.stderr.isatty() else None
-
-    def __call__(self, done):
-        if self.bar is not None:
-            self.bar.update(done - self.bar.n)
-            if done == self.total:
-                self.bar.close()
-        elif done * _LINES // self.total > self.printed:
-            self.printed = done * _LINES // self.total
-            print(f"{done}/{self.total} images", file=sys.stderr, flush=True)
-
 
 def format_table(result):
     """The lines that are printed for a `LikelihoodResult`."""

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from nvae_tf import hierarchy
-from nvae_tf.config import ModelConfig, config_to_dict, model_config_from_dict
+from nvae_tf.config import config_to_dict, model_config_from_dict
 from nvae_tf.distributions.bernoulli import BernoulliLikelihood
 from nvae_tf.distributions.logistic_mixture import LogisticMixtureLikelihood
 from nvae_tf.distributions.normal_likelihood import NormalLikelihood

@@ -1,3 +1,5 @@
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -145,28 +147,14 @@ def test_gradients_flow_through_shared_kernels():
     layers, x = _mixed_layers(), _images((2, 4, 4, 4))
     variables = [variable.value for layer in layers for variable in layer.trainable_variables]
 
-    def gradients(context):
-        with tf.GradientTape() as tape, context:
+    def gradients(make_context):
+        # The stacks are computed on entry, so the tape must be there first.
+        with tf.GradientTape() as tape, make_context():
             loss = tf.add_n([tf.reduce_sum(tf.sin(layer(x))) for layer in layers])
         return tape.gradient(loss, variables)
 
-    class Alone:
-        def __enter__(self):
-            return None
-
-        def __exit__(self, *_):
-            return False
-
-    class Shared(Alone):
-        def __enter__(self):
-            # The stacks are computed on entry, so this must happen under the tape.
-            self.context = shared_kernels(kernel_stacks(layers))
-            return self.context.__enter__()
-
-        def __exit__(self, *error):
-            return self.context.__exit__(*error)
-
-    for one, other in zip(gradients(Alone()), gradients(Shared()), strict=True):
+    alone, together = gradients(contextlib.nullcontext), gradients(lambda: shared_kernels(kernel_stacks(layers)))
+    for one, other in zip(alone, together, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 

@@ -1,0 +1,29 @@
+"""Progress of long work: a bar on a terminal, some plain lines elsewhere."""
+
+import sys
+
+import tqdm
+
+_LINES = 10
+
+
+class Progress:
+    """Progress over `total` images.
+
+    Args:
+        total: images in all.
+    """
+
+    def __init__(self, total):
+        self.total = total
+        self.printed = 0
+        self.bar = tqdm.tqdm(total=total, unit="image") if sys.stderr.isatty() else None
+
+    def __call__(self, done):
+        if self.bar is not None:
+            self.bar.update(done - self.bar.n)
+            if done == self.total:
+                self.bar.close()
+        elif done * _LINES // self.total > self.printed:
+            self.printed = done * _LINES // self.total
+            print(f"{done}/{self.total} images", file=sys.stderr, flush=True)
