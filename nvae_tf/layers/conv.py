@@ -11,8 +11,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from nvae_tf.layers.depthwise import depthwise_convolution
-from nvae_tf.layers.stacking import group_by, stack
+from nvae_tf.layers.convolution import convolution
+from nvae_tf.layers.stacking import group_by, split_by_size, stack
 
 _NORM_EPSILON = 1e-5
 _LOG_NORM_EPSILON = 1e-2
@@ -89,7 +89,11 @@ class KernelStack:
 
 def kernel_stacks(layers):
     """`KernelStack`s that cover `layers`, in order of first appearance."""
-    return [KernelStack(group) for group in group_by(layers, lambda layer: layer.stack_key)]
+    stacks = []
+    for group in group_by(layers, lambda layer: layer.stack_key):
+        count = len(split_by_size([layer.kernel for layer in group])[0])
+        stacks += [KernelStack(group[start : start + count]) for start in range(0, len(group), count)]
+    return stacks
 
 
 @contextlib.contextmanager
@@ -215,7 +219,8 @@ class Conv2D(keras.layers.Layer):
 
     def _convolve(self, inputs, kernel):
         if self.depthwise:
-            return depthwise_convolution(inputs, tf.transpose(kernel, (0, 1, 3, 2)), self.strides)
+            filters = tf.transpose(kernel, (0, 1, 3, 2))  # [kh, kw, channels, 1]
+            return tf.nn.depthwise_conv2d(inputs, filters, (1, self.strides, self.strides, 1), self._padding())
         dtype = _arithmetic_dtype.get()
         if dtype != inputs.dtype.name:
             return tf.cast(self._dense(tf.cast(inputs, dtype), tf.cast(kernel, dtype)), inputs.dtype)
@@ -228,13 +233,12 @@ class Conv2D(keras.layers.Layer):
             inputs, strides, dilation = inputs[:, ::strides, ::strides, :], 1, 1
         if dilation > 1:
             return tf.nn.convolution(inputs, kernel, strides=strides, padding="SAME", dilations=dilation)
-        if strides == 1 or self.kernel_size == 1:
-            padding = "SAME" if strides == 1 else "VALID"
-        else:
-            pad = self.kernel_size // 2
-            padding = [[0, 0], [pad, pad], [pad, pad], [0, 0]]
-        if self.groups == 1:
-            return tf.nn.conv2d(inputs, kernel, strides=strides, padding=padding)
-        # TensorFlow has no grouped convolution with gradients on the CPU.
-        pairs = zip(tf.split(inputs, self.groups, axis=-1), tf.split(kernel, self.groups, axis=-1), strict=True)
-        return tf.concat([tf.nn.conv2d(x, k, strides=strides, padding=padding) for x, k in pairs], axis=-1)
+        if self.groups > 1:
+            # TensorFlow has no grouped convolution with gradients on the CPU.
+            pairs = zip(tf.split(inputs, self.groups, axis=-1), tf.split(kernel, self.groups, axis=-1), strict=True)
+            return tf.concat([tf.nn.conv2d(x, k, strides, self._padding()) for x, k in pairs], axis=-1)
+        return convolution(inputs, kernel) if strides == 1 else tf.nn.conv2d(inputs, kernel, strides, self._padding())
+
+    def _padding(self):
+        pad = self.kernel_size // 2
+        return [[0, 0], [pad, pad], [pad, pad], [0, 0]]

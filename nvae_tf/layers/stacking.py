@@ -3,8 +3,14 @@
 A deep hierarchy has thousands of variables; a graph that treats each on its own takes minutes to trace.
 """
 
+import math
+
 import keras
 import tensorflow as tf
+
+# Largest stack, in elements. The element-wise work over a stack goes over it many times; a stack that does not fit in
+# the caches makes each time a trip to memory.
+_MAX_ELEMENTS = 2_000_000
 
 
 def group_by(items, key):
@@ -13,6 +19,12 @@ def group_by(items, key):
     for item in items:
         groups.setdefault(key(item), []).append(item)
     return list(groups.values())
+
+
+def split_by_size(group):
+    """Splits a list of variables of one shape into lists whose stacks stay small enough for the caches."""
+    count = max(1, _MAX_ELEMENTS // math.prod(group[0].shape))
+    return [group[start : start + count] for start in range(0, len(group), count)]
 
 
 def stack(variables):

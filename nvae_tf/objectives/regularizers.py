@@ -56,10 +56,8 @@ class SpectralRegularizer(keras.layers.Layer):
             vectors = []
             for side, (letter, size) in enumerate((("u", filters), ("v", kh * kw * channels))):
                 normal = keras.initializers.RandomNormal(stddev=1.0, seed=seed + 2 * index + side)
-                variable = self.add_weight(
-                    shape=(count, size, 1), initializer=normal, trainable=False, autocast=False, name=f"{letter}_{index}"
-                )
-                vectors.append(variable)
+                name = f"{letter}_{index}"
+                vectors.append(self.add_weight((count, size, 1), normal, trainable=False, autocast=False, name=name))
             self.pairs.append(tuple(vectors))
         self.started = self.add_weight(shape=(), initializer="zeros", trainable=False, autocast=False, name="started")
         self.built = True
@@ -121,4 +119,5 @@ def batch_norm_regularization(scales):
     Args:
         scales: list of stacks [n, C] of the batch norms' scales.
     """
-    return tf.add_n([tf.reduce_sum(tf.reduce_max(tf.abs(stack), axis=1)) for stack in scales])
+    sums = [tf.reduce_sum(tf.reduce_max(tf.abs(stack), axis=1)) for stack in scales]
+    return tf.add_n(sums) if sums else tf.zeros([])  # the cell set res_elu has no batch norms

@@ -30,7 +30,9 @@ class Callback:
 
 
 class Throughput(Callback):
-    """Images per second since the last time it was asked; time between `on_epoch` and the next step is left out.
+    """Images per second since the last time it was asked.
+
+    The first step and the first after each epoch are left out: they come with tracing, evaluation, saving.
 
     Args:
         batch_size: images of a step, all replicas together.
@@ -40,23 +42,20 @@ class Throughput(Callback):
         self._batch_size = batch_size
         self._images = 0
         self._seconds = 0.0
-        self._last = time.perf_counter()
+        self._last = None
 
     def on_step(self, trainer, report):
         now = time.perf_counter()
-        self._seconds += now - self._last
+        if self._last is not None:
+            self._seconds += now - self._last
+            self._images += self._batch_size
         self._last = now
-        self._images += self._batch_size
 
     def on_epoch(self, trainer, epoch):
-        self.resume()
-
-    def resume(self):
-        """Starts the clock again after something that is not training."""
-        self._last = time.perf_counter()
+        self._last = None
 
     def read(self):
-        """Images per second since the last call."""
+        """Images per second since the last call; 0 where no step counted."""
         rate = self._images / max(self._seconds, 1e-9)
         self._images, self._seconds = 0, 0.0
         return rate

@@ -1,6 +1,6 @@
 """The trainable variables of a model as stacks, and what the objective reads from them."""
 
-from nvae_tf.layers.stacking import VariableStacks, group_by
+from nvae_tf.layers.stacking import VariableStacks, group_by, split_by_size
 
 
 class ParameterStacks(VariableStacks):
@@ -17,7 +17,8 @@ class ParameterStacks(VariableStacks):
         kernel_groups = [group for kernels in model.kernel_stacks for group in kernels.variables]
         grouped = {id(variable) for group in kernel_groups for variable in group}
         rest = [variable for variable in model.trainable_variables if id(variable) not in grouped]
-        super().__init__(kernel_groups + group_by(rest, lambda v: (tuple(v.shape), v.name)))
+        rest_groups = group_by(rest, lambda variable: (tuple(variable.shape), variable.name))
+        super().__init__(kernel_groups + [part for group in rest_groups for part in split_by_size(group)])
 
     def effective_kernels(self, values):
         """Effective kernels of the model's kernel stacks, from the stacks' values."""

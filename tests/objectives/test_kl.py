@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from nvae_tf.config import ModelConfig
+from nvae_tf.hierarchy import kl_balance_scales
+from nvae_tf.objectives.kl import balance_coefficients, balanced_kl, kl_weight
+
+# Negative values too: with flows the KL of an image may be below 0.
+KL = np.array([[4.0, -1.0, 0.5], [6.0, 3.0, -0.1]], np.float32)
+SCALES = [1.0, 2.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    "step, expected",
+    [
+        (0, 1e-4),
+        (1, 1e-4),
+        (10, 1e-4),
+        (11, 1 / 3000),
+        (310, 0.1),
+        (1510, 0.5),
+        (3009, 2999 / 3000),
+        (3010, 1),
+        (9e4, 1),
+    ],
+)
+def test_the_weight_waits_grows_and_stays_at_one(step, expected):
+    # Of 10,000 steps, 10 (1e-3) constant and 3,000 (0.3) growing.
+    weight = kl_weight(step, 10_000, anneal_fraction=0.3, constant_fraction=1e-3)
+    assert weight.dtype == tf.float32
+    np.testing.assert_allclose(weight, expected, rtol=1e-5)
+
+
+def test_the_defaults_of_the_weight_are_those_of_the_paper():
+    np.testing.assert_allclose(kl_weight(1501, 10_000), 0.5, rtol=1e-5)
+    np.testing.assert_allclose(kl_weight(0, 10_000), 1e-4, rtol=1e-5)
+    np.testing.assert_allclose(kl_weight(tf.constant(0, tf.int64), 10_000, min_weight=0.2), 0.2, rtol=1e-5)
+
+
+def _coefficients_by_hand(kl, scales):
+    means = np.abs(kl).mean(axis=0, dtype=np.float64)
+    coefficients = (means + 0.01) / np.array(scales) * means.sum()
+    return coefficients / coefficients.mean()
+
+
+def test_coefficients_follow_the_definition_and_have_mean_one():
+    coefficients = balance_coefficients(tf.constant(KL), SCALES)
+    np.testing.assert_allclose(coefficients, _coefficients_by_hand(KL, SCALES), rtol=1e-5)
+    np.testing.assert_allclose(np.mean(coefficients), 1.0, rtol=1e-6)
+
+
+def test_coefficients_of_a_vanished_kl_are_finite():
+    coefficients = balance_coefficients(tf.zeros([2, 3]), SCALES)
+    np.testing.assert_allclose(coefficients, np.array([4, 2, 1]) * 3 / 7, rtol=1e-5)
+
+
+def test_finer_scales_and_fewer_groups_weigh_more_in_the_balance():
+    config = ModelConfig(num_scales=2, groups_per_scale=4, adaptive_groups=True)
+    # Two groups at scale 0: 1 / 2; four at scale 1: 4 / 4.
+    assert kl_balance_scales(config) == [1, 1, 2, 2, 2, 2]
+
+
+def test_balanced_kl_weighs_each_image_by_weight_times_coefficient():
+    balanced, coefficients = balanced_kl(tf.constant(KL), 0.25, SCALES)
+    expected = 0.25 * _coefficients_by_hand(KL, SCALES)
+    np.testing.assert_allclose(coefficients, expected, rtol=1e-5)
+    np.testing.assert_allclose(balanced, KL @ expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("weight", [1.0, tf.constant(1.0)])
+def test_no_balancing_once_the_weight_is_one(weight):
+    balanced, coefficients = balanced_kl(tf.constant(KL), weight, SCALES)
+    np.testing.assert_array_equal(coefficients, np.ones(3))
+    np.testing.assert_allclose(balanced, KL.sum(axis=1), rtol=1e-6)
+
+
+def test_no_gradient_through_the_coefficients():
+    kl = tf.constant(KL)
+    with tf.GradientTape() as tape:
+        tape.watch(kl)
+        balanced, coefficients = balanced_kl(kl, 0.25, SCALES)
+        loss = tf.reduce_sum(balanced)
+    np.testing.assert_allclose(tape.gradient(loss, kl), np.tile(coefficients, (2, 1)), rtol=1e-6)

@@ -1,0 +1,153 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from nvae_tf.layers.conv import Conv2D, kernel_stacks
+from nvae_tf.layers.masked_conv import MaskedConv2D
+from nvae_tf.objectives.regularizers import SpectralRegularizer, batch_norm_regularization, regularization_weight
+
+PLAIN = {"use_bias": False, "weight_norm": False}
+# Two layers of each kind, so that every stack is deeper than one.
+KINDS = {
+    "plain": [Conv2D(5, 3, **PLAIN) for _ in range(2)],
+    "normalised": [Conv2D(5, 1) for _ in range(2)],
+    "masked": [MaskedConv2D(8, 3, strict=True, use_bias=False) for _ in range(2)],
+    "depthwise": [Conv2D(4, 5, groups="depthwise", **PLAIN) for _ in range(2)],
+    "grouped": [Conv2D(6, 3, groups=2, **PLAIN) for _ in range(2)],
+}
+
+
+@pytest.fixture(scope="module", params=[*KINDS, "all"])
+def layers(request):
+    chosen = [layer for kind in KINDS.values() for layer in kind] if request.param == "all" else KINDS[request.param]
+    rng = np.random.default_rng(3)
+    for layer in chosen:
+        if not layer.built:
+            layer.build((None, 8, 8, 4))
+            layer.kernel.assign(rng.normal(size=layer.kernel.shape))
+            if layer.weight_norm:
+                layer.log_norm.assign(rng.normal(size=layer.filters))
+    return chosen
+
+
+def _matrix(layer):
+    """The kernel of one layer as the definition has it: (out, in/groups * kh * kw)."""
+    return np.moveaxis(layer.effective_kernel().numpy(), 3, 0).reshape(layer.filters, -1)
+
+
+def test_converges_to_the_largest_singular_values(layers):
+    stacks = kernel_stacks(layers)
+    regularizer = SpectralRegularizer(stacks)
+    effective = [one.effective() for one in stacks]
+    vectors = regularizer.iterate(effective, rounds=200)
+    expected = sum(np.linalg.svd(_matrix(layer), compute_uv=False)[0] for layer in layers)
+    np.testing.assert_allclose(regularizer(effective, vectors), expected, rtol=1e-4)
+
+
+def test_the_gradient_is_the_outer_product_of_the_vectors(layers):
+    stacks = kernel_stacks(layers)
+    regularizer = SpectralRegularizer(stacks)
+    effective = [one.effective() for one in stacks]
+    with tf.GradientTape() as tape:
+        tape.watch(effective)
+        # Two rounds have not converged: a gradient through the vectors would show. The tape sees the iteration too.
+        vectors = regularizer.iterate(effective, rounds=2)
+        value = regularizer(effective, vectors)
+    gradients = tape.gradient(value, effective)
+    for kernels, gradient, (u, v) in zip(effective, gradients, vectors, strict=True):
+        # [n, K, 1] * [n, 1, out], K in the order of (kh, kw, in)
+        expected = (v.numpy() * np.swapaxes(u.numpy(), 1, 2)).reshape(kernels.shape)
+        np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-6)
+
+
+def _slow_case():
+    """Kernel [1, 1, 3, 4] with singular values close together, so that each round shows; and its (out, in) matrix."""
+    rng = np.random.default_rng(0)
+    left, _ = np.linalg.qr(rng.normal(size=(4, 4)))
+    right, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    matrix = left[:, :3] @ np.diag([1.0, 0.99, 0.97]) @ right
+    layer = Conv2D(4, 1, **PLAIN)
+    layer.build((None, 2, 2, 3))
+    layer.kernel.assign(matrix.T.reshape(1, 1, 3, 4))
+    return kernel_stacks([layer]), matrix
+
+
+def _iterate_by_hand(matrix, u, rounds):
+    for _ in range(rounds):
+        v = matrix.T @ u
+        v /= max(np.linalg.norm(v), 1e-3)
+        u = matrix @ v
+        u /= max(np.linalg.norm(u), 1e-3)
+    return u, v
+
+
+def test_forty_rounds_the_first_time_then_four_from_where_it_was():
+    stacks, matrix = _slow_case()
+    regularizer = SpectralRegularizer(stacks, seed=5)
+    ((u_variable, v_variable),) = regularizer.pairs
+    u = u_variable.numpy().ravel()
+    effective = [one.effective() for one in stacks]
+    for rounds in (40, 4, 4):
+        u, v = _iterate_by_hand(matrix, u / np.linalg.norm(u), rounds)
+        ((u_returned, v_returned),) = regularizer.iterate(effective)
+        np.testing.assert_allclose(u_returned.numpy().ravel(), u, atol=2e-5)
+        np.testing.assert_allclose(v_returned.numpy().ravel(), v, atol=2e-5)
+        np.testing.assert_array_equal(u_variable, u_returned)
+        np.testing.assert_array_equal(v_variable, v_returned)
+    # The comparison can tell one round from the next.
+    assert np.abs(_iterate_by_hand(matrix, u, 1)[0] - u).max() > 1e-4
+
+
+def test_vectors_and_the_mark_of_the_first_time_are_state():
+    stacks, _ = _slow_case()
+    one, other = SpectralRegularizer(stacks), SpectralRegularizer(stacks, seed=9)
+    effective = [kernels.effective() for kernels in stacks]
+    one.iterate(effective)
+    assert {variable.name for variable in one.variables} == {"u_0", "v_0", "started"}
+    assert not one.trainable_variables
+    for target, source in zip(other.variables, one.variables, strict=True):
+        target.assign(source)
+    np.testing.assert_array_equal(other.iterate(effective)[0][0], one.iterate(effective)[0][0])
+
+
+def test_vectors_of_different_kernels_start_apart():
+    stacks, _ = _slow_case()
+    ((u, v),) = SpectralRegularizer(stacks * 2).pairs[1:]
+    ((other, _),) = SpectralRegularizer(stacks).pairs
+    assert np.abs(u.numpy() - other.numpy()).max() > 0.1
+    assert np.abs(u.numpy()[0, :3] - v.numpy()[0]).max() > 0.1
+
+
+def test_a_kernel_of_zeros_has_sigma_zero_and_finite_vectors():
+    stacks, _ = _slow_case()
+    regularizer = SpectralRegularizer(stacks)
+    zeros = [tf.zeros_like(stacks[0].effective())]
+    vectors = regularizer.iterate(zeros)
+    assert np.isfinite(vectors[0][0]).all() and regularizer(zeros, vectors).numpy() == 0
+
+
+def test_batch_norm_term_sums_the_largest_absolute_scale_of_each_norm():
+    scales = [tf.constant([[1.0, -3.0], [0.5, 0.25]]), tf.constant([[2.0, 1.0, 0.0]])]
+    with tf.GradientTape() as tape:
+        tape.watch(scales)
+        value = batch_norm_regularization(scales)
+    np.testing.assert_allclose(value, 3.0 + 0.5 + 2.0)
+    gradients = tape.gradient(value, scales)
+    np.testing.assert_array_equal(gradients[0], [[0, -1], [1, 0]])
+    np.testing.assert_array_equal(gradients[1], [[1, 0, 0]])
+
+
+def test_a_model_without_batch_norms_has_a_batch_norm_term_of_zero():
+    assert batch_norm_regularization([]).numpy() == 0
+
+
+@pytest.mark.parametrize("weight, expected", [(0.0, 1.0), (0.25, 10**-0.5), (0.5, 0.1), (1.0, 0.01)])
+def test_lambda_falls_geometrically_with_the_kl_weight(weight, expected):
+    np.testing.assert_allclose(regularization_weight(weight, final=0.01, initial=1.0), expected, rtol=1e-5)
+    np.testing.assert_allclose(regularization_weight(tf.constant(weight), 0.01, 1.0), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
+def test_lambda_is_constant_without_an_initial_value(weight):
+    np.testing.assert_allclose(regularization_weight(weight, final=0.03), 0.03, rtol=1e-6)
+    assert regularization_weight(weight, final=0.0, initial=1.0).numpy() == 0

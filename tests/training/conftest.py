@@ -1,0 +1,106 @@
+"""One tiny trainer that the tests of this folder share: tracing its step is what takes time."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from nvae_tf.config import DataConfig, ModelConfig, TrainConfig
+from nvae_tf.data.datasets import load
+from nvae_tf.data.pipeline import train_batches
+from nvae_tf.models.nvae import NVAE
+from nvae_tf.training.trainer import Trainer
+
+BATCH_SIZE = 16
+STEPS_PER_EPOCH = 10
+
+
+def _model(**overrides):
+    fields = {
+        "image_height": 16,
+        "image_width": 16,
+        "num_scales": 2,
+        "groups_per_scale": 1,
+        "latent_channels": 2,
+        "encoder_channels": 4,
+        "decoder_channels": 4,
+        "preprocess_blocks": 1,
+        "preprocess_cells": 1,
+        "postprocess_blocks": 1,
+        "postprocess_cells": 1,
+        "encoder_cells_per_group": 1,
+        "decoder_cells_per_group": 1,
+        "num_flows": 1,
+    }
+    keras.utils.set_random_seed(0)
+    return NVAE(ModelConfig(**(fields | overrides)), name="nvae")
+
+
+def _train_config(**overrides):
+    fields = {"batch_size": BATCH_SIZE, "epochs": 10, "warmup_epochs": 1.0, "log_steps": 4}
+    return TrainConfig(**(fields | overrides))
+
+
+@pytest.fixture(scope="session")
+def make_model():
+    """Function that makes a tiny `NVAE` with a flow on 16 x 16 images; keywords override fields of its config."""
+    return _model
+
+
+@pytest.fixture(scope="session")
+def train_config():
+    """Function that makes a `TrainConfig`; keywords override fields."""
+    return _train_config
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """Batches of the digits: 60 arrays [16, 16, 16, 1] of zeros and ones."""
+    images = load("digits", None, "train")
+    batches = train_batches(images, DataConfig(dataset="digits", binarize=True), 8, BATCH_SIZE, seed=0)
+    return [batch.numpy() for batch in batches.take(60)]
+
+
+@pytest.fixture(scope="session")
+def state_of():
+    """Function that copies the state of a trainer: {(part, path): array}."""
+
+    def copy(trainer):
+        variables = [(part, v) for part, layer in trainer.state.items() for v in layer.variables]
+        return {(part, variable.path): variable.numpy().copy() for part, variable in variables}
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def _shared_trainer(state_of):
+    trainer = Trainer(_model(), _train_config(), STEPS_PER_EPOCH)
+    return trainer, state_of(trainer)
+
+
+@pytest.fixture
+def trainer(_shared_trainer):
+    """The shared `Trainer`, back at its initial state. Only the first use traces its step."""
+    trainer, initial = _shared_trainer
+    for part, layer in trainer.state.items():
+        for variable in layer.variables:
+            variable.assign(initial[part, variable.path])
+    trainer.step = 0
+    trainer.last_step = trainer.total_steps
+    return trainer
+
+
+@pytest.fixture(scope="session")
+def perturb():
+    """Function that moves every variable of a model away from its initial value."""
+
+    def move(model):
+        rng = np.random.default_rng(0)
+        for variable in model.variables:
+            value = variable.numpy() * rng.uniform(0.7, 1.4, variable.shape)
+            if variable.name != "moving_variance":
+                value = value + 0.1 * rng.normal(size=variable.shape)
+            variable.assign(tf.constant(value, variable.dtype))
+        return model
+
+    return move

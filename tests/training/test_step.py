@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from nvae_tf import hierarchy
+from nvae_tf.layers.conv import normalize_kernel
+from nvae_tf.models.nvae import NVAE
+from nvae_tf.objectives.kl import balanced_kl
+from nvae_tf.training.step import TrainingStep
+
+KL_WEIGHT, REGULARIZATION = 0.3, 0.1
+
+
+def _copy(model):
+    """A model of its own with the same values."""
+    other = NVAE(model.model_config, name="nvae")
+    for target, source in zip(other.variables, model.variables, strict=True):
+        target.assign(source)
+    return other
+
+
+def _matrix(layer):
+    """(out, in/groups * kh * kw) of the layer's kernel, differentiable, computed for this layer alone."""
+    kernel = layer.kernel.value if layer.mask is None else layer.kernel.value * layer.mask
+    if layer.weight_norm:
+        kernel = normalize_kernel(kernel, layer.log_norm.value)
+    return tf.reshape(tf.transpose(kernel, (3, 0, 1, 2)), [layer.filters, -1])
+
+
+def _plain(model, images, noise, vectors):
+    """Objective and gradient of each variable, layer by layer, without anything stacked.
+
+    `vectors`: {index of the convolution: (u, v)}, v in the order (kh, kw, in).
+    """
+    variables = model.trainable_variables
+    with tf.GradientTape() as tape:
+        # Not model(images): that computes the kernels in stacks.
+        params, terms = model.decoder.infer(model.encoder(images, training=True), noise, training=True)
+        kl = tf.stack([tf.reduce_sum(group.kl_per_channel, axis=1) for group in terms], axis=1)
+        weighted, _ = balanced_kl(kl, KL_WEIGHT, hierarchy.kl_balance_scales(model.model_config))
+        loss = tf.reduce_mean(weighted - model.likelihood(params).log_prob(images))
+        spectral = tf.add_n(
+            [tf.tensordot(u, tf.linalg.matvec(_matrix(model.convolutions[i]), v), 1) for i, (u, v) in vectors.items()]
+        )
+        norms = tf.add_n([tf.reduce_max(tf.abs(norm.gamma.value)) for norm in model.batch_norms])
+        total = loss + REGULARIZATION * (spectral + norms)
+    values = [variable.value for variable in variables]
+    gradients = tape.gradient(total, values, unconnected_gradients="zero")
+    return total, dict(zip([variable.path for variable in variables], gradients, strict=True))
+
+
+@pytest.fixture(scope="module")
+def both(make_model, train_config, perturb, digits):
+    """A training step's gradients and the plain ones, of models of the same values on the same batch."""
+    model = perturb(make_model())
+    plain_model = _copy(model)
+    noise = [np.random.default_rng(1).normal(size=shape).astype(np.float32) for shape in model.noise_shapes(16)]
+    step = TrainingStep(model, train_config())
+    report, _, stacks = step.gradients(tf.constant(digits[0]), noise, KL_WEIGHT, REGULARIZATION)
+    gradients = {
+        variable.path: row
+        for group, stack in zip(step.parameters.groups, stacks, strict=True)
+        for variable, row in zip(group, stack.numpy(), strict=True)
+    }
+    order = {id(conv): i for i, conv in enumerate(model.convolutions)}
+    vectors = {
+        order[id(layer)]: (u[row, :, 0], v[row, :, 0])
+        for kernels, (u, v) in zip(model.kernel_stacks, step.spectral.pairs, strict=True)
+        for row, layer in enumerate(kernels.layers)
+    }
+    assert len(vectors) == len(model.convolutions)
+    total, plain = _plain(plain_model, tf.constant(digits[0]), noise, vectors)
+    return {"model": model, "plain_model": plain_model, "report": report, "gradients": gradients} | {
+        "total": total,
+        "plain": plain,
+    }
+
+
+def test_gradients_equal_those_of_the_plain_layers(both):
+    np.testing.assert_allclose(both["report"]["loss"], both["total"], rtol=1e-5)
+    assert set(both["gradients"]) == set(both["plain"])
+    largest = max(np.abs(gradient).max() for gradient in both["plain"].values())
+    for path, expected in both["plain"].items():
+        error = np.abs(both["gradients"][path] - expected).max()
+        assert error <= 1e-4 * np.abs(expected).max() + 1e-6 * largest, path
+    # The comparison is of something: nearly every variable has a gradient.
+    assert np.mean([np.any(gradient) for gradient in both["gradients"].values()]) > 0.95
+
+
+def test_batch_norm_statistics_move_once_a_step(both):
+    moved = 0
+    for norm, plain in zip(both["model"].batch_norms, both["plain_model"].batch_norms, strict=True):
+        for name in ("moving_mean", "moving_variance"):
+            np.testing.assert_allclose(getattr(norm, name), getattr(plain, name), rtol=1e-4, atol=1e-5, err_msg=name)
+        moved += 1
+    assert moved
+
+
+def test_the_report_names_every_term(both):
+    report = both["report"]
+    groups = len(report["kl_per_group"])
+    assert report["kl_per_channel"].shape == (groups, 2) and report["kl_coefficients"].shape == (groups,)
+    np.testing.assert_allclose(report["kl"], np.sum(report["kl_per_group"]), rtol=1e-5)
+    np.testing.assert_allclose(np.sum(report["kl_per_channel"], axis=1), report["kl_per_group"], rtol=1e-4, atol=1e-4)
+    data_terms = report["reconstruction"] + np.dot(report["kl_coefficients"], report["kl_per_group"])
+    total = data_terms + REGULARIZATION * (report["spectral"] + report["batch_norm"])
+    np.testing.assert_allclose(report["loss"], total, rtol=1e-5)
+
+
+def test_a_model_without_batch_norms_trains(make_model, train_config, digits):
+    model = make_model(cell_set="res_elu", num_flows=0)
+    assert not model.batch_norms
+    step = TrainingStep(model, train_config())
+    noise = [np.zeros(shape, np.float32) for shape in model.noise_shapes(16)]
+    before = [variable.numpy() for variable in model.trainable_variables]
+    report = step.update(tf.constant(digits[0]), noise, KL_WEIGHT, REGULARIZATION, 1e-3)
+    assert np.isfinite(report["loss"]) and report["batch_norm"].numpy() == 0
+    moved = [np.any(old != new.numpy()) for old, new in zip(before, model.trainable_variables, strict=True)]
+    assert all(moved)
