@@ -1,32 +1,22 @@
-"""What the original program computed of a checkpoint, against what its converted model computes.
+"""Files of numbers that the original program computed of a checkpoint, and how ours are compared to them.
 
-A file of expected numbers (.npz, PyTorch's layout) holds images `x`, noise `eps_G` for each group, and any of the keys
-in `_KEYS`: results in inference and in training mode, samples, gradients, regularisers, batch-norm statistics after
-one pass, and the loss over some steps of Adamax.
+A file (.npz, PyTorch's layout) holds images `x`, noise `eps_G` for each group, and any of the keys in `_KEYS`: results
+in inference and in training mode, samples, gradients, regularisers, batch-norm statistics after one pass, and the loss
+over some steps of Adamax. Keys with a slash are about the parameter or statistic of that official name.
 """
 
 import dataclasses
 import re
 import zipfile
 import zlib
-from functools import cached_property
 
 import numpy as np
-import tensorflow as tf
 
-from nvae_tf import hierarchy
-from nvae_tf.convert.apply import match, model_from_checkpoint
-from nvae_tf.convert.name_map import UNUSED_START, name_map
-from nvae_tf.objectives.elbo import training_loss
-from nvae_tf.objectives.regularizers import batch_norm_regularization
-from nvae_tf.training.step import TrainingStep
-
-# Entries of a gradient below this part of the largest of all gradients are rounding noise: such a gradient is held
-# to an error in proportion to that floor (a bias ahead of a batch norm, for one, has a true gradient of 0).
+# Below this part of the largest of all gradients a gradient is rounding noise (that of a bias ahead of a batch norm,
+# for one, is 0 in exact arithmetic): it is held to an error relative to that floor, not to itself.
 _GRADIENT_FLOOR = 1e-4
-_POWER_ROUNDS = 200
-_POWER_BLOCKS = 100
-_POWER_CHANGE = 1e-6
+_NUMBER = r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
+_INPUTS = re.compile(r"x|eps_\d+")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,120 +60,145 @@ def read_expected(path):
     return values
 
 
+def inputs(expected):
+    """Images and the list of noise tensors of a file.
+
+    Raises:
+        ValueError: there are no images, or the noise is not numbered from 0.
+    """
+    count = sum(key.startswith("eps_") for key in expected)
+    names = ["x", *(f"eps_{group}" for group in range(count))]
+    missing = [name for name in names if name not in expected]
+    if missing or not count:
+        raise ValueError(f"expected the keys x, eps_0, eps_1, ... Received: {count} of noise, without {missing}")
+    return expected["x"], [expected[name] for name in names[1:]]
+
+
 def _channels_last(array):
     return array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
 
 
-class ConvertedNumbers:
-    """What the model of a checkpoint makes of some images and noise; each result is computed when first asked for.
+def _image_like(numbers, like):
+    """Both channels last; a file may hold the first images alone."""
+    count = len(like) if like.ndim else None
+    return np.asarray(numbers)[:count], _channels_last(like)
+
+
+def _look_up(values, key):
+    if key not in values:
+        raise ValueError(f"the model has no {key!r}")
+    return values[key]
+
+
+def _inference(ours, like, name):
+    output, loss = ours.inference, ours.reconstruction_loss
+    if name == "logits":
+        return _image_like(output.likelihood_params, like)
+    values = {
+        "log_q": lambda: output.log_q,
+        "log_p": lambda: output.log_p,
+        "kl_all": lambda: output.kl_per_group,
+        "recon_loss": lambda: loss,
+        "nelbo": lambda: loss + np.sum(output.kl_per_group, axis=1),
+        "log_iw": lambda: output.log_p - output.log_q - loss,
+    }
+    return values[name](), like
+
+
+def _kl_of_group(ours, like, group):
+    means = np.mean(ours.inference.kl_per_channel, axis=0)
+    return _look_up(dict(enumerate(means)), int(group)), like
+
+
+def _sample_logits(ours, like, temperature):
+    return _image_like(ours.sample(float(temperature)), like)
+
+
+def _sample_mean(ours, like, temperature):
+    return _image_like(ours.model.likelihood(ours.sample(float(temperature))).mean(), like)
+
+
+def _kl_coefficients(ours, like, weight):
+    return ours.training_terms(float(weight)).kl_coefficients / float(weight), like
+
+
+def _gradient(ours, like, weight, name):
+    if name in ours.unused:
+        return np.zeros_like(like), like
+    return _look_up(ours.gradients(float(weight)), name), ours.layouts[name](like)
+
+
+def _statistic(ours, like, name):
+    return _look_up(ours.statistics, name), like
+
+
+def _trajectory(ours, like, rate, decay, weight):
+    return ours.trajectory(float(rate), float(decay), float(weight), steps=like.size), like
+
+
+# (pattern, tolerance, function of (our numbers, expected array, *groups of the pattern) that gives both arrays in one
+# layout); it raises ValueError where the model has nothing to compare.
+_KEYS = [
+    (r"eval_(logits|log_q|log_p|kl_all|recon_loss|nelbo|log_iw)", 1e-4, _inference),
+    (r"eval_kl_diag_(\d+)", 1e-4, _kl_of_group),
+    (rf"sample_logits_t{_NUMBER}", 1e-4, _sample_logits),
+    (rf"sample_mean_t{_NUMBER}", 1e-4, _sample_mean),
+    (rf"train_logits_kl{_NUMBER}", 1e-4, lambda ours, like, _: _image_like(ours.training.likelihood_params, like)),
+    (rf"train_loss_kl{_NUMBER}", 1e-4, lambda ours, like, weight: (ours.training_terms(float(weight)).loss, like)),
+    (rf"train_kl_coeffs_kl{_NUMBER}", 1e-4, _kl_coefficients),
+    (rf"grad_kl{_NUMBER}/(.+)", 1e-3, _gradient),
+    (r"bn_after/(.+)", 1e-4, _statistic),
+    (rf"trajectory_lr{_NUMBER}_wd{_NUMBER}_kl{_NUMBER}", 1e-3, _trajectory),
+    (r"spectral_exact", 1e-3, lambda ours, like: (ours.spectral(), like)),
+    (r"bn_loss", 1e-5, lambda ours, like: (ours.batch_norm_loss(), like)),
+]
+
+
+def _largest(array):
+    return float(np.max(np.abs(array), initial=0.0))
+
+
+def _floor(key, expected):
+    if not key.startswith("grad_"):
+        return 0.0
+    prefix = key.partition("/")[0] + "/"
+    return _GRADIENT_FLOOR * max(_largest(value) for name, value in expected.items() if name.startswith(prefix))
+
+
+def _measure(key, tolerance, ours, like, floor):
+    ours, like = np.asarray(ours, np.float64), np.asarray(like, np.float64)
+    if ours.shape != like.shape or not like.size:
+        return Comparison(key, np.nan, np.nan, tolerance, f"shape {ours.shape} here, {like.shape} in the file")
+    absolute = float(np.max(np.abs(ours - like)))
+    scale = max(_largest(like), floor)
+    relative = absolute / scale if scale else (0.0 if absolute == 0.0 else np.inf)
+    return Comparison(key, absolute, relative, tolerance)
+
+
+def compare(ours, expected):
+    """Compares every key of a file, and fails those that it does not know.
 
     Args:
-        checkpoint: `OfficialCheckpoint`.
-        images: [B, C, H, W] in [0, 1].
-        noise: standard normals [B, latent_channels, h, w] of each group, in generation order.
+        ours: `reproduction.Reproduction` of the file's images and noise.
+        expected: {key: array}, as from `read_expected`.
 
-    Raises:
-        CheckpointError: the checkpoint cannot be converted.
-        ValueError: images or noise do not fit its model.
+    Yields:
+        `Comparison`s.
     """
+    for key, like in expected.items():
+        if _INPUTS.fullmatch(key):
+            continue
+        yield _compare_one(ours, key, like, _floor(key, expected))
 
-    def __init__(self, checkpoint, images, noise):
-        self.model = model_from_checkpoint(checkpoint)
-        self._checkpoint = checkpoint
-        self.images = _channels_last(images).astype(np.float32)
-        self.noise = [_channels_last(eps).astype(np.float32) for eps in noise]
-        self.entries = {entry.name: entry for entry in name_map(self.model)}
-        self._gradients = {}
-        config = self.model.model_config
-        shape = (len(images), config.image_height, config.image_width, config.image_channels)
-        self._check_shapes("x", [shape], [self.images])
-        self._check_shapes("eps", self.model.noise_shapes(len(images)), self.noise)
 
-    @staticmethod
-    def _check_shapes(name, expected, arrays):
-        expected, received = [tuple(shape) for shape in expected], [array.shape for array in arrays]
-        if received != expected:
-            raise ValueError(f"{name}: expected shapes, channels last, {expected}. Received: {received}")
-
-    def _reset(self):
-        for variable, array in match(self._checkpoint.arrays, self.model):
-            variable.assign(array)
-
-    @cached_property
-    def inference(self):
-        """`NVAEOutput` of the images in inference mode."""
-        return self.model(self.images, noise=self.noise)
-
-    @cached_property
-    def reconstruction_loss(self):
-        """-log p(x | z) in inference mode [B], nats."""
-        return -self.model.likelihood(self.inference.likelihood_params).log_prob(self.images)
-
-    def sample(self, temperature):
-        """Likelihood parameters from the prior at a temperature."""
-        return self.model.generate(noise=self.noise, temperature=temperature)
-
-    @cached_property
-    def _training(self):
-        output = self.model(self.images, noise=self.noise, training=True)
-        norms = self.model.batch_norms
-        statistics = [variable for norm in norms for variable in (norm.moving_mean, norm.moving_variance)]
-        statistics = {id(variable): variable.numpy() for variable in statistics}
-        self._reset()
-        return output, statistics
-
-    @property
-    def training(self):
-        """`NVAEOutput` of the images in training mode."""
-        return self._training[0]
-
-    @property
-    def statistics(self):
-        """Batch norms' running values after one pass in training mode, by id of their variable."""
-        return self._training[1]
-
-    def training_terms(self, kl_weight):
-        """`TrainingLoss` at a KL weight, without the regularisers."""
-        scales = hierarchy.kl_balance_scales(self.model.model_config)
-        return training_loss(self.model, self.images, self.training, tf.constant(kl_weight, tf.float32), scales)
-
-    @cached_property
-    def _step(self):
-        return TrainingStep(self.model, self.model.config.train)
-
-    def gradients(self, kl_weight):
-        """Gradient of the training loss without regularisers, by id of its variable."""
-        if kl_weight not in self._gradients:
-            step = self._step
-            _, _, stacks = step.gradients(self.images, self.noise, tf.constant(kl_weight, tf.float32), None)
-            self._reset()
-            pairs = [zip(map(id, group), rows.numpy()) for group, rows in zip(step.parameters.groups, stacks)]
-            self._gradients[kl_weight] = {key: row for pair in pairs for key, row in pair}
-        return self._gradients[kl_weight]
-
-    def spectral(self):
-        """Sum of the largest singular values, by the regulariser's power iteration until it changes no more."""
-        step = self._step
-        kernels = step.parameters.effective_kernels(step.parameters.read())
-        run = tf.function(lambda: step.spectral(kernels, step.spectral.iterate(kernels, rounds=_POWER_ROUNDS)))
-        last, value = 0.0, float(run())
-        for _ in range(_POWER_BLOCKS):
-            if abs(value - last) <= _POWER_CHANGE * abs(value):
-                break
-            last, value = value, float(run())
-        return value
-
-    def batch_norm_loss(self):
-        """Sum over batch norms of the largest absolute scale."""
-        parameters = self._step.parameters
-        return batch_norm_regularization(parameters.batch_norm_scales(parameters.read()))
-
-    def trajectory(self, learning_rate, weight_decay, kl_weight, steps):
-        """Training loss before each of some steps of Adamax, without regularisers or schedules."""
-        step = TrainingStep(self.model, dataclasses.replace(self.model.config.train, weight_decay=weight_decay))
-        weight = tf.constant(kl_weight, tf.float32)
-        # As one function, for that is how training runs it; for some steps it is no slower than without.
-        run = tf.function(lambda: step.update(self.images, self.noise, weight, None, learning_rate)["loss"])
-        losses = [float(run()) for _ in range(steps)]
-        self._reset()
-        return np.array(losses)
+def _compare_one(ours, key, like, floor):
+    for pattern, tolerance, function in _KEYS:
+        found = re.fullmatch(pattern, key)
+        if not found:
+            continue
+        try:
+            numbers, like = function(ours, like, *found.groups())
+        except ValueError as error:
+            return Comparison(key, np.nan, np.nan, tolerance, str(error))
+        return _measure(key, tolerance, numbers, like, floor)
+    return Comparison(key, np.nan, np.nan, np.nan, "unknown key")

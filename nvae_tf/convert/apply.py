@@ -1,5 +1,10 @@
 """Puts the arrays of an official checkpoint into a model, strictly."""
 
+import concurrent.futures
+
+import keras
+
+from nvae_tf import hierarchy
 from nvae_tf.convert import name_map as names
 from nvae_tf.convert.arguments import config_from_arguments
 from nvae_tf.convert.torch_reader import CheckpointError
@@ -57,8 +62,33 @@ def match(arrays, model):
     return pairs
 
 
+def _check_size(config, arrays):
+    """Refuses arguments of a model that is too large for the file, which could not even be laid out.
+
+    Each cell and each flow step has at least one entry. The masks of the flows are arrays outside of variables: those
+    of the first convolutions have as many values as the kernels they mask.
+    """
+    groups, latents = hierarchy.num_groups(config), config.latent_channels
+    cells = config.preprocess_blocks * config.preprocess_cells + config.postprocess_blocks * config.postprocess_cells
+    cells += (groups - 1) * (config.encoder_cells_per_group + config.decoder_cells_per_group)
+    steps = groups * config.num_flows
+    masks = 2 * steps * 9 * latents * 6 * latents
+    values = sum(array.size for array in arrays.values())
+    for what, least, received in (("entries", groups + cells + steps, len(arrays)), ("values", masks, values)):
+        if received < least:
+            raise CheckpointError(f"state_dict: expected at least {least} {what}, by args. Received: {received}")
+
+
+def _match_shapes(config, arrays):
+    # Without values, for a file of some bytes can describe a model larger than the memory.
+    with keras.StatelessScope(initialize_variables=False):
+        match(arrays, NVAE(config, name="nvae"))
+
+
 def model_from_checkpoint(checkpoint):
     """Builds the model that an official checkpoint describes and sets its weights.
+
+    Names and shapes are matched before any variable takes memory.
 
     Args:
         checkpoint: `OfficialCheckpoint`.
@@ -70,6 +100,11 @@ def model_from_checkpoint(checkpoint):
         CheckpointError: see `match` and `config_from_arguments`.
     """
     config = config_from_arguments(checkpoint.arguments, checkpoint.arch_instance)
+    _check_size(config.model, checkpoint.arrays)
+    # Keras keeps a list, for each thread, of variables without values, and fills them at the end of the next scope:
+    # in a thread of its own the list ends with the thread.
+    with concurrent.futures.ThreadPoolExecutor(max_workers=1) as thread:
+        thread.submit(_match_shapes, config.model, checkpoint.arrays).result()
     model = NVAE(config.model, name="nvae")
     for variable, array in match(checkpoint.arrays, model):
         variable.assign(array)

@@ -49,21 +49,24 @@ class BatchNorm(keras.layers.Layer):
 
     def call(self, inputs, training=False):
         mean, variance = (tf.convert_to_tensor(v) for v in (self.moving_mean, self.moving_variance))
-        outputs = tf.raw_ops.FusedBatchNormV3(
-            x=inputs,
-            scale=tf.convert_to_tensor(self.gamma),
-            offset=tf.convert_to_tensor(self.beta),
-            mean=mean,
-            variance=variance,
-            epsilon=_EPSILON,
-            # The kernel updates the running statistics itself, with the unbiased variance.
-            exponential_avg_factor=1.0 - _MOMENTUM if training else 1.0,
-            is_training=bool(training),
+        if not training:
+            return self._normalize(inputs, mean, variance, exponential_avg_factor=1.0, is_training=False).y
+        # Batch norm does not see a shift of its input. The CPU kernel adds up all values in one running sum, whose
+        # rounding grows with the mean and with the number of values: without the mean it keeps its digits.
+        shift = tf.stop_gradient(tf.reduce_mean(tf.reduce_mean(inputs, axis=(1, 2)), axis=0))
+        # The kernel updates the running statistics itself, with the unbiased variance.
+        outputs = self._normalize(
+            inputs - shift, mean - shift, variance, exponential_avg_factor=1.0 - _MOMENTUM, is_training=True
         )
-        if training:
-            self.moving_mean.assign(outputs.batch_mean)
-            self.moving_variance.assign(self._recount(inputs, variance, outputs.batch_variance))
+        self.moving_mean.assign(outputs.batch_mean + shift)
+        self.moving_variance.assign(self._recount(inputs, variance, outputs.batch_variance))
         return outputs.y
+
+    def _normalize(self, inputs, mean, variance, **kwargs):
+        scale, offset = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
+        return tf.raw_ops.FusedBatchNormV3(
+            x=inputs, scale=scale, offset=offset, mean=mean, variance=variance, epsilon=_EPSILON, **kwargs
+        )
 
     def _recount(self, inputs, old, new):
         if self.count_factor == 1:

@@ -9,7 +9,7 @@ from nvae_tf.config import DataConfig, ModelConfig, TrainConfig
 from nvae_tf.data.datasets import load
 from nvae_tf.data.pipeline import train_batches
 from nvae_tf.models.nvae import NVAE
-from nvae_tf.training.trainer import Trainer
+from nvae_tf.training.trainer import Trainer, configure_runtime
 
 BATCH_SIZE = 16
 STEPS_PER_EPOCH = 10
@@ -74,8 +74,10 @@ def state_of():
 
 @pytest.fixture(scope="session")
 def _shared_trainer(state_of):
+    configure_runtime()
     trainer = Trainer(_model(), _train_config(), STEPS_PER_EPOCH)
-    return trainer, state_of(trainer)
+    yield trainer, state_of(trainer)
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
 
 
 @pytest.fixture

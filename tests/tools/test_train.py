@@ -1,0 +1,197 @@
+import dataclasses
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from nvae_tf.checkpoint import RunFolder
+from nvae_tf.config import Config, ConfigError, DataConfig, ModelConfig, TrainConfig
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+# The smallest model of the digits with every kind of state, and two steps an epoch.
+OVERRIDES = {
+    "model.num_scales": 1,
+    "model.groups_per_scale": 2,
+    "model.latent_channels": 2,
+    "model.encoder_channels": 2,
+    "model.decoder_channels": 2,
+    "model.preprocess_cells": 1,
+    "model.postprocess_cells": 1,
+    "model.num_flows": 1,
+    "train.batch_size": 718,
+    "train.epochs": 10,
+    "train.max_steps": 4,
+    "train.log_steps": 1,
+    "train.eval_epochs": 9,
+    "train.eval_images": 8,
+    "train.image_epochs": 9,
+}
+
+
+def _train(*flags):
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, str(REPOSITORY / "tools" / "train.py"), *flags]
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+def _train_digits(run_dir, **overrides):
+    fields = OVERRIDES | {name.replace("__", "."): value for name, value in overrides.items()}
+    flags = [f"--config.{name}={value}" for name, value in fields.items()]
+    return _train(f"--config={REPOSITORY / 'configs' / 'digits.py'}", f"--run_dir={run_dir}", *flags)
+
+
+def _checkpoint(run_dir, step):
+    """{name: array} of a checkpoint."""
+    reader = tf.train.load_checkpoint(str(run_dir / "checkpoints" / f"step_{step:08d}" / "state"))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map() if "VARIABLE_VALUE" in name}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """What the first command did, and its run folder, trained for four steps. No test may change the folder."""
+    run_dir = tmp_path_factory.mktemp("train") / "run"
+    done = _train_digits(run_dir)
+    assert done.returncode == 0, done.stderr
+    return done, run_dir
+
+
+def test_a_run_folder_holds_config_checkpoints_and_tensorboard(trained):
+    done, run_dir = trained
+    assert sorted(path.name for path in run_dir.iterdir()) == ["checkpoints", "config.json", "tensorboard"]
+    folder = RunFolder(run_dir)
+    assert folder.config.data.dataset == "digits" and folder.config.train.batch_size == 718
+    assert folder.steps() == [2, 4]
+    parts = {name.split("/")[0] for name in _checkpoint(run_dir, 4)}
+    assert {"model", "optimizer", "spectral"} <= parts
+    assert "steps 0 to 4, 2 an epoch" in done.stdout and "step 4/4  loss" in done.stdout
+    assert f"done: {run_dir}, step 4" in done.stdout
+
+
+def test_tensorboard_has_the_terms_the_groups_and_the_pictures(trained):
+    _, run_dir = trained
+    accumulator = EventAccumulator(str(run_dir / "tensorboard"), size_guidance={"tensors": 0}).Reload()
+    tags = set(accumulator.Tags()["tensors"])
+    expected = {"train/nelbo", "train/spectral", "schedule/kl_weight", "schedule/learning_rate", "test/nelbo"}
+    expected |= {"kl_per_group/00", "kl_coefficients/00", "active_units/00", "kl_per_group/01", "reconstructions"}
+    expected |= {f"samples/temperature_{temperature}" for temperature in (0.7, 0.8, 0.9, 1.0)}
+    assert expected <= tags
+    assert [event.step for event in accumulator.Tensors("train/nelbo")] == [1, 2, 3, 4]
+    assert [event.step for event in accumulator.Tensors("test/nelbo")] == [4]
+    width, height = tf.make_ndarray(accumulator.Tensors("reconstructions")[0].tensor_proto)[:2]
+    assert int(width) > int(height) > 64
+
+
+def test_an_interrupted_run_goes_on_bit_for_bit_in_a_new_process(trained, tmp_path):
+    _, run_dir = trained
+    other = tmp_path / "run"
+    shutil.copytree(run_dir, other)
+    shutil.rmtree(other / "checkpoints" / "step_00000004")
+    # max_steps is one of the fields that may change: the run also goes one step further.
+    done = _train_digits(other, train__max_steps=5)
+    assert done.returncode == 0, done.stderr
+    assert "steps 2 to 5" in done.stdout and "step 3/5" in done.stdout and "step 2/5" not in done.stdout
+    expected, received = _checkpoint(run_dir, 4), _checkpoint(other, 4)
+    assert set(expected) == set(received)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(received[name], value, err_msg=name)
+    assert RunFolder(other).steps() == [2, 4, 5]
+
+
+def test_a_ruined_run_ends_with_a_message(tmp_path):
+    # One group, no flow: quicker to trace.
+    model = {"model__groups_per_scale": 1, "model__num_flows": 0}
+    done = _train_digits(tmp_path / "run", train__learning_rate=1e30, train__warmup_epochs=0, **model)
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert "train.py: The loss is not finite at step 2: loss" in done.stderr
+    assert "a smaller train.learning_rate" in done.stderr
+    assert not RunFolder(tmp_path / "run").steps()
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        ([], "--config: expected a configuration file"),
+        (["--config=nowhere.py"], "nowhere.py"),
+        (["--config=nowhere.py", "--config.train.seed=1"], "nowhere.py"),
+        (["--config={digits}", "--config.train.lr=1"], "--config.train.lr: expected one of ['batch_size', "),
+        (["--config={digits}", "--config.optim.x=1"], "--config.optim.x: expected one of ['data', 'model', 'train']"),
+        (["--config={digits}", "--config.train.batch_size=x"], "--config.train.batch_size=x"),
+        (["--config={digits}", "--config.train.batch_size=0"], "--config.train.batch_size: expected at least 1"),
+        (["--config={digits}", "--config.model.image_height=17"], "--config.model.image_height: expected a multiple"),
+    ],
+)
+def test_wrong_flags_are_named_before_anything_is_made(tmp_path, flags, message):
+    digits = str(REPOSITORY / "configs" / "digits.py")
+    done = _train(f"--run_dir={tmp_path / 'run'}", *(flag.format(digits=digits) for flag in flags))
+    assert done.returncode != 0
+    assert message in done.stderr + done.stdout and "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_data_are_told_without_a_traceback(tmp_path):
+    done = _train(f"--config={REPOSITORY / 'configs' / 'mnist.py'}", f"--run_dir={tmp_path / 'run'}")
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert "train.py: data_dir: expected the folder" in done.stderr and "Received: None" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def prepare(monkeypatch):
+    """`prepare` of tools/training_run.py: what train.py does before training, errors and all."""
+    monkeypatch.syspath_prepend(str(REPOSITORY / "tools"))
+    import training_run
+
+    # A setting of the whole process, which other tests should not inherit.
+    monkeypatch.setattr(training_run, "configure_runtime", lambda: None)
+    return training_run.prepare
+
+
+def test_a_finished_run_is_left_as_it_is(trained, prepare, tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    shutil.copytree(trained[1], run_dir)
+    before = {path: path.stat().st_mtime_ns for path in run_dir.glob("checkpoints/**/*")}
+    run = prepare(RunFolder(run_dir).config, run_dir, None)
+    run.run()
+    assert "steps 4 to 4" in capsys.readouterr().out and run.trainer.step == 4
+    assert {path: path.stat().st_mtime_ns for path in run_dir.glob("checkpoints/**/*")} == before
+
+
+@pytest.mark.parametrize(
+    "part, field, value",
+    [("train", "learning_rate", 0.5), ("model", "latent_channels", 3), ("data", "validation_images", 10)],
+)
+def test_another_config_is_refused_with_the_field(trained, prepare, part, field, value):
+    _, run_dir = trained
+    config = RunFolder(run_dir).config
+    old = getattr(getattr(config, part), field)
+    setattr(getattr(config, part), field, value)
+    config.train.max_steps = 5  # may change, and so is not named
+    with pytest.raises(ConfigError) as caught:
+        prepare(config, run_dir, None)
+    assert f"{part}.{field}: expected {old!r}. Received: {value!r}" in str(caught.value)
+    assert "max_steps" not in str(caught.value) and "--run_dir" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"data": DataConfig(dataset="nothing")}, "dataset: expected one of"),
+        ({"data": DataConfig(dataset="digits", binarize=False)}, "data.binarize: expected True"),
+        ({"data": DataConfig(dataset="digits", binarize=True, validation_images=1437)}, "validation_images"),
+        ({"model": ModelConfig()}, "model.image_height: data set digits has 16. Received: 32"),
+        ({"train": TrainConfig(batch_size=1438)}, "batch_size: expected .* at most 1437"),
+        ({"train": TrainConfig(batch_size=-1)}, "train.batch_size: expected at least 1"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_the_folder_is_made(tmp_path, prepare, change, message):
+    model = ModelConfig(image_height=16, image_width=16)
+    config = dataclasses.replace(Config(model, DataConfig(dataset="digits", binarize=True)), **change)
+    with pytest.raises(ValueError, match=message):
+        prepare(config, tmp_path / "run", None)
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,196 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from nvae_tf.checkpoint import RunFolder, model_variables
+from nvae_tf.config import Config
+from nvae_tf.objectives.kl import kl_weight
+from nvae_tf.training.schedule import learning_rate
+from nvae_tf.training.trainer import NonFiniteLossError, Trainer
+
+
+def _advance(trainer, batches):
+    return [{name: value.numpy() for name, value in trainer.advance(tf.constant(batch)).items()} for batch in batches]
+
+
+def _assert_same(one, other):
+    assert set(one) == set(other)
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=str(name))
+
+
+def _parts(trainer):
+    return {part: model_variables(layer) for part, layer in trainer.state.items()}
+
+
+@pytest.fixture
+def reset(trainer, state_of):
+    """Function that brings the shared trainer back to its initial state."""
+    initial = state_of(trainer)
+
+    def back():
+        for part, layer in trainer.state.items():
+            for variable in layer.variables:
+                variable.assign(initial[part, variable.path])
+        trainer.step = 0
+
+    return back
+
+
+def test_it_learns(trainer, digits):
+    reports = _advance(trainer, digits)
+    nelbo = np.array([report["reconstruction"] + report["kl"] for report in reports])
+    reconstruction = np.array([report["reconstruction"] for report in reports])
+    assert np.isfinite(nelbo).all()
+    # A model that knows nothing spends 256 ln 2 = 177 nats.
+    assert abs(reconstruction[0] - 177) < 10
+    assert reconstruction[-10:].mean() < 0.75 * reconstruction[0]
+    assert nelbo[-10:].mean() < 0.8 * nelbo[0]
+
+
+def test_the_same_seed_gives_the_same_run_bit_for_bit(trainer, digits, state_of, reset):
+    first = _advance(trainer, digits[:4])
+    after = state_of(trainer)
+    reset()
+    for one, other in zip(first, _advance(trainer, digits[:4]), strict=True):
+        _assert_same(one, other)
+    _assert_same(after, state_of(trainer))
+
+
+def test_the_seed_decides_the_initial_state(trainer, make_model, train_config, state_of):
+    initial = state_of(trainer)
+    _assert_same(initial, state_of(Trainer(make_model(), train_config(), 10)))
+    other = state_of(Trainer(trainer.model, train_config(seed=1), 10))
+    assert any(np.any(initial[name] != other[name]) for name in initial if name[0] == "spectral")
+
+
+def test_noise_differs_from_step_to_step(trainer, digits, reset):
+    (first,) = _advance(trainer, digits[:1])
+    reset()
+    trainer.step = 1
+    (second,) = _advance(trainer, digits[:1])
+    # The weights and the batch are the same; before the noise, only the schedules differ.
+    assert first["reconstruction"] != second["reconstruction"]
+
+
+def test_all_that_a_step_depends_on_is_in_the_state(trainer, digits, state_of, tmp_path):
+    _advance(trainer, digits[:2])
+    folder = RunFolder(tmp_path / "run").create(Config())
+    folder.save(trainer.step, _parts(trainer))
+    expected = _advance(trainer, digits[2:5])
+    after = state_of(trainer)
+    for layer in trainer.state.values():
+        for variable in layer.variables:
+            variable.assign(tf.cast(tf.fill(variable.shape, 7), variable.dtype))
+    trainer.step = folder.restore(_parts(trainer))
+    for one, other in zip(expected, _advance(trainer, digits[2:5]), strict=True):
+        _assert_same(one, other)
+    _assert_same(after, state_of(trainer))
+    names = {part: set(variables) for part, variables in _parts(trainer).items()}
+    assert "updates" in names["optimizer"] and {"u_0", "v_0", "started"} <= names["spectral"]
+    assert any(name.endswith("moving_variance") for name in names["model"])
+
+
+def test_one_step_changes_everything_it_should(trainer, digits, state_of):
+    before = state_of(trainer)
+    _advance(trainer, digits[:2])  # the learning rate of the first step is 0
+    after = state_of(trainer)
+    for name in before:
+        assert np.any(before[name] != after[name]), name
+    assert after["optimizer", "optimizer/updates"] == 2
+
+
+def test_the_compiled_step_moves_the_statistics_once(trainer, digits, reset):
+    # The bottom-up tower does not see the noise: its statistics follow from the images alone.
+    norms = [norm for norm in trainer.model.batch_norms if "/encoder/" in norm.gamma.path]
+    assert norms
+    trainer.model.encoder(tf.constant(digits[0]), training=True)
+    once = [(norm.moving_mean.numpy(), norm.moving_variance.numpy()) for norm in norms]
+    reset()
+    _advance(trainer, digits[:1])
+    for norm, (mean, variance) in zip(norms, once, strict=True):
+        np.testing.assert_allclose(norm.moving_mean, mean, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(norm.moving_variance, variance, rtol=1e-4)
+
+
+def test_the_schedules_are_those_of_the_step(trainer, digits):
+    reports = _advance(trainer, digits[:3])
+    for step, report in enumerate(reports):
+        np.testing.assert_allclose(report["learning_rate"], learning_rate(step, 10, trainer.config), rtol=1e-6)
+        np.testing.assert_allclose(report["kl_weight"], kl_weight(step, 100), rtol=1e-6)
+        np.testing.assert_allclose(report["regularization"], 1e-2, rtol=1e-6)
+    assert trainer.step == 3
+
+
+def test_lambda_is_annealed_with_the_kl_weight(trainer, train_config):
+    config = train_config(initial_regularization=1.0)
+    schedules = Trainer(trainer.model, config, 10)._schedules(15)
+    np.testing.assert_allclose(schedules["regularization"], 0.01 ** float(schedules["kl_weight"]), rtol=1e-5)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_says_what_helps(trainer, digits):
+    seen = []
+
+    class Recorder:
+        def on_step(self, trainer, report):
+            seen.append(trainer.step)
+            if trainer.step == 2:
+                kernel = trainer.model.convolutions[0].kernel
+                kernel.assign(tf.fill(kernel.shape, np.nan))
+
+        def on_epoch(self, trainer, epoch):
+            seen.append("epoch")
+
+    with pytest.raises(NonFiniteLossError) as caught:
+        trainer.run(digits, [Recorder()])
+    message = str(caught.value)
+    assert "not finite at step 3" in message
+    for term in ("loss nan", "reconstruction", "kl", "spectral", "batch_norm", "kl_weight", "learning_rate"):
+        assert term in message
+    assert "train.regularization" in message and "a smaller train.learning_rate" in message
+    # No callback, and so no checkpoint, sees the ruined weights.
+    assert seen == [1, 2]
+
+
+def test_a_run_calls_back_after_each_step_each_epoch_and_at_the_end(trainer, digits):
+    seen = []
+
+    class Recorder:
+        def on_step(self, trainer, report):
+            seen.append(trainer.step)
+
+        def on_epoch(self, trainer, epoch):
+            seen.append(f"epoch {epoch}")
+
+    trainer.step, trainer.last_step = 8, 12
+    trainer.run(digits, [Recorder()])
+    assert seen == [9, 10, "epoch 1", 11, 12, "epoch 2"]
+    trainer.run(digits, [Recorder()])
+    assert seen[-1] == "epoch 2" and trainer.step == 12
+
+
+def test_max_steps_ends_the_run_and_leaves_the_schedules(trainer, train_config):
+    short = Trainer(trainer.model, train_config(max_steps=7), 10)
+    assert (short.last_step, short.total_steps) == (7, 100)
+    assert Trainer(trainer.model, train_config(max_steps=1000), 10).last_step == 100
+
+
+def test_data_dependent_initialisation_happens_once_at_step_0(make_model, train_config, digits):
+    model = make_model(cell_set="res_elu", num_flows=0)
+    trainer = Trainer(model, train_config(), 10)
+    trainer._function = lambda images, step: {"loss": tf.constant(1.0)}  # the update is tested elsewhere
+    conv = next(conv for conv in model.convolutions if conv.data_dependent)
+    inputs = []
+    conv.call, call = lambda x: (inputs.append(x), call(x))[1], conv.call
+    trainer.step = 5
+    before = conv.log_norm.numpy()
+    trainer.advance(tf.constant(digits[0]))
+    assert not inputs
+    trainer.step = 0
+    trainer.advance(tf.constant(digits[0]))
+    assert len(inputs) == 1 and np.any(conv.log_norm.numpy() != before)
+    outputs = call(inputs[0]).numpy()
+    np.testing.assert_allclose(outputs.mean(axis=(0, 1, 2)), 0.0, atol=1e-4)
+    np.testing.assert_allclose(outputs.std(axis=(0, 1, 2)), 0.2, rtol=1e-2)
+    trainer.advance(tf.constant(digits[1]))
+    assert len(inputs) == 1

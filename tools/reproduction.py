@@ -1,0 +1,150 @@
+"""What the converted model of an official checkpoint computes, laid out like the numbers of the original program."""
+
+import dataclasses
+from functools import cached_property
+
+import numpy as np
+import tensorflow as tf
+
+from nvae_tf import hierarchy
+from nvae_tf.convert.apply import match, model_from_checkpoint
+from nvae_tf.convert.name_map import UNUSED_START, name_map
+from nvae_tf.objectives.elbo import training_loss
+from nvae_tf.objectives.regularizers import batch_norm_regularization
+from nvae_tf.training.step import TrainingStep
+
+_POWER_ROUNDS = 200
+_POWER_BLOCKS = 100
+_POWER_CHANGE = 1e-6
+
+
+def channels_last(array):
+    """NCHW -> NHWC; arrays of another rank stay."""
+    return array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
+
+
+class Reproduction:
+    """What the model of a checkpoint makes of some images and noise; each result is computed when first asked for.
+
+    Args:
+        checkpoint: `OfficialCheckpoint`.
+        images: [B, C, H, W] in [0, 1].
+        noise: standard normals [B, latent_channels, h, w] of each group, in generation order.
+
+    Attributes:
+        model: the `NVAE`, with the checkpoint's weights.
+        layouts: by official name, the function from the official array to the layout of our variable.
+        unused: official names of parameters that are in the file, but reach no result.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be converted.
+        ValueError: images or noise do not fit its model.
+    """
+
+    def __init__(self, checkpoint, images, noise):
+        self.model = model_from_checkpoint(checkpoint)
+        self._checkpoint = checkpoint
+        self.images = channels_last(images).astype(np.float32)
+        self.noise = [channels_last(eps).astype(np.float32) for eps in noise]
+        self._names = {id(entry.variable): entry.name for entry in name_map(self.model)}
+        self.layouts = {entry.name: entry.layout for entry in name_map(self.model)}
+        self.unused = set() if self.model.decoder.has_start else {UNUSED_START}
+        self._gradients = {}
+        config = self.model.model_config
+        shape = (len(images), config.image_height, config.image_width, config.image_channels)
+        self._check_shapes("x", [shape], [self.images])
+        self._check_shapes("eps", self.model.noise_shapes(len(images)), self.noise)
+
+    @staticmethod
+    def _check_shapes(name, expected, arrays):
+        expected, received = [tuple(shape) for shape in expected], [array.shape for array in arrays]
+        if received != expected:
+            raise ValueError(f"{name}: expected shapes, channels last, {expected}. Received: {received}")
+
+    def _reset(self):
+        for variable, array in match(self._checkpoint.arrays, self.model):
+            variable.assign(array)
+
+    @cached_property
+    def inference(self):
+        """`NVAEOutput` of the images in inference mode."""
+        return self.model(self.images, noise=self.noise)
+
+    @cached_property
+    def reconstruction_loss(self):
+        """-log p(x | z) in inference mode [B], nats."""
+        return -self.model.likelihood(self.inference.likelihood_params).log_prob(self.images)
+
+    def sample(self, temperature):
+        """Likelihood parameters from the prior at a temperature."""
+        return self.model.generate(noise=self.noise, temperature=temperature)
+
+    @cached_property
+    def _training(self):
+        output = self.model(self.images, noise=self.noise, training=True)
+        statistics = {
+            self._names[id(variable)]: variable.numpy()
+            for norm in self.model.batch_norms
+            for variable in (norm.moving_mean, norm.moving_variance)
+        }
+        self._reset()
+        return output, statistics
+
+    @property
+    def training(self):
+        """`NVAEOutput` of the images in training mode."""
+        return self._training[0]
+
+    @property
+    def statistics(self):
+        """Batch norms' running values after one pass in training mode, by official name."""
+        return self._training[1]
+
+    def training_terms(self, kl_weight):
+        """`TrainingLoss` at a KL weight, without the regularisers."""
+        scales = hierarchy.kl_balance_scales(self.model.model_config)
+        return training_loss(self.model, self.images, self.training, tf.constant(kl_weight, tf.float32), scales)
+
+    @cached_property
+    def _step(self):
+        return TrainingStep(self.model, self.model.config.train)
+
+    def gradients(self, kl_weight):
+        """Gradients of the training loss without regularisers by official name, in our layout."""
+        if kl_weight not in self._gradients:
+            step = self._step
+            _, _, stacks = step.gradients(self.images, self.noise, tf.constant(kl_weight, tf.float32), None)
+            self._reset()
+            self._gradients[kl_weight] = {
+                self._names[id(variable)]: row
+                for group, rows in zip(step.parameters.groups, stacks, strict=True)
+                for variable, row in zip(group, rows.numpy(), strict=True)
+            }
+        return self._gradients[kl_weight]
+
+    def spectral(self):
+        """Sum of the largest singular values, by the regulariser's power iteration until it changes no more."""
+        step = self._step
+        kernels = step.parameters.effective_kernels(step.parameters.read())
+        run = tf.function(lambda: step.spectral(kernels, step.spectral.iterate(kernels, rounds=_POWER_ROUNDS)))
+        last, value = 0.0, float(run())
+        for _ in range(_POWER_BLOCKS):
+            if abs(value - last) <= _POWER_CHANGE * abs(value):
+                break
+            last, value = value, float(run())
+        return value
+
+    def batch_norm_loss(self):
+        """Sum over batch norms of the largest absolute scale."""
+        parameters = self._step.parameters
+        return batch_norm_regularization(parameters.batch_norm_scales(parameters.read()))
+
+    def trajectory(self, learning_rate, weight_decay, kl_weight, steps):
+        """Training loss before each of some steps of Adamax, without regularisers or schedules."""
+        step = TrainingStep(self.model, dataclasses.replace(self.model.config.train, weight_decay=weight_decay))
+        weight = tf.constant(kl_weight, tf.float32)
+        # As one function, for that is how training runs it; for some steps it is no slower than without.
+        run = tf.function(lambda: step.update(self.images, self.noise, weight, None, learning_rate)["loss"])
+        losses = [float(run()) for _ in range(steps)]
+        self._reset()
+        return np.array(losses)
