@@ -5,6 +5,8 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from nvae_tf.layers.conv import shared_kernels
+
 PIXELS = ("mean", "sample")
 
 
@@ -15,9 +17,10 @@ def crop_padding(images, padding):
 
 # The model is an argument, not captured, as in `likelihood`: one trace for each model, and no reference to keep it.
 @tf.function(autograph=False)
-def _generate(model, batch_size, temperature, seed, pixels):
+def _generate(model, batch_size, temperature, seed, pixels, kernels):
     latent_seed, pixel_seed = tf.unstack(tf.random.split(seed, 2))
-    params = model.generate(batch_size=batch_size, temperature=temperature, seed=latent_seed)
+    with shared_kernels(model.kernel_stacks, kernels):
+        params = model.generate(batch_size=batch_size, temperature=temperature, seed=latent_seed)
     return _pixels(model, params, pixel_seed, pixels)
 
 
@@ -58,9 +61,11 @@ def sample_images(model, num, temperature=1.0, seed=0, batch_size=64, pixels="me
         raise ValueError(f"pixels: expected one of {PIXELS}. Received: {pixels!r}")
     batch_size = min(batch_size, num)
     heat = tf.constant(temperature, tf.float32)
+    kernels = [stack.effective() for stack in model.kernel_stacks]  # weight norm once, not once a batch
     batches = []
     for index in range(math.ceil(num / batch_size)):
-        batches.append(_generate(model, batch_size, heat, tf.constant([seed, index], tf.int64), pixels).numpy())
+        key = tf.constant([seed, index], tf.int64)
+        batches.append(_generate(model, batch_size, heat, key, pixels, kernels).numpy())
     return np.concatenate(batches)[:num]
 
 

@@ -132,9 +132,11 @@ class NVAE(keras.Model):
         if len(noise) != len(shapes):
             raise ValueError(f"noise: expected {len(shapes)} tensors, one for each group. Received: {len(noise)}")
         noise = [tf.convert_to_tensor(eps, tf.float32) for eps in noise]
+        static = tf.get_static_value(batch_size)
         for index, (eps, shape) in enumerate(zip(noise, shapes, strict=True)):
-            if tuple(eps.shape[1:]) != tuple(shape[1:]):
-                raise ValueError(f"noise[{index}]: expected shape [B, {shape[1:]}]. Received: {eps.shape}")
+            expected = [static, *shape[1:]]
+            if not eps.shape.is_compatible_with(expected):
+                raise ValueError(f"noise[{index}]: expected shape {expected}. Received: {eps.shape}")
         return noise
 
     def call(self, images, noise=None, seed=None, training=False):
@@ -151,7 +153,7 @@ class NVAE(keras.Model):
         """
         images = tf.convert_to_tensor(images, tf.float32)
         self._check_images(images)
-        noise = self._noise(noise, tf.shape(images)[0], seed)
+        noise = self._noise(noise, images.shape[0] or tf.shape(images)[0], seed)
         with shared_kernels(self.kernel_stacks):
             features = self.encoder(images, training=training)
             params, terms = self.decoder.infer(features, noise, training=training)
@@ -184,7 +186,7 @@ class NVAE(keras.Model):
         """
         if noise is None and batch_size is None:
             raise ValueError("generate: expected noise or batch_size. Received: neither")
-        if isinstance(temperature, (int, float)) and not 0.0 < temperature < float("inf"):
+        if not tf.is_tensor(temperature) and not 0.0 < temperature < float("inf"):
             raise ValueError(f"temperature: expected a positive, finite number. Received: {temperature}")
         noise = self._noise(noise, batch_size, seed)
         with shared_kernels(self.kernel_stacks):

@@ -57,6 +57,11 @@ class Trainer:
         self.last_step = min(self.total_steps, config.max_steps or self.total_steps)
         self.step = 0
         self._strategy = strategy or tf.distribute.get_strategy()
+        if self._strategy.num_replicas_in_sync != 1:
+            raise ValueError(
+                f"strategy: expected one replica. Received: {self._strategy.num_replicas_in_sync} "
+                "(batch statistics and gradients are not yet shared between replicas)"
+            )
         with self._strategy.scope():
             self._training_step = TrainingStep(model, config)
         self.state = {

@@ -1,0 +1,166 @@
+r"""Measures a configuration on this machine: start-up, training step, sampling, memory.
+
+python tools/benchmark.py --config=configs/mnist.py --batch_size=16
+python tools/benchmark.py --config=configs/cifar10.py --batch_size=16 --config.model.encoder_channels=32 \
+    --config.model.decoder_channels=32 --config.model.groups_per_scale=8
+
+Times are also given in units of a 2048 x 2048 float32 matrix product measured in the same run, so that machines compare.
+"""
+
+import json
+import math
+import resource
+import statistics
+import sys
+import time
+
+from absl import app, flags
+from ml_collections import config_flags
+
+FLAGS = flags.FLAGS
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file; --config.FIELD overrides a field.")
+flags.DEFINE_integer("batch_size", 16, "Images of a step, and of a draw.", lower_bound=1)
+flags.DEFINE_integer("steps", 10, "Steps, draws and matrix products that are timed.", lower_bound=3)
+flags.DEFINE_integer("intra_op_threads", 0, "Threads inside an op; 0 for TensorFlow's choice.", lower_bound=0)
+flags.DEFINE_integer("inter_op_threads", 0, "Ops at a time; 0 for TensorFlow's choice.", lower_bound=0)
+flags.DEFINE_string("json", None, "File to write the figures to as well.")
+
+_MATMUL_SIZE = 2048
+
+
+def median_seconds(function, count):
+    """Median time of `count` calls of a function that returns a tensor, after one that is not counted."""
+    function()
+    seconds = []
+    for _ in range(count):
+        start = time.perf_counter()
+        function().numpy()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def forward_flops(model):
+    """Floating-point operations (a multiply-add is two) of convolutions and matrix products for one image.
+
+    Counted in the graph of the forward pass with posterior samples.
+    """
+    import tensorflow as tf
+
+    config = model.model_config
+    shape = (1, config.image_height, config.image_width, config.image_channels)
+    noise = [tf.zeros(s) for s in model.noise_shapes(1)]
+    graph = tf.function(lambda x: model(x, noise=noise).likelihood_params, autograph=False)
+    total = 0
+    for op in graph.get_concrete_function(tf.TensorSpec(shape)).graph.get_operations():
+        if op.type == "Conv2D":
+            kernel = op.inputs[1].shape
+            total += 2 * op.outputs[0].shape[1:3].num_elements() * kernel.num_elements()
+        elif op.type == "DepthwiseConv2dNative":
+            total += 2 * op.outputs[0].shape[1:].num_elements() * op.inputs[1].shape[:2].num_elements()
+        elif op.type == "MatMul":
+            total += 2 * math.prod(op.inputs[0].shape.as_list()) * op.outputs[0].shape[-1]
+    return total
+
+
+class Benchmark:
+    """The measurements of one configuration; `figures` collects them.
+
+    Args:
+        config: `Config`.
+        batch_size: images of a step.
+        count: how often each thing is timed.
+    """
+
+    def __init__(self, config, batch_size, count):
+        import tensorflow as tf
+
+        self.config, self.batch_size, self.count = config, batch_size, count
+        matrix = tf.random.stateless_normal([_MATMUL_SIZE, _MATMUL_SIZE], (0, 0))
+        self._product = tf.function(lambda: tf.matmul(matrix, matrix))
+        self.figures = {}
+        self._units = [self.unit()]
+
+    def unit(self):
+        """Seconds of one matrix product."""
+        return median_seconds(self._product, self.count)
+
+    def train(self):
+        """Start-up and step."""
+        import numpy as np
+
+        from nvae_tf.models.nvae import NVAE
+        from nvae_tf.training.trainer import Trainer, configure_runtime
+
+        configure_runtime()
+        model_config = self.config.model
+        shape = (self.batch_size, model_config.image_height, model_config.image_width, model_config.image_channels)
+        images = np.random.default_rng(0).integers(0, 2, shape).astype(np.float32)
+        start = time.perf_counter()
+        model = NVAE(model_config)
+        trainer = Trainer(model, self.config.train, steps_per_epoch=1000)
+        built = time.perf_counter()
+        trainer.advance(images)
+        first = time.perf_counter()
+        self.figures["build_seconds"] = built - start
+        self.figures["trace_and_first_step_seconds"] = first - built
+        self.figures["start_up_seconds"] = first - start
+        self.figures["parameters"] = sum(math.prod(v.shape) for v in model.trainable_variables)
+        self.figures["step_seconds"] = median_seconds(lambda: trainer.advance(images)["loss"], self.count)
+        self._units.append(self.unit())
+        return model
+
+    def sample(self, model):
+        """Drawing a batch of images (their means)."""
+        import tensorflow as tf
+
+        from nvae_tf.evaluation.sampling import sample_images
+
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
+        size = self.batch_size
+        draw = lambda: tf.constant(sample_images(model, size, batch_size=size))  # noqa: E731
+        self.figures["sample_seconds"] = median_seconds(draw, self.count)
+        self._units.append(self.unit())
+
+    def finish(self, model):
+        """Ratios, from the times measured."""
+        figures, unit = self.figures, statistics.median(self._units)
+        figures["forward_gflop_per_image"] = forward_flops(model) / 1e9
+        figures["unit_seconds"] = unit
+        figures["unit_spread"] = max(self._units) / min(self._units)
+        figures["step_units"] = figures["step_seconds"] / unit
+        figures["sample_units"] = figures["sample_seconds"] / unit
+        figures["images_per_second"] = self.batch_size / figures["step_seconds"]
+        # A backward pass costs about two forward passes.
+        work = 3 * figures["forward_gflop_per_image"] * self.batch_size
+        figures["gflop_per_second"] = work / figures["step_seconds"]
+        figures["fraction_of_matmul"] = figures["gflop_per_second"] / (2 * _MATMUL_SIZE**3 / 1e9 / unit)
+        figures["peak_memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
+    if _CONFIG.value is None:
+        raise app.UsageError("--config: expected a configuration file such as configs/mnist.py. Received: none")
+    try:
+        _CONFIG.value.validate()
+    except ValueError as error:
+        sys.exit(f"benchmark.py: --config.{error}")
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(FLAGS.intra_op_threads)
+    tf.config.threading.set_inter_op_parallelism_threads(FLAGS.inter_op_threads)
+    benchmark = Benchmark(_CONFIG.value, FLAGS.batch_size, FLAGS.steps)
+    model = benchmark.train()
+    benchmark.sample(model)
+    benchmark.finish(model)
+    for name, value in benchmark.figures.items():
+        print(f"{name:<32}{value:>16,.3f}" if isinstance(value, float) else f"{name:<32}{value:>16,}")
+    if FLAGS.json:
+        with open(FLAGS.json, "w", encoding="utf-8") as file:
+            json.dump(benchmark.figures, file, indent=2)
+
+
+if __name__ == "__main__":
+    app.run(main)
