@@ -55,11 +55,13 @@ def write_run(run_dir, step, model):
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
-    from nvae_tf.convert.apply import model_from_checkpoint
     from nvae_tf.convert.torch_reader import read_checkpoint
 
     try:
         checkpoint = read_checkpoint(FLAGS.checkpoint)
+        # TensorFlow takes seconds to import: a damaged file is reported first.
+        from nvae_tf.convert.apply import model_from_checkpoint
+
         model = model_from_checkpoint(checkpoint)
         write_run(FLAGS.run_dir, checkpoint.global_step, model)
     except (ValueError, OSError, ImportError) as error:

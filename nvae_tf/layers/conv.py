@@ -24,16 +24,27 @@ _arithmetic_dtype = contextvars.ContextVar("arithmetic_dtype", default="float32"
 _initializing_from_data = contextvars.ContextVar("initializing_from_data", default=False)
 
 
+@tf.custom_gradient
 def normalize_kernel(kernel, log_norm):
     """w_eff = exp(log_norm) * w / (||w|| + 1e-5), the norm over all but the last axis of one kernel.
+
+    The gradient is written out: fewer passes over all weights of the model than the chain of its ops.
 
     Args:
         kernel: [..., kh, kw, in/groups, out].
         log_norm: [..., out].
     """
-    norm = tf.sqrt(tf.reduce_sum(tf.square(kernel), axis=(-4, -3, -2)))
-    factor = tf.exp(log_norm) / (norm + _NORM_EPSILON)
-    return kernel * factor[..., tf.newaxis, tf.newaxis, tf.newaxis, :]
+    axes = (-4, -3, -2)
+    norm = tf.sqrt(tf.reduce_sum(tf.square(kernel), axes, keepdims=True))
+    factor = tf.exp(log_norm)[..., tf.newaxis, tf.newaxis, tf.newaxis, :] / (norm + _NORM_EPSILON)
+
+    def gradient(upstream):
+        # With s = <upstream, w>: d log_norm = factor * s, and d w = factor * (upstream - w * s / (n (n + eps))).
+        scaled = factor * tf.reduce_sum(upstream * kernel, axes, keepdims=True)
+        pull = scaled / (tf.maximum(norm, 1e-30) * (norm + _NORM_EPSILON))
+        return factor * upstream - pull * kernel, tf.squeeze(scaled, axes)
+
+    return kernel * factor, gradient
 
 
 @contextlib.contextmanager
