@@ -52,7 +52,7 @@ def read_expected(path):
     try:
         with np.load(path, allow_pickle=False) as file:
             values = {key: file[key] for key in file.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: expected an .npz file of numbers. Received: {error}") from None
     for key, value in values.items():
         if not np.issubdtype(value.dtype, np.number):

@@ -3,6 +3,7 @@
 import dataclasses
 
 import tensorflow as tf
+from absl import logging
 from run_images import load_images
 
 from nvae_tf.checkpoint import RunFolder, model_variables
@@ -135,6 +136,7 @@ def prepare(config, run_dir, data_dir):
     import keras
 
     config.validate()
+    logging.set_verbosity(logging.WARNING)  # TensorFlow reports every checkpoint otherwise
     folder = RunFolder(run_dir)
     if folder.config_path.exists():
         check_resumable(config, folder.config)

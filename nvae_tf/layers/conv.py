@@ -24,16 +24,20 @@ _arithmetic_dtype = contextvars.ContextVar("arithmetic_dtype", default="float32"
 _initializing_from_data = contextvars.ContextVar("initializing_from_data", default=False)
 
 
-@tf.custom_gradient
 def normalize_kernel(kernel, log_norm):
     """w_eff = exp(log_norm) * w / (||w|| + 1e-5), the norm over all but the last axis of one kernel.
-
-    The gradient is written out: fewer passes over all weights of the model than the chain of its ops.
 
     Args:
         kernel: [..., kh, kw, in/groups, out].
         log_norm: [..., out].
     """
+    # A custom gradient takes tensors, not variables.
+    return _normalize(tf.convert_to_tensor(kernel), tf.convert_to_tensor(log_norm))
+
+
+@tf.custom_gradient
+def _normalize(kernel, log_norm):
+    """`normalize_kernel`, its gradient in fewer passes over all weights of the model than the chain of its ops."""
     axes = (-4, -3, -2)
     norm = tf.sqrt(tf.reduce_sum(tf.square(kernel), axes, keepdims=True))
     factor = tf.exp(log_norm)[..., tf.newaxis, tf.newaxis, tf.newaxis, :] / (norm + _NORM_EPSILON)

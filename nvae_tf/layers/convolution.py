@@ -50,6 +50,7 @@ def convolution(inputs, kernel):
     Returns:
         [B, H, W, out].
     """
+    inputs, kernel = tf.convert_to_tensor(inputs), tf.convert_to_tensor(kernel)
     if tf.config.list_logical_devices("GPU"):
         return tf.nn.conv2d(inputs, kernel, 1, "SAME")
     return _pointwise(inputs, kernel) if kernel.shape[0] == 1 else _spatial(inputs, kernel)
