@@ -38,6 +38,7 @@ flags.register_validator(
     "data_dir", lambda path: path is None or os.path.isdir(path), message="expected an existing folder"
 )
 
+
 def format_table(result):
     """The lines that are printed for a `LikelihoodResult`."""
 
@@ -48,7 +49,7 @@ def format_table(result):
     lines = [
         f"{'':<28}{'nats':>14}{'':<14}{'bits/dim':>14}",
         row("NELBO", result.nelbo, result.nelbo_standard_error, result.nelbo_bits_per_dim),
-        row(bound, result.log_likelihood_bound, result.log_likelihood_bound_standard_error, result.bound_bits_per_dim),
+        row(bound, result.nll_bound, result.nll_bound_standard_error, result.bound_bits_per_dim),
         f"{'reconstruction log p(x|z)':<28}{result.reconstruction:>14.4f}",
         f"{'KL':<28}{result.kl:>14.4f}",
         "",

@@ -24,9 +24,9 @@ class LikelihoodResult:
         num_outputs: image values that count, H * W * C without padding.
         nelbo: -ELBO, nats: `kl - reconstruction`.
         nelbo_standard_error: of `nelbo` over images, nats; NaN for a single image.
-        log_likelihood_bound: importance-weighted upper bound on -log p(x) with K samples, nats: positive like
+        nll_bound: importance-weighted upper bound on -log p(x) with K samples, nats: positive like
             `nelbo`, and tighter the larger K (Burda et al., 2016, arXiv 1509.00519).
-        log_likelihood_bound_standard_error: of that over images, nats; NaN for a single image.
+        nll_bound_standard_error: of that over images, nats; NaN for a single image.
         reconstruction: log p(x | z), nats.
         kl: KL of all groups, nats.
         kl_per_group: KL of each group in generation order, list of G numbers, nats.
@@ -38,8 +38,8 @@ class LikelihoodResult:
     num_outputs: int
     nelbo: float
     nelbo_standard_error: float
-    log_likelihood_bound: float
-    log_likelihood_bound_standard_error: float
+    nll_bound: float
+    nll_bound_standard_error: float
     reconstruction: float
     kl: float
     kl_per_group: list
@@ -52,8 +52,8 @@ class LikelihoodResult:
 
     @property
     def bound_bits_per_dim(self):
-        """`log_likelihood_bound` in bits per dimension."""
-        return self._bits_per_dim(self.log_likelihood_bound)
+        """`nll_bound` in bits per dimension."""
+        return self._bits_per_dim(self.nll_bound)
 
     def _bits_per_dim(self, nats):
         return nats / (self.num_outputs * math.log(2.0))
@@ -174,8 +174,8 @@ def _result(model, num_samples, per_image, kl_per_channel):
         num_outputs=hierarchy.num_outputs(model.model_config),
         nelbo=float(nelbo.mean()),
         nelbo_standard_error=_standard_error(nelbo),
-        log_likelihood_bound=float(bound.mean()),
-        log_likelihood_bound_standard_error=_standard_error(bound),
+        nll_bound=float(bound.mean()),
+        nll_bound_standard_error=_standard_error(bound),
         reconstruction=float(reconstruction.mean()),
         kl=float(kl_per_channel.sum()),
         kl_per_group=kl_per_channel.sum(axis=1).tolist(),

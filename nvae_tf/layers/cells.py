@@ -133,9 +133,7 @@ class InvertedResidual(keras.layers.Layer):
         groups: of the middle convolution; `"depthwise"` by default.
     """
 
-    def __init__(
-        self, filters, resampling=Resampling.NONE, *, expansion, kernel_size, groups="depthwise", **kwargs
-    ):
+    def __init__(self, filters, resampling=Resampling.NONE, *, expansion, kernel_size, groups="depthwise", **kwargs):
         super().__init__(**kwargs)
         self.filters = filters
         self.resampling = resampling

@@ -43,11 +43,11 @@ def test_agrees_with_the_direct_computation(result, direct):
     nelbos = (kl.sum(axis=(2, 3)) - log_likelihood).mean(axis=0)
     assert result.num_images == 7 and result.num_samples == SAMPLES and result.num_outputs == 36
     np.testing.assert_allclose(result.reconstruction, log_likelihood.mean(), rtol=1e-5)
-    np.testing.assert_allclose(result.log_likelihood_bound, bounds.mean(), rtol=1e-5)
+    np.testing.assert_allclose(result.nll_bound, bounds.mean(), rtol=1e-5)
     np.testing.assert_allclose(result.nelbo, nelbos.mean(), rtol=1e-5)
     np.testing.assert_allclose(result.nelbo_standard_error, nelbos.std(ddof=1) / math.sqrt(7), rtol=1e-4)
     expected_error = bounds.std(ddof=1) / math.sqrt(7)
-    np.testing.assert_allclose(result.log_likelihood_bound_standard_error, expected_error, rtol=1e-4)
+    np.testing.assert_allclose(result.nll_bound_standard_error, expected_error, rtol=1e-4)
     np.testing.assert_allclose(result.kl_per_group, kl.mean(axis=(0, 1)).sum(axis=1), rtol=1e-4)
     assert result.active_units == (kl.mean(axis=(0, 1)) > 0.01).sum(axis=1).tolist()
 
@@ -56,13 +56,13 @@ def test_parts_add_up(result):
     assert result.nelbo == pytest.approx(result.kl - result.reconstruction)
     assert result.kl == pytest.approx(sum(result.kl_per_group))
     assert result.nelbo_bits_per_dim == pytest.approx(result.nelbo / (36 * math.log(2)))
-    assert result.bound_bits_per_dim == pytest.approx(result.log_likelihood_bound / (36 * math.log(2)))
+    assert result.bound_bits_per_dim == pytest.approx(result.nll_bound / (36 * math.log(2)))
 
 
 def test_bound_is_tighter_with_more_samples(evaluated_model, batches):
     # Over 50 samples the mean of log w is at most log of the mean of w, strictly so for weights that differ.
     result = evaluate(evaluated_model, batches, num_samples=50, seed=1)
-    assert result.log_likelihood_bound < result.nelbo
+    assert result.nll_bound < result.nelbo
 
 
 def test_padding_of_the_last_batch_does_not_matter(evaluated_model, batches, result, monkeypatch):
