@@ -4,7 +4,8 @@ python tools/benchmark.py --config=configs/mnist.py --batch_size=16
 python tools/benchmark.py --config=configs/cifar10.py --batch_size=16 --config.model.encoder_channels=32 \
     --config.model.decoder_channels=32 --config.model.groups_per_scale=8
 
-Times are also given in units of a 2048 x 2048 float32 matrix product measured in the same run, so that machines compare.
+Times are also given in units of a 2048 x 2048 float32 matrix product measured in the same run, so that machines
+compare.
 """
 
 import json

@@ -2,7 +2,8 @@ r"""The whole way on real images in a few minutes: trains on scikit-learn's digi
 
 python tools/quickstart.py --run_dir=runs/quickstart
 
-Run again, it goes on where it stopped. The run folder is an ordinary one: evaluate.py, sample.py and train.py work on it.
+Run again, it goes on where it stopped. The run folder is an ordinary one: evaluate.py, sample.py and train.py work on
+it.
 """
 
 import importlib.util
