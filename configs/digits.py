@@ -38,12 +38,16 @@ def get_config() -> Config:
         data=DataConfig(dataset="digits", binarize=True),
         train=TrainConfig(
             batch_size=64,
-            epochs=40,
+            epochs=15,
             learning_rate=0.01,
             min_learning_rate=0.0001,
-            warmup_epochs=2.0,
+            warmup_epochs=1.0,
             weight_decay=0.0003,
             kl_anneal_fraction=0.3,
             regularization=0.01,
+            log_steps=22,
+            image_epochs=5,
+            eval_epochs=3,
+            checkpoint_epochs=5,
         ),
     )

@@ -1,14 +1,10 @@
 """Puts the arrays of an official checkpoint into a model, strictly."""
 
-import concurrent.futures
-
-import keras
-
 from nvae_tf import hierarchy
 from nvae_tf.convert import name_map as names
 from nvae_tf.convert.arguments import config_from_arguments
 from nvae_tf.convert.torch_reader import CheckpointError
-from nvae_tf.models.nvae import NVAE
+from nvae_tf.models.nvae import NVAE, shapes_only
 
 
 def _listing(title, items):
@@ -79,12 +75,6 @@ def _check_size(config, arrays):
             raise CheckpointError(f"state_dict: expected at least {least} {what}, by args. Received: {received}")
 
 
-def _match_shapes(config, arrays):
-    # Without values, for a file of some bytes can describe a model larger than the memory.
-    with keras.StatelessScope(initialize_variables=False):
-        match(arrays, NVAE(config, name="nvae"))
-
-
 def model_from_checkpoint(checkpoint):
     """Builds the model that an official checkpoint describes and sets its weights.
 
@@ -101,10 +91,8 @@ def model_from_checkpoint(checkpoint):
     """
     config = config_from_arguments(checkpoint.arguments, checkpoint.arch_instance)
     _check_size(config.model, checkpoint.arrays)
-    # Keras keeps a list, for each thread, of variables without values, and fills them at the end of the next scope:
-    # in a thread of its own the list ends with the thread.
-    with concurrent.futures.ThreadPoolExecutor(max_workers=1) as thread:
-        thread.submit(_match_shapes, config.model, checkpoint.arrays).result()
+    # Without values first: a file of some bytes can describe a model larger than the memory.
+    match(checkpoint.arrays, shapes_only(config.model))
     model = NVAE(config.model, name="nvae")
     for variable, array in match(checkpoint.arrays, model):
         variable.assign(array)

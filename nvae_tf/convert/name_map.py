@@ -23,7 +23,7 @@ def _transpose(array):
 
 
 def _vector(array):
-    return array.reshape(-1)  # (out, 1, 1, 1) -> (out,)
+    return array.squeeze((1, 2, 3))  # (out, 1, 1, 1) -> (out,)
 
 
 def _channels_last(array):

@@ -53,7 +53,7 @@ class VariableStacks:
         rows = []
         for group, values in zip(self.groups, stacks, strict=True):
             rows.extend(zip(group, tf.unstack(values), strict=True))
-        return keras.StatelessScope(state_mapping=rows)
+        return keras.StatelessScope(state_mapping=rows, initialize_variables=False)
 
     def assign(self, stacks):
         """Sets every variable to its row."""

@@ -1,5 +1,6 @@
 """NVAE: the whole model (Vahdat & Kautz, arXiv 2007.03898)."""
 
+import concurrent.futures
 import typing
 
 import keras
@@ -205,3 +206,20 @@ class NVAE(keras.Model):
         return LogisticMixtureLikelihood(
             params, config.image_channels, config.num_mixtures, bit_depth=config.bit_depth, padding=config.padding
         )
+
+
+def shapes_only(config):
+    """An `NVAE` whose variables have shapes but no values: to count or match a model that may not fit the memory.
+
+    Args:
+        config: `ModelConfig`.
+    """
+
+    def build():
+        with keras.StatelessScope(initialize_variables=False):
+            return NVAE(config, name="nvae")
+
+    # Keras keeps a list, for each thread, of variables without values, and fills them at the end of the next scope:
+    # in a thread of its own the list ends with the thread.
+    with concurrent.futures.ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(build).result()
