@@ -35,7 +35,12 @@ def _pixels(model, params, seed, pixels):
     return crop_padding(images, model.model_config.padding)
 
 
-def sample_images(model, num, temperature=1.0, seed=0, batch_size=64, pixels="mean"):
+def evaluated_kernels(model):
+    """The model's effective kernels as they are now, for many calls of `sample_images`: weight norm once for all."""
+    return [stack.effective() for stack in model.kernel_stacks]
+
+
+def sample_images(model, num, temperature=1.0, seed=0, batch_size=64, pixels="mean", kernels=None):
     """Draws images from the model.
 
     Args:
@@ -45,6 +50,7 @@ def sample_images(model, num, temperature=1.0, seed=0, batch_size=64, pixels="me
         seed: of the draw, at least 0; batch b uses (seed, b). Default 0.
         batch_size: images per batch. Default 64.
         pixels: `"mean"` for the likelihood's mean, `"sample"` for a draw from it. Default `"mean"`.
+        kernels: `evaluated_kernels` of the model; evaluated here if None. Default None.
 
     Returns:
         float32 [num, H, W, C] in [0, 1], padding cropped.
@@ -61,7 +67,7 @@ def sample_images(model, num, temperature=1.0, seed=0, batch_size=64, pixels="me
         raise ValueError(f"pixels: expected one of {PIXELS}. Received: {pixels!r}")
     batch_size = min(batch_size, num)
     heat = tf.constant(temperature, tf.float32)
-    kernels = [stack.effective() for stack in model.kernel_stacks]  # weight norm once, not once a batch
+    kernels = evaluated_kernels(model) if kernels is None else kernels
     batches = []
     for index in range(math.ceil(num / batch_size)):
         key = tf.constant([seed, index], tf.int64)
