@@ -7,18 +7,22 @@ import numpy as np
 import PIL.Image
 
 
-def grid(images, columns=None):
-    """Lays images out row by row, without gaps; cells that are left over are black.
+_GREY = 128
+
+
+def grid(images, columns=None, gap=2):
+    """Lays images out row by row, with grey lines between them; cells that are left over are black.
 
     Args:
         images: [N, H, W, C] in [0, 1]; values outside are clipped.
         columns: images in a row; None for the least square that holds them all. Default None.
+        gap: width of the lines in pixels. Default 2.
 
     Returns:
-        uint8 [rows * H, columns * W, C].
+        uint8 [rows * (H + gap) - gap, columns * (W + gap) - gap, C].
 
     Raises:
-        ValueError: no images, another number of axes, or `columns` below 1.
+        ValueError: no images, another number of axes, `columns` below 1 or `gap` below 0.
     """
     images = np.asarray(images)
     if images.ndim != 4 or not len(images):
@@ -27,11 +31,16 @@ def grid(images, columns=None):
     columns = math.ceil(math.sqrt(count)) if columns is None else columns
     if columns < 1:
         raise ValueError(f"columns: expected at least 1. Received: {columns}")
+    if gap < 0:
+        raise ValueError(f"gap: expected at least 0. Received: {gap}")
     rows = math.ceil(count / columns)
     cells = np.zeros((rows * columns, height, width, channels), np.uint8)
     cells[:count] = np.rint(np.clip(images, 0.0, 1.0) * 255.0)
+    # Each cell takes a line at its bottom and its right; the outermost are cut off again.
+    cells = np.pad(cells, ((0, 0), (0, gap), (0, gap), (0, 0)), constant_values=_GREY)
+    height, width = height + gap, width + gap
     cells = cells.reshape(rows, columns, height, width, channels).transpose(0, 2, 1, 3, 4)
-    return cells.reshape(rows * height, columns * width, channels)
+    return cells.reshape(rows * height, columns * width, channels)[: rows * height - gap, : columns * width - gap]
 
 
 def write_png(path, image):

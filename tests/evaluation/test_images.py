@@ -11,20 +11,32 @@ def _numbered(count):
 
 
 def test_grid_goes_row_by_row_and_fills_with_black():
-    result = grid(_numbered(5))
+    result = grid(_numbered(5), gap=0)
     assert result.shape == (4, 9, 1) and result.dtype == np.uint8
     np.testing.assert_array_equal(result[::2, ::3, 0], [[1, 2, 3], [4, 5, 0]])
 
 
 def test_grid_keeps_each_image_whole():
     images = np.random.default_rng(0).integers(0, 256, (6, 2, 3, 3))
-    result = grid(images / 255.0, columns=2)
+    result = grid(images / 255.0, columns=2, gap=0)
     assert result.shape == (6, 6, 3)
     np.testing.assert_array_equal(result[2:4, 3:6], images[3])
 
 
+def test_grid_has_grey_lines_between_images_only():
+    result = grid(_numbered(4), gap=1)[..., 0]
+    assert result.shape == (5, 7)
+    assert np.all(result[2] == 128) and np.all(result[:, 3] == 128)
+    np.testing.assert_array_equal(result[[0, 0, -1, -1], [0, -1, 0, -1]], [1, 2, 3, 4])
+
+
+def test_grid_refuses_a_negative_gap():
+    with pytest.raises(ValueError, match="gap: expected at least 0. Received: -1"):
+        grid(_numbered(2), gap=-1)
+
+
 def test_grid_clips():
-    np.testing.assert_array_equal(grid(np.array([-1.0, 2.0]).reshape(2, 1, 1, 1))[..., 0], [[0, 255]])
+    np.testing.assert_array_equal(grid(np.array([-1.0, 2.0]).reshape(2, 1, 1, 1), gap=0)[..., 0], [[0, 255]])
 
 
 @pytest.mark.parametrize("images, columns", [(np.zeros((0, 2, 2, 1)), None), (np.zeros((2, 2, 1)), None)])
@@ -43,7 +55,7 @@ def test_png_keeps_the_values(tmp_path, channels):
     images = np.random.default_rng(0).integers(0, 256, (4, 2, 3, channels))
     save_grid(tmp_path / "grid.png", images / 255.0)
     with PIL.Image.open(tmp_path / "grid.png") as file:
-        pixels = np.asarray(file).reshape(4, 6, channels)
+        pixels = np.asarray(file).reshape(6, 8, channels)
     np.testing.assert_array_equal(pixels, grid(images / 255.0))
     assert [path.name for path in tmp_path.iterdir()] == ["grid.png"]
 

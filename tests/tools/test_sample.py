@@ -47,8 +47,8 @@ def test_writes_a_grid_without_padding(run_dir):
     done = _sample(f"--run_dir={run_dir}", "--num=5", "--temperature=0.5", "--pixels=sample")
     assert done.returncode == 0, done.stderr
     with PIL.Image.open(run_dir / "samples.png") as image:
-        assert image.size == (3 * 6, 2 * 6) and image.mode == "L"
-        assert {value for _, value in image.getcolors()} == {0, 255}
+        assert image.size == (3 * 6 + 2 * 2, 2 * 6 + 2) and image.mode == "L"
+        assert {value for _, value in image.getcolors()} == {0, 128, 255}  # 128: the lines between images
 
 
 @pytest.mark.parametrize(
