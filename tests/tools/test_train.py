@@ -31,6 +31,7 @@ OVERRIDES = {
     "train.eval_epochs": 9,
     "train.eval_images": 8,
     "train.image_epochs": 9,
+    "train.checkpoint_epochs": 1,
 }
 
 
