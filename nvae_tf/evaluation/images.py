@@ -6,7 +6,6 @@ import os
 import numpy as np
 import PIL.Image
 
-
 _GREY = 128
 
 
