@@ -2,8 +2,8 @@
 
     python tools/train.py --config=configs/mnist_small.py --run_dir=runs/mnist_small --data_dir=DIR
 
-578,238 parameters. The schedules are made for 5 epochs; training stops after 3 of them (3 x 937 steps). Expected on the
-test set: a NELBO of about 93.1 nats with one sample, and a bound of about 88 nats with 10.
+578,238 parameters. The schedules are made for 5 epochs; training stops after 3 of them (3 x 937 steps), in half an hour
+on two cores. Measured with seed 0: a NELBO of 92.3 nats on the 10,000 test images, one sample.
 """
 
 from nvae_tf.config import Config, DataConfig, ModelConfig, TrainConfig
