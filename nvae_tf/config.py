@@ -43,7 +43,7 @@ def _require_at_least(config, prefix, least, *names):
 
 @dataclasses.dataclass(slots=True)
 class ModelConfig:
-    """The architecture (nvae.md section 1; paper appendix A, table 6).
+    """The architecture (paper appendix A, table 6).
 
     Widths are given at full image resolution: they double at each downsampling and halve at each upsampling.
 
@@ -64,7 +64,7 @@ class ModelConfig:
         postprocess_blocks, postprocess_cells: blocks after the decoder tower, and cells in each. Defaults 2, 3.
         encoder_cells_per_group, decoder_cells_per_group: cells before each combiner. Defaults 2.
         num_flows: flow steps of each posterior; 0 for none. Default 0.
-        cell_set: which operations the cells are made of (nvae.md section 3). Default `"res_mbconv"`.
+        cell_set: which operations the cells are made of. Default `"res_mbconv"`.
         squeeze_excite: gate every cell by squeeze-and-excitation. Default True.
         residual_posterior: posterior parameters are relative to the prior's (paper section 3.2). Default True.
     """
@@ -169,7 +169,7 @@ class DataConfig:
 
 @dataclasses.dataclass(slots=True)
 class TrainConfig:
-    """Optimisation and objective (nvae.md sections 6 and 7; paper appendix A).
+    """Optimisation and objective (paper appendix A).
 
     Attributes:
         batch_size: images per replica and step. Default 32.

@@ -66,7 +66,7 @@ def group_scales(config):
 
 
 def has_towers(config):
-    """False in the special case of one scale with one group, which has no towers (nvae.md section 4)."""
+    """False in the special case of one scale with one group, which has no towers."""
     return num_groups(config) > 1
 
 
@@ -76,7 +76,7 @@ def noise_shapes(config, batch_size):
 
 
 def kl_balance_scales(config):
-    """a_l of each group: (2^i)^2 / (groups in scale i), divided by the smallest (nvae.md section 6).
+    """a_l of each group: (2^i)^2 / (groups in scale i), divided by the smallest.
 
     i counts from 0 at the coarsest scale, so the weight follows the number of latents in a group.
     """
@@ -95,7 +95,7 @@ def num_likelihood_parameters(config):
     """Channels of the likelihood head.
 
     The mixture has its logits, a mean and a log scale per image channel, and one coefficient for each pair of
-    channels (nvae.md section 5 has the RGB case, 10 per component).
+    channels (10 values per component for RGB).
     """
     channels = config.image_channels
     if config.likelihood == "bernoulli":

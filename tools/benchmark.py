@@ -10,12 +10,13 @@ compare.
 
 import json
 import math
+import os
 import resource
 import statistics
-import sys
 import time
 
 from absl import app, flags
+from config_flag import checked_config, parse_flags
 from ml_collections import config_flags
 
 FLAGS = flags.FLAGS
@@ -26,6 +27,11 @@ flags.DEFINE_integer("steps", 10, "Steps, draws and matrix products that are tim
 flags.DEFINE_integer("intra_op_threads", 0, "Threads inside an op; 0 for TensorFlow's choice.", lower_bound=0)
 flags.DEFINE_integer("inter_op_threads", 0, "Ops at a time; 0 for TensorFlow's choice.", lower_bound=0)
 flags.DEFINE_string("json", None, "File to write the figures to as well.")
+flags.register_validator(
+    "json",
+    lambda path: path is None or os.path.isdir(os.path.dirname(path) or "."),
+    message="expected a file in an existing folder",
+)
 
 _MATMUL_SIZE = 2048
 
@@ -142,17 +148,12 @@ class Benchmark:
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
-    if _CONFIG.value is None:
-        raise app.UsageError("--config: expected a configuration file such as configs/mnist.py. Received: none")
-    try:
-        _CONFIG.value.validate()
-    except ValueError as error:
-        sys.exit(f"benchmark.py: --config.{error}")
+    config = checked_config(_CONFIG, "benchmark.py")
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(FLAGS.intra_op_threads)
     tf.config.threading.set_inter_op_parallelism_threads(FLAGS.inter_op_threads)
-    benchmark = Benchmark(_CONFIG.value, FLAGS.batch_size, FLAGS.steps)
+    benchmark = Benchmark(config, FLAGS.batch_size, FLAGS.steps)
     model = benchmark.train()
     benchmark.sample(model)
     benchmark.finish(model)
@@ -164,4 +165,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

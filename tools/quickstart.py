@@ -55,11 +55,16 @@ def main(argv):
     start = time.perf_counter()
     from training_run import prepare
 
+    from nvae_tf.training.trainer import NonFiniteLossError
+
     try:
         run = prepare(load_config(), FLAGS.run_dir, None)
     except (ValueError, OSError) as error:
         sys.exit(f"quickstart.py: {error}")
-    run.run()
+    try:
+        run.run()
+    except NonFiniteLossError as error:
+        sys.exit(f"quickstart.py: {error}")
     finish(run)
     print(f"done in {time.perf_counter() - start:.0f} s")
 

@@ -29,7 +29,7 @@ def _on_cpu(images):
 def _stream(seed, purpose, *counters):
     key = tf.constant([seed, purpose], tf.int64)
     for counter in counters:
-        key = tf.random.fold_in(key, tf.cast(counter, tf.int64))
+        key = tf.random.fold_in(key, tf.cast(counter, tf.int64), alg="philox")
     return key
 
 

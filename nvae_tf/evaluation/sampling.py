@@ -18,7 +18,7 @@ def crop_padding(images, padding):
 # The model is an argument, not captured, as in `likelihood`: one trace for each model, and no reference to keep it.
 @tf.function(autograph=False)
 def _generate(model, batch_size, temperature, seed, pixels, kernels):
-    latent_seed, pixel_seed = tf.unstack(tf.random.split(seed, 2))
+    latent_seed, pixel_seed = tf.unstack(tf.random.split(seed, 2, alg="philox"))
     with shared_kernels(model.kernel_stacks, kernels):
         params = model.generate(batch_size=batch_size, temperature=temperature, seed=latent_seed)
     return _pixels(model, params, pixel_seed, pixels)

@@ -1,4 +1,4 @@
-"""Residual cells and the operations they are made of (nvae.md section 3; paper section 3.1, figure 3).
+"""Residual cells and the operations they are made of (paper section 3.1, figure 3).
 
 A cell is skip(x) + 0.1 * SE(operations(x)); the first operation carries the change of resolution and width.
 `CELL_SETS` says which operations the cells of each tower are made of.
@@ -123,7 +123,7 @@ class InvertedResidual(keras.layers.Layer):
     """Inverted residual `mconv_eEkKgG`: BN -> 1x1 -> BN+swish -> KxK -> BN+swish -> 1x1 -> BN.
 
     The nearest upsampling of the definition comes first; here it comes just before the KxK convolution, which gives
-    the same numbers at a quarter of the cost (nvae.md section 10). The convolutions are plain: no weight norm, no bias.
+    the same numbers at a quarter of the cost. The convolutions are plain: no weight norm, no bias.
 
     Args:
         filters: output channels.

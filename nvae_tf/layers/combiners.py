@@ -1,4 +1,4 @@
-"""Where the two towers and the latents meet (nvae.md section 3; paper figure 2)."""
+"""Where the two towers and the latents meet (paper figure 2)."""
 
 import keras
 import tensorflow as tf

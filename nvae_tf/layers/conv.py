@@ -1,4 +1,4 @@
-"""Convolutions: weight-normalised (the default), plain, grouped and depthwise (nvae.md section 2).
+"""Convolutions: weight-normalised (the default), plain, grouped and depthwise.
 
 Every convolution of the model is a `Conv2D`, and every kernel variable is [kh, kw, in/groups, out], depthwise ones
 too, so that kernels of one shape can be stacked and normalised, regularised and updated together.

@@ -1,4 +1,4 @@
-"""Masked convolutions of the autoregressive posterior flows (nvae.md section 4; paper section 3.3 and appendix A)."""
+"""Masked convolutions of the autoregressive posterior flows (paper section 3.2 and appendix A)."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Batch normalisation as the original computes it, and swish (nvae.md section 2)."""
+"""Batch normalisation as the original computes it, and swish."""
 
 import keras
 import tensorflow as tf
@@ -27,7 +27,7 @@ class BatchNorm(keras.layers.Layer):
 
     Args:
         count_factor: how many times each value will be repeated by a later nearest upsampling that was moved behind
-            this layer; n counts the repeated values (nvae.md section 10). Default 1.
+            this layer; n counts the repeated values. Default 1.
 
     Input and output: [B, H, W, C].
     """

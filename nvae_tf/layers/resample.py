@@ -1,4 +1,4 @@
-"""Changes of resolution on the skip path of a cell, and nearest upsampling (nvae.md section 2)."""
+"""Changes of resolution on the skip path of a cell, and nearest upsampling."""
 
 import keras
 import tensorflow as tf

@@ -1,4 +1,4 @@
-"""Squeeze-and-excitation (nvae.md section 2; Hu et al. 2018, arXiv 1709.01507)."""
+"""Squeeze-and-excitation (Hu et al. 2018, arXiv 1709.01507)."""
 
 import keras
 import tensorflow as tf

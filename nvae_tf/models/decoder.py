@@ -1,4 +1,4 @@
-"""The top-down pass: latent groups, decoder tower, postprocessing (nvae.md section 4, steps 5 and 6; figure 2)."""
+"""The top-down pass: latent groups, decoder tower, postprocessing (paper figure 2)."""
 
 import keras
 import tensorflow as tf

@@ -1,4 +1,4 @@
-"""The bottom-up pass: stem, preprocessing, encoder tower (nvae.md section 4, steps 1 to 4; paper figure 2a)."""
+"""The bottom-up pass: stem, preprocessing, encoder tower (paper figure 2a)."""
 
 import keras
 import tensorflow as tf

@@ -1,4 +1,4 @@
-"""Volume-preserving inverse autoregressive flows of the posteriors (nvae.md section 4; paper section 3.3).
+"""Volume-preserving inverse autoregressive flows of the posteriors (paper section 3.2).
 
 `FlowStep` holds the weights as Keras layers; `FlowStep.bijector` is the TFP bijector round them.
 """

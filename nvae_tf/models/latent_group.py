@@ -1,4 +1,4 @@
-"""One latent group: prior, posterior, flow, sample, KL and merge (nvae.md section 4; paper sections 3.2 and 3.3)."""
+"""One latent group: prior, posterior, flow, sample, KL and merge (paper section 3.2)."""
 
 import dataclasses
 import typing
@@ -109,7 +109,7 @@ class LatentGroup(keras.layers.Layer):
         return tf.split(self.prior_head(tf.nn.elu(state)), 2, axis=-1)
 
     def _posterior_parameters(self, state, feature, prior):
-        """(loc, log_scale) of q(z_l | x, z_<l), relative to the prior's where the posterior is residual (eq. 3)."""
+        """(loc, log_scale) of q(z_l | x, z_<l), relative to the prior's where residual (equation 2)."""
         if not self.place.first:
             feature = self.encoder_combiner(feature, state)
         loc, log_scale = tf.split(self.posterior_head(feature), 2, axis=-1)

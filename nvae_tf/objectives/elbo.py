@@ -1,4 +1,4 @@
-"""The negative ELBO and the training objective (nvae.md section 6; paper equation 1 and section 3.2)."""
+"""The negative ELBO and the training objective (paper equation 1)."""
 
 import typing
 

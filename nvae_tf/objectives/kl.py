@@ -1,4 +1,4 @@
-"""The KL term: warm-up and balancing over groups (nvae.md section 6; paper section 3.2 and appendix A)."""
+"""The KL term: warm-up and balancing over groups (paper section 3.2 and appendix A)."""
 
 import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""Spectral and batch-norm regularisation (nvae.md section 6; paper section 3.2, "spectral regularization").
+"""Spectral and batch-norm regularisation (paper section 3.2, "spectral regularization").
 
 Both work on stacks of equal shape: the cost in ops does not grow with the depth of the model.
 """

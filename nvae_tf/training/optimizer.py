@@ -1,4 +1,4 @@
-"""Adamax as the original computes it, its work stacked by shape (nvae.md section 7)."""
+"""Adamax as the original computes it, its work stacked by shape."""
 
 import keras
 import tensorflow as tf

@@ -1,4 +1,4 @@
-"""Learning-rate schedule (nvae.md section 7)."""
+"""Learning-rate schedule."""
 
 import math
 

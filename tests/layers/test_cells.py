@@ -39,7 +39,7 @@ def _built(layer, shape=SHAPE):
 
 
 def _describe(operations):
-    """Short name of each operation, as nvae.md writes them."""
+    """Short name of each operation, as the original writes them."""
     names = []
     for factory in operations:
         operation = factory(8)
