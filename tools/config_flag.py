@@ -37,14 +37,12 @@ def checked_config(flag, program):
         flag: what `config_flags.DEFINE_config_file` returned.
         program: name for the message.
     """
-    try:
-        # Without overrides a configuration file that cannot be read shows only now.
-        config = flag.value
-    except OSError as error:
-        sys.exit(f"{program}: --config: {error}")
-    if config is None:
+    if flag.value is None:
         raise app.UsageError("--config: expected a configuration file such as configs/digits.py. Received: none")
     try:
-        return config.validate()
+        return flag.value.validate()
+    except OSError as error:
+        # Without overrides a configuration file that cannot be read shows only when a field is read.
+        sys.exit(f"{program}: --config: {error}")
     except ValueError as error:
         sys.exit(f"{program}: --config.{error}")
