@@ -8,7 +8,6 @@ Times are also given in units of a 2048 x 2048 float32 matrix product measured i
 compare.
 """
 
-import json
 import math
 import os
 import resource
@@ -17,6 +16,7 @@ import time
 
 from absl import app, flags
 from config_flag import checked_config, parse_flags
+from json_file import write_json
 from ml_collections import config_flags
 
 FLAGS = flags.FLAGS
@@ -160,8 +160,7 @@ def main(argv):
     for name, value in benchmark.figures.items():
         print(f"{name:<32}{value:>16,.3f}" if isinstance(value, float) else f"{name:<32}{value:>16,}")
     if FLAGS.json:
-        with open(FLAGS.json, "w", encoding="utf-8") as file:
-            json.dump(benchmark.figures, file, indent=2)
+        write_json(FLAGS.json, benchmark.figures)
 
 
 if __name__ == "__main__":

@@ -6,13 +6,12 @@ prints NELBO, importance-weighted bound and KL per group, and writes them to RUN
 """
 
 import dataclasses
-import json
-import math
 import os
 import pathlib
 import sys
 
 from absl import app, flags
+from json_file import write_json
 from progress import Progress
 from run_images import load_images
 
@@ -58,16 +57,6 @@ def format_table(result):
     for group, (kl, active) in enumerate(zip(result.kl_per_group, result.active_units, strict=True)):
         lines.append(f"{group:<8}{kl:>14.4f}{active:>18}")
     return "\n".join(lines)
-
-
-def write_json(path, values):
-    """Writes a dict as strict JSON (NaN becomes null), to a temporary name first."""
-    clean = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in values.items()}
-    temporary = f"{path}.tmp"
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(clean, file, indent=2, allow_nan=False)
-        file.write("\n")
-    os.replace(temporary, path)
 
 
 def prepare():

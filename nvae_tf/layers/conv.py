@@ -104,11 +104,8 @@ class KernelStack:
 
 def kernel_stacks(layers):
     """`KernelStack`s that cover `layers`, in order of first appearance."""
-    stacks = []
-    for group in group_by(layers, lambda layer: layer.stack_key):
-        count = len(split_by_size([layer.kernel for layer in group])[0])
-        stacks += [KernelStack(group[start : start + count]) for start in range(0, len(group), count)]
-    return stacks
+    groups = group_by(layers, lambda layer: layer.stack_key)
+    return [KernelStack(part) for group in groups for part in split_by_size(group, group[0].kernel.shape)]
 
 
 @contextlib.contextmanager

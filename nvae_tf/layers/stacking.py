@@ -21,10 +21,10 @@ def group_by(items, key):
     return list(groups.values())
 
 
-def split_by_size(group):
-    """Splits a list of variables of one shape into lists whose stacks stay small enough for the caches."""
-    count = max(1, _MAX_ELEMENTS // math.prod(group[0].shape))
-    return [group[start : start + count] for start in range(0, len(group), count)]
+def split_by_size(items, shape):
+    """Splits items that hold one variable of `shape` each into lists whose stacks stay small enough for the caches."""
+    count = max(1, _MAX_ELEMENTS // math.prod(shape))
+    return [items[start : start + count] for start in range(0, len(items), count)]
 
 
 def stack(variables):

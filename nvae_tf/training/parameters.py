@@ -18,7 +18,9 @@ class ParameterStacks(VariableStacks):
         grouped = {id(variable) for group in kernel_groups for variable in group}
         rest = [variable for variable in model.trainable_variables if id(variable) not in grouped]
         rest_groups = group_by(rest, lambda variable: (tuple(variable.shape), variable.name))
-        super().__init__(kernel_groups + [part for group in rest_groups for part in split_by_size(group)])
+        super().__init__(
+            kernel_groups + [part for group in rest_groups for part in split_by_size(group, group[0].shape)]
+        )
 
     def effective_kernels(self, values):
         """Effective kernels of the model's kernel stacks, from the stacks' values."""
