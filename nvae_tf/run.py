@@ -3,18 +3,22 @@
 from nvae_tf.checkpoint import RunFolder, model_variables
 from nvae_tf.models.nvae import NVAE
 
+_AVERAGE = "ema"  # the part of a checkpoint that training writes it to
 
-def load_run(run_dir, step=None):
+
+def load_run(run_dir, step=None, average=True):
     """Builds the model of a run and gives it the weights of a checkpoint.
 
-    The folder may come from training or from conversion; only the model's part of the checkpoint is read.
+    The folder may come from training or from conversion; only the model's part of the checkpoint is read, and the
+    moving average of the weights where the run keeps one.
 
     Args:
         run_dir: folder with `config.json` and `checkpoints/`.
-        step: of the checkpoint; None for the latest. Default None.
+        step: of the checkpoint, or `"best"`; None for the latest. Default None.
+        average: take the moving average of the weights where there is one. Default True.
 
     Returns:
-        `NVAE`; its `config` attribute is the run's `Config`.
+        `NVAE`; its `config` attribute is the run's `Config`, and `averaged` says whether it has the average.
 
     Raises:
         CheckpointError: the folder has no configuration or no such checkpoint, or the weights do not fit.
@@ -24,6 +28,10 @@ def load_run(run_dir, step=None):
     config = folder.config
     step = folder.resolve_step(step)
     model = NVAE(config.model)
-    folder.restore({"model": model_variables(model)}, step)
+    variables = model_variables(model)
+    folder.restore({"model": variables}, step)
+    model.averaged = average and _AVERAGE in folder.parts(step)
+    if model.averaged:
+        folder.restore({_AVERAGE: {name: v for name, v in variables.items() if v.trainable}}, step)
     model.config = config
     return model

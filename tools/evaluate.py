@@ -26,7 +26,8 @@ flags.DEFINE_integer("num_samples", 1, "Posterior samples K for each image.", lo
 flags.DEFINE_integer("batch_size", 100, "Images per batch.", lower_bound=1)
 flags.DEFINE_integer("max_images", 0, "Evaluate only the first images; 0 for all.", lower_bound=0)
 flags.DEFINE_integer("seed", 0, "Seed of binarisation and posterior noise.", lower_bound=0)
-flags.DEFINE_integer("step", None, "Step of the checkpoint; the latest if not given.", lower_bound=0)
+flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the latest if not given.")
+flags.DEFINE_bool("ema", True, "Use the moving average of the weights where the run keeps one.")
 
 flags.register_validator(
     "run_dir",
@@ -67,7 +68,7 @@ def prepare():
     folder = RunFolder(FLAGS.run_dir)
     step = folder.resolve_step(FLAGS.step)
     images = load_images(folder.config, FLAGS.data_dir, FLAGS.split, FLAGS.max_images)
-    return load_run(FLAGS.run_dir, step), step, images
+    return load_run(FLAGS.run_dir, step, FLAGS.ema), step, images
 
 
 def run(model, step, images):
@@ -76,12 +77,14 @@ def run(model, step, images):
     from nvae_tf.evaluation.likelihood import evaluate
 
     config = model.config
-    print(f"{config.data.dataset} {FLAGS.split}: {len(images)} images, step {step}", flush=True)
+    weights = "moving average of the weights" if model.averaged else "weights as trained"
+    print(f"{config.data.dataset} {FLAGS.split}: {len(images)} images, step {step}, {weights}", flush=True)
     batches = eval_batches(images, config.data, config.model.bit_depth, FLAGS.batch_size, FLAGS.seed)
     result = evaluate(model, batches, FLAGS.num_samples, FLAGS.seed, Progress(len(images)))
     print(format_table(result))
     path = pathlib.Path(FLAGS.run_dir) / "evaluation.json"
     context = {"dataset": config.data.dataset, "split": FLAGS.split, "step": step, "seed": FLAGS.seed}
+    context["ema"] = model.averaged
     bits = {"nelbo_bits_per_dim": result.nelbo_bits_per_dim, "bound_bits_per_dim": result.bound_bits_per_dim}
     write_json(path, {**context, **dataclasses.asdict(result), **bits})
     print(f"written: {path}")

@@ -53,18 +53,13 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
     start = time.perf_counter()
-    from training_run import prepare
-
-    from nvae_tf.training.trainer import NonFiniteLossError
+    from training_run import prepare, run_to_the_end
 
     try:
         run = prepare(load_config(), FLAGS.run_dir, None)
     except (ValueError, OSError) as error:
         sys.exit(f"quickstart.py: {error}")
-    try:
-        run.run()
-    except NonFiniteLossError as error:
-        sys.exit(f"quickstart.py: {error}")
+    run_to_the_end(run, "quickstart.py")
     finish(run)
     print(f"done in {time.perf_counter() - start:.0f} s")
 

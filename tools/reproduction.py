@@ -113,7 +113,7 @@ class Reproduction:
         """Gradients of the training loss without regularisers by official name, in our layout."""
         if kl_weight not in self._gradients:
             step = self._step
-            _, _, stacks = step.gradients(self.images, self.noise, tf.constant(kl_weight, tf.float32), None)
+            _, stacks, _ = step.gradients(self.images, self.noise, tf.constant(kl_weight, tf.float32), None)
             self._reset()
             self._gradients[kl_weight] = {
                 self._names[id(variable)]: row

@@ -19,7 +19,8 @@ flags.DEFINE_integer("num", 64, "Number of images.", lower_bound=1)
 flags.DEFINE_float("temperature", 1.0, "Factor of every prior's scale.")
 flags.DEFINE_integer("seed", 0, "Seed of the draw.", lower_bound=0)
 flags.DEFINE_enum("pixels", "mean", ["mean", "sample"], "Mean of the likelihood, or a draw from it.")
-flags.DEFINE_integer("step", None, "Step of the checkpoint; the latest if not given.", lower_bound=0)
+flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the latest if not given.")
+flags.DEFINE_bool("ema", True, "Use the moving average of the weights where the run keeps one.")
 
 flags.register_validator(
     "run_dir",
@@ -46,7 +47,7 @@ def main(argv):
     from nvae_tf.run import load_run
 
     try:
-        model = load_run(FLAGS.run_dir, FLAGS.step)
+        model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
     except (ValueError, OSError) as error:
         # These are what a wrong folder or step raises; their messages name it.
         sys.exit(f"sample.py: {error}")

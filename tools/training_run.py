@@ -1,23 +1,31 @@
 """Puts data, model, trainer, TensorBoard and checkpoints of one run together, for train.py and quickstart.py."""
 
+import contextlib
 import dataclasses
+import sys
+import time
 
 import tensorflow as tf
 from absl import logging
 from run_images import load_images
+from tensorboard.plugins.hparams import api as hparams
 
-from nvae_tf.checkpoint import RunFolder, model_variables
+from nvae_tf.checkpoint import CheckpointError, RunFolder, model_variables
 from nvae_tf.config import ConfigError, config_to_dict
 from nvae_tf.data import pipeline
 from nvae_tf.evaluation.images import grid
 from nvae_tf.evaluation.likelihood import evaluate
 from nvae_tf.evaluation.sampling import crop_padding, reconstruct, sample_images
 from nvae_tf.models.nvae import NVAE
-from nvae_tf.training import callbacks
-from nvae_tf.training.trainer import Trainer, configure_runtime
+from nvae_tf.training import callbacks, evaluation_log
+from nvae_tf.training import strategy as strategies
+from nvae_tf.training.interruption import EXIT_STATUS, Interruption
+from nvae_tf.training.metrics import MetricsFile
+from nvae_tf.training.trainer import Interrupted, NonFiniteLossError, Trainer, configure_runtime
+from nvae_tf.training.watchdog import Watchdog
 
 _NUM_PICTURES = 64
-# Fields that may differ when a run goes on: what is logged and kept, and when it stops.
+# Fields that may differ when a run goes on: what is logged and kept, when it stops, and what gives the same numbers.
 _MAY_CHANGE = {
     f"train.{name}"
     for name in (
@@ -27,7 +35,12 @@ _MAY_CHANGE = {
         "eval_epochs",
         "eval_images",
         "checkpoint_epochs",
+        "checkpoint_steps",
         "keep_checkpoints",
+        "milestone_epochs",
+        "max_nonfinite_steps",
+        "recovery_learning_rate",
+        "remat",
     )
 }
 
@@ -39,6 +52,8 @@ def _flat(config):
 def check_resumable(config, stored):
     """Raises ConfigError where the config of a run that goes on differs in what cannot change."""
     new, old = _flat(config), _flat(stored)
+    if not old["train.num_replicas"]:  # a run from before the number was recorded
+        new["train.num_replicas"] = 0
     changed = [name for name in new if name not in _MAY_CHANGE and new[name] != old[name]]
     if changed:
         lines = "".join(f"\n  {name}: expected {old[name]!r}. Received: {new[name]!r}" for name in changed)
@@ -58,6 +73,8 @@ class TrainingRun:
 
     Attributes:
         folder: `RunFolder`.
+        config: `Config`, with the number of replicas.
+        strategy: `tf.distribute.Strategy`.
         trainer: `Trainer`, restored to the last checkpoint where there is one.
         train_images, held_out: uint8 arrays; validation images where the config holds some out, else the test split.
         held_out_name: `"validation"` or `"test"`.
@@ -65,15 +82,35 @@ class TrainingRun:
 
     folder: RunFolder
     config: object
+    strategy: object
     trainer: Trainer
     train_images: object
     held_out: object
     held_out_name: str
 
+    def __post_init__(self):
+        self.metrics = MetricsFile(self.folder.path / "metrics.jsonl")
+        self.log_dir = self.folder.path / "tensorboard"
+        self._interruption = Interruption()
+        self.trainer.stop_requested = lambda: self._interruption.requested
+
+    @property
+    def is_chief(self):
+        """Whether this process writes the run's files."""
+        return strategies.worker_index(self.strategy) == 0
+
     @property
     def parts(self):
         """What a checkpoint holds."""
         return {part: model_variables(layer) for part, layer in self.trainer.state.items()}
+
+    def restore(self):
+        """Brings the state back to the last checkpoint that can be read; returns its step, or None."""
+        return self.folder.restore_latest(self.parts)
+
+    def save(self, step, milestone=False):
+        """Writes a checkpoint."""
+        self.folder.save(step, self.parts, self.config.train.keep_checkpoints, milestone)
 
     def held_out_batches(self, batch_size, limit=0):
         """Batches of the first `limit` held-out images (0: all)."""
@@ -81,61 +118,151 @@ class TrainingRun:
         config = self.config
         return pipeline.eval_batches(images, config.data, config.model.bit_depth, batch_size, config.train.seed)
 
+    def evaluated_weights(self):
+        """Context in which the model has the weights that count: their moving average where the run keeps one."""
+        average = self.trainer.average
+        return contextlib.nullcontext() if average is None else average.applied()
+
+    def _give_up_if_interrupted(self, *unused):
+        if self._interruption.requested:
+            raise Interrupted
+
     def _evaluate(self):
         train = self.config.train
-        result = evaluate(self.trainer.model, self.held_out_batches(train.batch_size, train.eval_images))
+        batches = self.held_out_batches(train.batch_size, train.eval_images)
+        with self.evaluated_weights():
+            result = evaluate(self.trainer.model, batches, progress=self._give_up_if_interrupted)
         return {
             "nelbo": result.nelbo,
             "nelbo_bits_per_dim": result.nelbo_bits_per_dim,
             "kl": result.kl,
             "reconstruction": -result.reconstruction,
             "active_units": float(sum(result.active_units)),
+            "kl_per_group": result.kl_per_group,
+            "active_units_per_group": result.active_units,
         }
 
-    def callbacks(self):
-        """The callbacks of the run; they write below the run's folder."""
-        train, model = self.config.train, self.trainer.model
-        writer = tf.summary.create_file_writer(str(self.folder.path / "tensorboard"))
-        throughput = callbacks.Throughput(train.batch_size)
+    def _reconstructions(self, images):
+        with self.evaluated_weights():
+            return pictures_of(self.trainer.model, images)
+
+    def _samples(self, temperature):
+        self._give_up_if_interrupted()
+        with self.evaluated_weights():
+            return grid(sample_images(self.trainer.model, _NUM_PICTURES, temperature, self.config.train.seed))
+
+    def callbacks(self, profile=None):
+        """The callbacks of the run; they write below the run's folder, so only the chief has any.
+
+        Args:
+            profile: (start, stop), steps of which a profile is written; None for no profile. Default None.
+        """
+        if not self.is_chief:
+            return []
+        train = self.config.train
+        writer = tf.summary.create_file_writer(str(self.log_dir))
+        if not self.trainer.step:
+            with writer.as_default(0):
+                hparams.hparams(_flat(self.config))
+        throughput = callbacks.Throughput(train.batch_size * train.num_replicas)
+        checkpoints = callbacks.Checkpoints(self.save)
+
+        def found(trainer, nelbo):
+            # Choosing by the test images would make their NELBO no measure of the model any more.
+            if self.held_out_name == "validation":
+                checkpoints.save(trainer)
+                self.folder.mark_best(trainer.step, nelbo)
+
         pictured = next(iter(self.held_out_batches(_NUM_PICTURES, _NUM_PICTURES)))
+        profiles = [callbacks.Profile(self.log_dir, *profile)] if profile else []
         return [
+            *profiles,
             throughput,
             callbacks.ScalarLog(writer, throughput),
-            callbacks.Checkpoints(lambda step: self.folder.save(step, self.parts, train.keep_checkpoints)),
-            callbacks.Evaluation(writer, self._evaluate, self.held_out_name),
-            callbacks.ImageLog(
-                writer,
-                lambda: pictures_of(model, pictured),
-                lambda temperature: grid(sample_images(model, _NUM_PICTURES, temperature, train.seed)),
-            ),
+            checkpoints,
+            evaluation_log.Evaluation(writer, self.metrics, self._evaluate, self.held_out_name, found),
+            evaluation_log.ImageLog(writer, lambda: self._reconstructions(pictured), self._samples),
         ]
 
-    def run(self):
-        """Trains to the end."""
-        train, trainer = self.config.train, self.trainer
-        print(f"run folder: {self.folder.path} (TensorBoard: {self.folder.path / 'tensorboard'})", flush=True)
-        print(f"steps {trainer.step} to {trainer.last_step}, {trainer.steps_per_epoch} an epoch", flush=True)
-        batches = pipeline.train_batches(
+    def _batches(self, start_step):
+        train, config = self.config.train, self.config
+        return pipeline.train_batches(
             self.train_images,
-            self.config.data,
-            self.config.model.bit_depth,
+            config.data,
+            config.model.bit_depth,
             train.batch_size,
             train.seed,
-            start_step=trainer.step,
+            start_step,
+            num_shards=train.num_replicas,
+            shard_indices=strategies.local_replicas(self.strategy),
         )
-        print("tracing the step, which takes a while for deep models ...", flush=True)
-        trainer.run(batches, self.callbacks())
+
+    def run(self, profile=None, watchdog_seconds=600.0):
+        """Trains to the end, or until the process is asked to stop.
+
+        Args:
+            profile: as of `callbacks`.
+            watchdog_seconds: how long a step may take before it is logged; 0 for any time. Default 600.
+        """
+        trainer, start = self.trainer, time.monotonic()
+        workers, index = strategies.num_workers(self.strategy), strategies.worker_index(self.strategy)
+        print(f"run folder: {self.folder.path} (TensorBoard: {self.log_dir})")
+        print(
+            f"steps {trainer.step} to {trainer.last_step}, {trainer.steps_per_epoch} an epoch; "
+            f"{trainer.num_replicas} replicas, worker {index} of {workers}",
+            flush=True,
+        )
+        first = trainer.step
+        with self._interruption, Watchdog(trainer, watchdog_seconds, f"worker {index} of {workers}"):
+            trainer.run(self._batches, self.callbacks(profile), self.restore)
+            # A worker that is gone ends the others, and the chief may still be writing.
+            strategies.numbers_of_workers(self.strategy, trainer.step)
+        print(self._summary(trainer.step - first, time.monotonic() - start), flush=True)
+
+    def _summary(self, steps, seconds):
+        trainer, batch = self.trainer, self.config.train.batch_size * self.trainer.num_replicas
+        facts = [f"{steps} steps in {seconds:.0f} s ({steps * batch / max(seconds, 1e-9):.1f} images/s in all)"]
+        rows = self.metrics.read() if self.is_chief else []
+        if rows:
+            last = rows[-1]
+            facts.append(
+                f"{last['split']} nelbo {last['nelbo']:.2f} nats, {last['nelbo_bits_per_dim']:.4f} bits/dim "
+                f"at step {last['step']}"
+            )
+        best = self.folder.best() if self.is_chief else None
+        if best:
+            facts.append(f"best {best['nelbo']:.2f} at step {best['step']}")
+        if trainer.num_left_out:
+            facts.append(f"{trainer.num_left_out} steps left out")
+        name = "stopped" if trainer.stopped else "done"
+        return f"{name}: {self.folder.path}, step {trainer.step}; " + "; ".join(facts)
 
 
-def prepare(config, run_dir, data_dir):
+def _with_replicas(config, num_replicas):
+    """The config with the number of replicas that there are; ConfigError where it asks for another."""
+    wanted = config.train.num_replicas
+    if wanted not in (0, num_replicas):
+        raise ConfigError(f"train.num_replicas: expected {num_replicas}, the devices found. Received: {wanted}")
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, num_replicas=num_replicas))
+
+
+def prepare(config, run_dir, data_dir, strategy=None, jit_compile=False):
     """Loads the data, builds the model and restores the run's last checkpoint; all that can fail on bad input.
+
+    Args:
+        config: `Config`.
+        run_dir: folder of the run; with several workers, one that all of them see.
+        data_dir: folder of the data set's files.
+        strategy: `tf.distribute.Strategy`; the current one if None. Default None.
+        jit_compile: compile the step by XLA. Default False.
 
     Raises:
         ConfigError, CheckpointError, ValueError, OSError: with a message that names the field, file or folder.
     """
     import keras
 
-    config.validate()
+    strategy = strategy or tf.distribute.get_strategy()
+    config = _with_replicas(config.validate(), strategy.num_replicas_in_sync)
     logging.set_verbosity(logging.WARNING)  # TensorFlow reports every checkpoint otherwise
     folder = RunFolder(run_dir)
     if folder.config_path.exists():
@@ -143,12 +270,38 @@ def prepare(config, run_dir, data_dir):
     train_images = load_images(config, data_dir, "train")
     held_out_name = "validation" if config.data.validation_images else "test"
     held_out = load_images(config, data_dir, held_out_name)
-    steps_per_epoch = pipeline.steps_per_epoch(len(train_images), config.train.batch_size)
-    folder.create(config)
+    train = config.train
+    steps_per_epoch = pipeline.steps_per_epoch(len(train_images), train.batch_size, train.num_replicas)
+    if strategies.worker_index(strategy) == 0:
+        folder.create(config)
     configure_runtime()
-    keras.utils.set_random_seed(config.train.seed)
-    trainer = Trainer(NVAE(config.model, name="nvae"), config.train, steps_per_epoch)
-    run = TrainingRun(folder, config, trainer, train_images, held_out, held_out_name)
-    if folder.latest_step() is not None:
-        trainer.step = folder.restore(run.parts)
+    keras.utils.set_random_seed(train.seed)
+    with strategy.scope():
+        model = NVAE(config.model, name="nvae")
+    trainer = Trainer(model, train, steps_per_epoch, strategy, jit_compile)
+    run = TrainingRun(folder, config, strategy, trainer, train_images, held_out, held_out_name)
+    trainer.step = run.restore() or 0
+    steps = strategies.numbers_of_workers(strategy, trainer.step)
+    if len(set(steps)) > 1:
+        raise CheckpointError(f"--run_dir: expected one folder that every worker sees. Received: checkpoints {steps}")
     return run
+
+
+def run_to_the_end(run, program, **options):
+    """Runs; where the run fails or is asked to stop the program ends, with a message and a status of its own.
+
+    Args:
+        run: `TrainingRun`.
+        program: name for the messages.
+        **options: of `TrainingRun.run`.
+    """
+    try:
+        run.run(**options)
+    except (NonFiniteLossError, CheckpointError, OSError) as error:
+        sys.exit(f"{program}: {error}")
+    except tf.errors.OpError as error:
+        if strategies.num_workers(run.strategy) == 1:
+            raise
+        sys.exit(f"{program}: another worker is gone, or the network to it, at {run.trainer.doing}: {error.message}")
+    if run.trainer.stopped:
+        sys.exit(EXIT_STATUS)

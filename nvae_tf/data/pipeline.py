@@ -80,8 +80,8 @@ def steps_per_epoch(num_images, batch_size, num_shards=1):
     return steps
 
 
-def _step_indices(num_images, batch_size, seed, start_step, num_shards, shard_index):
-    """Dataset of (step, indices [batch_size]) from `start_step` on: shuffled anew each epoch, shards disjoint."""
+def _step_indices(num_images, batch_size, seed, start_step, num_shards, shard_indices):
+    """Dataset of (step, indices [shards, batch_size]) from `start_step` on: shuffled each epoch, shards disjoint."""
     steps = steps_per_epoch(num_images, batch_size, num_shards)
 
     def one_epoch(epoch):
@@ -90,13 +90,15 @@ def _step_indices(num_images, batch_size, seed, start_step, num_shards, shard_in
         order = tf.random.experimental.stateless_shuffle(tf.range(num_images, dtype=tf.int64), key, alg="philox")
         order = tf.reshape(order[: steps * num_shards * batch_size], [steps, num_shards, batch_size])
         numbers = epoch * steps + tf.range(steps, dtype=tf.int64)
-        return tf.data.Dataset.from_tensor_slices((numbers, order[:, shard_index]))
+        return tf.data.Dataset.from_tensor_slices((numbers, tf.gather(order, shard_indices, axis=1)))
 
     epochs = tf.data.Dataset.counter(start_step // steps)
     return epochs.flat_map(one_epoch).skip(start_step % steps)
 
 
-def train_batches(images, data_config, model_bit_depth, batch_size, seed, start_step=0, num_shards=1, shard_index=0):
+def train_batches(
+    images, data_config, model_bit_depth, batch_size, seed, start_step=0, num_shards=1, shard_indices=(0,)
+):
     """Endless batches of shuffled, augmented training images.
 
     Step s belongs to epoch s // steps_per_epoch. The order is drawn from (seed, epoch); flips and binarisation are
@@ -110,11 +112,11 @@ def train_batches(images, data_config, model_bit_depth, batch_size, seed, start_
         batch_size: images per shard and step.
         seed: of order and augmentation.
         start_step: the step of the first batch. Default 0.
-        num_shards: replicas or workers that share each step. Default 1.
-        shard_index: which of them this is. Default 0.
+        num_shards: replicas, of all workers together, that share each step. Default 1.
+        shard_indices: which of them are here. Default (0,).
 
     Returns:
-        Infinite `tf.data.Dataset` of float32 [batch_size, H, W, C] in [0, 1].
+        Infinite `tf.data.Dataset` of tuples: float32 [batch_size, H, W, C] in [0, 1] for each of `shard_indices`.
 
     Raises:
         ValueError: an argument out of range, or fewer images than one step needs.
@@ -122,20 +124,24 @@ def train_batches(images, data_config, model_bit_depth, batch_size, seed, start_
     _check_images(images)
     _check_range("bit_depth", model_bit_depth, 1, 8)
     _check_range("start_step", start_step, 0)
-    _check_range("shard_index", shard_index, 0, num_shards - 1)
-    steps = _step_indices(len(images), batch_size, seed, start_step, num_shards, shard_index)
+    for shard in shard_indices:
+        _check_range("shard_indices", shard, 0, num_shards - 1)
+    steps = _step_indices(len(images), batch_size, seed, start_step, num_shards, shard_indices)
     binarize, flip = data_config.binarize, data_config.horizontal_flip
     images = _on_cpu(images)
 
-    def make_batch(step, indices):
+    def make_batch(step, indices, shard):
         batch = tf.gather(images, indices)  # [batch_size, H, W, C]
         if flip:
-            batch = _flip_half(batch, _stream(seed, _FLIP, step, shard_index))
+            batch = _flip_half(batch, _stream(seed, _FLIP, step, shard))
         if binarize:
-            batch = _binarize(batch, _stream(seed, _BINARIZE, step, shard_index))
+            batch = _binarize(batch, _stream(seed, _BINARIZE, step, shard))
         return _to_unit_interval(batch, model_bit_depth)
 
-    return steps.map(make_batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    def make_batches(step, indices):
+        return tuple(make_batch(step, indices[place], shard) for place, shard in enumerate(shard_indices))
+
+    return steps.map(make_batches, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
 def eval_batches(images, data_config, model_bit_depth, batch_size, seed):

@@ -7,11 +7,9 @@ import numpy as np
 import tensorflow as tf
 
 from nvae_tf import hierarchy
-from nvae_tf.layers.conv import shared_kernels
+from nvae_tf.layers.kernels import shared_kernels
 from nvae_tf.models.nvae import draw_noise
-
-# A latent channel with less KL than this, in nats per image, has collapsed to its prior.
-_ACTIVE_KL = 0.01
+from nvae_tf.objectives.kl import ACTIVE_KL
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -179,5 +177,5 @@ def _result(model, num_samples, per_image, kl_per_channel):
         reconstruction=float(reconstruction.mean()),
         kl=float(kl_per_channel.sum()),
         kl_per_group=kl_per_channel.sum(axis=1).tolist(),
-        active_units=(kl_per_channel > _ACTIVE_KL).sum(axis=1).tolist(),
+        active_units=(kl_per_channel > ACTIVE_KL).sum(axis=1).tolist(),
     )

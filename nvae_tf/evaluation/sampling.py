@@ -5,7 +5,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from nvae_tf.layers.conv import shared_kernels
+from nvae_tf.layers.kernels import shared_kernels
 
 PIXELS = ("mean", "sample")
 

@@ -12,7 +12,9 @@ import keras
 import tensorflow as tf
 
 from nvae_tf.layers.conv import Conv2D
+from nvae_tf.layers.layer import Layer
 from nvae_tf.layers.norm import BatchNorm, swish
+from nvae_tf.layers.rematerialize import is_rematerializing, recompute
 from nvae_tf.layers.resample import BilinearUpsample, FactorizedDownsample, upsample_nearest
 from nvae_tf.layers.squeeze_excite import SqueezeExcite
 
@@ -42,7 +44,7 @@ class Resampling(enum.Enum):
 
 
 @keras.saving.register_keras_serializable(package="nvae_tf")
-class NormSwishConv(keras.layers.Layer):
+class NormSwishConv(Layer):
     """BN + swish -> [nearest x2] -> 3x3 convolution (`res_bnswish`; dilation 2 gives `res_bnswish5`).
 
     Args:
@@ -69,7 +71,7 @@ class NormSwishConv(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="nvae_tf")
-class NormEluConv(keras.layers.Layer):
+class NormEluConv(Layer):
     """BN -> ELU -> [nearest x2] -> 3x3 convolution (`res_bnelu`).
 
     Args:
@@ -95,7 +97,7 @@ class NormEluConv(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="nvae_tf")
-class EluConv(keras.layers.Layer):
+class EluConv(Layer):
     """ELU -> [nearest x2] -> 3x3 convolution with data-dependent initialisation (`res_elu`).
 
     Args:
@@ -119,7 +121,7 @@ class EluConv(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="nvae_tf")
-class InvertedResidual(keras.layers.Layer):
+class InvertedResidual(Layer):
     """Inverted residual `mconv_eEkKgG`: BN -> 1x1 -> BN+swish -> KxK -> BN+swish -> 1x1 -> BN.
 
     The nearest upsampling of the definition comes first; here it comes just before the KxK convolution, which gives
@@ -169,7 +171,7 @@ class InvertedResidual(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="nvae_tf")
-class Cell(keras.layers.Layer):
+class Cell(Layer):
     """skip(x) + 0.1 * SE(operations(x)).
 
     Args:
@@ -202,13 +204,19 @@ class Cell(keras.layers.Layer):
             self.squeeze_excite.build(output_shape)
 
     def call(self, inputs, training=False):
+        if training and is_rematerializing():
+            return recompute(self, lambda x: self._residual(x, training=True), inputs)
+        return self._residual(inputs, training)
+
+    def _residual(self, inputs, training):
         x = inputs
         for operation in self.operations:
             x = operation(x, training=training)
-        # The constant goes into the small gate, not over the whole feature map.
-        gate = _RESIDUAL_SCALE if self.squeeze_excite is None else self.squeeze_excite(x) * _RESIDUAL_SCALE
         skip = inputs if self.skip is None else self.skip(inputs)
-        return skip + x * gate
+        if self.squeeze_excite is None:
+            return skip + x * _RESIDUAL_SCALE
+        # The constant goes into the small gate, not over the whole feature map.
+        return skip + x * tf.cast(self.squeeze_excite(x) * _RESIDUAL_SCALE, x.dtype)
 
 
 @dataclasses.dataclass(frozen=True)

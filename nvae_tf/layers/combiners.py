@@ -4,10 +4,11 @@ import keras
 import tensorflow as tf
 
 from nvae_tf.layers.conv import Conv2D
+from nvae_tf.layers.layer import Layer
 
 
 @keras.saving.register_keras_serializable(package="nvae_tf")
-class EncoderCombiner(keras.layers.Layer):
+class EncoderCombiner(Layer):
     """Encoder feature + 1x1 convolution of the decoder state; the input of a posterior.
 
     Args:
@@ -28,7 +29,7 @@ class EncoderCombiner(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="nvae_tf")
-class DecoderCombiner(keras.layers.Layer):
+class DecoderCombiner(Layer):
     """1x1 convolution of [decoder state, z]; merges a latent into the top-down pass.
 
     Args:
@@ -45,4 +46,4 @@ class DecoderCombiner(keras.layers.Layer):
         self.conv.build((*state_shape[:-1], state_shape[-1] + latent_shape[-1]))
 
     def call(self, state, latent):
-        return self.conv(tf.concat([state, latent], axis=-1))
+        return self.conv(tf.concat([state, tf.cast(latent, state.dtype)], axis=-1))

@@ -3,6 +3,9 @@
 import keras
 import tensorflow as tf
 
+from nvae_tf.layers.layer import Layer
+from nvae_tf.layers.replicas import mean_over_replicas, num_replicas
+
 _EPSILON = 1e-5
 _MOMENTUM = 0.95
 
@@ -19,11 +22,45 @@ def swish(x):
     return x * gate, gradient
 
 
+@tf.custom_gradient
+def _normalize_over_replicas(inputs, scale, offset, shift):
+    """Batch norm over the batches of all replicas: one exchange of moments forwards, one of sums backwards.
+
+    Args:
+        inputs: [B, H, W, C], B equal on all replicas.
+        scale, offset: [C].
+        shift: [C], near the mean and the same on all replicas: moments about it keep their digits.
+
+    Returns:
+        The output, the mean and the biased variance [C]; no gradient passes through the last two.
+    """
+    axes, count = (0, 1, 2), inputs.shape[-1]
+    x = tf.cast(inputs, tf.float32) - shift
+    moments = tf.concat([tf.reduce_mean(x, axes), tf.reduce_mean(tf.square(x), axes)], axis=0)
+    mean, square = tf.split(mean_over_replicas([moments])[0], 2)
+    variance = tf.maximum(square - tf.square(mean), 0.0)
+    inverse = tf.math.rsqrt(variance + _EPSILON)
+    mean += shift
+
+    def gradient(upstream, *unused):
+        dy = tf.cast(upstream, tf.float32)
+        normalized = (tf.cast(inputs, tf.float32) - mean) * inverse
+        sums = tf.reduce_sum(dy * normalized, axes), tf.reduce_sum(dy, axes)
+        values = tf.cast(tf.size(dy) // count, tf.float32)
+        along, level = tf.split(mean_over_replicas([tf.concat(sums, axis=0) / values])[0], 2)
+        input_gradient = (dy - level - normalized * along) * (scale * inverse)
+        return tf.cast(input_gradient, inputs.dtype), *sums, None
+
+    outputs = (tf.cast(inputs, tf.float32) - mean) * (inverse * scale) + offset
+    return (tf.cast(outputs, inputs.dtype), mean, variance), gradient
+
+
 @keras.saving.register_keras_serializable(package="nvae_tf")
-class BatchNorm(keras.layers.Layer):
+class BatchNorm(Layer):
     """Batch normalisation over B, H and W: eps 1e-5, the running values keep 95% a step.
 
-    The running variance follows the unbiased batch variance, n / (n - 1); normalisation uses the biased one.
+    The running variance follows the unbiased batch variance, n / (n - 1); normalisation uses the biased one. The
+    batch is that of all replicas together. Statistics are float32 whatever the type of the input.
 
     Args:
         count_factor: how many times each value will be repeated by a later nearest upsampling that was moved behind
@@ -51,16 +88,30 @@ class BatchNorm(keras.layers.Layer):
         mean, variance = (tf.convert_to_tensor(v) for v in (self.moving_mean, self.moving_variance))
         if not training:
             return self._normalize(inputs, mean, variance, exponential_avg_factor=1.0, is_training=False).y
+        if num_replicas() > 1:
+            return self._synchronized(inputs, mean, variance)
         # Batch norm does not see a shift of its input. The CPU kernel adds up all values in one running sum, whose
         # rounding grows with the mean and with the number of values: without the mean it keeps its digits.
-        shift = tf.stop_gradient(tf.reduce_mean(tf.reduce_mean(inputs, axis=(1, 2)), axis=0))
+        values = tf.cast(inputs, tf.float32)
+        shift = tf.cast(tf.reduce_mean(tf.reduce_mean(values, axis=(1, 2)), axis=0), inputs.dtype)
+        shift = tf.stop_gradient(shift)
+        moved = mean - tf.cast(shift, tf.float32)
         # The kernel updates the running statistics itself, with the unbiased variance.
         outputs = self._normalize(
-            inputs - shift, mean - shift, variance, exponential_avg_factor=1.0 - _MOMENTUM, is_training=True
+            inputs - shift, moved, variance, exponential_avg_factor=1.0 - _MOMENTUM, is_training=True
         )
-        self.moving_mean.assign(outputs.batch_mean + shift)
+        self.moving_mean.assign(outputs.batch_mean + (mean - moved))
         self.moving_variance.assign(self._recount(inputs, variance, outputs.batch_variance))
         return outputs.y
+
+    def _synchronized(self, inputs, old_mean, old_variance):
+        scale, offset = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
+        outputs, mean, variance = _normalize_over_replicas(inputs, scale, offset, tf.stop_gradient(old_mean))
+        total = self._count(inputs) * num_replicas() * self.count_factor
+        self.moving_mean.assign(_MOMENTUM * old_mean + (1.0 - _MOMENTUM) * mean)
+        unbiased = variance * (total / (total - 1.0))
+        self.moving_variance.assign(_MOMENTUM * old_variance + (1.0 - _MOMENTUM) * unbiased)
+        return outputs
 
     def _normalize(self, inputs, mean, variance, **kwargs):
         scale, offset = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
@@ -68,10 +119,14 @@ class BatchNorm(keras.layers.Layer):
             x=inputs, scale=scale, offset=offset, mean=mean, variance=variance, epsilon=_EPSILON, **kwargs
         )
 
+    @staticmethod
+    def _count(inputs):
+        return tf.cast(tf.reduce_prod(tf.shape(inputs)[:-1]), tf.float32)
+
     def _recount(self, inputs, old, new):
         if self.count_factor == 1:
             return new
-        count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:-1]), tf.float32)
+        count = self._count(inputs)
         total = count * self.count_factor
         correction = (total / (total - 1.0)) * ((count - 1.0) / count)
         kept = _MOMENTUM * old

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from nvae_tf.layers.conv import Conv2D
+from nvae_tf.layers.layer import Layer
 from nvae_tf.layers.norm import swish
 
 # Where each of the four convolutions starts reading, (row, column), in the order in which outputs are concatenated.
@@ -23,7 +24,7 @@ def upsample_nearest(x):
 
 
 @keras.saving.register_keras_serializable(package="nvae_tf")
-class FactorizedDownsample(keras.layers.Layer):
+class FactorizedDownsample(Layer):
     """Halves the resolution without losing a pixel: swish, then four 1x1 convolutions of the four pixel phases.
 
     Args:
@@ -49,7 +50,7 @@ class FactorizedDownsample(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="nvae_tf")
-class BilinearUpsample(keras.layers.Layer):
+class BilinearUpsample(Layer):
     """Doubles the resolution bilinearly (corners aligned) and changes the width by a 1x1 convolution without bias.
 
     The convolution goes first: the two commute exactly, and it is a quarter of the work at the low resolution.
@@ -70,4 +71,5 @@ class BilinearUpsample(keras.layers.Layer):
     def call(self, inputs):
         x = self.conv(inputs)
         size = (2 * inputs.shape[1], 2 * inputs.shape[2])
-        return tf.raw_ops.ResizeBilinear(images=x, size=size, align_corners=True)
+        # The kernel gives float32 whatever comes in.
+        return tf.cast(tf.raw_ops.ResizeBilinear(images=x, size=size, align_corners=True), x.dtype)

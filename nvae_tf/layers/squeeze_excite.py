@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from nvae_tf.layers.layer import Layer
+
 
 def _dense(units, fan_in, activation, name):
     uniform = keras.initializers.RandomUniform(-(fan_in**-0.5), fan_in**-0.5)
@@ -12,8 +14,10 @@ def _dense(units, fan_in, activation, name):
 
 
 @keras.saving.register_keras_serializable(package="nvae_tf")
-class SqueezeExcite(keras.layers.Layer):
+class SqueezeExcite(Layer):
     """Per-channel gate in (0, 1) from the channel means: C -> max(C // 16, 4) -> C.
+
+    The mean and the gate are float32 whatever the type of the input: a sum over H and W may leave float16's range.
 
     Input: [B, H, W, C]. Output: the gate [B, 1, 1, C]; the caller multiplies, so that it can fold in its own scaling.
     """
@@ -27,5 +31,5 @@ class SqueezeExcite(keras.layers.Layer):
         self.expand.build((None, hidden))
 
     def call(self, inputs):
-        gate = self.expand(self.reduce(tf.reduce_mean(inputs, axis=(1, 2))))
+        gate = self.expand(self.reduce(tf.reduce_mean(tf.cast(inputs, tf.float32), axis=(1, 2))))
         return gate[:, tf.newaxis, tf.newaxis, :]

@@ -8,6 +8,8 @@ import math
 import keras
 import tensorflow as tf
 
+from nvae_tf.layers.replicas import assign
+
 # Largest stack, in elements. The element-wise work over a stack goes over it many times; a stack that does not fit in
 # the caches makes each time a trip to memory.
 _MAX_ELEMENTS = 2_000_000
@@ -56,7 +58,7 @@ class VariableStacks:
         return keras.StatelessScope(state_mapping=rows, initialize_variables=False)
 
     def assign(self, stacks):
-        """Sets every variable to its row."""
+        """Sets every variable, this replica's copy of it, to its row."""
         for group, values in zip(self.groups, stacks, strict=True):
             for variable, value in zip(group, tf.unstack(values), strict=True):
-                variable.assign(value)
+                assign(variable, value)

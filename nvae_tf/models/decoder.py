@@ -6,12 +6,13 @@ import tensorflow as tf
 from nvae_tf import hierarchy
 from nvae_tf.layers.cells import CELL_SETS, Cell, Resampling, apply_cells, build_cells
 from nvae_tf.layers.conv import Conv2D
+from nvae_tf.layers.layer import Layer
 from nvae_tf.models.encoder import make_block
 from nvae_tf.models.latent_group import GroupPlace, LatentGroup
 
 
 @keras.saving.register_keras_serializable(package="nvae_tf")
-class Decoder(keras.layers.Layer):
+class Decoder(Layer):
     """From latents to the likelihood's parameters.
 
     Args:
@@ -86,7 +87,7 @@ class Decoder(keras.layers.Layer):
 
     def _finish(self, state, training):
         x = apply_cells(self.postprocess, state, training)
-        return self.likelihood_head(tf.nn.elu(x))
+        return tf.cast(self.likelihood_head(tf.nn.elu(x)), tf.float32)
 
     def infer(self, features, noise, training=False):
         """Top-down pass with posterior samples.

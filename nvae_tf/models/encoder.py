@@ -6,6 +6,7 @@ import tensorflow as tf
 from nvae_tf import hierarchy
 from nvae_tf.layers.cells import CELL_SETS, Cell, Resampling, apply_cells, build_cells
 from nvae_tf.layers.conv import Conv2D
+from nvae_tf.layers.layer import Layer
 
 
 def make_block(operations, num_cells, filters, resampling, squeeze_excite, resample_first, prefix):
@@ -30,7 +31,7 @@ def make_block(operations, num_cells, filters, resampling, squeeze_excite, resam
 
 
 @keras.saving.register_keras_serializable(package="nvae_tf")
-class Encoder(keras.layers.Layer):
+class Encoder(Layer):
     """Features of an image for the posterior of every group.
 
     Args:

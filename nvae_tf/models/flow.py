@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from nvae_tf.layers.layer import Layer
 from nvae_tf.layers.masked_conv import MaskedConv2D
 
 _HIDDEN_FACTOR = 6
@@ -15,7 +16,7 @@ _OUTPUT_LOG_NORM_OFFSET = -2.303
 
 
 @keras.saving.register_keras_serializable(package="nvae_tf")
-class AutoregressiveNet(keras.layers.Layer):
+class AutoregressiveNet(Layer):
     """mu(z): a shift of each latent that depends on the latents before it in raster, then channel order.
 
     Masked 3x3 (strict) -> ELU -> masked depthwise 5x5 -> ELU -> ELU -> masked 1x1.
@@ -64,7 +65,7 @@ class AutoregressiveShift(tfp.bijectors.Bijector):
         self._net = net
 
     def _forward(self, z):
-        return z - self._net(z)
+        return z - tf.cast(self._net(z), z.dtype)
 
     def _inverse(self, y):
         # z = y + mu(z) by fixed-point iteration: mu is nilpotent, so each round settles at least one more
@@ -72,7 +73,7 @@ class AutoregressiveShift(tfp.bijectors.Bijector):
         rounds = tf.reduce_prod(tf.shape(y)[-3:])
 
         def step(i, z, _):
-            following = y + self._net(z)
+            following = y + tf.cast(self._net(z), y.dtype)
             return i + 1, following, tf.reduce_any(tf.not_equal(following, z))
 
         return tf.while_loop(lambda i, z, moving: moving & (i < rounds), step, (0, y, True))[1]
@@ -89,7 +90,7 @@ class AutoregressiveShift(tfp.bijectors.Bijector):
 
 
 @keras.saving.register_keras_serializable(package="nvae_tf")
-class FlowStep(keras.layers.Layer):
+class FlowStep(Layer):
     """Two autoregressive nets in sequence, the second in the reversed raster order.
 
     Args:

@@ -11,6 +11,7 @@ from nvae_tf.distributions.normal import latent_normal
 from nvae_tf.layers.cells import CELL_SETS, Cell, apply_cells, build_cells
 from nvae_tf.layers.combiners import DecoderCombiner, EncoderCombiner
 from nvae_tf.layers.conv import Conv2D
+from nvae_tf.layers.layer import Layer
 from nvae_tf.models.flow import FlowStep
 
 tfd = tfp.distributions
@@ -46,7 +47,7 @@ class GroupPlace:
 
 
 @keras.saving.register_keras_serializable(package="nvae_tf")
-class LatentGroup(keras.layers.Layer):
+class LatentGroup(Layer):
     """The unit of the hierarchy, for training, for sampling and for scoring.
 
     Args:
@@ -106,13 +107,13 @@ class LatentGroup(keras.layers.Layer):
         if self.place.first:
             zeros = tf.zeros((1, *self.latent_shape[1:]))
             return zeros, zeros
-        return tf.split(self.prior_head(tf.nn.elu(state)), 2, axis=-1)
+        return tf.split(tf.cast(self.prior_head(tf.nn.elu(state)), tf.float32), 2, axis=-1)
 
     def _posterior_parameters(self, state, feature, prior):
         """(loc, log_scale) of q(z_l | x, z_<l), relative to the prior's where residual (equation 2)."""
         if not self.place.first:
             feature = self.encoder_combiner(feature, state)
-        loc, log_scale = tf.split(self.posterior_head(feature), 2, axis=-1)
+        loc, log_scale = tf.split(tf.cast(self.posterior_head(feature), tf.float32), 2, axis=-1)
         if self.residual_posterior:
             return loc + prior[0], log_scale + prior[1]
         return loc, log_scale

@@ -12,7 +12,8 @@ from nvae_tf.config import config_to_dict, model_config_from_dict
 from nvae_tf.distributions.bernoulli import BernoulliLikelihood
 from nvae_tf.distributions.logistic_mixture import LogisticMixtureLikelihood
 from nvae_tf.distributions.normal_likelihood import NormalLikelihood
-from nvae_tf.layers.conv import Conv2D, kernel_stacks, shared_kernels
+from nvae_tf.layers.conv import Conv2D
+from nvae_tf.layers.kernels import kernel_stacks, shared_kernels
 from nvae_tf.layers.norm import BatchNorm
 from nvae_tf.layers.squeeze_excite import SqueezeExcite
 from nvae_tf.models.decoder import Decoder
@@ -69,6 +70,7 @@ class NVAE(keras.Model):
     Attributes:
         model_config: the `ModelConfig`.
         config: the whole run's `Config` where the model was loaded from a run (`nvae_tf.load_run`), else None.
+        averaged: whether the weights are a run's moving average; set by `nvae_tf.load_run`.
         convolutions: every `Conv2D`, in the order in which they were made.
         batch_norms: every `BatchNorm`.
         squeeze_excites: every `SqueezeExcite`.
@@ -90,6 +92,7 @@ class NVAE(keras.Model):
             config = model_config_from_dict(config)
         self.model_config = config.validate()
         self.config = None
+        self.averaged = False
         self.encoder = Encoder(config, name="encoder")
         self.decoder = Decoder(config, name="decoder")
         self.build()

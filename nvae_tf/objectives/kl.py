@@ -2,7 +2,11 @@
 
 import tensorflow as tf
 
+from nvae_tf.layers.replicas import mean_over_replicas
+
 _KL_OFFSET = 0.01
+# A latent channel with less KL than this, in nats per image, has collapsed to its prior.
+ACTIVE_KL = 0.01
 
 
 def kl_weight(step, total_steps, anneal_fraction=0.3, constant_fraction=1e-4, min_weight=1e-4):
@@ -26,13 +30,16 @@ def kl_weight(step, total_steps, anneal_fraction=0.3, constant_fraction=1e-4, mi
 def balance_coefficients(kl_per_group, balance_scales):
     """Coefficient c_l of each group [G], of mean 1: larger where the KL is large for the size of the group.
 
+    The batch is that of all replicas together.
+
     Args:
         kl_per_group: [B, G], nats.
         balance_scales: a_l of each group; `hierarchy.kl_balance_scales`.
 
     No gradient passes through the coefficients.
     """
-    magnitude = tf.reduce_mean(tf.abs(kl_per_group), axis=0) + _KL_OFFSET
+    (mean,) = mean_over_replicas([tf.stop_gradient(tf.reduce_mean(tf.abs(kl_per_group), axis=0))])
+    magnitude = mean + _KL_OFFSET
     coefficients = magnitude / tf.constant(balance_scales, tf.float32)
     # The common factor (the total KL) of the definition cancels in the normalisation.
     return tf.stop_gradient(coefficients / tf.reduce_mean(coefficients))

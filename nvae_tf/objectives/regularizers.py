@@ -8,6 +8,8 @@ import math
 import keras
 import tensorflow as tf
 
+from nvae_tf.layers.replicas import assign
+
 _MIN_NORM_SQUARED = 1e-6  # (1e-3)^2
 ROUNDS_PER_STEP = 4
 FIRST_ROUNDS = 40
@@ -85,9 +87,9 @@ class SpectralRegularizer(keras.layers.Layer):
         us, vs = [_unit(u) for u in vectors[0::2]], [_unit(v) for v in vectors[1::2]]
         _, us, vs = tf.while_loop(lambda i, *_: i < rounds, one_round, (0, us, vs), parallel_iterations=1)
         for (u_variable, v_variable), u, v in zip(self.pairs, us, vs, strict=True):
-            u_variable.assign(u)
-            v_variable.assign(v)
-        self.started.assign(1.0)
+            assign(u_variable, u)
+            assign(v_variable, v)
+        assign(self.started, 1.0)
         return list(zip(us, vs, strict=True))
 
     @staticmethod

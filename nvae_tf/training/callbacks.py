@@ -1,6 +1,6 @@
-"""What happens between steps: the log, TensorBoard scalars and images, evaluations, checkpoints.
+"""What happens between steps: the log, TensorBoard scalars, checkpoints, the profile.
 
-Functions that evaluate, sample or save are handed in: this part does not import theirs.
+Functions that save are handed in: this part does not import theirs.
 """
 
 import sys
@@ -10,11 +10,10 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-_ACTIVE_THRESHOLD = 0.01  # nats; mean KL above which a latent channel counts as active
-_TEMPERATURES = (0.7, 0.8, 0.9, 1.0)
+from nvae_tf.objectives.kl import ACTIVE_KL
 
 
-def _every(epochs, trainer, epoch):
+def is_due(epochs, trainer, epoch):
     """Whether something due every `epochs` epochs (0: never) is due now; always at the end of the run."""
     return bool(epochs) and (epoch % epochs == 0 or trainer.step == trainer.last_step)
 
@@ -22,11 +21,20 @@ def _every(epochs, trainer, epoch):
 class Callback:
     """Does nothing; the methods to override."""
 
+    def on_start(self, trainer):
+        """Before the first step of this process."""
+
     def on_step(self, trainer, report):
         """After each step; `report` is the dict of `Trainer.advance`."""
 
     def on_epoch(self, trainer, epoch):
         """After each whole epoch (counted from 1), and at the end of the run."""
+
+    def on_recovery(self, trainer, error):
+        """After the run went back to its last checkpoint because of a `NonFiniteLossError`."""
+
+    def on_stop(self, trainer):
+        """At the end of the run, or when it stops before."""
 
 
 class Throughput(Callback):
@@ -64,7 +72,8 @@ class Throughput(Callback):
 class ScalarLog(Callback):
     """Writes the terms of the objective to the log and to TensorBoard, every `log_steps` steps.
 
-    The log is a progress bar on a terminal, plain lines elsewhere. All terms in nats.
+    The log is a progress bar on a terminal, plain lines elsewhere. All terms in nats. The skip rate is the part of the
+    steps since the last line that the guards left out.
 
     Args:
         writer: `tf.summary` writer.
@@ -75,102 +84,142 @@ class ScalarLog(Callback):
         self._writer = writer
         self._throughput = throughput
         self._bar = None
+        self._left_out = self._logged_step = self._traces = 0
+
+    def on_start(self, trainer):
+        self._left_out, self._logged_step, self._traces = trainer.num_left_out, trainer.step, trainer.num_traces
+        if trainer.step < trainer.last_step:
+            if sys.stderr.isatty():
+                self._bar = tqdm.tqdm(total=trainer.last_step, initial=trainer.step, unit="step")
+            self._say("tracing the step, which takes a while for deep models ...")
 
     def on_step(self, trainer, report):
-        if self._bar is None and sys.stderr.isatty():
-            self._bar = tqdm.tqdm(total=trainer.last_step, initial=trainer.step - 1, unit="step")
+        if trainer.num_traces > self._traces:
+            self._traces = trainer.num_traces
+            rest = trainer.first_seconds - trainer.trace_seconds
+            self._say(f"traced in {trainer.trace_seconds:.1f} s, optimised and run for the first time in {rest:.1f} s")
         if self._bar is not None:
             self._bar.update(trainer.step - self._bar.n)
         if trainer.step % trainer.config.log_steps == 0 or trainer.step == trainer.last_step:
             values = {name: np.asarray(value) for name, value in report.items()}
             self._write(trainer, values, self._throughput.read())
-        if self._bar is not None and trainer.step == trainer.last_step:
+
+    def on_recovery(self, trainer, error):
+        rate = trainer.config.recovery_learning_rate
+        self._say(f"{error}\nBack at step {trainer.step}, with {rate:g} times the learning rate.")
+        self._left_out, self._logged_step = trainer.num_left_out, trainer.step
+
+    def on_stop(self, trainer):
+        if self._bar is not None:
             self._bar.close()
+
+    def _say(self, line):
+        if self._bar is not None:
+            tqdm.tqdm.write(line, file=sys.stderr)
+        else:
+            print(line, flush=True)
+
+    def _skip_rate(self, trainer, values):
+        left_out = int(values["num_nonfinite"] + values["num_skipped"])
+        rate = (left_out - self._left_out) / max(trainer.step - self._logged_step, 1)
+        self._left_out, self._logged_step = left_out, trainer.step
+        return rate
 
     def _write(self, trainer, values, rate):
         nelbo = values["reconstruction"] + values["kl"]
-        active = np.sum(values["kl_per_channel"] > _ACTIVE_THRESHOLD, axis=1)
+        active = np.sum(values["kl_per_channel"] > ACTIVE_KL, axis=1)
+        skip_rate = self._skip_rate(trainer, values)
         with self._writer.as_default(trainer.step):
             tf.summary.scalar("train/nelbo", nelbo)
-            for name in ("loss", "reconstruction", "kl", "spectral", "batch_norm"):
+            for name in ("loss", "reconstruction", "kl", "spectral", "batch_norm", "gradient_norm"):
                 tf.summary.scalar(f"train/{name}", values[name])
-            for name in ("kl_weight", "regularization", "learning_rate"):
+            for name in ("kl_weight", "regularization", "learning_rate", "loss_scale"):
                 tf.summary.scalar(f"schedule/{name}", values[name])
+            tf.summary.scalar("train/skip_rate", skip_rate)
             tf.summary.scalar("train/images_per_second", rate)
+            tf.summary.scalar("train/images_per_second_per_replica", rate / trainer.num_replicas)
             tf.summary.scalar("active_units/total", active.sum())
             for group, kl in enumerate(values["kl_per_group"]):
                 tf.summary.scalar(f"kl_per_group/{group:02d}", kl)
                 tf.summary.scalar(f"kl_coefficients/{group:02d}", values["kl_coefficients"][group])
                 tf.summary.scalar(f"active_units/{group:02d}", active[group])
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"nelbo {nelbo:.2f}, {rate:.0f} images/s")
+            return
         line = (
             f"step {trainer.step}/{trainer.last_step}  loss {values['loss']:.2f}  nelbo {nelbo:.2f}  "
             f"reconstruction {values['reconstruction']:.2f}  kl {values['kl']:.2f}  active {active.sum()}  "
             f"lr {values['learning_rate']:.2e}  {rate:.1f} images/s"
         )
-        if self._bar is not None:
-            self._bar.set_postfix_str(f"nelbo {nelbo:.2f}, {rate:.0f} images/s")
-        else:
-            print(line, flush=True)
-
-
-class ImageLog(Callback):
-    """Writes grids of reconstructions, and of samples at 0.7, 0.8, 0.9 and 1.0, to TensorBoard.
-
-    Args:
-        writer: `tf.summary` writer.
-        reconstructions: function of nothing that gives a uint8 grid [H, W, C].
-        samples: function of a temperature that gives a uint8 grid [H, W, C].
-    """
-
-    def __init__(self, writer, reconstructions, samples):
-        self._writer = writer
-        self._reconstructions = reconstructions
-        self._samples = samples
-
-    def on_epoch(self, trainer, epoch):
-        if not _every(trainer.config.image_epochs, trainer, epoch):
-            return
-        with self._writer.as_default(trainer.step):
-            tf.summary.image("reconstructions", self._reconstructions()[np.newaxis])
-            for temperature in _TEMPERATURES:
-                tf.summary.image(f"samples/temperature_{temperature}", self._samples(temperature)[np.newaxis])
-
-
-class Evaluation(Callback):
-    """Evaluates on held-out images and writes the result to TensorBoard and the log.
-
-    Args:
-        writer: `tf.summary` writer.
-        evaluate: function of nothing that gives a dict of scalars, with "nelbo" in nats.
-        name: of the images, for the log.
-    """
-
-    def __init__(self, writer, evaluate, name):
-        self._writer = writer
-        self._evaluate = evaluate
-        self._name = name
-
-    def on_epoch(self, trainer, epoch):
-        if not _every(trainer.config.eval_epochs, trainer, epoch):
-            return
-        results = self._evaluate()
-        with self._writer.as_default(trainer.step):
-            for name, value in results.items():
-                tf.summary.scalar(f"{self._name}/{name}", value)
-        values = "  ".join(f"{name} {value:.4g}" for name, value in results.items())
-        tqdm.tqdm.write(f"epoch {epoch}, step {trainer.step}  {self._name}: {values}")
+        self._say(line + (f"  skipped {skip_rate:.0%}" if skip_rate else ""))
 
 
 class Checkpoints(Callback):
-    """Saves the run every `checkpoint_epochs` epochs.
+    """Saves the run every `checkpoint_epochs` epochs, every `checkpoint_steps` steps, and where it stops.
 
     Args:
-        save: function of a step.
+        save: function of a step and of whether the checkpoint is a milestone, kept for good.
     """
 
     def __init__(self, save):
         self._save = save
+        self._saved = None
+
+    def save(self, trainer, milestone=False):
+        """Saves the state as it is, unless that is done."""
+        if self._saved != trainer.step or milestone:
+            self._save(trainer.step, milestone)
+            self._saved = trainer.step
+
+    def on_start(self, trainer):
+        self._saved = trainer.step  # what was just restored, or nothing worth keeping
+
+    def on_step(self, trainer, report):
+        steps = trainer.config.checkpoint_steps
+        if steps and trainer.step % steps == 0:
+            self.save(trainer)
 
     def on_epoch(self, trainer, epoch):
-        if _every(trainer.config.checkpoint_epochs, trainer, epoch):
-            self._save(trainer.step)
+        milestones = trainer.config.milestone_epochs
+        if milestones and epoch % milestones == 0 and trainer.step % trainer.steps_per_epoch == 0:
+            self.save(trainer, milestone=True)
+        elif is_due(trainer.config.checkpoint_epochs, trainer, epoch):
+            self.save(trainer)
+
+    def on_recovery(self, trainer, error):
+        # With the smaller learning rate, which a stop before the next checkpoint must not forget.
+        self._save(trainer.step, False)
+        self._saved = trainer.step
+
+    def on_stop(self, trainer):
+        self.save(trainer)
+
+
+class Profile(Callback):
+    """Writes a TensorBoard profile of some steps.
+
+    Args:
+        log_dir: folder of the TensorBoard files.
+        start, stop: the steps profiled are those after `start`, up to `stop`.
+    """
+
+    def __init__(self, log_dir, start, stop):
+        self._log_dir = str(log_dir)
+        self._start = start
+        self._stop = stop
+        self._running = False
+
+    def on_start(self, trainer):
+        self.on_step(trainer, None)
+
+    def on_step(self, trainer, report):
+        if trainer.step == self._start:
+            tf.profiler.experimental.start(self._log_dir)
+            self._running = True
+        elif trainer.step == self._stop:
+            self.on_stop(trainer)
+
+    def on_stop(self, trainer):
+        if self._running:
+            tf.profiler.experimental.stop()
+            self._running = False

@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from nvae_tf.layers.replicas import assign
+
 _BETA_1 = 0.9
 _BETA_2 = 0.999
 _EPSILON = 1e-3
@@ -42,24 +44,36 @@ class StackedAdamax(keras.layers.Layer):
         )
         self.built = True
 
-    def apply(self, gradients, values, learning_rate):
+    def apply(self, gradients, values, learning_rate, factor=1.0, accept=1.0):
         """One update.
 
         Args:
             gradients: for each stack the gradient [n, ...].
             values: current values of the stacks, [n, ...].
             learning_rate: scalar.
+            factor: scalar that the gradients are multiplied by; 0 where not `accept`. Default 1.
+            accept: scalar; 0 leaves weights, moments and `updates` to the bit as they are, whatever the gradients,
+                at the price of no branch: every term is multiplied by a scalar anyway. Default 1.
+
+        Returns:
+            The new values of the stacks.
         """
-        updates = tf.convert_to_tensor(self.updates) + 1
-        rate = learning_rate / (1.0 - tf.pow(_BETA_1, tf.cast(updates, tf.float32)))
+        updates = tf.convert_to_tensor(self.updates) + tf.cast(accept, tf.int64)
+        powers = tf.pow(_BETA_1, tf.cast(tf.maximum(updates, 1), tf.float32))
+        rate = accept * learning_rate / (1.0 - powers)
+        decay, epsilon, step = accept * self.weight_decay, accept * _EPSILON, accept * (1.0 - _BETA_1)
+        keep = tf.where(tf.cast(accept, tf.bool), _BETA_2, 1.0)
         new_values = []
         for (m_variable, u_variable), gradient, value in zip(self.moments, gradients, values, strict=True):
-            gradient = gradient + self.weight_decay * value
+            # 0 times NaN or infinity is 0 here.
+            gradient = tf.math.multiply_no_nan(gradient, factor) + decay * value
             m = tf.convert_to_tensor(m_variable)
-            m = m + (gradient - m) * (1.0 - _BETA_1)
-            u = tf.maximum(_BETA_2 * tf.convert_to_tensor(u_variable), tf.abs(gradient) + _EPSILON)
-            m_variable.assign(m)
-            u_variable.assign(u)
-            new_values.append(value - rate * m / u)
+            m = m + (gradient - m) * step
+            u = tf.maximum(keep * tf.convert_to_tensor(u_variable), tf.abs(gradient) + epsilon)
+            assign(m_variable, m)
+            assign(u_variable, u)
+            # u is 0 until the first update is accepted.
+            new_values.append(value - rate * tf.math.divide_no_nan(m, u))
         self.stacks.assign(new_values)
-        self.updates.assign(updates)
+        assign(self.updates, updates)
+        return new_values

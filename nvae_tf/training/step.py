@@ -3,53 +3,76 @@
 import tensorflow as tf
 
 from nvae_tf import hierarchy
-from nvae_tf.layers.conv import arithmetic_dtype, shared_kernels
+from nvae_tf.layers.kernels import arithmetic_dtype, shared_kernels
+from nvae_tf.layers.rematerialize import rematerializing
+from nvae_tf.layers.replicas import assign, mean_over_replicas
 from nvae_tf.objectives.elbo import training_loss
 from nvae_tf.objectives.regularizers import SpectralRegularizer, batch_norm_regularization
+from nvae_tf.training.average import WeightAverage
+from nvae_tf.training.guards import Guards
 from nvae_tf.training.optimizer import StackedAdamax
 from nvae_tf.training.parameters import ParameterStacks
 
 
 class TrainingStep:
-    """A model with all that its training keeps: optimiser moments and the power iteration's vectors.
+    """A model with all that its training keeps: optimiser moments, power iteration, guards, averages.
 
     Args:
         model: built `NVAE`.
-        config: `TrainConfig`.
+        config: `TrainConfig`; its `resolved` form counts.
 
     Attributes:
         parameters: `ParameterStacks`.
         optimizer: `StackedAdamax`.
         spectral: `SpectralRegularizer`.
+        guards: `Guards`.
+        average: `WeightAverage`, or None without `ema_decay`.
+        state: {part: layer or model} whose variables are the state of the run.
     """
 
     def __init__(self, model, config):
         self.model = model
-        self.config = config
+        self.config = config = config.resolved()
         self.parameters = ParameterStacks(model)
         self.optimizer = StackedAdamax(self.parameters, config.weight_decay, name="optimizer")
         self.spectral = SpectralRegularizer(model.kernel_stacks, config.seed, name="spectral")
+        self.guards = Guards(config, name="guards")
+        self.state = {
+            "model": model,
+            "optimizer": self.optimizer,
+            "spectral": self.spectral,
+            "guards": self.guards,
+        }
+        self.average = None
+        if config.ema_decay:
+            self.average = WeightAverage(model, self.parameters, config.ema_decay, name="ema")
+            self.state["ema"] = self.average
         self._balance_scales = hierarchy.kl_balance_scales(model.model_config)
 
-    def gradients(self, images, noise, kl_weight, regularization):
-        """Objective and its gradients; updates the batch norms' statistics and the power iteration.
+    def gradients(self, images, noise, kl_weight, regularization, values=None):
+        """Objective and its gradients on this replica's batch; sets nothing but the power iteration's vectors.
 
         Args:
             images: [B, H, W, C] in [0, 1].
             noise: standard normals in generation order.
             kl_weight: scalar in (0, 1].
             regularization: lambda of the spectral and the batch-norm term; None leaves both out.
+            values: of the parameter stacks; those of the variables if None. Default None.
 
         Returns:
-            A dict of the terms, the values of the parameter stacks, and their gradients.
+            A dict of the terms; the gradients of the parameter stacks, of the loss times the loss scale; and pairs of
+            each batch-norm statistic and its new value.
         """
-        values = self.parameters.read()
+        config = self.config
+        values = self.parameters.read() if values is None else values
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
             kernels = self.parameters.effective_kernels(values)
+            # The type of the shared kernels is the type of the activations.
+            shared = [tf.cast(kernel, config.compute_dtype) for kernel in kernels]
             # Inside the scope each variable is a row of its stack, so gradients come out stacked.
-            with self.parameters.scope(values) as scope, shared_kernels(self.model.kernel_stacks, kernels):
-                with arithmetic_dtype(self.config.convolution_dtype):
+            with self.parameters.scope(values) as scope, shared_kernels(self.model.kernel_stacks, shared):
+                with arithmetic_dtype(self._arithmetic_dtype()), rematerializing(config.remat == "cells"):
                     output = self.model(images, noise=noise, training=True)
                 terms = training_loss(self.model, images, output, kl_weight, self._balance_scales)
             total = terms.loss
@@ -60,18 +83,48 @@ class TrainingStep:
                 report["spectral"] = self.spectral(kernels, vectors)
                 report["batch_norm"] = batch_norm_regularization(self.parameters.batch_norm_scales(values))
                 total += regularization * (report["spectral"] + report["batch_norm"])
+            target = total * tf.convert_to_tensor(self.guards.loss_scale) if self.guards.scales_loss else total
         report["loss"] = total
-        gradients = tape.gradient(total, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        self._update_statistics(scope)
-        return report, values, gradients
+        gradients = tape.gradient(target, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return report, gradients, self._statistics(scope)
 
-    def _update_statistics(self, scope):
-        for norm in self.model.batch_norms:
-            for variable in (norm.moving_mean, norm.moving_variance):
-                variable.assign(scope.get_current_value(variable))
+    def _arithmetic_dtype(self):
+        dtype = self.config.convolution_dtype
+        return None if dtype == "float32" else dtype
 
-    def update(self, images, noise, kl_weight, regularization, learning_rate):
-        """`gradients`, then one step of the optimiser; returns the dict of terms, all from before the update."""
-        report, values, gradients = self.gradients(images, noise, kl_weight, regularization)
-        self.optimizer.apply(gradients, values, learning_rate)
-        return report
+    def _statistics(self, scope):
+        variables = [v for norm in self.model.batch_norms for v in (norm.moving_mean, norm.moving_variance)]
+        return [(variable, scope.get_current_value(variable)) for variable in variables]
+
+    def update(self, images, noise, kl_weight, regularization, learning_rate, stop=0.0):
+        """`gradients`, averaged over the replicas, then one step of the optimiser.
+
+        Args:
+            images, noise, kl_weight, regularization: as of `gradients`.
+            learning_rate: scalar.
+            stop: 1 where this replica is asked to stop after the step. Default 0.
+
+        Returns:
+            The dict of terms, all from before the update and means over the replicas; `stop` is above 0 where any
+            replica is asked to stop.
+        """
+        values = self.parameters.read()
+        report, gradients, statistics = self.gradients(images, noise, kl_weight, regularization, values)
+        return self.apply(report, values, gradients, statistics, learning_rate, stop)
+
+    def apply(self, report, values, gradients, statistics, learning_rate, stop=0.0):
+        """Averages terms and gradients over the replicas and updates everything, unless the guards leave it out."""
+        report = {**report, "stop": tf.convert_to_tensor(stop, tf.float32)}
+        # The exchange comes before the judgement: what is not finite on one replica is not finite on all of them.
+        exchanged = mean_over_replicas([*report.values(), *gradients])
+        report = dict(zip(report, exchanged, strict=False))
+        gradients = exchanged[len(report) :]
+        verdict = self.guards.judge(report["loss"], gradients)
+        learning_rate *= tf.convert_to_tensor(self.guards.learning_rate_factor)
+        updates = tf.convert_to_tensor(self.optimizer.updates)
+        values = self.optimizer.apply(gradients, values, learning_rate, verdict.factor, verdict.accept)
+        for variable, value in statistics:
+            assign(variable, tf.where(verdict.accept > 0, value, tf.convert_to_tensor(variable)))
+        if self.average is not None:
+            self.average.update(values, updates, verdict.accept)
+        return {**report, "learning_rate": learning_rate, **self.guards.update(verdict)}

@@ -24,7 +24,9 @@ def noise(count, seed=0):
 
 
 def take(dataset, count):
-    return [batch.numpy() for batch in itertools.islice(dataset, count)]
+    """The first batches as arrays; of a dataset of tuples the batch of the first shard."""
+    batches = itertools.islice(dataset, count)
+    return [(batch[0] if isinstance(batch, tuple) else batch).numpy() for batch in batches]
 
 
 def numbers(batches):
@@ -36,7 +38,7 @@ def test_batches_are_floats_in_the_unit_interval():
     (batch,) = take(dataset, 1)
     assert batch.dtype == np.float32 and batch.shape == (5, 4, 6, 3)
     assert batch.min() >= 0 and batch.max() <= 1
-    assert dataset.element_spec.shape.as_list() == [5, 4, 6, 3]
+    assert dataset.element_spec[0].shape.as_list() == [5, 4, 6, 3]
 
 
 def test_every_image_once_an_epoch_in_another_order():
@@ -74,7 +76,7 @@ def test_seeds_differ_beyond_32_bits():
 
 
 def test_shards_part_each_step():
-    shards = [take(train_batches(numbered(17), PLAIN, 8, 2, 5, 0, 4, shard), 2) for shard in range(4)]
+    shards = [take(train_batches(numbered(17), PLAIN, 8, 2, 5, 0, 4, (shard,)), 2) for shard in range(4)]
     seen = [number for shard in shards for number in numbers(shard)]
     assert len(seen) == len(set(seen)) == 16
     # Together they are the batches of one shard of four times the size.
@@ -83,9 +85,18 @@ def test_shards_part_each_step():
         assert numbers(shard[step] for shard in shards) == numbers([whole[step]])
 
 
+def test_shards_of_one_worker_come_together_and_as_alone():
+    images = np.full((8, 16, 16, 3), 128, np.uint8)
+    together = next(iter(train_batches(images, ALL, 5, 2, 0, 0, 4, (2, 3))))
+    alone = [take(train_batches(images, ALL, 5, 2, 0, 0, 4, (shard,)), 1)[0] for shard in (2, 3)]
+    assert len(together) == 2
+    for batch, other in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(batch, other)
+
+
 def test_shards_draw_their_own_noise():
     images = np.full((8, 16, 16, 1), 128, np.uint8)
-    first, second = (take(train_batches(images, BINARIZED, 8, 4, 0, 0, 2, shard), 1)[0] for shard in range(2))
+    first, second = (take(train_batches(images, BINARIZED, 8, 4, 0, 0, 2, (shard,)), 1)[0] for shard in range(2))
     assert 0.4 < (first == second).mean() < 0.6
 
 
@@ -173,7 +184,7 @@ def test_steps_per_epoch():
         ({"batch_size": 0}, "batch_size: expected at least 1. Received: 0"),
         ({"batch_size": 5}, "batch_size: expected .* at most 4"),
         ({"start_step": -1}, "start_step: expected at least 0. Received: -1"),
-        ({"shard_index": 1}, "shard_index: expected 0 to 0. Received: 1"),
+        ({"shard_indices": (0, 1)}, "shard_indices: expected 0 to 0. Received: 1"),
     ],
 )
 def test_arguments_out_of_range(change, message):

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nvae_tf.layers.conv import (
-    Conv2D,
+from nvae_tf.layers.conv import Conv2D
+from nvae_tf.layers.kernels import (
     arithmetic_dtype,
     initializing_from_data,
     kernel_stacks,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nvae_tf.layers.conv import normalize_kernel
 from nvae_tf.layers.convolution import convolution
+from nvae_tf.layers.kernels import normalize_kernel
 
 
 def _gradients(function, sources, weights):

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from nvae_tf.config import CELL_SETS, ConfigError, config_to_dict
-from nvae_tf.layers.conv import initializing_from_data
+from nvae_tf.layers.kernels import initializing_from_data
 from nvae_tf.models.nvae import NVAE, draw_noise
 
 # What each case changes of the tiny model; every one of them must train.

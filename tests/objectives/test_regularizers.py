@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nvae_tf.layers.conv import Conv2D, kernel_stacks
+from nvae_tf.layers.conv import Conv2D
+from nvae_tf.layers.kernels import kernel_stacks
 from nvae_tf.layers.masked_conv import MaskedConv2D
 from nvae_tf.objectives.regularizers import SpectralRegularizer, batch_norm_regularization, regularization_weight
 

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nvae_tf.config import DataConfig, ModelConfig, TrainConfig
 from nvae_tf.data.datasets import load
@@ -58,7 +59,7 @@ def digits():
     """Batches of the digits: 60 arrays [16, 16, 16, 1] of zeros and ones."""
     images = load("digits", None, "train")
     batches = train_batches(images, DataConfig(dataset="digits", binarize=True), 8, BATCH_SIZE, seed=0)
-    return [batch.numpy() for batch in batches.take(60)]
+    return [batch.numpy() for (batch,) in batches.take(60)]
 
 
 @pytest.fixture(scope="session")
@@ -89,6 +90,8 @@ def trainer(_shared_trainer):
             variable.assign(initial[part, variable.path])
     trainer.step = 0
     trainer.last_step = trainer.total_steps
+    trainer.stopped = False
+    trainer.config.max_nonfinite_steps = 20
     return trainer
 
 
@@ -106,3 +109,24 @@ def perturb():
         return model
 
     return move
+
+
+@pytest.fixture
+def writer(tmp_path):
+    """`tf.summary` writer into tmp_path."""
+    return tf.summary.create_file_writer(str(tmp_path))
+
+
+@pytest.fixture
+def events(writer, tmp_path):
+    """Function that closes the writer and gives {tag: {step: value}} of what was written."""
+
+    def read():
+        writer.close()
+        accumulator = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0}).Reload()
+        return {
+            tag: {event.step: tf.make_ndarray(event.tensor_proto) for event in accumulator.Tensors(tag)}
+            for tag in accumulator.Tags()["tensors"]
+        }
+
+    return read

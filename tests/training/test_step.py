@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from nvae_tf import hierarchy
-from nvae_tf.layers.conv import normalize_kernel
+from nvae_tf.layers.kernels import normalize_kernel
 from nvae_tf.models.nvae import NVAE
 from nvae_tf.objectives.kl import balanced_kl
 from nvae_tf.training.step import TrainingStep
@@ -56,7 +56,9 @@ def both(make_model, train_config, perturb, digits):
     plain_model = _copy(model)
     noise = [np.random.default_rng(1).normal(size=shape).astype(np.float32) for shape in model.noise_shapes(16)]
     step = TrainingStep(model, train_config())
-    report, _, stacks = step.gradients(tf.constant(digits[0]), noise, KL_WEIGHT, REGULARIZATION)
+    report, stacks, statistics = step.gradients(tf.constant(digits[0]), noise, KL_WEIGHT, REGULARIZATION)
+    for variable, value in statistics:
+        variable.assign(value)
     gradients = {
         variable.path: row
         for group, stack in zip(step.parameters.groups, stacks, strict=True)

@@ -1,0 +1,103 @@
+"""What configures a run: model, data and training, as plain dataclasses.
+
+The classes hold numbers and words only; nothing here imports TensorFlow. `validate` raises before any
+long work begins, with the field's name, the value received and what was expected.
+"""
+
+import dataclasses
+import json
+import os
+
+from nvae_tf.config.data import DataConfig
+from nvae_tf.config.model import CELL_SETS, LIKELIHOODS, ModelConfig
+from nvae_tf.config.train import CONVOLUTION_DTYPES, TrainConfig
+from nvae_tf.config.validation import ConfigError, require
+
+__all__ = [
+    "CELL_SETS",
+    "CONVOLUTION_DTYPES",
+    "LIKELIHOODS",
+    "Config",
+    "ConfigError",
+    "DataConfig",
+    "ModelConfig",
+    "TrainConfig",
+    "config_from_dict",
+    "config_to_dict",
+    "load_config",
+    "model_config_from_dict",
+    "save_config",
+]
+
+
+@dataclasses.dataclass(slots=True)
+class Config:
+    """A whole run: `model`, `data` and `train`."""
+
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+
+    def validate(self):
+        """Raises `ConfigError` on the first field that cannot work; returns self."""
+        for part in (self.model, self.data, self.train):
+            part.validate()
+        return self
+
+
+def _part_from_dict(cls, values, prefix):
+    known = {field.name: field for field in dataclasses.fields(cls)}
+    unknown = sorted(set(values) - set(known))
+    require(not unknown, prefix, unknown, f"only the fields {sorted(known)}")
+    for name, value in values.items():
+        wanted = known[name].type
+        # JSON writes 5.0 as 5.0, but people write 5: an int is a fine float, a bool is no number.
+        fits = isinstance(value, (int, float) if wanted is float else wanted)
+        fits = fits and (wanted is bool or not isinstance(value, bool))
+        require(fits, f"{prefix}.{name}", value, wanted.__name__)
+    return cls(**values)
+
+
+def config_to_dict(config):
+    """Nested plain dict of a `Config` (or of one of its parts)."""
+    return dataclasses.asdict(config)
+
+
+def model_config_from_dict(values):
+    """`ModelConfig` from a dict; raises `ConfigError` on unknown fields and wrong types."""
+    return _part_from_dict(ModelConfig, values, "model").validate()
+
+
+def config_from_dict(values):
+    """`Config` from a nested dict; raises `ConfigError` on unknown fields and wrong types."""
+    require(isinstance(values, dict), "config", values, "an object with model, data and train")
+    parts = {"model": ModelConfig, "data": DataConfig, "train": TrainConfig}
+    unknown = sorted(set(values) - set(parts))
+    require(not unknown, "config", unknown, f"only the parts {sorted(parts)}")
+    for name, value in values.items():
+        require(isinstance(value, dict), f"config.{name}", value, "an object")
+    return Config(**{name: _part_from_dict(parts[name], value, name) for name, value in values.items()}).validate()
+
+
+def save_config(config, path):
+    """Writes a `Config` as JSON, to a temporary name first."""
+    temporary = f"{path}.tmp"
+    with open(temporary, "w", encoding="utf-8") as file:
+        json.dump(config_to_dict(config), file, indent=2)
+        file.write("\n")
+    os.replace(temporary, path)
+
+
+def load_config(path):
+    """Reads a `Config` from JSON.
+
+    Raises:
+        ConfigError: the file is not JSON, or holds an unknown field or a wrong type.
+        OSError: the file cannot be read.
+    """
+    with open(path, encoding="utf-8") as file:
+        try:
+            values = json.load(file)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"{path}: expected JSON. Received: {error}") from error
+    return config_from_dict(values)

@@ -1,0 +1,125 @@
+"""The architecture."""
+
+import dataclasses
+import math
+
+from nvae_tf.config.validation import require, require_at_least
+
+LIKELIHOODS = ("bernoulli", "logistic_mixture", "normal")
+CELL_SETS = (
+    "res_mbconv",
+    "res_bnswish",
+    "res_bnelu",
+    "res_elu",
+    "mbconv_sep",
+    "mbconv_sep11",
+    "mbconv_res",
+    "mbconv_den",
+    "res53_mbconv",
+    "res35_mbconv",
+    "res55_mbconv",
+)
+
+
+@dataclasses.dataclass(slots=True)
+class ModelConfig:
+    """The architecture (paper appendix A, table 6).
+
+    Widths are given at full image resolution: they double at each downsampling and halve at each upsampling.
+
+    Attributes:
+        image_height, image_width: size of the images the model sees (padding included). Defaults 32.
+        image_channels: 1 for grey, 3 for RGB; any number works. Default 1.
+        likelihood: `"bernoulli"`, `"logistic_mixture"` or `"normal"`. Default `"bernoulli"`.
+        padding: pixels on every side that were added to the data and do not count in the likelihood. Default 0.
+        bit_depth: bits per image value. Default 8.
+        num_mixtures: components of the logistic mixture. Default 10.
+        num_scales: spatial scales that carry latents. Default 2.
+        groups_per_scale: latent groups at the finest scale. Default 10.
+        adaptive_groups: halve the number of groups from each scale to the next coarser one. Default False.
+        min_groups_per_scale: least number of groups of a scale when `adaptive_groups`. Default 1.
+        latent_channels: channels of one z. Default 20.
+        encoder_channels, decoder_channels: widths of the towers. Defaults 32.
+        preprocess_blocks, preprocess_cells: blocks before the encoder tower, and cells in each. Defaults 2, 3.
+        postprocess_blocks, postprocess_cells: blocks after the decoder tower, and cells in each. Defaults 2, 3.
+        encoder_cells_per_group, decoder_cells_per_group: cells before each combiner. Defaults 2.
+        num_flows: flow steps of each posterior; 0 for none. Default 0.
+        cell_set: which operations the cells are made of. Default `"res_mbconv"`.
+        squeeze_excite: gate every cell by squeeze-and-excitation. Default True.
+        residual_posterior: posterior parameters are relative to the prior's (paper section 3.2). Default True.
+    """
+
+    image_height: int = 32
+    image_width: int = 32
+    image_channels: int = 1
+    likelihood: str = "bernoulli"
+    padding: int = 0
+    bit_depth: int = 8
+    num_mixtures: int = 10
+    num_scales: int = 2
+    groups_per_scale: int = 10
+    adaptive_groups: bool = False
+    min_groups_per_scale: int = 1
+    latent_channels: int = 20
+    encoder_channels: int = 32
+    decoder_channels: int = 32
+    preprocess_blocks: int = 2
+    preprocess_cells: int = 3
+    postprocess_blocks: int = 2
+    postprocess_cells: int = 3
+    encoder_cells_per_group: int = 2
+    decoder_cells_per_group: int = 2
+    num_flows: int = 0
+    cell_set: str = "res_mbconv"
+    squeeze_excite: bool = True
+    residual_posterior: bool = True
+
+    @property
+    def downsampling(self):
+        """Factor from the image to the coarsest latents."""
+        return 2 ** (self.preprocess_blocks + self.num_scales - 1)
+
+    def validate(self):
+        """Raises `ConfigError` if no model can be built from this configuration; returns self."""
+        at_least = (
+            (0, ("padding", "preprocess_blocks", "postprocess_blocks", "num_flows")),
+            (0, ("encoder_cells_per_group", "decoder_cells_per_group")),
+            (1, ("image_height", "image_width", "image_channels", "num_mixtures", "num_scales")),
+            (1, ("groups_per_scale", "min_groups_per_scale", "latent_channels")),
+            (1, ("preprocess_cells", "postprocess_cells", "encoder_channels", "decoder_channels")),
+        )
+        for least, names in at_least:
+            require_at_least(self, "model", least, *names)
+        require(1 <= self.bit_depth <= 8, "model.bit_depth", self.bit_depth, "1 to 8")
+        require(self.likelihood in LIKELIHOODS, "model.likelihood", self.likelihood, f"one of {LIKELIHOODS}")
+        require(self.cell_set in CELL_SETS, "model.cell_set", self.cell_set, f"one of {CELL_SETS}")
+        require(
+            self.preprocess_blocks == self.postprocess_blocks,
+            "model.postprocess_blocks",
+            self.postprocess_blocks,
+            f"preprocess_blocks = {self.preprocess_blocks}, so that the decoder ends at the image's resolution",
+        )
+        for name in ("image_height", "image_width"):
+            self._validate_size(name)
+        self._validate_widths()
+        return self
+
+    def _validate_size(self, name):
+        size, factor = getattr(self, name), self.downsampling
+        below, above = size // factor * factor, math.ceil(size / factor) * factor
+        fits = f"{below} or {above}" if below else f"{above}"
+        require(
+            size % factor == 0,
+            f"model.{name}",
+            size,
+            f"a multiple of {factor} (2 ** (preprocess_blocks + num_scales - 1)); {fits} would fit",
+        )
+        require(size > 2 * self.padding, f"model.{name}", size, f"more than twice the padding of {self.padding}")
+
+    def _validate_widths(self):
+        # Every upsampling halves the decoder's width; the last must leave at least one channel, with no remainder.
+        # The start of the decoder has decoder_channels * downsampling, so this holds for every positive width.
+        if self.cell_set == "mbconv_den":
+            for name in ("encoder_channels", "decoder_channels"):
+                width = getattr(self, name)
+                require(width % 8 == 0, f"model.{name}", width, "a multiple of 8 (mbconv_den uses 8 groups)")

@@ -1,0 +1,81 @@
+"""Rematerialisation: the inside of a layer is computed again in the backward pass instead of being kept."""
+
+import contextlib
+import contextvars
+
+import keras
+import tensorflow as tf
+
+from nvae_tf.layers.conv import Conv2D
+from nvae_tf.layers.kernels import given_kernels
+
+_active = contextvars.ContextVar("rematerializing", default=False)
+
+
+@contextlib.contextmanager
+def rematerializing(active=True):
+    """Context in which, where `active`, cells keep only their input for the backward pass."""
+    token = _active.set(active)
+    try:
+        yield
+    finally:
+        _active.reset(token)
+
+
+def is_rematerializing():
+    """Whether this is within `rematerializing`."""
+    return _active.get()
+
+
+def recompute(layer, function, inputs):
+    """function(inputs), computed once forwards and once more for the backward pass.
+
+    To be used where kernels are shared (`conv.shared_kernels`) and variables have their values from a
+    `keras.StatelessScope`: all that the layer reads is passed as tensors, so that gradients reach it. Batch-norm
+    statistics are updated by the forward pass alone.
+
+    Args:
+        layer: built layer that owns every variable that `function` reads.
+        function: what the layer does with [B, H, W, C].
+        inputs: [B, H, W, C].
+
+    Returns:
+        What `function` returns.
+    """
+    convolutions = [part for part in layer._flatten_layers() if isinstance(part, Conv2D)]
+    replaced = {id(getattr(conv, name, None)) for conv in convolutions for name in ("kernel", "log_norm")}
+    trained = [variable for variable in layer.trainable_variables if id(variable) not in replaced]
+    statistics = layer.non_trainable_variables
+    kernels = [conv.effective_kernel() for conv in convolutions]
+    count = len(kernels)
+
+    def forward(x, *tensors):
+        mapping = zip([*trained, *statistics], tensors[count:], strict=True)
+        with keras.StatelessScope(state_mapping=list(mapping), initialize_variables=False) as scope:
+            with rematerializing(False), given_kernels(convolutions, tensors[:count]):
+                outputs = function(x)
+            return outputs, [scope.get_current_value(variable) for variable in statistics]
+
+    # The backward pass runs outside of the contexts of the forward pass.
+    context = contextvars.copy_context()
+
+    @tf.custom_gradient
+    def run(x, *tensors):
+        outputs, updated = forward(x, *tensors)
+
+        def gradient(upstream, *unused):
+            # Nothing of the second pass can start, or be merged with the first, before the gradient is there.
+            with tf.control_dependencies([upstream]):
+                again = [tf.identity(x), *tensors]
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(again)
+                repeated, _ = context.copy().run(forward, *again)
+            return tape.gradient(repeated, again, upstream, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+        return (outputs, *updated), gradient
+
+    values = [tf.convert_to_tensor(variable) for variable in [*trained, *statistics]]
+    outputs, *updated = run(tf.convert_to_tensor(inputs), *kernels, *values)
+    for variable, value in zip(statistics, updated, strict=True):
+        variable.assign(value)
+    return outputs

@@ -1,0 +1,70 @@
+"""Moving average of the weights."""
+
+import contextlib
+
+import keras
+import tensorflow as tf
+
+from nvae_tf.layers.stacking import VariableStacks
+
+
+class WeightAverage(keras.layers.Layer):
+    """Exponential moving average of every trainable variable of a model (Polyak & Juditsky 1992).
+
+    The decay starts small, min(decay, (1 + t) / (10 + t)) at update t, so that the first values are soon forgotten.
+    Running batch-norm statistics are averages already and are not averaged again.
+
+    Args:
+        model: built `NVAE`.
+        stacks: `VariableStacks` of its trainable variables.
+        decay: of the average.
+
+    Attributes:
+        variables: the averages; below the layer's name each has the path that its variable has below the model's.
+    """
+
+    def __init__(self, model, stacks, decay, **kwargs):
+        super().__init__(**kwargs)
+        self.decay = decay
+        # Keras would take variables in lists, and the model itself, for this layer's own.
+        self._sources = stacks
+        self.averages = [
+            [self._average_of(variable, variable.path.removeprefix(f"{model.name}/")) for variable in group]
+            for group in stacks.groups
+        ]
+        self._stacks = VariableStacks(self.averages)
+        self.built = True
+
+    def _average_of(self, variable, path):
+        *scopes, name = path.split("/")
+        with contextlib.ExitStack() as stack:
+            for scope in (self.name, *scopes):
+                stack.enter_context(keras.name_scope(scope))
+            return keras.Variable(variable.value, trainable=False, dtype="float32", name=name)
+
+    def update(self, values, updates, accept):
+        """Moves the averages towards the stacks `values` [n, ...].
+
+        Args:
+            values: stacks of the weights after the update.
+            updates: updates done before this one.
+            accept: 1, or 0 to leave the averages as they are.
+        """
+        updates = tf.cast(updates, tf.float32)
+        rate = (1.0 - tf.minimum(self.decay, (1.0 + updates) / (10.0 + updates))) * accept
+        averages = zip(self._stacks.read(), values, strict=True)
+        self._stacks.assign([average + rate * (value - average) for average, value in averages])
+
+    @contextlib.contextmanager
+    def applied(self):
+        """Context in which the model has the averages as its weights; afterwards its own, to the bit."""
+        groups = zip(self._sources.groups, self.averages, strict=True)
+        pairs = [pair for group, averages in groups for pair in zip(group, averages, strict=True)]
+        kept = [tf.identity(variable.value) for variable, _ in pairs]
+        try:
+            for variable, average in pairs:
+                variable.assign(average.value)
+            yield
+        finally:
+            for (variable, _), value in zip(pairs, kept, strict=True):
+                variable.assign(value)
