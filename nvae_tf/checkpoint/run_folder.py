@@ -1,0 +1,261 @@
+"""A run's folder: its configuration and its checkpoints.
+
+RUN_DIR/
+  config.json
+  checkpoints/
+    best.json        step and nelbo of the best checkpoint, where one was marked
+    step_00002811/   one checkpoint, whole or absent
+      milestone      empty; there if the checkpoint is never to be removed
+"""
+
+import math
+import numbers
+import pathlib
+import re
+
+import tensorflow as tf
+from absl import logging
+
+from nvae_tf.checkpoint import files
+from nvae_tf.checkpoint.best import read_best, write_best
+from nvae_tf.checkpoint.errors import CheckpointError, DamagedCheckpointError
+from nvae_tf.checkpoint.names import current_folder, final_folder, list_steps, step_of
+from nvae_tf.checkpoint.state import StateReader, newest_good, num_bytes, write_state
+from nvae_tf.config import load_config, save_config
+
+_MILESTONE = "milestone"
+
+
+class RunFolder:
+    """Folder of one run: `config.json` and the checkpoints of its training or conversion.
+
+    A checkpoint is made of parts ("model", "optimizer", ...), each a flat mapping of names to variables; which parts
+    there are is the caller's choice. Names, not objects, identify variables, so nothing is lost because of the way
+    layers are held, and a part can be restored without the others.
+
+    One process writes; others may read meanwhile. To them a checkpoint that was just removed is a damaged one.
+
+    Args:
+        path: of the folder; it need not exist yet.
+
+    Example:
+
+        folder = RunFolder("runs/mnist").create(config)
+        folder.save(100, {"model": model_variables(model)})
+        folder.restore({"model": model_variables(other_model)})
+    """
+
+    def __init__(self, path):
+        self.path = pathlib.Path(path)
+        self.config_path = self.path / "config.json"
+        self.checkpoints = self.path / "checkpoints"
+        self._best_path = self.checkpoints / "best.json"
+
+    def create(self, config):
+        """Makes the folder and writes `config.json`, unless it is there already; returns self."""
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        if not self.config_path.exists():
+            save_config(config, self.config_path)
+            files.sync(self.config_path)
+            files.sync(self.path)
+        return self
+
+    @property
+    def config(self):
+        """The run's `Config`, read from `config.json`.
+
+        Raises:
+            CheckpointError: there is no such file.
+            ConfigError: the file does not hold a configuration.
+        """
+        if not self.config_path.is_file():
+            raise CheckpointError(f"{self.path}: expected a run folder with config.json. Received: no such file")
+        return load_config(self.config_path)
+
+    def steps(self):
+        """Steps of the whole checkpoints, in increasing order."""
+        return list_steps(self.checkpoints)
+
+    def latest_step(self):
+        """Step of the last checkpoint, or None where there is none."""
+        return max(self.steps(), default=None)
+
+    def resolve_step(self, step=None):
+        """The number of a step.
+
+        Args:
+            step: a number, as int or str, "best" (see `mark_best`), or "latest" or None for the last one.
+
+        Raises:
+            CheckpointError: none of these, or there is no such checkpoint; the message lists those that are there.
+        """
+        if isinstance(step, str) and re.fullmatch(r"\d{1,18}", step):
+            step = int(step)
+        is_number = isinstance(step, numbers.Integral) and not isinstance(step, bool)
+        is_word = step is None or (isinstance(step, str) and step in ("latest", "best"))
+        if not is_number and not is_word:
+            raise CheckpointError(f'{self.path}: expected a step, "latest" or "best". Received: {step!r}')
+        steps = self.steps()
+        if not steps:
+            raise CheckpointError(
+                f"{self.path}: expected at least one checkpoint in {self.checkpoints}. Received: none"
+            )
+        if is_number and step not in steps:
+            raise CheckpointError(f"{self.path}: expected a step with a checkpoint, one of {steps}. Received: {step}")
+        if step != "best":
+            return int(step) if is_number else steps[-1]
+        best = self.best()
+        if best is None:
+            raise CheckpointError(f"{self.path}: expected a checkpoint marked as the best. Received: none")
+        return best["step"]
+
+    def save(self, step, parts, keep=3, milestone=False):
+        """Writes a checkpoint and removes old ones.
+
+        A checkpoint of the same step is replaced, and what it was, milestone or best, its replacement is. It is
+        written under a temporary name and renamed when it is whole and on disk; only then are others removed. What
+        interrupted writes left behind is removed first.
+
+        Args:
+            step: training steps done, at least 0.
+            parts: `{part: {name: variable}}`, Keras or TensorFlow variables.
+            keep: how many checkpoints stay, this one among them; milestones and the best stay besides. Default 3.
+            milestone: whether this one is never to be removed. Default False.
+
+        Returns:
+            Path of the checkpoint's folder.
+
+        Raises:
+            CheckpointError: it could not be written; all that was there before still is.
+        """
+        if step < 0 or keep < 1:
+            raise ValueError(f"save: expected step >= 0 and keep >= 1. Received: step={step}, keep={keep}")
+        final = final_folder(self.checkpoints, step)
+        temporary = files.temporary_name(final)
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            files.tidy(self.checkpoints)
+            temporary.mkdir()
+            write_state(temporary, parts)
+            if milestone or self._is_milestone(step):
+                (temporary / _MILESTONE).touch()
+            files.put_folder(final)
+        except (OSError, tf.errors.OpError) as error:
+            raise self._unwritten(final, f"{num_bytes(parts) / 2**20:.1f} MiB", error) from error
+        self._rotate(step, keep)
+        return final
+
+    def restore(self, parts, step=None):
+        """Sets the variables of the given parts to a checkpoint's values, all of them or none.
+
+        Strict in both directions within each part: every variable must be in the checkpoint and everything in the
+        checkpoint must have its variable, in the same shape and type. Parts not asked for are ignored.
+
+        Args:
+            parts: `{part: {name: variable}}`, Keras or TensorFlow variables.
+            step: of the checkpoint, as for `resolve_step`. Default None, the latest.
+
+        Returns:
+            The step restored.
+
+        Raises:
+            DamagedCheckpointError: the checkpoint cannot be read.
+            CheckpointError: no such checkpoint, or one that does not fit; the names that differ are listed for each
+                side.
+        """
+        step = self.resolve_step(step)
+        StateReader(self._folder(step)).assign(parts)
+        return step
+
+    def restore_latest(self, parts):
+        """Restores the newest checkpoint that can be read, as `restore` does; each damaged one is a warning.
+
+        Returns:
+            The step restored, or None where there is no checkpoint at all.
+
+        Raises:
+            CheckpointError: all are damaged, or the newest that can be read does not fit.
+        """
+        steps, damages = self.steps(), []
+        if not steps:
+            return None
+        while steps:
+            step = steps.pop()
+            try:
+                StateReader(self._folder(step)).assign(parts)
+                return step
+            except DamagedCheckpointError as error:
+                damages.append(f"\n  {error}")
+                logging.warning("%s. Next: %s", error, f"step {steps[-1]}" if steps else "none is left")
+        raise CheckpointError(
+            f"{self.checkpoints}: expected a readable checkpoint. Received damaged ones alone:{''.join(damages)}"
+        )
+
+    def parts(self, step=None):
+        """Names of the parts that a checkpoint holds, sorted.
+
+        Args:
+            step: as for `resolve_step`. Default None, the latest.
+
+        Raises:
+            DamagedCheckpointError: the checkpoint cannot be read.
+            CheckpointError: no such checkpoint.
+        """
+        return sorted(StateReader(self._folder(self.resolve_step(step))).parts)
+
+    def best(self):
+        """`{"step": ..., "nelbo": ...}` of the best checkpoint, or None where none is marked.
+
+        A mark that cannot be read, or whose checkpoint is gone, is a warning and None.
+        """
+        return read_best(self._best_path, self.steps())
+
+    def mark_best(self, step, nelbo):
+        """Marks a checkpoint as the best, unless another with a nelbo as low or lower is; rotation spares the best.
+
+        Args:
+            step: of the checkpoint.
+            nelbo: its negative ELBO in nats. One that is not finite is never the best.
+
+        Returns:
+            Whether the checkpoint is the new best.
+
+        Raises:
+            ValueError: there is no such checkpoint.
+            CheckpointError: the mark could not be written.
+        """
+        if step not in (steps := self.steps()):
+            raise ValueError(f"mark_best: expected a step with a checkpoint, one of {steps}. Received: {step}")
+        nelbo, best = float(nelbo), self.best()
+        if not math.isfinite(nelbo) or (best is not None and best["nelbo"] <= nelbo):
+            return False
+        try:
+            write_best(self._best_path, step, nelbo)
+        except OSError as error:
+            raise self._unwritten(self._best_path, "the mark of the best checkpoint", error) from error
+        return True
+
+    def _folder(self, step):
+        return current_folder(self.checkpoints, step)
+
+    def _is_milestone(self, step):
+        return (self._folder(step) / _MILESTONE).exists()
+
+    def _rotate(self, step, keep):
+        """Removes the checkpoint that the one of `step` replaced, and the old ones that nothing protects."""
+        files.tidy(self.checkpoints)
+        best = self.best()
+        others = [other for other in self.steps() if other != step]
+        for other in others[: max(0, len(others) - keep + 1)]:
+            if not self._is_milestone(other) and (best is None or best["step"] != other):
+                files.remove_folder(self._folder(other))
+
+    def _unwritten(self, path, what, error):
+        """The error to raise where `path` could not be written, after its traces are removed."""
+        files.tidy(self.checkpoints)
+        good = newest_good([self._folder(step) for step in self.steps()])
+        last = "none" if good is None else f"step {step_of(good.name)}"
+        return CheckpointError(
+            f"{path}: expected to write {what}. Received: {error}. "
+            f"Free on that file system, without it: {files.free_space(path)}. Last good checkpoint: {last}."
+        )

@@ -1,0 +1,189 @@
+"""The values of a checkpoint: variables by part and name, in TensorFlow's tensor files.
+
+CHECKPOINT/
+  state.index                  names, shapes, types, checksums
+  state.data-00000-of-00001    values
+"""
+
+import re
+import typing
+
+import tensorflow as tf
+from tensorflow.core.protobuf import trackable_object_graph_pb2
+
+from nvae_tf.checkpoint.errors import CheckpointError, DamagedCheckpointError
+
+_STATE = "state"
+_KEY_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
+_NAMES_SHOWN = 20
+# TensorFlow's reader turns its status codes into either kind: a data file that is cut short is an IndexError.
+_READ_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, IndexError)
+
+
+def model_variables(model):
+    """Variables of a built Keras model by path, without the leading name of the model.
+
+    The order is that of `model.variables`; the paths do not depend on how often a model was made in the process.
+
+    Args:
+        model: built `keras.Model`.
+
+    Returns:
+        `{path: keras.Variable}`.
+
+    Raises:
+        ValueError: two variables share a path, so that one would hide the other in a checkpoint.
+    """
+    variables = {}
+    for variable in model.variables:
+        path = variable.path.removeprefix(f"{model.name}/")
+        if path in variables:
+            raise ValueError(f"{model.name}: expected a path of its own for each variable. Received twice: {path!r}")
+        variables[path] = variable
+    return variables
+
+
+def write_state(folder, parts):
+    """Writes variables into a folder that exists."""
+    # Plain nested dicts: tf.train.Checkpoint does not follow layers that are held in Python lists.
+    live = {part: {name: _live(variable) for name, variable in names.items()} for part, names in parts.items()}
+    tf.train.Checkpoint(**live).write(str(folder / _STATE))
+
+
+def num_bytes(parts):
+    """Bytes that the values of the parts take."""
+    live = [_live(variable) for names in parts.values() for variable in names.values()]
+    return sum(variable.shape.num_elements() * variable.dtype.size for variable in live)
+
+
+class _Stored(typing.NamedTuple):
+    """Where a checkpoint has a variable, and what kind it is: (shape, type)."""
+
+    key: str
+    kind: tuple
+
+
+class StateReader:
+    """The values of one checkpoint.
+
+    TensorFlow compares each tensor with its checksum as it is read, and the index as it is opened.
+
+    Args:
+        folder: of the checkpoint.
+
+    Attributes:
+        parts: `{part: {name: _Stored}}`.
+
+    Raises:
+        DamagedCheckpointError: the files cannot be read, or part of the index is lost.
+    """
+
+    def __init__(self, folder):
+        self._folder = folder
+        try:
+            self._reader = tf.train.load_checkpoint(str(folder / _STATE))
+            shapes, dtypes = self._reader.get_variable_to_shape_map(), self._reader.get_variable_to_dtype_map()
+        except _READ_ERRORS as error:
+            raise self._damaged(error) from error
+        self._check_index(shapes)
+        self.parts = {}
+        for key, shape in shapes.items():
+            if key.endswith(_KEY_SUFFIX):
+                part, _, name = key.removesuffix(_KEY_SUFFIX).partition("/")
+                stored = _Stored(key, (tuple(shape), dtypes[key].name))
+                self.parts.setdefault(part, {})[_unescape(name)] = stored
+
+    def check(self):
+        """Reads all there is.
+
+        Raises:
+            DamagedCheckpointError: something cannot be read.
+        """
+        for names in self.parts.values():
+            for stored in names.values():
+                self._read(stored.key)
+
+    def assign(self, parts):
+        """Sets variables to the values stored, all of them or none.
+
+        Args:
+            parts: `{part: {name: variable}}`.
+
+        Raises:
+            DamagedCheckpointError: a value of these parts cannot be read.
+            CheckpointError: the checkpoint does not hold exactly the variables of each part.
+        """
+        wanted = []
+        for part, variables in parts.items():
+            live = {name: _live(variable) for name, variable in variables.items()}
+            stored = self.parts.get(part, {})
+            expected = {name: (tuple(variable.shape), variable.dtype.name) for name, variable in live.items()}
+            found = {name: stored.kind for name, stored in stored.items()}
+            _compare(f"{self._folder}, part {part!r}", expected, found)
+            wanted += [(stored[name].key, variable) for name, variable in live.items()]
+        # Twice, one after the other: once to know that all can be read, without holding all of it in memory.
+        for key, _ in wanted:
+            self._read(key)
+        for key, variable in wanted:
+            variable.assign(self._read(key))
+
+    def _read(self, key):
+        try:
+            return self._reader.get_tensor(key)
+        except _READ_ERRORS as error:
+            raise self._damaged(f"{key.removesuffix(_KEY_SUFFIX)}: {error}") from error
+
+    def _check_index(self, keys):
+        """Raises `DamagedCheckpointError` unless the keys are those that were written."""
+        # A damaged block ends TensorFlow's list of keys without an error; the graph of objects has them all.
+        graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(self._read(_GRAPH_KEY))
+        written = {attribute.checkpoint_key for node in graph.nodes for attribute in node.attributes}
+        lost = sorted(key.removesuffix(_KEY_SUFFIX) for key in written if key not in keys)
+        if lost:
+            raise self._damaged(f"an index that lost {len(lost)} of {len(written)} variables, {lost[0]} the first")
+
+    def _damaged(self, what):
+        return DamagedCheckpointError(f"{self._folder}: expected a readable checkpoint. Received: {what}")
+
+
+def newest_good(folders):
+    """The last of the folders whose checkpoint can be read, all of it, or None."""
+    for folder in reversed(folders):
+        try:
+            StateReader(folder).check()
+            return folder
+        except DamagedCheckpointError:
+            continue
+    return None
+
+
+def _live(variable):
+    """The TensorFlow variable behind a Keras one."""
+    return variable if isinstance(variable, tf.Variable) else variable.value
+
+
+def _compare(where, expected, found):
+    problems = []
+    for title, names in (
+        ("missing in the checkpoint", [name for name in expected if name not in found]),
+        ("in the checkpoint alone", sorted(set(found) - set(expected))),
+        (
+            "of another shape or type",
+            [
+                f"{name} (checkpoint {found[name]}, expected {expected[name]})"
+                for name in expected
+                if name in found and found[name] != expected[name]
+            ],
+        ),
+    ):
+        if names:
+            more = [f"and {len(names) - _NAMES_SHOWN} more"] if len(names) > _NAMES_SHOWN else []
+            problems.append(f"{len(names)} {title}: " + ", ".join(names[:_NAMES_SHOWN] + more))
+    if problems:
+        raise CheckpointError(f"{where}: expected the variables of this model. Received:\n  " + "\n  ".join(problems))
+
+
+def _unescape(name):
+    # TensorFlow writes "." as ".." and "/" as ".S" in the keys of a checkpoint.
+    return re.sub(r"\.(\.|S)", lambda match: "/" if match[1] == "S" else ".", name)
