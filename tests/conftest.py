@@ -8,6 +8,13 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
+import tensorflow as tf  # noqa: E402
+
+# Two devices, for tests of several replicas; they must be there before TensorFlow does anything.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 
 

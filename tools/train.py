@@ -48,9 +48,9 @@ def _is_profile(value):
 
 
 def _prepare(config):
-    from nvae_tf.training.cluster import resolve_cluster
     from training_run import prepare
 
+    from nvae_tf.training.cluster import resolve_cluster
     from nvae_tf.training.strategy import make_strategy
 
     cluster = resolve_cluster(os.environ, FLAGS.coordinator, FLAGS.num_workers, FLAGS.worker_index)

@@ -207,11 +207,10 @@ class TrainingRun:
         trainer, start = self.trainer, time.monotonic()
         workers, index = strategies.num_workers(self.strategy), strategies.worker_index(self.strategy)
         print(f"run folder: {self.folder.path} (TensorBoard: {self.log_dir})")
-        print(
-            f"steps {trainer.step} to {trainer.last_step}, {trainer.steps_per_epoch} an epoch; "
-            f"{trainer.num_replicas} replicas, worker {index} of {workers}",
-            flush=True,
-        )
+        replicas = f"; {trainer.num_replicas} replicas" if trainer.num_replicas > 1 else ""
+        worker = f", this is worker {index} of {workers}" if workers > 1 else ""
+        steps = f"steps {trainer.step} to {trainer.last_step}, {trainer.steps_per_epoch} an epoch"
+        print(f"{steps}{replicas}{worker}", flush=True)
         first = trainer.step
         with self._interruption, Watchdog(trainer, watchdog_seconds, f"worker {index} of {workers}"):
             trainer.run(self._batches, self.callbacks(profile), self.restore)

@@ -26,7 +26,9 @@ def mean_over_replicas(tensors):
     """
     if num_replicas() == 1:
         return tensors
-    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, tensors)
+    # An argument of the step belongs to no device yet, which the exchange between workers does not take.
+    placed = [tf.identity(tensor) for tensor in tensors]
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, placed)
 
 
 def assign(variable, value):

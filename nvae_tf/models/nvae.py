@@ -211,18 +211,27 @@ class NVAE(keras.Model):
         )
 
 
+def without_values(build):
+    """What `build` returns, its Keras variables with shapes but no values: for what may not fit the memory.
+
+    Args:
+        build: function of nothing that makes layers or models.
+    """
+
+    def run():
+        with keras.StatelessScope(initialize_variables=False):
+            return build()
+
+    # Keras keeps a list, for each thread, of variables without values, and fills them at the end of the next scope:
+    # in a thread of its own the list ends with the thread.
+    with concurrent.futures.ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(run).result()
+
+
 def shapes_only(config):
     """An `NVAE` whose variables have shapes but no values: to count or match a model that may not fit the memory.
 
     Args:
         config: `ModelConfig`.
     """
-
-    def build():
-        with keras.StatelessScope(initialize_variables=False):
-            return NVAE(config, name="nvae")
-
-    # Keras keeps a list, for each thread, of variables without values, and fills them at the end of the next scope:
-    # in a thread of its own the list ends with the thread.
-    with concurrent.futures.ThreadPoolExecutor(max_workers=1) as thread:
-        return thread.submit(build).result()
+    return without_values(lambda: NVAE(config, name="nvae"))

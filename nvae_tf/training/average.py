@@ -40,7 +40,8 @@ class WeightAverage(keras.layers.Layer):
         with contextlib.ExitStack() as stack:
             for scope in (self.name, *scopes):
                 stack.enter_context(keras.name_scope(scope))
-            return keras.Variable(variable.value, trainable=False, dtype="float32", name=name)
+            # A tensor: Keras would take a variable as it is, and both would be one.
+            return keras.Variable(tf.identity(variable.value), trainable=False, dtype="float32", name=name)
 
     def update(self, values, updates, accept):
         """Moves the averages towards the stacks `values` [n, ...].

@@ -164,6 +164,12 @@ class Trainer:
             lambda context: shards[context.replica_id_in_sync_group % len(shards)]
         )
 
+    def trace(self, *shards):
+        """Traces the step without running it; `advance` on images of the same shapes does not trace again."""
+        self._function.get_concrete_function(
+            self._distribute(shards), tf.constant(self.step, tf.int64), tf.constant(0.0)
+        )
+
     def advance(self, *shards):
         """One step.
 

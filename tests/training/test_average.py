@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+
+from nvae_tf.checkpoint import model_variables
+from nvae_tf.training.average import WeightAverage
+from nvae_tf.training.parameters import ParameterStacks
+
+
+@pytest.fixture(scope="module")
+def model(make_model, perturb):
+    return perturb(make_model())
+
+
+@pytest.fixture
+def average(model):
+    return WeightAverage(model, ParameterStacks(model), 0.9, name="ema")
+
+
+def test_it_has_the_names_and_the_values_of_the_trained_variables(model, average):
+    trained = {name: variable for name, variable in model_variables(model).items() if variable.trainable}
+    averages = model_variables(average)
+    assert set(averages) == set(trained)
+    for name, variable in trained.items():
+        np.testing.assert_array_equal(averages[name], variable, err_msg=name)
+
+
+def test_updates_follow_the_formula_with_a_small_decay_first(model, average):
+    stacks = ParameterStacks(model)
+    expected = [value.numpy() for value in stacks.read()]
+    for updates in range(100):
+        values = [value + updates for value in stacks.read()]
+        average.update(values, updates, 1.0)
+        decay = min(0.9, (1 + updates) / (10 + updates))
+        expected = [decay * old + (1 - decay) * new.numpy() for old, new in zip(expected, values, strict=True)]
+    for group, value in zip(average.averages, expected, strict=True):
+        np.testing.assert_allclose(group, value, rtol=1e-4, atol=1e-5)
+
+
+def test_a_step_left_out_leaves_it(model, average):
+    before = [variable.numpy() for variable in average.variables]
+    average.update([value + 1.0 for value in ParameterStacks(model).read()], 50, 0.0)
+    for variable, value in zip(average.variables, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
+
+
+def test_applied_gives_the_model_the_averages_and_its_own_weights_back(model, average):
+    own = [variable.numpy() for variable in model.variables]
+    average.update([value + 1.0 for value in ParameterStacks(model).read()], 0, 1.0)
+    averages = {name: variable.numpy() for name, variable in model_variables(average).items()}
+    with pytest.raises(RuntimeError), average.applied():
+        for name, variable in model_variables(model).items():
+            if variable.trainable:
+                np.testing.assert_array_equal(variable, averages[name])
+        raise RuntimeError  # an evaluation that fails must not leave the averages behind
+    for variable, value in zip(model.variables, own, strict=True):
+        np.testing.assert_array_equal(variable, value)

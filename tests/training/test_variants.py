@@ -1,0 +1,101 @@
+"""A step with less memory or in less precision against the plain one, of the same model, batch and noise."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from nvae_tf.training.accumulation import GradientAccumulator
+from nvae_tf.training.step import TrainingStep
+
+KL_WEIGHT, REGULARIZATION = 0.3, 0.1
+
+
+@pytest.fixture(scope="module")
+def model(make_model, perturb):
+    """Shared: a test that changes its variables must bring them back."""
+    return perturb(make_model())
+
+
+@pytest.fixture(scope="module")
+def noise(model):
+    return [np.random.default_rng(1).normal(size=shape).astype(np.float32) for shape in model.noise_shapes(16)]
+
+
+@pytest.fixture(scope="module")
+def gradients_of(model, noise, train_config, digits):
+    """Function: report, gradients without the loss scale, and new statistics of a step with fields of the config."""
+
+    def compute(**overrides):
+        step = TrainingStep(model, train_config(**overrides))
+        images = tf.constant(digits[0])
+        run = tf.function(lambda: step.gradients(images, noise, KL_WEIGHT, REGULARIZATION), autograph=False)
+        report, gradients, statistics = run()
+        scale = step.guards.loss_scale.numpy()
+        return report, [g.numpy() / scale for g in gradients], [value.numpy() for _, value in statistics]
+
+    return compute
+
+
+@pytest.fixture(scope="module")
+def plain(gradients_of):
+    return gradients_of()
+
+
+def _distance(ours, theirs):
+    """Norm of the difference over the norm, all stacks together."""
+    difference = sum(np.sum(np.square(a - b)) for a, b in zip(ours, theirs, strict=True))
+    return np.sqrt(difference / sum(np.sum(np.square(b)) for b in theirs))
+
+
+def test_rematerialised_gradients_are_the_plain_ones(gradients_of, plain):
+    report, gradients, statistics = gradients_of(remat="cells")
+    np.testing.assert_allclose(report["loss"], plain[0]["loss"], rtol=1e-6)
+    largest = max(np.abs(gradient).max() for gradient in plain[1])
+    for ours, theirs in zip(gradients, plain[1], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6 * largest)
+    # Once, although the norms compute twice.
+    for ours, theirs in zip(statistics, plain[2], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("precision, tolerance", [("mixed_float16", 5e-3), ("mixed_bfloat16", 3e-2)])
+def test_half_precision_computes_the_same_step_with_fewer_digits(gradients_of, plain, precision, tolerance):
+    report, gradients, statistics = gradients_of(precision=precision)
+    assert all(gradient.dtype == np.float32 for gradient in gradients)
+    np.testing.assert_allclose(report["loss"], plain[0]["loss"], rtol=1e-3)
+    distance = _distance(gradients, plain[1])
+    # Not 0, or it computed in float32.
+    assert 1e-5 < distance < tolerance
+    assert 1e-7 < _distance(statistics, plain[2]) < tolerance
+    for name in ("spectral", "batch_norm"):
+        np.testing.assert_allclose(report[name], plain[0][name], rtol=1e-6)
+
+
+def test_micro_batches_average_their_gradients(model, noise, train_config, digits):
+    step = TrainingStep(model, train_config())
+    accumulator = GradientAccumulator(step, 2)
+    before = [variable.numpy() for variable in model.variables]
+    parts, images = [], tf.constant(digits[0])
+    for part in (slice(0, 8), slice(8, 16)):
+        report, gradients, statistics = step.gradients(images[part], [eps[part] for eps in noise], KL_WEIGHT, None)
+        parts.append((report["loss"].numpy(), [gradient.numpy() for gradient in gradients]))
+        for variable, value in statistics:
+            variable.assign(value)
+    moved = {variable.path: variable.numpy() for variable in model.variables}
+    for variable, value in zip(model.variables, before, strict=True):
+        variable.assign(value)
+    for variable in accumulator.variables:
+        variable.assign(tf.fill(variable.shape, np.nan))  # what a ruined step left behind
+    for index in range(2):
+        accumulator.add(tf.constant(index), images, noise, tf.constant(KL_WEIGHT), tf.constant(0.0))
+    sums = [variable.numpy() for variable in accumulator._sums]
+    assert _distance(sums, [(a + b) / 2 for a, b in zip(parts[0][1], parts[1][1], strict=True)]) < 1e-5
+    assert _distance(sums, parts[0][1]) > 1e-2
+    # The statistics moved twice, once for each part.
+    for variable in model.variables:
+        np.testing.assert_allclose(variable, moved[variable.path], rtol=1e-5, atol=1e-6, err_msg=variable.path)
+    report = accumulator.apply(tf.constant(0.01))
+    np.testing.assert_allclose(report["loss"], (parts[0][0] + parts[1][0]) / 2, rtol=1e-5)
+    assert step.optimizer.updates.numpy() == 1
+    for variable, value in zip(model.variables, before, strict=True):
+        variable.assign(value)
