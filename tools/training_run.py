@@ -169,8 +169,7 @@ class TrainingRun:
 
         def found(trainer, nelbo):
             # Choosing by the test images would make their NELBO no measure of the model any more.
-            if self.held_out_name == "validation":
-                checkpoints.save(trainer)
+            if self.held_out_name == "validation" and checkpoints.save(trainer):
                 self.folder.mark_best(trainer.step, nelbo)
 
         pictured = next(iter(self.held_out_batches(_NUM_PICTURES, _NUM_PICTURES)))

@@ -157,6 +157,9 @@ class ScalarLog(Callback):
 class Checkpoints(Callback):
     """Saves the run every `checkpoint_epochs` epochs, every `checkpoint_steps` steps, and where it stops.
 
+    After a step that was not finite nothing is saved: the weights that led there may be ruined, and the checkpoint
+    before is the one to go back to.
+
     Args:
         save: function of a step and of whether the checkpoint is a milestone, kept for good.
     """
@@ -164,17 +167,20 @@ class Checkpoints(Callback):
     def __init__(self, save):
         self._save = save
         self._saved = None
+        self._sound = True
 
     def save(self, trainer, milestone=False):
-        """Saves the state as it is, unless that is done."""
-        if self._saved != trainer.step or milestone:
+        """Saves the state as it is, unless that is done; returns whether there is a checkpoint of this step."""
+        if self._sound and (self._saved != trainer.step or milestone):
             self._save(trainer.step, milestone)
             self._saved = trainer.step
+        return self._saved == trainer.step
 
     def on_start(self, trainer):
         self._saved = trainer.step  # what was just restored, or nothing worth keeping
 
     def on_step(self, trainer, report):
+        self._sound = not int(report["nonfinite_in_a_row"])
         steps = trainer.config.checkpoint_steps
         if steps and trainer.step % steps == 0:
             self.save(trainer)
@@ -188,8 +194,8 @@ class Checkpoints(Callback):
 
     def on_recovery(self, trainer, error):
         # With the smaller learning rate, which a stop before the next checkpoint must not forget.
-        self._save(trainer.step, False)
-        self._saved = trainer.step
+        self._sound, self._saved = True, None
+        self.save(trainer)
 
     def on_stop(self, trainer):
         self.save(trainer)

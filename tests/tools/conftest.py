@@ -1,14 +1,38 @@
-"""The reference numbers that lie beside the tests."""
+"""The reference numbers that lie beside the tests, and a tiny run that train.py is tried with."""
 
 import argparse
 import json
+import os
 import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from nvae_tf.convert.torch_reader import OfficialCheckpoint
 
+_REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+# The smallest model of the digits with every kind of state, and two steps an epoch.
+_TINY_RUN = {
+    "model.num_scales": 1,
+    "model.groups_per_scale": 2,
+    "model.latent_channels": 2,
+    "model.encoder_channels": 2,
+    "model.decoder_channels": 2,
+    "model.preprocess_cells": 1,
+    "model.postprocess_cells": 1,
+    "model.num_flows": 1,
+    "train.batch_size": 718,
+    "train.epochs": 10,
+    "train.max_steps": 4,
+    "train.log_steps": 1,
+    "train.eval_epochs": 9,
+    "train.eval_images": 8,
+    "train.image_epochs": 9,
+    "train.checkpoint_epochs": 1,
+}
 _SMALL = pathlib.Path(__file__).resolve().parents[1] / "goldens" / "cifar10_tiny_flow.npz"
 
 
@@ -52,3 +76,49 @@ def save_checkpoint(tmp_path):
         return path
 
     return save
+
+
+class TinyRun:
+    """tools/train.py on the digits, in a process of its own."""
+
+    def command(self, run_dir, *flags, **overrides):
+        """Arguments of the process; train__epochs=3 overrides the field train.epochs."""
+        fields = _TINY_RUN | {name.replace("__", "."): value for name, value in overrides.items()}
+        config = [f"--config.{name}={value}" for name, value in fields.items()]
+        program = [sys.executable, str(_REPOSITORY / "tools" / "train.py")]
+        return [*program, f"--config={_REPOSITORY / 'configs' / 'digits.py'}", f"--run_dir={run_dir}", *config, *flags]
+
+    @property
+    def environment(self):
+        return {**os.environ, "PYTHONPATH": str(_REPOSITORY)}
+
+    def __call__(self, run_dir, *flags, **overrides):
+        """Runs to the end; the `CompletedProcess` with its texts."""
+        command = self.command(run_dir, *flags, **overrides)
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=200)
+
+    def start(self, run_dir, *flags, **overrides):
+        """Starts it; the `Popen`, whose output is both its texts."""
+        command = self.command(run_dir, *flags, **overrides)
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        return subprocess.Popen(command, env=self.environment, text=True, **streams)
+
+    @staticmethod
+    def checkpoint(run_dir, step):
+        """{name: array} of all that is in a checkpoint."""
+        reader = tf.train.load_checkpoint(str(run_dir / "checkpoints" / f"step_{step:08d}" / "state"))
+        names = [name for name in reader.get_variable_to_shape_map() if "VARIABLE_VALUE" in name]
+        return {name: reader.get_tensor(name) for name in names}
+
+    def assert_same_checkpoint(self, one, other, step):
+        """Two runs have the same bits at a step."""
+        expected, received = self.checkpoint(one, step), self.checkpoint(other, step)
+        assert set(expected) == set(received)
+        for name, value in expected.items():
+            np.testing.assert_array_equal(received[name], value, err_msg=name)
+
+
+@pytest.fixture(scope="session")
+def tiny_run():
+    """`TinyRun`."""
+    return TinyRun()

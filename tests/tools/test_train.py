@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import os
 import pathlib
 import shutil
@@ -14,25 +15,6 @@ from nvae_tf.checkpoint import RunFolder
 from nvae_tf.config import Config, ConfigError, DataConfig, ModelConfig, TrainConfig
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
-# The smallest model of the digits with every kind of state, and two steps an epoch.
-OVERRIDES = {
-    "model.num_scales": 1,
-    "model.groups_per_scale": 2,
-    "model.latent_channels": 2,
-    "model.encoder_channels": 2,
-    "model.decoder_channels": 2,
-    "model.preprocess_cells": 1,
-    "model.postprocess_cells": 1,
-    "model.num_flows": 1,
-    "train.batch_size": 718,
-    "train.epochs": 10,
-    "train.max_steps": 4,
-    "train.log_steps": 1,
-    "train.eval_epochs": 9,
-    "train.eval_images": 8,
-    "train.image_epochs": 9,
-    "train.checkpoint_epochs": 1,
-}
 
 
 def _train(*flags):
@@ -41,37 +23,35 @@ def _train(*flags):
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
-def _train_digits(run_dir, **overrides):
-    fields = OVERRIDES | {name.replace("__", "."): value for name, value in overrides.items()}
-    flags = [f"--config.{name}={value}" for name, value in fields.items()]
-    return _train(f"--config={REPOSITORY / 'configs' / 'digits.py'}", f"--run_dir={run_dir}", *flags)
-
-
-def _checkpoint(run_dir, step):
-    """{name: array} of a checkpoint."""
-    reader = tf.train.load_checkpoint(str(run_dir / "checkpoints" / f"step_{step:08d}" / "state"))
-    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map() if "VARIABLE_VALUE" in name}
-
-
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, tiny_run):
     """What the first command did, and its run folder, trained for four steps. No test may change the folder."""
     run_dir = tmp_path_factory.mktemp("train") / "run"
-    done = _train_digits(run_dir)
+    done = tiny_run(run_dir)
     assert done.returncode == 0, done.stderr
     return done, run_dir
 
 
 def test_a_run_folder_holds_config_checkpoints_and_tensorboard(trained):
     done, run_dir = trained
-    assert sorted(path.name for path in run_dir.iterdir()) == ["checkpoints", "config.json", "tensorboard"]
+    assert sorted(path.name for path in run_dir.iterdir()) == [
+        "checkpoints",
+        "config.json",
+        "metrics.jsonl",
+        "tensorboard",
+    ]
     folder = RunFolder(run_dir)
     assert folder.config.data.dataset == "digits" and folder.config.train.batch_size == 718
     assert folder.steps() == [2, 4]
-    parts = {name.split("/")[0] for name in _checkpoint(run_dir, 4)}
-    assert {"model", "optimizer", "spectral"} <= parts
+    assert folder.parts() == ["guards", "model", "optimizer", "spectral"]
+    assert folder.config.train.num_replicas == 1
     assert "steps 0 to 4, 2 an epoch" in done.stdout and "step 4/4  loss" in done.stdout
-    assert f"done: {run_dir}, step 4" in done.stdout
+    assert done.stdout.count("traced in") == 1
+    (metrics,) = (json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines())
+    assert metrics["step"] == 4 and metrics["split"] == "test" and len(metrics["kl_per_group"]) == 2
+    summary = done.stdout.splitlines()[-1]
+    assert summary.startswith(f"done: {run_dir}, step 4; 4 steps in ")
+    assert f"test nelbo {metrics['nelbo']:.2f} nats" in summary
 
 
 def test_tensorboard_has_the_terms_the_groups_and_the_pictures(trained):
@@ -80,6 +60,7 @@ def test_tensorboard_has_the_terms_the_groups_and_the_pictures(trained):
     tags = set(accumulator.Tags()["tensors"])
     expected = {"train/nelbo", "train/spectral", "schedule/kl_weight", "schedule/learning_rate", "test/nelbo"}
     expected |= {"kl_per_group/00", "kl_coefficients/00", "active_units/00", "kl_per_group/01", "reconstructions"}
+    expected |= {"train/gradient_norm", "schedule/loss_scale", "train/skip_rate", "test/kl_per_group"}
     expected |= {f"samples/temperature_{temperature}" for temperature in (0.7, 0.8, 0.9, 1.0)}
     assert expected <= tags
     assert [event.step for event in accumulator.Tensors("train/nelbo")] == [1, 2, 3, 4]
@@ -88,30 +69,42 @@ def test_tensorboard_has_the_terms_the_groups_and_the_pictures(trained):
     assert int(width) > int(height) > 64
 
 
-def test_an_interrupted_run_goes_on_bit_for_bit_in_a_new_process(trained, tmp_path):
+def test_the_numbers_on_the_way_are_those_of_evaluate(trained):
+    """metrics.jsonl against tools/evaluate.py on the same images."""
+    _, run_dir = trained
+    command = [sys.executable, str(REPOSITORY / "tools" / "evaluate.py"), f"--run_dir={run_dir}", "--max_images=8"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    subprocess.run(command, env=environment, capture_output=True, check=True)
+    evaluation = run_dir / "evaluation.json"
+    expected = json.loads(evaluation.read_text())
+    evaluation.unlink()
+    metrics = json.loads((run_dir / "metrics.jsonl").read_text())
+    for name in ("nelbo", "nelbo_bits_per_dim", "kl", "kl_per_group"):
+        np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-5, err_msg=name)
+
+
+def test_an_interrupted_run_goes_on_bit_for_bit_in_a_new_process(trained, tiny_run, tmp_path):
     _, run_dir = trained
     other = tmp_path / "run"
     shutil.copytree(run_dir, other)
     shutil.rmtree(other / "checkpoints" / "step_00000004")
     # Fields that may change: the run also goes one step further, without pictures and evaluation.
-    done = _train_digits(other, train__max_steps=5, train__image_epochs=0, train__eval_epochs=0)
+    done = tiny_run(other, train__max_steps=5, train__image_epochs=0, train__eval_epochs=0)
     assert done.returncode == 0, done.stderr
     assert "steps 2 to 5" in done.stdout and "step 3/5" in done.stdout and "step 2/5" not in done.stdout
-    expected, received = _checkpoint(run_dir, 4), _checkpoint(other, 4)
-    assert set(expected) == set(received)
-    for name, value in expected.items():
-        np.testing.assert_array_equal(received[name], value, err_msg=name)
+    tiny_run.assert_same_checkpoint(run_dir, other, 4)
     assert RunFolder(other).steps() == [2, 4, 5]
 
 
-def test_a_ruined_run_ends_with_a_message(tmp_path):
+def test_a_ruined_run_ends_with_a_message(tiny_run, tmp_path):
     # One group, no flow: quicker to trace.
     model = {"model__groups_per_scale": 1, "model__num_flows": 0}
-    done = _train_digits(tmp_path / "run", train__learning_rate=1e30, train__warmup_epochs=0, **model)
-    assert done.returncode != 0 and "Traceback" not in done.stderr
-    assert "train.py: The loss is not finite at step 2: loss" in done.stderr
+    limit = {"train__max_nonfinite_steps": 2, "train__max_steps": 9}
+    done = tiny_run(tmp_path / "run", train__learning_rate=1e30, train__warmup_epochs=0, **model, **limit)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "not finite at step 3, for 2 steps in a row: loss" in done.stderr
     assert "a smaller train.learning_rate" in done.stderr
-    assert not RunFolder(tmp_path / "run").steps()
+    assert RunFolder(tmp_path / "run").steps() == [2]
 
 
 @pytest.mark.parametrize(
@@ -123,6 +116,13 @@ def test_a_ruined_run_ends_with_a_message(tmp_path):
         (["--config={digits}", "--config.train.lr=1"], "--config.train.lr: expected one of ['batch_size', "),
         (["--config={digits}", "--config.optim.x=1"], "--config.optim.x: expected one of ['data', 'model', 'train']"),
         (["--config={digits}", "--config.train.batch_size=x"], "--config.train.batch_size=x"),
+        (["--config={digits}", "--profile=3"], "--profile=['3']: expected START,STOP"),
+        (["--config={digits}", "--strategy=two"], "--strategy=two"),
+        (["--config={digits}", "--strategy=multi_worker"], "strategy: multi_worker expected the workers"),
+        (["--config={digits}", "--num_workers=2"], "--coordinator"),
+        (["--config={digits}", "--config.train.num_replicas=8"], "train.num_replicas: expected 1, the devices found"),
+        (["--config={digits}", "--config.train.precision=half"], "--config.train.precision: expected one of"),
+        (["--config={digits}", "--config.train.micro_batches=5"], "--config.train.micro_batches: expected a divisor"),
         (["--config={digits}", "--config.train.batch_size=0"], "--config.train.batch_size: expected at least 1"),
         (["--config={digits}", "--config.model.image_height=17"], "--config.model.image_height: expected a multiple"),
     ],

@@ -98,6 +98,9 @@ def test_a_terminal_gets_a_bar_and_no_lines(trainer, writer, events, capsys, mon
     assert set(events()["train/nelbo"]) == {8, 10}
 
 
+SOUND = {"nonfinite_in_a_row": 0}
+
+
 @pytest.mark.parametrize("period, expected", [(1, [2, 4, 6, 8, 10]), (2, [4, 8, 10]), (9, [10])])
 def test_checkpoints_are_saved_after_some_epochs_and_at_the_end(trainer, period, expected):
     trainer.config.checkpoint_epochs = period
@@ -110,7 +113,7 @@ def _saved(trainer):
     checkpoints = callbacks.Checkpoints(lambda step, milestone: saved.append((step, milestone)))
     checkpoints.on_start(trainer)
     for trainer.step in range(1, 11):
-        checkpoints.on_step(trainer, None)
+        checkpoints.on_step(trainer, SOUND)
         if trainer.step % 2 == 0:
             checkpoints.on_epoch(trainer, trainer.step // 2)
     checkpoints.on_stop(trainer)
@@ -121,6 +124,16 @@ def test_checkpoints_between_epochs_and_milestones(trainer):
     trainer.config.checkpoint_epochs = 9
     trainer.config.checkpoint_steps, trainer.config.milestone_epochs = 3, 2
     assert _saved(trainer) == [(3, False), (4, True), (6, False), (8, True), (9, False), (10, False)]
+
+
+def test_nothing_is_saved_after_a_step_that_was_not_finite(trainer):
+    saved = []
+    checkpoints = callbacks.Checkpoints(lambda step, milestone: saved.append(step))
+    trainer.config.checkpoint_steps = 1
+    for trainer.step, count in enumerate((0, 1, 2, 0), start=1):
+        checkpoints.on_step(trainer, {"nonfinite_in_a_row": tf.constant(count)})
+        checkpoints.on_stop(trainer)
+    assert saved == [1, 4]
 
 
 def test_a_run_that_stops_is_saved_once(trainer):

@@ -1,0 +1,134 @@
+"""Two workers on the loopback, each a process of its own."""
+
+import json
+import os
+import pathlib
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from nvae_tf.checkpoint import RunFolder
+from nvae_tf.config import save_config
+
+STEPS = 24
+FIELDS = {
+    "train__batch_size": 64,
+    "train__epochs": 3,
+    "train__max_steps": STEPS,
+    "train__checkpoint_steps": 3,
+    "train__eval_images": 8,
+}
+TOOLS = pathlib.Path(__file__).resolve().parents[2] / "tools"
+
+pytestmark = pytest.mark.slow
+
+
+def _free_port():
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def start_workers(tiny_run):
+    """Function that starts both workers of the tiny run; what is left of them in the end is killed."""
+    started = []
+
+    def start(run_dir, **overrides):
+        port = _free_port()
+        for index in range(2):
+            flags = [f"--coordinator=localhost:{port}", "--num_workers=2", f"--worker_index={index}"]
+            started.append(tiny_run.start(run_dir, *flags, **FIELDS | overrides))
+        return started[-2:]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def _finish(workers):
+    """Texts of both, which must end well."""
+    texts = [worker.communicate(timeout=120)[0] for worker in workers]
+    for worker, text in zip(workers, texts, strict=True):
+        assert worker.returncode == 0, text
+    return texts
+
+
+@pytest.fixture(scope="module")
+def mirrored(tiny_run, tmp_path_factory):
+    """Folder of the same run in one process with two devices. No test may change it."""
+    run_dir = tmp_path_factory.mktemp("mirrored") / "run"
+    done = tiny_run(run_dir, "--strategy=mirrored", "--logical_cpus=2", **FIELDS)
+    assert done.returncode == 0, done.stderr
+    assert "2 replicas" in done.stdout
+    return run_dir
+
+
+def test_two_workers_give_the_bits_of_two_devices_of_one_process(mirrored, tiny_run, start_workers, tmp_path):
+    run_dir = tmp_path / "run"
+    chief, other = _finish(start_workers(run_dir))
+    tiny_run.assert_same_checkpoint(mirrored, run_dir, STEPS)
+    metrics = [(folder / "metrics.jsonl").read_text() for folder in (mirrored, run_dir)]
+    assert metrics[0] == metrics[1] and metrics[0].count("\n") == 1
+    # The chief alone writes.
+    assert f"step {STEPS}/{STEPS}  loss" in chief and "step 1/" not in other and "this is worker 1 of 2" in other
+    assert len(list((run_dir / "tensorboard").glob("events*"))) == 1
+    assert RunFolder(run_dir).config.train.num_replicas == 2
+
+
+def test_both_killed_at_random_moments_they_end_with_the_uninterrupted_bits(
+    mirrored, tiny_run, start_workers, tmp_path
+):
+    run_dir, moments = tmp_path / "run", random.Random(1)
+    last = 0
+    for _ in range(2):
+        workers = start_workers(run_dir)
+        for line in workers[0].stdout:
+            if f"step {last + moments.randint(4, 8)}/" in line:
+                break
+        time.sleep(moments.uniform(0.0, 0.2))
+        for worker in workers:
+            worker.send_signal(signal.SIGKILL)
+            worker.communicate()
+        last = RunFolder(run_dir).latest_step() or 0
+    assert 3 <= last < STEPS
+    _finish(start_workers(run_dir))
+    tiny_run.assert_same_checkpoint(mirrored, run_dir, STEPS)
+
+
+def test_a_signal_to_one_worker_stops_both_after_the_same_step(start_workers, tmp_path):
+    run_dir = tmp_path / "run"
+    workers = start_workers(run_dir, train__max_steps=60, train__checkpoint_steps=0)
+    for line in workers[0].stdout:
+        if "step 3/" in line:
+            break
+    workers[1].send_signal(signal.SIGTERM)
+    texts = [worker.communicate(timeout=120)[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [75, 75], texts
+    (step,) = RunFolder(run_dir).steps()
+    assert 3 < step < 60
+    assert all(f"stopped: {run_dir}, step {step};" in text for text in texts)
+
+
+def test_an_infinity_on_one_worker_changes_no_weight_on_either(mirrored, tmp_path):
+    config = RunFolder(mirrored).config
+    config.train.precision, config.train.max_steps, config.train.eval_epochs = "mixed_float16", 4, 0
+    config.train.image_epochs = 0
+    save_config(config, tmp_path / "config.json")
+    coordinator = f"localhost:{_free_port()}"
+    program = str(pathlib.Path(__file__).with_name("worker_with_infinity.py"))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TOOLS.parent), str(TOOLS)])}
+    arguments = [sys.executable, program, str(tmp_path / "config.json"), str(tmp_path / "run"), coordinator]
+    workers = [
+        subprocess.Popen([*arguments, str(index)], env=environment, text=True, stdout=subprocess.PIPE)
+        for index in range(2)
+    ]
+    found = [json.loads(worker.communicate(timeout=120)[0].splitlines()[-1]) for worker in workers]
+    expected = {"changed": False, "loss_scale_before": 1024.0, "loss_scale_after": 512.0, "left_out": 1}
+    assert found == [expected, expected]

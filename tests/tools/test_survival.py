@@ -1,0 +1,155 @@
+"""Every way of being stopped: killed at any moment, asked to stop, a damaged checkpoint, a full disk."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+
+from nvae_tf.checkpoint import RunFolder
+
+STEPS = 60
+# Fields of a run of 60 steps with a checkpoint every second step; the guards and the average are in it.
+LONG = {
+    "train__batch_size": 64,
+    "train__epochs": 3,
+    "train__checkpoint_steps": 2,
+    "train__max_steps": STEPS,
+    "train__eval_epochs": 0,
+    "train__image_epochs": 0,
+    "train__stability": "safe",
+    "train__precision": "mixed_float16",
+}
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tiny_run, tmp_path_factory):
+    """Folder of the run that nobody stopped. No test may change it."""
+    run_dir = tmp_path_factory.mktemp("survival") / "run"
+    done = tiny_run(run_dir, **LONG)
+    assert done.returncode == 0, done.stderr
+    return run_dir
+
+
+def _wait_for(process, text):
+    """Reads the process's output up to a line that holds the text; the lines."""
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if text in line:
+            return lines
+    raise AssertionError(f"no line with {text!r} in:\n{''.join(lines)}")
+
+
+def test_killed_at_ten_random_moments_it_ends_with_the_uninterrupted_bits(uninterrupted, tiny_run, tmp_path):
+    run_dir, moments = tmp_path / "run", random.Random(0)
+    last = 0
+    for attempt in range(10):
+        process = tiny_run.start(run_dir, **LONG)
+        if attempt == 4:  # while it starts and restores
+            time.sleep(moments.uniform(1.0, 4.0))
+        else:
+            _wait_for(process, f"step {last + moments.randint(1, 4)}/{STEPS}")
+            time.sleep(moments.uniform(0.0, 0.2))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL  # it was still running
+        last = RunFolder(run_dir).latest_step() or 0
+    assert 10 < last < STEPS
+    done = tiny_run(run_dir, **LONG)
+    assert done.returncode == 0, done.stderr
+    tiny_run.assert_same_checkpoint(uninterrupted, run_dir, STEPS)
+    names = {path.name for path in (run_dir / "checkpoints").iterdir()}
+    assert names == {f"step_{step:08d}" for step in (STEPS - 4, STEPS - 2, STEPS)}
+
+
+def test_asked_to_stop_it_saves_and_the_same_command_goes_on(uninterrupted, tiny_run, tmp_path):
+    run_dir = tmp_path / "run"
+    process = tiny_run.start(run_dir, **LONG | {"train__checkpoint_steps": 50, "train__checkpoint_epochs": 30})
+    _wait_for(process, f"step 3/{STEPS}")
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 75, output
+    assert "SIGTERM: the run stops after this step" in output
+    (step,) = RunFolder(run_dir).steps()
+    assert 3 < step < STEPS and f"stopped: {run_dir}, step {step};" in output
+    done = tiny_run(run_dir, **LONG)
+    assert done.returncode == 0 and f"steps {step} to {STEPS}" in done.stdout
+    tiny_run.assert_same_checkpoint(uninterrupted, run_dir, STEPS)
+
+
+def test_a_damaged_newest_checkpoint_costs_the_steps_since_the_one_before(uninterrupted, tiny_run, tmp_path):
+    # The kinds of damage are tested with RunFolder; this is what the program makes of it.
+    run_dir = tmp_path / "run"
+    shutil.copytree(uninterrupted, run_dir)
+    newest = run_dir / "checkpoints" / f"step_{STEPS:08d}"
+    shard = newest / "state.data-00000-of-00001"
+    os.truncate(shard, shard.stat().st_size // 2)
+    before = run_dir / "checkpoints" / f"step_{STEPS - 4:08d}"
+    untouched = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in before.iterdir()}
+    done = tiny_run(run_dir, **LONG | {"train__keep_checkpoints": 9})
+    assert done.returncode == 0, done.stderr
+    assert newest.name in done.stderr and f"steps {STEPS - 2} to {STEPS}" in done.stdout
+    tiny_run.assert_same_checkpoint(uninterrupted, run_dir, STEPS)
+    assert untouched == {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in before.iterdir()}
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 3 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
+    try:
+        mounted = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("there is no mount command to make a small file system with")
+    if mounted.returncode:
+        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_ends_the_run_with_a_message_and_keeps_the_last_good_checkpoint(
+    uninterrupted, tiny_run, small_disk, tmp_path
+):
+    run_dir = small_disk / "run"
+    done = tiny_run(run_dir, **LONG | {"train__keep_checkpoints": 99})
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    last = RunFolder(run_dir).latest_step()
+    assert 4 <= last < STEPS
+    assert "No space left on device" in done.stderr and f"Last good checkpoint: step {last}" in done.stderr
+    other = tmp_path / "rescued"
+    shutil.copytree(run_dir, other)
+    done = tiny_run(other, **LONG)
+    assert done.returncode == 0 and f"steps {last} to {STEPS}" in done.stdout
+    tiny_run.assert_same_checkpoint(uninterrupted, other, STEPS)
+
+
+def test_a_ruined_run_goes_back_once_with_a_smaller_learning_rate(tiny_run, tmp_path):
+    run_dir = tmp_path / "run"
+    fields = {
+        "train__learning_rate": 1e30,
+        "train__warmup_epochs": 1.0,
+        "train__max_nonfinite_steps": 2,
+        "train__recovery_learning_rate": 1e-33,
+        "train__eval_epochs": 0,
+        "train__image_epochs": 0,
+        "train__checkpoint_epochs": 9,
+    }
+    # The first step has no learning rate, the second ruins the weights: what comes back is from before it.
+    assert tiny_run(run_dir, **fields, train__max_steps=1).returncode == 0
+    done = tiny_run(run_dir, **fields, train__max_steps=9)
+    assert done.returncode == 0, done.stderr
+    assert "Back at step 1" in done.stdout
+    assert "for 2 steps in a row" in done.stdout and "with 1e-33 times the learning rate" in done.stdout
+    state = tiny_run.checkpoint(run_dir, 9)
+    factor = next(value for name, value in state.items() if "learning_rate_factor" in name)
+    assert factor == np.float32(1e-33)
+    assert all(np.isfinite(value).all() for value in state.values())
