@@ -1,5 +1,8 @@
 r"""Measures a configuration on this machine: start-up, training step, sampling, memory.
 
+With --memory: what a training step takes, and how long, for each setting that trades one for the other, each in a
+process of its own. With --estimate: the same from the graph alone, nothing run, for machines that are not at hand.
+
 python tools/benchmark.py --config=configs/mnist.py --batch_size=16
 python tools/benchmark.py --config=configs/cifar10.py --batch_size=16 --config.model.encoder_channels=32 \
     --config.model.decoder_channels=32 --config.model.groups_per_scale=8
@@ -12,8 +15,10 @@ import math
 import os
 import resource
 import statistics
+import sys
 import time
 
+import memory
 from absl import app, flags
 from config_flag import checked_config, parse_flags
 from json_file import write_json
@@ -26,6 +31,10 @@ flags.DEFINE_integer("batch_size", 16, "Images of a step, and of a draw.", lower
 flags.DEFINE_integer("steps", 10, "Steps, draws and matrix products that are timed.", lower_bound=3)
 flags.DEFINE_integer("intra_op_threads", 0, "Threads inside an op; 0 for TensorFlow's choice.", lower_bound=0)
 flags.DEFINE_integer("inter_op_threads", 0, "Ops at a time; 0 for TensorFlow's choice.", lower_bound=0)
+flags.DEFINE_bool("memory", False, "Measure and estimate the memory of a training step for each setting instead.")
+flags.DEFINE_bool("estimate", False, "Only estimate it; needs no memory for the model and runs nothing.")
+flags.DEFINE_enum("strategy", "one", ["one", "mirrored"], "Devices that train.")
+flags.DEFINE_integer("logical_cpus", 0, "Split the CPU into so many devices, for mirrored.", lower_bound=0)
 flags.DEFINE_string("json", None, "File to write the figures to as well.")
 flags.register_validator(
     "json",
@@ -75,16 +84,19 @@ class Benchmark:
 
     Args:
         config: `Config`.
-        batch_size: images of a step.
+        batch_size: images of a step, of each replica.
         count: how often each thing is timed.
+        strategy: `tf.distribute.Strategy`; the current one if None. Default None.
     """
 
-    def __init__(self, config, batch_size, count):
+    def __init__(self, config, batch_size, count, strategy=None):
         import tensorflow as tf
 
         self.config, self.batch_size, self.count = config, batch_size, count
+        self.strategy = strategy or tf.distribute.get_strategy()
         matrix = tf.random.stateless_normal([_MATMUL_SIZE, _MATMUL_SIZE], (0, 0))
         self._product = tf.function(lambda: tf.matmul(matrix, matrix))
+        self.num_images = batch_size * self.strategy.num_replicas_in_sync
         self.figures = {}
         self._units = [self.unit()]
 
@@ -104,16 +116,18 @@ class Benchmark:
         shape = (self.batch_size, model_config.image_height, model_config.image_width, model_config.image_channels)
         images = np.random.default_rng(0).integers(0, 2, shape).astype(np.float32)
         start = time.perf_counter()
-        model = NVAE(model_config)
-        trainer = Trainer(model, self.config.train, steps_per_epoch=1000)
+        with self.strategy.scope():
+            model = NVAE(model_config)
+        trainer = Trainer(model, self.config.train, 1000, self.strategy)
+        shards = [images] * self.strategy.num_replicas_in_sync
         built = time.perf_counter()
-        trainer.advance(images)
+        trainer.advance(*shards)
         first = time.perf_counter()
         self.figures["build_seconds"] = built - start
         self.figures["trace_and_first_step_seconds"] = first - built
         self.figures["start_up_seconds"] = first - start
         self.figures["parameters"] = sum(math.prod(v.shape) for v in model.trainable_variables)
-        self.figures["step_seconds"] = median_seconds(lambda: trainer.advance(images)["loss"], self.count)
+        self.figures["step_seconds"] = median_seconds(lambda: trainer.advance(*shards)["loss"], self.count)
         self._units.append(self.unit())
         return model
 
@@ -137,23 +151,58 @@ class Benchmark:
         figures["unit_spread"] = max(self._units) / min(self._units)
         figures["step_units"] = figures["step_seconds"] / unit
         figures["sample_units"] = figures["sample_seconds"] / unit
-        figures["images_per_second"] = self.batch_size / figures["step_seconds"]
+        figures["images_per_second"] = self.num_images / figures["step_seconds"]
         # A backward pass costs about two forward passes.
-        work = 3 * figures["forward_gflop_per_image"] * self.batch_size
+        work = 3 * figures["forward_gflop_per_image"] * self.num_images
         figures["gflop_per_second"] = work / figures["step_seconds"]
         figures["fraction_of_matmul"] = figures["gflop_per_second"] / (2 * _MATMUL_SIZE**3 / 1e9 / unit)
         figures["peak_memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def memory_table(config, batch_size, measured):
+    """Prints a row for each setting; returns {setting: dict of MiB and seconds}.
+
+    Args:
+        config: `Config`.
+        batch_size: images of a step.
+        measured: run the float32 settings too; half precision is slow on CPUs and tells nothing there.
+    """
+    config_flags_given = [argument for argument in sys.argv[1:] if argument.startswith("--config")]
+    print(f"batch {batch_size}, MiB; state: weights, moments, sums; step: the most that a step adds")
+    print(f"{'setting':<48}{'state':>8}{'step':>8}" + f"{'measured step':>16}{'in all':>8}{'seconds':>9}" * measured)
+    rows = {}
+    for setting in memory.settings(batch_size, ("float32", "mixed_float16")):
+        name = " ".join(f"{field}={value}" for field, value in setting.items())
+        estimated = memory.estimate(memory.with_setting(config, batch_size, setting))
+        row = {f"estimated_{part}_mib": size / 2**20 for part, size in estimated.items()}
+        line = f"{name:<48}{row['estimated_state_mib']:>8,.0f}{row['estimated_step_mib']:>8,.0f}"
+        if measured and setting["precision"] == "float32":
+            result = memory.measure_apart(config_flags_given, {**setting, "batch_size": batch_size})
+            row |= {f"measured_{part}_mib": result[part] / 2**20 for part in ("step", "total")}
+            row["step_seconds"] = result["step_seconds"]
+            line += f"{row['measured_step_mib']:>16,.0f}{row['measured_total_mib']:>8,.0f}{row['step_seconds']:>9.2f}"
+        print(line, flush=True)
+        rows[name] = row
+    return rows
 
 
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
     config = checked_config(_CONFIG, "benchmark.py")
+    if FLAGS.memory or FLAGS.estimate:
+        rows = memory_table(config, FLAGS.batch_size, measured=not FLAGS.estimate)
+        if FLAGS.json:
+            write_json(FLAGS.json, rows)
+        return
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(FLAGS.intra_op_threads)
     tf.config.threading.set_inter_op_parallelism_threads(FLAGS.inter_op_threads)
-    benchmark = Benchmark(config, FLAGS.batch_size, FLAGS.steps)
+    from nvae_tf.training.strategy import make_strategy
+
+    strategy = make_strategy(FLAGS.strategy, num_logical_cpus=FLAGS.logical_cpus)
+    benchmark = Benchmark(config, FLAGS.batch_size, FLAGS.steps, strategy)
     model = benchmark.train()
     benchmark.sample(model)
     benchmark.finish(model)
