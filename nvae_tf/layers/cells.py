@@ -16,7 +16,7 @@ from nvae_tf.layers.layer import Layer
 from nvae_tf.layers.norm import BatchNorm, swish
 from nvae_tf.layers.rematerialize import is_rematerializing, recompute
 from nvae_tf.layers.resample import BilinearUpsample, FactorizedDownsample, upsample_nearest
-from nvae_tf.layers.squeeze_excite import SqueezeExcite
+from nvae_tf.layers.squeeze_excite import SqueezeExcite, gated
 
 _RESIDUAL_SCALE = 0.1
 
@@ -216,7 +216,7 @@ class Cell(Layer):
         if self.squeeze_excite is None:
             return skip + x * _RESIDUAL_SCALE
         # The constant goes into the small gate, not over the whole feature map.
-        return skip + x * tf.cast(self.squeeze_excite(x) * _RESIDUAL_SCALE, x.dtype)
+        return skip + gated(x, self.squeeze_excite(x) * _RESIDUAL_SCALE)
 
 
 @dataclasses.dataclass(frozen=True)

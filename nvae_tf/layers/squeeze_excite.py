@@ -6,6 +6,27 @@ import tensorflow as tf
 from nvae_tf.layers.layer import Layer
 
 
+def gated(x, gate):
+    """x times the gate, in the type of x.
+
+    Args:
+        x: [B, H, W, C].
+        gate: float32 [B, 1, 1, C].
+    """
+    return x * gate if x.dtype == tf.float32 else _gated_half(x, gate)
+
+
+@tf.custom_gradient
+def _gated_half(x, gate):
+    """`gated` of float16 or bfloat16; the gate's gradient is a sum over H and W, which float16 may not hold."""
+
+    def gradient(upstream):
+        product = tf.cast(upstream, tf.float32) * tf.cast(x, tf.float32)
+        return upstream * tf.cast(gate, x.dtype), tf.reduce_sum(product, axis=(1, 2), keepdims=True)
+
+    return x * tf.cast(gate, x.dtype), gradient
+
+
 def _dense(units, fan_in, activation, name):
     uniform = keras.initializers.RandomUniform(-(fan_in**-0.5), fan_in**-0.5)
     return keras.layers.Dense(
