@@ -53,7 +53,8 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
     start = time.perf_counter()
-    from training_run import prepare, run_to_the_end
+    from prepare_run import prepare
+    from training_run import run_to_the_end
 
     try:
         run = prepare(load_config(), FLAGS.run_dir, None)

@@ -48,7 +48,7 @@ def _is_profile(value):
 
 
 def _prepare(config):
-    from training_run import prepare
+    from prepare_run import prepare
 
     from nvae_tf.training.cluster import resolve_cluster
     from nvae_tf.training.strategy import make_strategy

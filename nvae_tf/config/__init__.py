@@ -24,6 +24,7 @@ __all__ = [
     "TrainConfig",
     "config_from_dict",
     "config_to_dict",
+    "flat_dict",
     "load_config",
     "model_config_from_dict",
     "save_config",
@@ -61,6 +62,11 @@ def _part_from_dict(cls, values, prefix):
 def config_to_dict(config):
     """Nested plain dict of a `Config` (or of one of its parts)."""
     return dataclasses.asdict(config)
+
+
+def flat_dict(config):
+    """`{"train.batch_size": 32, ...}` of a `Config`."""
+    return {f"{part}.{name}": v for part, values in config_to_dict(config).items() for name, v in values.items()}
 
 
 def model_config_from_dict(values):

@@ -10,7 +10,7 @@ PLANTED_STEP = 2
 
 
 def main(config_json, run_dir, coordinator, index):
-    from training_run import prepare
+    from prepare_run import prepare
 
     from nvae_tf.config import load_config
     from nvae_tf.training.cluster import resolve_cluster

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from nvae_tf.training import cluster as cluster_module
+from nvae_tf.training import rendezvous
 from nvae_tf.training.cluster import Cluster, ClusterError, resolve_cluster
 
 TIMEOUT = 10.0  # of what is expected to succeed
@@ -18,13 +19,14 @@ TIMEOUT = 10.0  # of what is expected to succeed
 
 @pytest.fixture(autouse=True)
 def _short_grace(monkeypatch):
-    monkeypatch.setattr(cluster_module, "_GRACE_SECONDS", 0.6)
-    monkeypatch.setattr(cluster_module, "_MAX_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(rendezvous, "_GRACE_SECONDS", 0.6)
+    monkeypatch.setattr(rendezvous, "_MAX_PAUSE_SECONDS", 0.1)
 
 
 @pytest.fixture
 def warnings(monkeypatch):
     texts = []
+    # One object, whichever module it is reached through.
     monkeypatch.setattr(cluster_module.logging, "warning", lambda text, *values: texts.append(text % values))
     return texts
 
@@ -117,7 +119,7 @@ def test_name_of_the_coordinator_stands_for_loopback(start, monkeypatch):
 
 
 def test_name_is_listened_at_on_every_interface():
-    with cluster_module._listen("node1", 0) as named, cluster_module._listen("127.0.0.1", 0) as literal:
+    with rendezvous._listen("node1", 0) as named, rendezvous._listen("127.0.0.1", 0) as literal:
         assert named.getsockname()[0] in ("::", "0.0.0.0")
         assert literal.getsockname()[0] == "127.0.0.1"
 
@@ -246,7 +248,7 @@ def test_stranger_is_ignored(start, port, warnings, message):
         with contextlib.suppress(ConnectionError):
             stranger.sendall(message)
             assert stranger.recv(100) == b""
-        assert time.monotonic() - started < cluster_module._HELLO_SECONDS / 2
+        assert time.monotonic() - started < rendezvous._HELLO_SECONDS / 2
         _check_meeting([chief, start(1, 2)])
     assert len(warnings) == 1 and warnings[0].startswith("--coordinator: ignored a connection from ('127.0.0.1',")
 
@@ -257,11 +259,11 @@ def test_silent_strangers_hold_nobody_up(start, port, warnings):
         gone.close()
         started = time.monotonic()
         _check_meeting([chief, start(1, 2)])
-        assert time.monotonic() - started < cluster_module._HELLO_SECONDS / 2
+        assert time.monotonic() - started < rendezvous._HELLO_SECONDS / 2
 
 
 def test_silent_stranger_is_sent_away(start, port, warnings, monkeypatch):
-    monkeypatch.setattr(cluster_module, "_HELLO_SECONDS", 0.2)
+    monkeypatch.setattr(rendezvous, "_HELLO_SECONDS", 0.2)
     chief = start(0, 2)
     with _connect(port) as stranger:
         assert stranger.recv(100) == b""
@@ -288,7 +290,7 @@ def test_lost_connection_is_tried_again(start, port):
 def test_all_have_come_already(port):
     # The connection of a third worker, which worker 0 takes up between the last worker's and its replies.
     async def run():
-        meeting = cluster_module._Meeting("a:1", 2)
+        meeting = rendezvous._Meeting("a:1", 2)
         meeting._admit(1, 2, "b:2")
         reader = asyncio.StreamReader()
         reader.feed_data(_hello())

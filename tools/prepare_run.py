@@ -1,0 +1,93 @@
+"""Makes a run ready to start or to go on, for train.py and quickstart.py: all that can fail on bad input."""
+
+import dataclasses
+
+import keras
+import tensorflow as tf
+from absl import logging
+from run_images import load_images
+from training_run import TrainingRun
+
+from nvae_tf.checkpoint import CheckpointError, RunFolder
+from nvae_tf.config import ConfigError, flat_dict
+from nvae_tf.data import pipeline
+from nvae_tf.models.nvae import NVAE
+from nvae_tf.training import strategy as strategies
+from nvae_tf.training.trainer import Trainer, configure_runtime
+
+# Fields that may differ when a run goes on: what is logged and kept, when it stops, and what gives the same numbers.
+_MAY_CHANGE = {
+    f"train.{name}"
+    for name in (
+        "max_steps",
+        "log_steps",
+        "image_epochs",
+        "eval_epochs",
+        "eval_images",
+        "checkpoint_epochs",
+        "checkpoint_steps",
+        "keep_checkpoints",
+        "milestone_epochs",
+        "max_nonfinite_steps",
+        "recovery_learning_rate",
+        "remat",
+    )
+}
+
+
+def check_resumable(config, stored):
+    """Raises ConfigError where the config of a run that goes on differs in what cannot change."""
+    new, old = flat_dict(config), flat_dict(stored)
+    if not old["train.num_replicas"]:  # a run from before the number was recorded
+        new["train.num_replicas"] = 0
+    changed = [name for name in new if name not in _MAY_CHANGE and new[name] != old[name]]
+    if changed:
+        lines = "".join(f"\n  {name}: expected {old[name]!r}. Received: {new[name]!r}" for name in changed)
+        raise ConfigError(f"The run folder holds a run with another configuration:{lines}\nUse another --run_dir.")
+
+
+def _with_replicas(config, num_replicas):
+    """The config with the number of replicas that there are; ConfigError where it asks for another."""
+    wanted = config.train.num_replicas
+    if wanted not in (0, num_replicas):
+        raise ConfigError(f"train.num_replicas: expected {num_replicas}, the devices found. Received: {wanted}")
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, num_replicas=num_replicas))
+
+
+def prepare(config, run_dir, data_dir, strategy=None, jit_compile=False):
+    """Loads the data, builds the model and restores the run's last checkpoint; all that can fail on bad input.
+
+    Args:
+        config: `Config`.
+        run_dir: folder of the run; with several workers, one that all of them see.
+        data_dir: folder of the data set's files.
+        strategy: `tf.distribute.Strategy`; the current one if None. Default None.
+        jit_compile: compile the step by XLA. Default False.
+
+    Raises:
+        ConfigError, CheckpointError, ValueError, OSError: with a message that names the field, file or folder.
+    """
+    strategy = strategy or tf.distribute.get_strategy()
+    config = _with_replicas(config.validate(), strategy.num_replicas_in_sync)
+    logging.set_verbosity(logging.WARNING)  # TensorFlow reports every checkpoint otherwise
+    folder = RunFolder(run_dir)
+    if folder.config_path.exists():
+        check_resumable(config, folder.config)
+    train_images = load_images(config, data_dir, "train")
+    held_out_name = "validation" if config.data.validation_images else "test"
+    held_out = load_images(config, data_dir, held_out_name)
+    train = config.train
+    steps_per_epoch = pipeline.steps_per_epoch(len(train_images), train.batch_size, train.num_replicas)
+    if strategies.worker_index(strategy) == 0:
+        folder.create(config)
+    configure_runtime()
+    keras.utils.set_random_seed(train.seed)
+    with strategy.scope():
+        model = NVAE(config.model, name="nvae")
+    trainer = Trainer(model, train, steps_per_epoch, strategy, jit_compile)
+    run = TrainingRun(folder, config, strategy, trainer, train_images, held_out, held_out_name)
+    trainer.step = run.restore() or 0
+    steps = strategies.numbers_of_workers(strategy, trainer.step)
+    if len(set(steps)) > 1:
+        raise CheckpointError(f"--run_dir: expected one folder that every worker sees. Received: checkpoints {steps}")
+    return run
