@@ -163,3 +163,27 @@ def test_a_file_that_is_not_json_is_named(tmp_path):
     path.write_text("{model")
     with pytest.raises(ConfigError, match=r"config\.json: expected JSON\. Received: "):
         load_config(path)
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"precision": "float16"}, "train.precision: expected one of .*mixed_float16"),
+        (
+            {"precision": "mixed_float16", "convolution_dtype": "bfloat16"},
+            "convolution_dtype: expected 'float32'",
+        ),
+        ({"batch_size": 10, "micro_batches": 3}, "train.micro_batches: expected a divisor of batch_size = 10"),
+        ({"micro_batches": 0}, "train.micro_batches: expected at least 1"),
+        ({"remat": "all"}, "train.remat: expected one of"),
+        ({"stability": "none"}, "train.stability: expected one of"),
+        ({"ema_decay": 1.0}, "train.ema_decay: expected at least 0 and below 1. Received: 1.0"),
+        ({"skip_factor": -1.0}, "train.skip_factor: expected zero or a positive number"),
+        ({"clip_norm": float("nan")}, "train.clip_norm: expected zero or a positive number"),
+        ({"learning_rate_rule": "linear"}, "train.reference_batch_size: expected at least 1"),
+        ({"max_nonfinite_steps": 0}, "train.max_nonfinite_steps: expected at least 1"),
+    ],
+)
+def test_training_that_cannot_work_is_refused(fields, message):
+    with pytest.raises(ConfigError, match=message):
+        TrainConfig(**fields).validate()

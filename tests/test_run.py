@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import nvae_tf
 from nvae_tf.checkpoint import CheckpointError, RunFolder, model_variables
@@ -114,3 +115,23 @@ def test_the_package_offers_its_names_and_no_others():
         assert getattr(nvae_tf, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = nvae_tf.nonsense
+
+
+def test_a_run_with_an_average_is_loaded_with_it_unless_told_otherwise(config, model, tmp_path):
+    folder = RunFolder(tmp_path / "run").create(config)
+    variables = model_variables(model)
+    averages = {name: tf.Variable(variable.value + 1.0) for name, variable in variables.items() if variable.trainable}
+    folder.save(5, {"model": variables, "ema": averages})
+    averaged, plain = nvae_tf.load_run(folder.path), nvae_tf.load_run(folder.path, average=False)
+    assert averaged.averaged and not plain.averaged
+    for name, variable in model_variables(averaged).items():
+        # Running statistics are averages already.
+        np.testing.assert_array_equal(variable, averages.get(name, variables[name].value), err_msg=name)
+    for name, variable in model_variables(plain).items():
+        np.testing.assert_array_equal(variable, variables[name], err_msg=name)
+
+
+def test_a_run_without_an_average_has_none(config, model, tmp_path):
+    folder = RunFolder(tmp_path / "run").create(config)
+    folder.save(5, {"model": model_variables(model)})
+    assert not nvae_tf.load_run(folder.path).averaged

@@ -39,9 +39,12 @@ class Interrupted(Exception):
 def configure_runtime():
     """Sets the options of TensorFlow's graphs that pay in training; call before the first step.
 
-    The graph is made of few, large ops already: the meta optimizer (grappler) takes longer than it saves.
+    The graph is made of few, large ops already. On two cores grappler takes 8 s of the published MNIST model's start
+    (15.5 instead of 7.6 s for the first step) and the step is 0.91 s with it and 0.90 to 0.93 s without. On GPUs it
+    chooses the layout of the convolutions and stays.
     """
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    if not tf.config.list_physical_devices("GPU"):
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 class Trainer:

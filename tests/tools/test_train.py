@@ -2,6 +2,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -94,6 +95,47 @@ def test_an_interrupted_run_goes_on_bit_for_bit_in_a_new_process(trained, tiny_r
     assert "steps 2 to 5" in done.stdout and "step 3/5" in done.stdout and "step 2/5" not in done.stdout
     tiny_run.assert_same_checkpoint(run_dir, other, 4)
     assert RunFolder(other).steps() == [2, 4, 5]
+
+
+@pytest.mark.slow
+def test_the_best_and_milestones_are_kept_and_a_profile_is_written(tiny_run, tmp_path):
+    run_dir = tmp_path / "run"
+    fields = {
+        "data__validation_images": 100,
+        "train__batch_size": 300,
+        "train__max_steps": 24,
+        "train__eval_epochs": 1,
+        "train__eval_images": 0,
+        "train__milestone_epochs": 4,
+        "train__keep_checkpoints": 1,
+        "train__image_epochs": 0,
+        "train__remat": "cells",
+    }
+    done = tiny_run(run_dir, "--jit_compile", "--profile=2,4", **fields)
+    assert done.returncode == 0, done.stderr
+    folder = RunFolder(run_dir)
+    rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [4, 8, 12, 16, 20, 24] and rows[0]["split"] == "validation"
+    best = min(rows, key=lambda row: row["nelbo"])
+    assert folder.best() == {"step": best["step"], "nelbo": best["nelbo"]}
+    assert f"best {best['nelbo']:.2f} at step {best['step']}" in done.stdout.splitlines()[-1]
+    assert {16, 24, best["step"]} <= set(folder.steps()) and 4 not in folder.steps() and 12 not in folder.steps()
+    assert len(list((run_dir / "tensorboard").glob("plugins/profile/*/*.xplane.pb"))) == 1
+
+
+@pytest.mark.slow
+def test_half_precision_follows_float32(tiny_run, tmp_path):
+    fields = {"train__batch_size": 64, "train__max_steps": 60, "train__eval_epochs": 0, "train__image_epochs": 0}
+    losses = []
+    for precision in ("float32", "mixed_float16", "mixed_bfloat16"):
+        done = tiny_run(tmp_path / precision, **fields, train__precision=precision)
+        assert done.returncode == 0, done.stderr
+        losses.append([float(loss) for loss in re.findall(r"step \d+/60  loss (\S+)", done.stdout)])
+    plain, *halves = np.array(losses)
+    assert len(plain) == 60 and plain[-1] < 0.95 * plain[0]
+    for half in halves:
+        np.testing.assert_allclose(half, plain, rtol=0.02)
+        assert np.abs(half - plain).max() > 0  # or it computed in float32
 
 
 def test_a_ruined_run_ends_with_a_message(tiny_run, tmp_path):

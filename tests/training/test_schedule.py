@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from nvae_tf.config import TrainConfig
-from nvae_tf.training.schedule import learning_rate
+from nvae_tf.training.schedule import batch_size_factor, learning_rate
 
 # Not a power of two, so that a step over the end of an epoch is not exact by luck.
 STEPS = 937
@@ -51,3 +51,13 @@ def test_a_run_of_nothing_but_warm_up_has_a_finite_rate():
     config = TrainConfig(epochs=2, warmup_epochs=2.0, learning_rate=1e-2)
     rates = [float(learning_rate(step, 10, config)) for step in range(20)]
     np.testing.assert_allclose(rates, 1e-2 * np.arange(20) / 20, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rule, expected", [("none", 1.0), ("sqrt", 2.0), ("linear", 4.0)])
+def test_another_global_batch_size_changes_both_rates_by_the_rule(rule, expected):
+    config = TrainConfig(learning_rate_rule=rule, reference_batch_size=32, warmup_epochs=1.0, epochs=10)
+    factor = batch_size_factor(config, 128)
+    assert factor == expected
+    for step in (5, 10, 60, 99):
+        plain, scaled = learning_rate(step, 10, config), learning_rate(step, 10, config, factor)
+        np.testing.assert_allclose(scaled, expected * plain, rtol=1e-5)

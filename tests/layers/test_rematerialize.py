@@ -1,0 +1,64 @@
+"""What a cell keeps for its backward pass. That gradients and statistics stay the same is tested with the step."""
+
+import keras
+import pytest
+import tensorflow as tf
+
+from nvae_tf.layers.cells import CELL_SETS, Cell
+from nvae_tf.layers.kernels import kernel_stacks, shared_kernels
+from nvae_tf.layers.rematerialize import is_rematerializing, rematerializing
+
+
+@pytest.fixture(scope="module")
+def cell():
+    cell = Cell(CELL_SETS["res_mbconv"].decoder, 4)
+    cell.build((2, 8, 8, 4))
+    return cell
+
+
+def test_contexts_nest():
+    assert not is_rematerializing()
+    with rematerializing():
+        assert is_rematerializing()
+        with rematerializing(False):
+            assert not is_rematerializing()
+        assert is_rematerializing()
+    assert not is_rematerializing()
+
+
+def _backward_inputs(cell, active, training=True):
+    """Names of forward tensors [2, 8, 8, C] that the backward pass reads, and how often it convolves depthwise."""
+    mapping = [(variable, tf.constant(variable.numpy())) for variable in cell.variables]
+    convolutions = [layer for layer in cell._flatten_layers() if hasattr(layer, "effective_kernel")]
+
+    @tf.function(autograph=False)
+    def run(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            with keras.StatelessScope(state_mapping=mapping, initialize_variables=False):
+                with shared_kernels(kernel_stacks(convolutions)), rematerializing(active):
+                    y = cell(x, training=training)
+        boundary = len(x.graph.get_operations())
+        gradient = tape.gradient(y, x)
+        operations = x.graph.get_operations()
+        forward = {tensor.name for op in operations[:boundary] for tensor in op.outputs}
+        read = [tensor for op in operations[boundary:] for tensor in op.inputs if tensor.name in forward]
+        maps = {tensor.name for tensor in read if tensor.shape.rank == 4 and tensor.shape[1:3] == (8, 8)}
+        again = sum(op.type == "DepthwiseConv2dNative" for op in operations[boundary:])
+        found.append((maps, again))
+        return gradient
+
+    found = []
+    run.get_concrete_function(tf.TensorSpec((2, 8, 8, 4)))
+    return found[0]
+
+
+def test_only_the_input_is_kept_and_the_rest_computed_again(cell):
+    kept, again = _backward_inputs(cell, active=False)
+    assert len(kept) > 4 and not again
+    kept, again = _backward_inputs(cell, active=True)
+    assert kept == {"x:0"} and again == 1
+
+
+def test_inference_is_left_alone(cell):
+    assert _backward_inputs(cell, True, training=False) == _backward_inputs(cell, False, training=False)
