@@ -118,9 +118,9 @@ class Guards(keras.layers.Layer):
         assign(self.loss_scale, tf.where(finite, tf.where(grows, 2.0 * scale, scale), fallen))
         assign(self.finite_steps, tf.where(grows, tf.zeros_like(steps), steps))
 
-    def restart(self):
+    def restart(self, learning_rate_factor):
         """After the run went back to a checkpoint: a smaller learning rate, and the counts in a row anew."""
-        self.learning_rate_factor.assign(self.config.recovery_learning_rate)
+        self.learning_rate_factor.assign(learning_rate_factor)
         self.nonfinite_in_a_row.assign(0)
         self.skipped_in_a_row.assign(0)
 

@@ -230,7 +230,7 @@ class Trainer:
                     raise
                 self.enter("going back to the last checkpoint")
                 self.step = restore()
-                self._training_step.guards.restart()
+                self._training_step.guards.restart(self.config.recovery_learning_rate)
                 for callback in callbacks:
                     callback.on_recovery(self, error)
         self._call(callbacks, "on_stop")

@@ -97,9 +97,9 @@ def test_the_loss_scale_falls_at_once_and_grows_after_many_finite_steps(make_gua
 
 
 def test_after_a_recovery_the_learning_rate_is_smaller_and_the_counts_begin_anew(make_guards):
-    guards = make_guards(recovery_learning_rate=0.25)
+    guards = make_guards()
     _step(guards, INF)
-    guards.restart()
+    guards.restart(0.25)
     assert guards.learning_rate_factor.numpy() == 0.25 and _counts(guards) == [1, 0, 0, 0]
 
 

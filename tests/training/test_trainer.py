@@ -7,7 +7,7 @@ from nvae_tf.config import Config
 from nvae_tf.objectives.kl import kl_weight
 from nvae_tf.training.callbacks import Callback
 from nvae_tf.training.schedule import learning_rate
-from nvae_tf.training.trainer import NonFiniteLossError, Trainer
+from nvae_tf.training.trainer import Interrupted, NonFiniteLossError, Trainer
 
 
 def _advance(trainer, batches):
@@ -214,3 +214,75 @@ def test_data_dependent_initialisation_happens_once_at_step_0(make_model, train_
     model.encoder(tf.constant(digits[0]))
     np.testing.assert_allclose(outputs[0].mean(axis=(0, 1, 2)), 0.0, atol=1e-4)
     np.testing.assert_allclose(outputs[0].std(axis=(0, 1, 2)), 0.2, rtol=1e-2)
+
+
+class _Events(Callback):
+    """Notes what it is called for; `at` maps an event to what to do then."""
+
+    def __init__(self, **at):
+        self.seen = []
+        for event in ("on_start", "on_step", "on_epoch", "on_recovery", "on_stop"):
+            setattr(self, event, self._note(event, at.get(event, lambda trainer: None)))
+
+    def _note(self, event, act):
+        def note(trainer, *unused):
+            self.seen.append((event, trainer.step))
+            act(trainer)
+
+        return note
+
+
+def test_asked_to_stop_it_finishes_the_step_and_does_nothing_else(trainer, digits):
+    events = _Events()
+    trainer.step = 8
+    trainer.stop_requested = lambda: trainer.step >= 9
+    try:
+        trainer.run(_from(digits), [events])
+    finally:
+        trainer.stop_requested = lambda: False
+    # The epoch's end, and what is done there, is left to the run that goes on.
+    assert events.seen == [("on_start", 8), ("on_step", 9), ("on_step", 10), ("on_stop", 10)]
+    assert trainer.stopped
+
+
+def test_work_between_steps_that_is_given_up_stops_the_run(trainer, digits):
+    def give_up(trainer):
+        raise Interrupted
+
+    first, second = _Events(on_epoch=give_up), _Events()
+    trainer.step = 9
+    trainer.run(_from(digits), [first, second])
+    assert trainer.stopped and trainer.step == 10
+    assert second.seen == [("on_start", 9), ("on_step", 10), ("on_stop", 10)]
+
+
+def test_a_run_that_stays_ruined_goes_back_once(trainer, digits, state_of):
+    sound = state_of(trainer)
+
+    def ruin(trainer):
+        kernel = trainer.model.convolutions[0].kernel
+        kernel.assign(tf.fill(kernel.shape, np.nan))
+
+    def restore():
+        for part, layer in trainer.state.items():
+            for variable in layer.variables:
+                variable.assign(sound[part, variable.path])
+        return 0
+
+    trainer.config.max_nonfinite_steps, trainer.config.recovery_learning_rate = 2, 0.5
+    try:
+        events = _Events(on_step=ruin)
+        with pytest.raises(NonFiniteLossError):
+            trainer.run(_from(digits), [events], restore)
+    finally:
+        trainer.config.recovery_learning_rate = 0.0
+    steps = [event for event in events.seen if event[0] in ("on_step", "on_recovery")]
+    assert steps == [("on_step", 1), ("on_step", 2), ("on_recovery", 0), ("on_step", 1), ("on_step", 2)]
+    assert trainer.state["guards"].learning_rate_factor.numpy() == 0.5
+
+
+def test_nothing_is_traced_twice(trainer, digits):
+    trainer.trace(tf.constant(digits[0]))
+    traces = trainer.num_traces
+    _advance(trainer, digits[:3])
+    assert trainer.num_traces == traces == 1 and trainer.trace_seconds > 0
