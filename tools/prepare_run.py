@@ -8,7 +8,7 @@ from absl import logging
 from run_images import load_images
 from training_run import TrainingRun
 
-from nvae_tf.checkpoint import CheckpointError, RunFolder
+from nvae_tf.checkpoint import RunFolder
 from nvae_tf.config import ConfigError, flat_dict
 from nvae_tf.data import pipeline
 from nvae_tf.models.nvae import NVAE
@@ -86,8 +86,5 @@ def prepare(config, run_dir, data_dir, strategy=None, jit_compile=False):
         model = NVAE(config.model, name="nvae")
     trainer = Trainer(model, train, steps_per_epoch, strategy, jit_compile)
     run = TrainingRun(folder, config, strategy, trainer, train_images, held_out, held_out_name)
-    trainer.step = run.restore() or 0
-    steps = strategies.numbers_of_workers(strategy, trainer.step)
-    if len(set(steps)) > 1:
-        raise CheckpointError(f"--run_dir: expected one folder that every worker sees. Received: checkpoints {steps}")
+    trainer.step = run.restore()
     return run

@@ -69,8 +69,19 @@ class TrainingRun:
         return {part: model_variables(layer) for part, layer in self.trainer.state.items()}
 
     def restore(self):
-        """Brings the state back to the last checkpoint that can be read; returns its step, or None."""
-        return self.folder.restore_latest(self.parts)
+        """Brings the state back to the last checkpoint that can be read, on all workers; returns its step, 0 if none.
+
+        Raises:
+            CheckpointError: the workers do not see the same checkpoints.
+        """
+        step = self.folder.restore_latest(self.parts) or 0
+        # Every worker has read when this returns, and the chief may write again.
+        steps = strategies.numbers_of_workers(self.strategy, step)
+        if len(set(steps)) > 1:
+            raise CheckpointError(
+                f"--run_dir: expected one folder that every worker sees. Received: checkpoints of the steps {steps}"
+            )
+        return step
 
     def save(self, step, milestone=False):
         """Writes a checkpoint."""
