@@ -178,6 +178,7 @@ def test_a_file_that_is_not_json_is_named(tmp_path):
         ({"remat": "all"}, "train.remat: expected one of"),
         ({"stability": "none"}, "train.stability: expected one of"),
         ({"ema_decay": 1.0}, "train.ema_decay: expected at least 0 and below 1. Received: 1.0"),
+        ({"recovery_learning_rate": 1.0}, "train.recovery_learning_rate: expected at least 0 and below 1"),
         ({"skip_factor": -1.0}, "train.skip_factor: expected zero or a positive number"),
         ({"clip_norm": float("nan")}, "train.clip_norm: expected zero or a positive number"),
         ({"learning_rate_rule": "linear"}, "train.reference_batch_size: expected at least 1"),

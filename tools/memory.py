@@ -6,6 +6,9 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
+
+from nvae_tf.config import load_config, save_config
 
 # Settings that trade memory for time; `micro_batches` where it divides the batch.
 _SETTINGS = [
@@ -158,31 +161,17 @@ def measure(config, steps=4):
     return {"step": total - before, "total": total, "step_seconds": statistics.median(seconds[1:])}
 
 
-def measure_apart(arguments, setting):
-    """`measure` in a process of its own.
-
-    Args:
-        arguments: of tools/benchmark.py, for the configuration.
-        setting: dict of fields of `TrainConfig`.
-    """
-    flags = [f"--config.train.{name}={value}" for name, value in setting.items()]
-    command = [sys.executable, __file__, *arguments, *flags]
+def measure_apart(config):
+    """`measure` in a process of its own."""
     environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parents[1])}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        save_config(config, file.name)
+        command = [sys.executable, __file__, file.name]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"{' '.join(command)}: status {done.returncode}\n{done.stderr}")
+        raise RuntimeError(f"measuring: status {done.returncode}\n{done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def main(argv):
-    del argv
-    print(json.dumps(measure(checked_config(_CONFIG, "memory.py"))))
-
-
-if __name__ == "__main__":
-    from absl import app
-    from config_flag import checked_config, parse_flags
-    from ml_collections import config_flags
-
-    _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file.")
-    app.run(main, flags_parser=parse_flags)
+if __name__ == "__main__":  # of the process that `measure_apart` starts
+    print(json.dumps(measure(load_config(sys.argv[1]))))

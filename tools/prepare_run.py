@@ -1,6 +1,8 @@
 """Makes a run ready to start or to go on, for train.py and quickstart.py: all that can fail on bad input."""
 
 import dataclasses
+import json
+import zlib
 
 import keras
 import tensorflow as tf
@@ -9,7 +11,7 @@ from run_images import load_images
 from training_run import TrainingRun
 
 from nvae_tf.checkpoint import RunFolder
-from nvae_tf.config import ConfigError, flat_dict
+from nvae_tf.config import ConfigError, config_to_dict, flat_dict
 from nvae_tf.data import pipeline
 from nvae_tf.models.nvae import NVAE
 from nvae_tf.training import strategy as strategies
@@ -54,13 +56,22 @@ def _with_replicas(config, num_replicas):
     return dataclasses.replace(config, train=dataclasses.replace(config.train, num_replicas=num_replicas))
 
 
-def prepare(config, run_dir, data_dir, strategy=None, jit_compile=False):
+def _check_same_on_all_workers(strategy, config):
+    """ConfigError where another worker has another configuration: replicas rely on computing the same."""
+    digest = zlib.crc32(json.dumps(config_to_dict(config)).encode())
+    digests = strategies.numbers_of_workers(strategy, digest)
+    if len(set(digests)) > 1:
+        raise ConfigError(f"config: expected the same one on every worker. Received digests: {digests}")
+
+
+def prepare(config, run_dir, data_dir, interruption, strategy=None, jit_compile=False):
     """Loads the data, builds the model and restores the run's last checkpoint; all that can fail on bad input.
 
     Args:
         config: `Config`.
         run_dir: folder of the run; with several workers, one that all of them see.
         data_dir: folder of the data set's files.
+        interruption: `Interruption` that the run listens to.
         strategy: `tf.distribute.Strategy`; the current one if None. Default None.
         jit_compile: compile the step by XLA. Default False.
 
@@ -70,6 +81,7 @@ def prepare(config, run_dir, data_dir, strategy=None, jit_compile=False):
     strategy = strategy or tf.distribute.get_strategy()
     config = _with_replicas(config.validate(), strategy.num_replicas_in_sync)
     logging.set_verbosity(logging.WARNING)  # TensorFlow reports every checkpoint otherwise
+    _check_same_on_all_workers(strategy, config)
     folder = RunFolder(run_dir)
     if folder.config_path.exists():
         check_resumable(config, folder.config)
@@ -85,6 +97,6 @@ def prepare(config, run_dir, data_dir, strategy=None, jit_compile=False):
     with strategy.scope():
         model = NVAE(config.model, name="nvae")
     trainer = Trainer(model, train, steps_per_epoch, strategy, jit_compile)
-    run = TrainingRun(folder, config, strategy, trainer, train_images, held_out, held_out_name)
-    trainer.step = run.restore()
+    run = TrainingRun(folder, config, strategy, trainer, train_images, held_out, held_out_name, interruption)
+    trainer.step = run.restore() or 0
     return run

@@ -8,7 +8,6 @@ it.
 
 import importlib.util
 import pathlib
-import sys
 import time
 
 from absl import app, flags
@@ -54,14 +53,9 @@ def main(argv):
         raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
     start = time.perf_counter()
     from prepare_run import prepare
-    from training_run import run_to_the_end
+    from run_program import run_program
 
-    try:
-        run = prepare(load_config(), FLAGS.run_dir, None)
-    except (ValueError, OSError) as error:
-        sys.exit(f"quickstart.py: {error}")
-    run_to_the_end(run, "quickstart.py")
-    finish(run)
+    finish(run_program("quickstart.py", lambda stop: prepare(load_config(), FLAGS.run_dir, None, stop)))
     print(f"done in {time.perf_counter() - start:.0f} s")
 
 

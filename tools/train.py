@@ -10,7 +10,6 @@ python tools/train.py ... --coordinator=localhost:12345 --num_workers=2 --worker
 """
 
 import os
-import sys
 
 from absl import app, flags
 from config_flag import checked_config, parse_flags
@@ -47,7 +46,7 @@ def _is_profile(value):
     return int(value[0]) < int(value[1])
 
 
-def _prepare(config):
+def _prepare(config, interruption):
     from prepare_run import prepare
 
     from nvae_tf.training.cluster import resolve_cluster
@@ -55,7 +54,8 @@ def _prepare(config):
 
     cluster = resolve_cluster(os.environ, FLAGS.coordinator, FLAGS.num_workers, FLAGS.worker_index)
     strategy = make_strategy(FLAGS.strategy, cluster, FLAGS.logical_cpus)
-    return prepare(config, FLAGS.run_dir, FLAGS.data_dir, strategy, FLAGS.jit_compile)
+    interruption.listen()
+    return prepare(config, FLAGS.run_dir, FLAGS.data_dir, interruption, strategy, FLAGS.jit_compile)
 
 
 def main(argv):
@@ -63,15 +63,15 @@ def main(argv):
         raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
     # TensorFlow takes seconds to import: wrong flags are reported first.
     config = checked_config(_CONFIG, "train.py")
-    try:
-        run = _prepare(config)
-    except (ValueError, OSError) as error:
-        # These are what wrong flags, files and folders raise; their messages name them.
-        sys.exit(f"train.py: {error}")
-    from training_run import run_to_the_end
+    from run_program import run_program
 
     profile = FLAGS.profile and tuple(map(int, FLAGS.profile))
-    run_to_the_end(run, "train.py", profile=profile, watchdog_seconds=60 * FLAGS.watchdog_minutes)
+    run_program(
+        "train.py",
+        lambda interruption: _prepare(config, interruption),
+        profile=profile,
+        watchdog_seconds=60 * FLAGS.watchdog_minutes,
+    )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-import sys
+import math
 import time
 
 import tensorflow as tf
@@ -16,9 +16,10 @@ from nvae_tf.evaluation.likelihood import evaluate
 from nvae_tf.evaluation.sampling import crop_padding, reconstruct, sample_images
 from nvae_tf.training import callbacks, evaluation_log
 from nvae_tf.training import strategy as strategies
-from nvae_tf.training.interruption import EXIT_STATUS, Interruption
+from nvae_tf.training.errors import Interrupted
+from nvae_tf.training.interruption import Interruption
 from nvae_tf.training.metrics import MetricsFile
-from nvae_tf.training.trainer import Interrupted, NonFiniteLossError, Trainer
+from nvae_tf.training.trainer import Trainer
 from nvae_tf.training.watchdog import Watchdog
 
 _NUM_PICTURES = 64
@@ -42,6 +43,7 @@ class TrainingRun:
         trainer: `Trainer`, restored to the last checkpoint where there is one.
         train_images, held_out: uint8 arrays; validation images where the config holds some out, else the test split.
         held_out_name: `"validation"` or `"test"`.
+        interruption: `Interruption`, entered by the program.
     """
 
     folder: RunFolder
@@ -51,12 +53,12 @@ class TrainingRun:
     train_images: object
     held_out: object
     held_out_name: str
+    interruption: Interruption
 
     def __post_init__(self):
         self.metrics = MetricsFile(self.folder.path / "metrics.jsonl")
         self.log_dir = self.folder.path / "tensorboard"
-        self._interruption = Interruption()
-        self.trainer.stop_requested = lambda: self._interruption.requested
+        self.trainer.stop_requested = lambda: self.interruption.requested
 
     @property
     def is_chief(self):
@@ -68,15 +70,18 @@ class TrainingRun:
         """What a checkpoint holds."""
         return {part: model_variables(layer) for part, layer in self.trainer.state.items()}
 
-    def restore(self):
-        """Brings the state back to the last checkpoint that can be read, on all workers; returns its step, 0 if none.
+    def restore(self, before=None):
+        """Brings the state back to the last checkpoint that can be read, on all workers; its step, or None.
+
+        Args:
+            before: only checkpoints of earlier steps count; None for all. Default None.
 
         Raises:
             CheckpointError: the workers do not see the same checkpoints.
         """
-        step = self.folder.restore_latest(self.parts) or 0
+        step = self.folder.restore_latest(self.parts, before)
         # Every worker has read when this returns, and the chief may write again.
-        steps = strategies.numbers_of_workers(self.strategy, step)
+        steps = strategies.numbers_of_workers(self.strategy, -1 if step is None else step)
         if len(set(steps)) > 1:
             raise CheckpointError(
                 f"--run_dir: expected one folder that every worker sees. Received: checkpoints of the steps {steps}"
@@ -99,7 +104,7 @@ class TrainingRun:
         return contextlib.nullcontext() if average is None else average.applied()
 
     def _give_up_if_interrupted(self, *unused):
-        if self._interruption.requested:
+        if self.interruption.requested:
             raise Interrupted
 
     def _evaluate(self):
@@ -140,11 +145,12 @@ class TrainingRun:
             with writer.as_default(0):
                 hparams.hparams(flat_dict(self.config))
         throughput = callbacks.Throughput(train.batch_size * train.num_replicas)
-        checkpoints = callbacks.Checkpoints(self.save)
+        checkpoints = callbacks.Checkpoints(self.save, self.folder.discard_after)
 
         def found(trainer, nelbo):
             # Choosing by the test images would make their NELBO no measure of the model any more.
-            if self.held_out_name == "validation" and checkpoints.save(trainer):
+            best = self.folder.best() or {"nelbo": math.inf}
+            if self.held_out_name == "validation" and nelbo < best["nelbo"] and checkpoints.save(trainer):
                 self.folder.mark_best(trainer.step, nelbo)
 
         pictured = next(iter(self.held_out_batches(_NUM_PICTURES, _NUM_PICTURES)))
@@ -186,9 +192,10 @@ class TrainingRun:
         steps = f"steps {trainer.step} to {trainer.last_step}, {trainer.steps_per_epoch} an epoch"
         print(f"{steps}{replicas}{worker}", flush=True)
         first = trainer.step
-        with self._interruption, Watchdog(trainer, watchdog_seconds, f"worker {index} of {workers}"):
+        with Watchdog(trainer, watchdog_seconds, f"worker {index} of {workers}"):
             trainer.run(self._batches, self.callbacks(profile), self.restore)
             # A worker that is gone ends the others, and the chief may still be writing.
+            trainer.enter("waiting for the other workers to end")
             strategies.numbers_of_workers(self.strategy, trainer.step)
         print(self._summary(trainer.step - first, time.monotonic() - start), flush=True)
 
@@ -209,23 +216,3 @@ class TrainingRun:
             facts.append(f"{trainer.num_left_out} steps left out")
         name = "stopped" if trainer.stopped else "done"
         return f"{name}: {self.folder.path}, step {trainer.step}; " + "; ".join(facts)
-
-
-def run_to_the_end(run, program, **options):
-    """Runs; where the run fails or is asked to stop the program ends, with a message and a status of its own.
-
-    Args:
-        run: `TrainingRun`.
-        program: name for the messages.
-        **options: of `TrainingRun.run`.
-    """
-    try:
-        run.run(**options)
-    except (NonFiniteLossError, CheckpointError, OSError) as error:
-        sys.exit(f"{program}: {error}")
-    except tf.errors.OpError as error:
-        if strategies.num_workers(run.strategy) == 1:
-            raise
-        sys.exit(f"{program}: another worker is gone, or the network to it, at {run.trainer.doing}: {error.message}")
-    if run.trainer.stopped:
-        sys.exit(EXIT_STATUS)

@@ -167,8 +167,12 @@ class RunFolder:
         StateReader(self._folder(step)).assign(parts)
         return step
 
-    def restore_latest(self, parts):
+    def restore_latest(self, parts, before=None):
         """Restores the newest checkpoint that can be read, as `restore` does; each damaged one is a warning.
+
+        Args:
+            parts: as of `restore`.
+            before: only checkpoints of earlier steps count; None for all. Default None.
 
         Returns:
             The step restored, or None where there is no checkpoint at all.
@@ -176,7 +180,7 @@ class RunFolder:
         Raises:
             CheckpointError: all are damaged, or the newest that can be read does not fit.
         """
-        steps, damages = self.steps(), []
+        steps, damages = [step for step in self.steps() if before is None or step < before], []
         if not steps:
             return None
         while steps:
@@ -190,6 +194,12 @@ class RunFolder:
         raise CheckpointError(
             f"{self.checkpoints}: expected a readable checkpoint. Received damaged ones alone:{''.join(damages)}"
         )
+
+    def discard_after(self, step):
+        """Removes the checkpoints of later steps, of a run that went back to this one."""
+        for later in self.steps():
+            if later > step:
+                files.remove_folder(self._folder(later))
 
     def parts(self, step=None):
         """Names of the parts that a checkpoint holds, sorted.

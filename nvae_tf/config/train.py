@@ -61,7 +61,7 @@ class TrainConfig:
         max_nonfinite_steps: a step whose loss or gradient is not finite is left out; after so many in a row the run
             goes back to its last checkpoint or stops. Default 20.
         recovery_learning_rate: factor of the learning rate with which the run goes on, once, from its last
-            checkpoint; 0 to stop instead. Default 0.
+            checkpoint, below 1; 0 to stop instead. Default 0.
         seed: of initialisation, data order, augmentation and noise. Default 0.
         log_steps: steps between two lines of the log and TensorBoard scalars. Default 100.
         image_epochs: epochs between two sets of TensorBoard images; 0 for none. Default 1.
@@ -134,11 +134,13 @@ class TrainConfig:
             value = getattr(self, name)
             require(math.isfinite(value) and value > 0, f"train.{name}", value, "a positive number")
         non_negative = ("min_learning_rate", "weight_decay", "regularization", "initial_regularization")
-        guards = ("clip_norm", "skip_norm", "skip_factor", "recovery_learning_rate")
+        guards = ("clip_norm", "skip_norm", "skip_factor")
         for name in (*non_negative, "kl_constant_fraction", "kl_min_weight", *guards):
             value = getattr(self, name)
             require(math.isfinite(value) and value >= 0, f"train.{name}", value, "zero or a positive number")
-        require(0 <= self.ema_decay < 1, "train.ema_decay", self.ema_decay, "at least 0 and below 1")
+        for name in ("ema_decay", "recovery_learning_rate"):
+            value = getattr(self, name)
+            require(0 <= value < 1, f"train.{name}", value, "at least 0 and below 1")
         for name, choices in (
             ("precision", tuple(PRECISIONS)),
             ("convolution_dtype", CONVOLUTION_DTYPES),

@@ -30,7 +30,7 @@ def is_rematerializing():
 def recompute(layer, function, inputs):
     """function(inputs), computed once forwards and once more for the backward pass.
 
-    To be used where kernels are shared (`conv.shared_kernels`) and variables have their values from a
+    To be used where kernels are shared (`kernels.shared_kernels`) and variables have their values from a
     `keras.StatelessScope`: all that the layer reads is passed as tensors, so that gradients reach it. Batch-norm
     statistics are updated by the forward pass alone.
 
@@ -64,9 +64,11 @@ def recompute(layer, function, inputs):
         outputs, updated = forward(x, *tensors)
 
         def gradient(upstream, *unused):
-            # Nothing of the second pass can start, or be merged with the first, before the gradient is there.
-            with tf.control_dependencies([upstream]):
-                again = [tf.identity(x), *tensors]
+            # Nothing of the second pass can start, or be merged with the first, before the gradient is there. A zero
+            # made from the gradient says so in data, for XLA does not heed control dependencies.
+            one = tf.cast(tf.reshape(upstream, [-1])[0], tf.bool)
+            zero = tf.where(tf.equal(one, one), 0.0, float("nan"))
+            again = [x + tf.cast(zero, x.dtype), *tensors]
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(again)
                 repeated, _ = context.copy().run(forward, *again)

@@ -157,43 +157,49 @@ class ScalarLog(Callback):
 class Checkpoints(Callback):
     """Saves the run every `checkpoint_epochs` epochs, every `checkpoint_steps` steps, and where it stops.
 
-    After a step that was not finite nothing is saved: the weights that led there may be ruined, and the checkpoint
-    before is the one to go back to.
+    After a step whose loss was not finite nothing is saved, for the weights have it so. (A gradient that is not finite
+    alone is float16's loss scale too high: the step was left out and the weights are sound.)
 
     Args:
         save: function of a step and of whether the checkpoint is a milestone, kept for good.
+        discard_after: function of a step that removes the checkpoints of later ones; used after a recovery.
     """
 
-    def __init__(self, save):
+    def __init__(self, save, discard_after):
         self._save = save
+        self._discard_after = discard_after
         self._saved = None
         self._sound = True
 
-    def save(self, trainer, milestone=False):
+    def save(self, trainer):
         """Saves the state as it is, unless that is done; returns whether there is a checkpoint of this step."""
-        if self._sound and (self._saved != trainer.step or milestone):
-            self._save(trainer.step, milestone)
+        if self._sound and self._saved != trainer.step:
+            self._save(trainer.step, self._is_milestone(trainer))
             self._saved = trainer.step
         return self._saved == trainer.step
+
+    @staticmethod
+    def _is_milestone(trainer):
+        epochs = trainer.config.milestone_epochs
+        return bool(epochs) and trainer.step % (epochs * trainer.steps_per_epoch) == 0
 
     def on_start(self, trainer):
         self._saved = trainer.step  # what was just restored, or nothing worth keeping
 
     def on_step(self, trainer, report):
-        self._sound = not int(report["nonfinite_in_a_row"])
+        self._sound = bool(np.isfinite(float(report["loss"])))
         steps = trainer.config.checkpoint_steps
         if steps and trainer.step % steps == 0:
             self.save(trainer)
 
     def on_epoch(self, trainer, epoch):
-        milestones = trainer.config.milestone_epochs
-        if milestones and epoch % milestones == 0 and trainer.step % trainer.steps_per_epoch == 0:
-            self.save(trainer, milestone=True)
-        elif is_due(trainer.config.checkpoint_epochs, trainer, epoch):
+        if self._is_milestone(trainer) or is_due(trainer.config.checkpoint_epochs, trainer, epoch):
             self.save(trainer)
 
     def on_recovery(self, trainer, error):
-        # With the smaller learning rate, which a stop before the next checkpoint must not forget.
+        # With the smaller learning rate, which a stop before the next checkpoint must not forget, and without the
+        # later checkpoints, from which the run would be ruined again.
+        self._discard_after(trainer.step)
         self._sound, self._saved = True, None
         self.save(trainer)
 
@@ -216,10 +222,12 @@ class Profile(Callback):
         self._running = False
 
     def on_start(self, trainer):
+        if trainer.step >= self._stop:
+            print(f"no profile: the steps up to {self._stop} are done", flush=True)
         self.on_step(trainer, None)
 
     def on_step(self, trainer, report):
-        if trainer.step == self._start:
+        if self._start <= trainer.step < self._stop and not self._running:
             tf.profiler.experimental.start(self._log_dir)
             self._running = True
         elif trainer.step == self._stop:

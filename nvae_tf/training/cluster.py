@@ -22,15 +22,6 @@ class Cluster:
     workers: tuple
     index: int
 
-    @property
-    def num_workers(self):
-        return len(self.workers)
-
-    @property
-    def is_chief(self):
-        """Whether this process writes the run's files."""
-        return self.index == 0
-
     def tf_config(self):
         """JSON text for the environment variable TF_CONFIG."""
         task = {"type": "worker", "index": self.index}

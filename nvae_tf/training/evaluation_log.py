@@ -3,8 +3,6 @@
 Functions that evaluate and sample are handed in: this part does not import theirs.
 """
 
-import math
-
 import numpy as np
 import tensorflow as tf
 import tqdm
@@ -42,7 +40,7 @@ class Evaluation(Callback):
     """Evaluates on held-out images and writes the result to the log, TensorBoard and metrics.jsonl.
 
     TensorBoard also gets a heat map of the KL: a row for each group, coarsest first, a column for each evaluation.
-    An evaluation that is due at the step where the run goes on, and was not done, is done first.
+    Where a run goes on and the evaluation of its last whole epoch is missing, it is made up for first.
 
     Args:
         writer: `tf.summary` writer.
@@ -62,15 +60,21 @@ class Evaluation(Callback):
 
     def on_start(self, trainer):
         self._metrics.rewind(trainer.step)
-        done = any(row["step"] == trainer.step for row in self._metrics.read())
-        at_end = trainer.step == trainer.last_step
-        if trainer.step and not done and (at_end or trainer.step % trainer.steps_per_epoch == 0):
-            self.on_epoch(trainer, math.ceil(trainer.step / trainer.steps_per_epoch))
+        epoch, rest = divmod(trainer.step, trainer.steps_per_epoch)
+        ended = trainer.step if rest and trainer.step == trainer.last_step else trainer.step - rest
+        if ended and not any(row["step"] >= ended for row in self._metrics.read()):
+            self.on_epoch(trainer, epoch + (ended > trainer.step - rest))
+
+    def on_recovery(self, trainer, error):
+        self._metrics.rewind(trainer.step)
 
     def on_epoch(self, trainer, epoch):
         if not is_due(trainer.config.eval_epochs, trainer, epoch):
             return
         results = self._evaluate()
+        # First, for a run that is killed in between evaluates again.
+        if self._found is not None:
+            self._found(trainer, results["nelbo"])
         row = {"step": trainer.step, "epoch": epoch, "split": self._name, **results}
         self._metrics.append(row)
         scalars = {name: value for name, value in results.items() if not isinstance(value, list)}
@@ -81,5 +85,3 @@ class Evaluation(Callback):
             tf.summary.image(f"{self._name}/kl_per_group", heat_map(np.transpose(history))[np.newaxis])
         values = "  ".join(f"{name} {value:.4g}" for name, value in scalars.items())
         tqdm.tqdm.write(f"epoch {epoch}, step {trainer.step}  {self._name}: {values}")
-        if self._found is not None:
-            self._found(trainer, results["nelbo"])

@@ -1,5 +1,6 @@
 """The training loop: one `tf.function` over `strategy.run`, and callbacks between steps."""
 
+import functools
 import math
 import time
 
@@ -11,29 +12,12 @@ from nvae_tf.models.nvae import draw_noise
 from nvae_tf.objectives.kl import kl_weight
 from nvae_tf.objectives.regularizers import regularization_weight
 from nvae_tf.training.accumulation import GradientAccumulator
+from nvae_tf.training.errors import Interrupted, NonFiniteLossError
 from nvae_tf.training.schedule import batch_size_factor, learning_rate
 from nvae_tf.training.step import TrainingStep
 from nvae_tf.training.strategy import num_workers
 
 _NOISE = 7  # keeps the noise of the latents apart from the other streams of the run's seed
-_TERMS = ("loss", "reconstruction", "kl", "spectral", "batch_norm", "kl_weight", "regularization", "learning_rate")
-
-
-class NonFiniteLossError(ArithmeticError):
-    """Loss or gradient were NaN or infinite for too many steps in a row; the message says what helps."""
-
-    def __init__(self, step, report):
-        terms = ", ".join(f"{name} {float(report[name]):.6g}" for name in (*_TERMS, "gradient_norm", "loss_scale"))
-        count = int(report["nonfinite_in_a_row"])
-        super().__init__(
-            f"Loss or gradient are not finite at step {step}, for {count} steps in a row: {terms}. What helps: a "
-            "larger train.regularization, train.initial_regularization (lambda annealed from a larger value), a "
-            "smaller train.learning_rate, train.stability=safe, train.precision=float32."
-        )
-
-
-class Interrupted(Exception):
-    """Work between steps was given up because the run is asked to stop."""
 
 
 def configure_runtime():
@@ -93,9 +77,12 @@ class Trainer:
         self.state = self._training_step.state
         self.average = self._training_step.average
         self._replica_function = self._replica_step
+        self._add_function, self._apply_function = self._add_micro_batch, self._apply_micro_batches
         if jit_compile and self.num_replicas > 1:
             # XLA compiles what each replica does; the exchange between them becomes part of it.
-            self._replica_function = tf.function(self._replica_step, autograph=False, jit_compile=True)
+            compiled = functools.partial(tf.function, autograph=False, jit_compile=True)
+            self._replica_function = compiled(self._replica_step)
+            self._add_function, self._apply_function = map(compiled, (self._add_function, self._apply_function))
             jit_compile = False
         self._function = tf.function(self._distributed_step, autograph=False, jit_compile=jit_compile or None)
         self.enter("starting")
@@ -149,12 +136,12 @@ class Trainer:
         else:
 
             def add(index):
-                self._strategy.run(self._add_micro_batch, args=(index, images, step))
+                self._strategy.run(self._add_function, args=(index, images, step))
                 return (index + 1,)
 
             count = self._accumulator.count
             tf.while_loop(lambda index: index < count, add, (tf.constant(0),), parallel_iterations=1)
-            report = self._strategy.run(self._apply_micro_batches, args=(step, stop))
+            report = self._strategy.run(self._apply_function, args=(step, stop))
         self.num_traces += 1
         self.trace_seconds = time.perf_counter() - start
         # The terms are means over the replicas: one copy says all.
@@ -218,9 +205,13 @@ class Trainer:
             batches: function of a step that gives an iterable of the batches from that step on: tuples of images
                 [B, H, W, C], one for each replica of this worker.
             callbacks: `Callback`s.
-            restore: function of nothing that brings the state back to the last checkpoint and returns its step;
-                with `recovery_learning_rate` it is used once when the loss stays non-finite. Default None.
+            restore: function of a step that brings the state back to the last checkpoint before it and returns that
+                one's step, None where there is none; with `recovery_learning_rate` it is used once when the loss
+                stays non-finite. Default None.
         """
+        if self._stops_alone():
+            self.stopped = True
+            return
         self._call(callbacks, "on_start")
         while self.step < self.last_step and not self.stopped:
             try:
@@ -229,11 +220,19 @@ class Trainer:
                 if restore is None or not self._may_recover():
                     raise
                 self.enter("going back to the last checkpoint")
-                self.step = restore()
+                # The checkpoint of the last step taken has the weights that ruined those after it.
+                step = restore(self.step - self.config.max_nonfinite_steps)
+                if step is None:
+                    raise
+                self.step = step
                 self._training_step.guards.restart(self.config.recovery_learning_rate)
                 for callback in callbacks:
                     callback.on_recovery(self, error)
         self._call(callbacks, "on_stop")
+
+    def _stops_alone(self):
+        """Whether this process is asked to stop and need not tell others first."""
+        return self.num_workers == 1 and self.stop_requested()
 
     def _may_recover(self):
         recovered = float(tf.convert_to_tensor(self._training_step.guards.learning_rate_factor.value)) != 1.0
@@ -254,7 +253,7 @@ class Trainer:
             shards = next(batches)
             self.enter(f"step {self.step + 1}")
             report = self.advance(*shards)
-            self.stopped = float(report["stop"]) > 0
+            self.stopped = float(report["stop"]) > 0 or self._stops_alone()
             for callback in callbacks:
                 callback.on_step(self, report)
             if not self.stopped and (self.step % self.steps_per_epoch == 0 or self.step == self.last_step):

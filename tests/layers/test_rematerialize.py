@@ -26,18 +26,22 @@ def test_contexts_nest():
     assert not is_rematerializing()
 
 
+def _forward(cell, x, active, training=True):
+    mapping = [(variable, tf.convert_to_tensor(variable)) for variable in cell.variables]
+    convolutions = [layer for layer in cell._flatten_layers() if hasattr(layer, "effective_kernel")]
+    with keras.StatelessScope(state_mapping=mapping, initialize_variables=False):
+        with shared_kernels(kernel_stacks(convolutions)), rematerializing(active):
+            return cell(x, training=training)
+
+
 def _backward_inputs(cell, active, training=True):
     """Names of forward tensors [2, 8, 8, C] that the backward pass reads, and how often it convolves depthwise."""
-    mapping = [(variable, tf.constant(variable.numpy())) for variable in cell.variables]
-    convolutions = [layer for layer in cell._flatten_layers() if hasattr(layer, "effective_kernel")]
 
     @tf.function(autograph=False)
     def run(x):
         with tf.GradientTape() as tape:
             tape.watch(x)
-            with keras.StatelessScope(state_mapping=mapping, initialize_variables=False):
-                with shared_kernels(kernel_stacks(convolutions)), rematerializing(active):
-                    y = cell(x, training=training)
+            y = _forward(cell, x, active, training)
         boundary = len(x.graph.get_operations())
         gradient = tape.gradient(y, x)
         operations = x.graph.get_operations()
@@ -58,6 +62,21 @@ def test_only_the_input_is_kept_and_the_rest_computed_again(cell):
     assert len(kept) > 4 and not again
     kept, again = _backward_inputs(cell, active=True)
     assert kept == {"x:0"} and again == 1
+
+
+def test_xla_does_not_merge_the_two_passes(cell):
+    def convolutions(active):
+        @tf.function(autograph=False, jit_compile=True)
+        def run(x):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = tf.reduce_sum(tf.square(_forward(cell, x, active)))
+            return y, tape.gradient(y, x)
+
+        text = run.experimental_get_compiler_ir(tf.ones((2, 8, 8, 4)))(stage="optimized_hlo")
+        return text.count(" convolution(") + text.count("__cublas$") + text.count(" dot(")
+
+    assert convolutions(True) >= convolutions(False) + 2
 
 
 def test_inference_is_left_alone(cell):

@@ -15,10 +15,10 @@ import pytest
 from nvae_tf.checkpoint import RunFolder
 from nvae_tf.config import save_config
 
-STEPS = 24
+STEPS = 60
 FIELDS = {
     "train__batch_size": 64,
-    "train__epochs": 3,
+    "train__epochs": 6,
     "train__max_steps": STEPS,
     "train__checkpoint_steps": 3,
     "train__eval_images": 8,
@@ -82,22 +82,23 @@ def test_two_workers_give_the_bits_of_two_devices_of_one_process(mirrored, tiny_
     assert RunFolder(run_dir).config.train.num_replicas == 2
 
 
-def test_both_killed_at_random_moments_they_end_with_the_uninterrupted_bits(
+def test_both_killed_at_ten_random_moments_they_end_with_the_uninterrupted_bits(
     mirrored, tiny_run, start_workers, tmp_path
 ):
     run_dir, moments = tmp_path / "run", random.Random(1)
     last = 0
-    for _ in range(2):
+    for _ in range(10):
         workers = start_workers(run_dir)
+        target = f"step {last + moments.randint(1, 6)}/{STEPS} "
         for line in workers[0].stdout:
-            if f"step {last + moments.randint(4, 8)}/" in line:
+            if target in line:
                 break
         time.sleep(moments.uniform(0.0, 0.2))
         for worker in workers:
             worker.send_signal(signal.SIGKILL)
             worker.communicate()
         last = RunFolder(run_dir).latest_step() or 0
-    assert 3 <= last < STEPS
+    assert 6 <= last < STEPS
     _finish(start_workers(run_dir))
     tiny_run.assert_same_checkpoint(mirrored, run_dir, STEPS)
 
@@ -114,6 +115,31 @@ def test_a_signal_to_one_worker_stops_both_after_the_same_step(start_workers, tm
     (step,) = RunFolder(run_dir).steps()
     assert 3 < step < 60
     assert all(f"stopped: {run_dir}, step {step};" in text for text in texts)
+
+
+def test_workers_with_different_configurations_are_told(tiny_run, tmp_path):
+    port = _free_port()
+    flags = [f"--coordinator=localhost:{port}", "--num_workers=2"]
+    rates = (0.01, 0.02)
+    workers = [
+        tiny_run.start(tmp_path / "run", *flags, f"--worker_index={index}", **FIELDS, train__learning_rate=rate)
+        for index, rate in enumerate(rates)
+    ]
+    texts = [worker.communicate(timeout=120)[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [1, 1]
+    assert all("train.py: config: expected the same one on every worker" in text for text in texts)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_worker_that_dies_ends_the_other_with_a_message(start_workers, tmp_path):
+    chief, other = start_workers(tmp_path / "run")
+    for line in chief.stdout:
+        if "step 3/" in line:
+            break
+    other.send_signal(signal.SIGKILL)
+    text, _ = chief.communicate(timeout=120)
+    assert chief.returncode not in (0, 75)
+    assert "another worker is gone, or the network to it" in text and "Traceback" not in text
 
 
 def test_an_infinity_on_one_worker_changes_no_weight_on_either(mirrored, tmp_path):

@@ -76,7 +76,7 @@ def test_asked_to_stop_it_saves_and_the_same_command_goes_on(uninterrupted, tiny
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 75, output
-    assert "SIGTERM: the run stops after this step" in output
+    assert "SIGTERM: the run stops after the step" in output
     (step,) = RunFolder(run_dir).steps()
     assert 3 < step < STEPS and f"stopped: {run_dir}, step {step};" in output
     done = tiny_run(run_dir, **LONG)

@@ -14,10 +14,11 @@ def main(config_json, run_dir, coordinator, index):
 
     from nvae_tf.config import load_config
     from nvae_tf.training.cluster import resolve_cluster
+    from nvae_tf.training.interruption import Interruption
     from nvae_tf.training.strategy import make_strategy
 
     strategy = make_strategy("auto", resolve_cluster(os.environ, coordinator, 2, int(index)))
-    run = prepare(load_config(config_json), run_dir, None, strategy)
+    run = prepare(load_config(config_json), run_dir, None, Interruption(), strategy)
     trainer, found = run.trainer, {}
     advance, variables = trainer.advance, [*trainer.model.variables, *trainer.state["optimizer"].variables]
 

@@ -1,7 +1,9 @@
 import types
 
+import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from nvae_tf.training import callbacks
 
@@ -98,7 +100,7 @@ def test_a_terminal_gets_a_bar_and_no_lines(trainer, writer, events, capsys, mon
     assert set(events()["train/nelbo"]) == {8, 10}
 
 
-SOUND = {"nonfinite_in_a_row": 0}
+SOUND = {"loss": tf.constant(1.0)}
 
 
 @pytest.mark.parametrize("period, expected", [(1, [2, 4, 6, 8, 10]), (2, [4, 8, 10]), (9, [10])])
@@ -110,7 +112,7 @@ def test_checkpoints_are_saved_after_some_epochs_and_at_the_end(trainer, period,
 def _saved(trainer):
     """(step, milestone) of what is saved in five epochs of two steps."""
     saved = []
-    checkpoints = callbacks.Checkpoints(lambda step, milestone: saved.append((step, milestone)))
+    checkpoints = callbacks.Checkpoints(lambda step, milestone: saved.append((step, milestone)), pytest.fail)
     checkpoints.on_start(trainer)
     for trainer.step in range(1, 11):
         checkpoints.on_step(trainer, SOUND)
@@ -126,19 +128,29 @@ def test_checkpoints_between_epochs_and_milestones(trainer):
     assert _saved(trainer) == [(3, False), (4, True), (6, False), (8, True), (9, False), (10, False)]
 
 
-def test_nothing_is_saved_after_a_step_that_was_not_finite(trainer):
+def test_nothing_is_saved_after_a_step_whose_loss_was_not_finite(trainer):
     saved = []
-    checkpoints = callbacks.Checkpoints(lambda step, milestone: saved.append(step))
+    checkpoints = callbacks.Checkpoints(lambda step, milestone: saved.append(step), pytest.fail)
     trainer.config.checkpoint_steps = 1
-    for trainer.step, count in enumerate((0, 1, 2, 0), start=1):
-        checkpoints.on_step(trainer, {"nonfinite_in_a_row": tf.constant(count)})
+    for trainer.step, loss in enumerate((1.0, np.nan, np.inf, 2.0), start=1):
+        checkpoints.on_step(trainer, {"loss": tf.constant(loss)})
         checkpoints.on_stop(trainer)
     assert saved == [1, 4]
 
 
+def test_a_stop_at_the_end_of_a_milestone_epoch_makes_it_one(trainer):
+    saved = []
+    checkpoints = callbacks.Checkpoints(lambda step, milestone: saved.append((step, milestone)), pytest.fail)
+    trainer.config.milestone_epochs = 2
+    for trainer.step in (2, 4):
+        checkpoints.on_step(trainer, SOUND)
+        checkpoints.on_stop(trainer)  # on_epoch has not been called
+    assert saved == [(2, False), (4, True)]
+
+
 def test_a_run_that_stops_is_saved_once(trainer):
     saved = []
-    checkpoints = callbacks.Checkpoints(lambda step, milestone: saved.append(step))
+    checkpoints = callbacks.Checkpoints(lambda step, milestone: saved.append(step), pytest.fail)
     checkpoints.on_start(trainer)
     checkpoints.on_stop(trainer)
     assert not saved  # no step was done
@@ -149,23 +161,44 @@ def test_a_run_that_stops_is_saved_once(trainer):
 
 
 def test_a_recovery_is_saved_at_once(trainer):
-    # The checkpoint of that step is there already, with the learning rate that failed.
-    saved = []
-    checkpoints = callbacks.Checkpoints(lambda step, milestone: saved.append(step))
+    # The checkpoint of that step is there already, with the learning rate that failed, and so are later ones.
+    done = []
+    checkpoints = callbacks.Checkpoints(lambda step, _: done.append(("save", step)), lambda step: done.append(step))
     trainer.step = 4
     checkpoints.on_start(trainer)
+    checkpoints.on_step(trainer, {"loss": tf.constant(np.nan)})
     checkpoints.on_recovery(trainer, ArithmeticError())
-    assert saved == [4]
+    assert done == [4, ("save", 4)]
 
 
-def test_a_profile_covers_the_steps_asked_for(trainer, tmp_path):
-    profile = callbacks.Profile(tmp_path, 2, 4)
+def _profiled(folder, trainer, steps, start=2, stop=4):
+    """Steps found in the profile of a run that goes through `steps`."""
+    profile = callbacks.Profile(folder, start, stop)
+    first, *rest = steps
+    trainer.step = first
     profile.on_start(trainer)
-    for trainer.step in range(1, 6):
-        profile.on_step(trainer, None)
+    for step in rest:
         with tf.profiler.experimental.Trace("train", step_num=trainer.step, _r=1):
             tf.reduce_sum(tf.ones([100, 100])).numpy()
+        trainer.step = step
+        profile.on_step(trainer, None)
     profile.on_stop(trainer)
-    (trace,) = tmp_path.glob("plugins/profile/*/*.xplane.pb")
-    content = trace.read_bytes()
-    assert b"step_num" in content or b"train" in content
+    found = set()
+    for path in folder.glob("plugins/profile/*/*.xplane.pb"):
+        space = xplane_pb2.XSpace.FromString(path.read_bytes())
+        for plane in space.planes:
+            names = {key: metadata.name for key, metadata in plane.stat_metadata.items()}
+            for line in plane.lines:
+                for event in line.events:
+                    found |= {stat.int64_value for stat in event.stats if names[stat.metadata_id] == "step_num"}
+    return found
+
+
+@pytest.mark.parametrize("steps, expected", [((0, 1, 2, 3, 4, 5), {2, 3}), ((3, 4, 5), {3}), ((4, 5, 6), set())])
+def test_a_profile_covers_the_steps_asked_for_that_are_still_to_come(trainer, tmp_path, steps, expected, capsys):
+    assert _profiled(tmp_path, trainer, steps) == expected
+    assert ("no profile" in capsys.readouterr().out) is not expected
+
+
+def test_a_run_that_goes_back_does_not_start_its_profile_twice(trainer, tmp_path):
+    assert _profiled(tmp_path, trainer, (1, 2, 3, 1, 2, 3, 4)) == {1, 2, 3}

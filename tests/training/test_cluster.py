@@ -195,4 +195,4 @@ def test_arguments_beside_tf_config_are_refused():
     with pytest.raises(ClusterError, match="--coordinator: expected no TF_CONFIG beside it.*unset one.*'a:1'.*b:2"):
         resolve_cluster({"TF_CONFIG": _tf_config({"worker": WORKERS})}, "a:1", 1, 0)
     # An empty one, as some platforms set for single machines, names no workers.
-    assert resolve_cluster({"TF_CONFIG": "{}"}, "a:1", 1, 0).num_workers == 1
+    assert resolve_cluster({"TF_CONFIG": "{}"}, "a:1", 1, 0).index == 0

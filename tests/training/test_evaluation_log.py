@@ -62,11 +62,31 @@ def test_a_run_that_goes_on_makes_up_for_an_evaluation_it_missed(trainer, metric
     for step in (2, 4, 6):
         metrics.append({"step": step, "split": "test", **RESULTS})
     assert start(4) == [2, 4]  # step 6 will come again
-    assert start(5) == [2, 4]  # within an epoch none is due
-    assert start(8) == [2, 4, 8]
-    assert start(8) == [2, 4, 8]
+    assert start(5) == [2, 4]  # that of the last whole epoch is there
+    assert start(7) == [2, 4, 7]  # that of step 6 was given up, when a stop came
+    assert start(7) == [2, 4, 7]
+    assert start(8) == [2, 4, 7, 8]
     trainer.config.eval_epochs = 0
-    assert start(10) == [2, 4, 8]
+    assert start(10) == [2, 4, 7, 8]
+
+
+def test_a_recovery_takes_back_the_evaluations_after_it(trainer, metrics):
+    for step in (2, 4, 6):
+        metrics.append({"step": step, "split": "test", **RESULTS})
+    trainer.step = 4
+    evaluation = Evaluation(tf.summary.create_noop_writer(), metrics, lambda: RESULTS, "test")
+    evaluation.on_recovery(trainer, ArithmeticError())
+    assert [row["step"] for row in metrics.read()] == [2, 4]
+
+
+def test_the_best_is_marked_before_the_line_is_written(trainer, metrics):
+    def killed(trainer, nelbo):
+        raise KeyboardInterrupt
+
+    trainer.step = 2
+    with pytest.raises(KeyboardInterrupt):
+        Evaluation(tf.summary.create_noop_writer(), metrics, lambda: RESULTS, "test", killed).on_epoch(trainer, 1)
+    assert not metrics.read()  # so that the run that goes on evaluates again
 
 
 @pytest.mark.parametrize("period, expected", [(0, []), (1, [1, 2, 3, 4, 5]), (2, [2, 4, 5]), (9, [5])])

@@ -203,6 +203,28 @@ def test_an_infinity_on_one_replica_changes_no_weight_anywhere(trainers, step_wi
     assert np.isfinite(report["loss"]) and report["nonfinite_in_a_row"] == 0
 
 
+def test_every_variant_of_the_step_runs_on_replicas(strategy, make_model, train_config, digits):
+    config = train_config(
+        micro_batches=2,
+        remat="cells",
+        precision="mixed_float16",
+        stability="safe",
+        learning_rate_rule="sqrt",
+        reference_batch_size=8,
+    )
+    with strategy.scope():
+        model = make_model(num_flows=0)
+    trainer = Trainer(model, config, 10, strategy)
+    before = _state(strategy, trainer)
+    trainer.step = 1  # the learning rate of step 0 is 0
+    report = trainer.advance(tf.constant(digits[0]), tf.constant(digits[1]))
+    assert np.isfinite(report["loss"]) and report["num_nonfinite"] == 0
+    np.testing.assert_allclose(report["learning_rate"], 1e-2 * 0.1 * np.sqrt(32 / 8), rtol=1e-5)
+    after = _state(strategy, trainer)
+    moved = [np.any(before[name] != after[name]) for name in before if name[0] in ("model", "ema")]
+    assert np.mean(moved) > 0.9
+
+
 def test_noise_differs_between_replicas_and_comes_again(trainers, strategy):
     (_, two), _ = trainers
     draw = tf.function(lambda step: strategy.run(lambda s: two._noise(4, s)[0], args=(step,)), autograph=False)

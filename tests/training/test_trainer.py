@@ -6,8 +6,9 @@ from nvae_tf.checkpoint import RunFolder, model_variables
 from nvae_tf.config import Config
 from nvae_tf.objectives.kl import kl_weight
 from nvae_tf.training.callbacks import Callback
+from nvae_tf.training.errors import Interrupted, NonFiniteLossError
 from nvae_tf.training.schedule import learning_rate
-from nvae_tf.training.trainer import Interrupted, NonFiniteLossError, Trainer
+from nvae_tf.training.trainer import Trainer
 
 
 def _advance(trainer, batches):
@@ -235,7 +236,7 @@ class _Events(Callback):
 def test_asked_to_stop_it_finishes_the_step_and_does_nothing_else(trainer, digits):
     events = _Events()
     trainer.step = 8
-    trainer.stop_requested = lambda: trainer.step >= 9
+    trainer.stop_requested = lambda: trainer.step >= 10
     try:
         trainer.run(_from(digits), [events])
     finally:
@@ -263,7 +264,10 @@ def test_a_run_that_stays_ruined_goes_back_once(trainer, digits, state_of):
         kernel = trainer.model.convolutions[0].kernel
         kernel.assign(tf.fill(kernel.shape, np.nan))
 
-    def restore():
+    asked = []
+
+    def restore(before):
+        asked.append(before)
         for part, layer in trainer.state.items():
             for variable in layer.variables:
                 variable.assign(sound[part, variable.path])
@@ -279,6 +283,49 @@ def test_a_run_that_stays_ruined_goes_back_once(trainer, digits, state_of):
     steps = [event for event in events.seen if event[0] in ("on_step", "on_recovery")]
     assert steps == [("on_step", 1), ("on_step", 2), ("on_recovery", 0), ("on_step", 1), ("on_step", 2)]
     assert trainer.state["guards"].learning_rate_factor.numpy() == 0.5
+    # What step 1 left is ruined already: only a checkpoint from before it counts.
+    assert asked == [1]
+
+
+def test_a_run_that_is_ruined_before_its_first_checkpoint_stops(trainer, digits):
+    trainer.config.max_nonfinite_steps, trainer.config.recovery_learning_rate = 1, 0.5
+    kernel = trainer.model.convolutions[0].kernel
+    kernel.assign(tf.fill(kernel.shape, np.nan))
+    events = _Events()
+    try:
+        with pytest.raises(NonFiniteLossError):
+            trainer.run(_from(digits), [events], lambda before: None)
+    finally:
+        trainer.config.recovery_learning_rate = 0.0
+    assert events.seen == [("on_start", 0)]
+    assert trainer.state["guards"].learning_rate_factor.numpy() == 1
+
+
+def test_asked_to_stop_before_the_first_step_it_does_nothing(trainer, digits):
+    trainer.stop_requested = lambda: True
+    events = _Events()
+    try:
+        trainer.run(_from(digits), [events])
+    finally:
+        trainer.stop_requested = lambda: False
+    assert trainer.stopped and not events.seen
+
+
+def test_micro_batches_in_the_compiled_step_are_those_of_the_accumulator(make_model, train_config, digits, state_of):
+    config = train_config(micro_batches=2, ema_decay=0.9)
+    compiled, by_hand = (Trainer(make_model(), config, 10) for _ in range(2))
+    images = tf.constant(digits[0])
+    compiled.step = by_hand.step = 3
+    report = compiled.advance(images)
+    for index in range(2):
+        by_hand._add_micro_batch(tf.constant(index), images, tf.constant(3, tf.int64))
+    expected = by_hand._apply_micro_batches(tf.constant(3, tf.int64), tf.constant(0.0))
+    np.testing.assert_allclose(report["loss"], expected["loss"], rtol=1e-5)
+    before, ours, theirs = state_of(Trainer(make_model(), config, 10)), state_of(compiled), state_of(by_hand)
+    for name, value in theirs.items():
+        np.testing.assert_allclose(ours[name], value, rtol=1e-3, atol=1e-5, err_msg=str(name))
+    moved = [np.any(before[name] != value) for name, value in theirs.items() if name[0] in ("model", "ema")]
+    assert np.mean(moved) > 0.9
 
 
 def test_nothing_is_traced_twice(trainer, digits):

@@ -1,0 +1,60 @@
+"""A training program from preparation to its exit status, for train.py and quickstart.py."""
+
+import contextlib
+import sys
+
+import tensorflow as tf
+
+from nvae_tf.checkpoint import CheckpointError
+from nvae_tf.training.errors import NonFiniteLossError
+from nvae_tf.training.interruption import EXIT_STATUS, Interruption
+
+# What TensorFlow raises where another process does not answer any more.
+_LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)
+
+
+def run_program(program, prepare, **options):
+    """Prepares a run and runs it; ends the program, with a message and a status of its own, where that fails.
+
+    Args:
+        program: name for the messages.
+        prepare: function of an `Interruption` that gives a `TrainingRun`.
+        **options: of `TrainingRun.run`.
+
+    Returns:
+        The `TrainingRun`, which has come to its end.
+    """
+    with Interruption() as interruption, _told_clearly(program):
+        try:
+            run = prepare(interruption)
+        except (ValueError, OSError) as error:
+            # These are what wrong flags, files and folders raise; their messages name them.
+            sys.exit(f"{program}: {error}")
+        run.run(**options)
+    if run.trainer.stopped:
+        sys.exit(EXIT_STATUS)
+    return run
+
+
+@contextlib.contextmanager
+def _told_clearly(program):
+    """Context in which what can happen to a run ends the program with a message instead of a traceback."""
+    try:
+        yield
+    except (NonFiniteLossError, CheckpointError, OSError) as error:
+        sys.exit(f"{program}: {error}")
+    except _LOST as error:
+        sys.exit(f"{program}: another worker is gone, or the network to it: {_first_line(error)}")
+    except tf.errors.ResourceExhaustedError as error:
+        sys.exit(
+            f"{program}: out of memory: {_first_line(error)}\nWhat helps: train.remat=cells, train.micro_batches, "
+            "train.precision=mixed_float16, a smaller train.batch_size; tools/benchmark.py --estimate shows each."
+        )
+
+
+def _first_line(error):
+    """What is wrong, without the graph that TensorFlow adds to it."""
+    lines = [line for line in error.message.splitlines() if line.strip()]
+    return next(
+        (line for line in lines if not line.startswith(("Graph execution", "Detected at"))), type(error).__name__
+    )
