@@ -6,7 +6,6 @@ import zlib
 
 import keras
 import tensorflow as tf
-from absl import logging
 from run_images import load_images
 from training_run import TrainingRun
 
@@ -80,7 +79,6 @@ def prepare(config, run_dir, data_dir, interruption, strategy=None, jit_compile=
     """
     strategy = strategy or tf.distribute.get_strategy()
     config = _with_replicas(config.validate(), strategy.num_replicas_in_sync)
-    logging.set_verbosity(logging.WARNING)  # TensorFlow reports every checkpoint otherwise
     _check_same_on_all_workers(strategy, config)
     folder = RunFolder(run_dir)
     if folder.config_path.exists():

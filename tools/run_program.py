@@ -4,6 +4,7 @@ import contextlib
 import sys
 
 import tensorflow as tf
+from absl import logging
 
 from nvae_tf.checkpoint import CheckpointError
 from nvae_tf.training.errors import NonFiniteLossError
@@ -24,6 +25,7 @@ def run_program(program, prepare, **options):
     Returns:
         The `TrainingRun`, which has come to its end.
     """
+    logging.set_verbosity(logging.WARNING)  # TensorFlow reports every strategy and every checkpoint otherwise
     with Interruption() as interruption, _told_clearly(program):
         try:
             run = prepare(interruption)

@@ -205,10 +205,8 @@ class TrainingRun:
         rows = self.metrics.read() if self.is_chief else []
         if rows:
             last = rows[-1]
-            facts.append(
-                f"{last['split']} nelbo {last['nelbo']:.2f} nats, {last['nelbo_bits_per_dim']:.4f} bits/dim "
-                f"at step {last['step']}"
-            )
+            nelbo, bits = (math.nan if last[name] is None else last[name] for name in ("nelbo", "nelbo_bits_per_dim"))
+            facts.append(f"{last['split']} nelbo {nelbo:.2f} nats, {bits:.4f} bits/dim at step {last['step']}")
         best = self.folder.best() if self.is_chief else None
         if best:
             facts.append(f"best {best['nelbo']:.2f} at step {best['step']}")

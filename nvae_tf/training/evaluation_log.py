@@ -48,7 +48,7 @@ class Evaluation(Callback):
         evaluate: function of nothing that gives a dict of numbers, with "nelbo" in nats, and of lists with a number
             for each group, among them "kl_per_group".
         name: of the images, for the log.
-        found: called with the step and the NELBO of each evaluation, or None. Default None.
+        found: called with the trainer and the NELBO after each evaluation, or None. Default None.
     """
 
     def __init__(self, writer, metrics, evaluate, name, found=None):
