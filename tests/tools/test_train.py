@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from nvae_tf.checkpoint import RunFolder
 from nvae_tf.config import Config, ConfigError, DataConfig, ModelConfig, TrainConfig
+from nvae_tf.training.interruption import Interruption
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
@@ -194,7 +195,7 @@ def prepare(monkeypatch):
 
     # A setting of the whole process, which other tests should not inherit.
     monkeypatch.setattr(prepare_run, "configure_runtime", lambda: None)
-    return prepare_run.prepare
+    return lambda config, run_dir, data_dir: prepare_run.prepare(config, run_dir, data_dir, Interruption())
 
 
 def test_a_finished_run_is_left_as_it_is(trained, prepare, tmp_path, capsys):
