@@ -14,11 +14,12 @@ def load_run(run_dir, step=None, average=True):
 
     Args:
         run_dir: folder with `config.json` and `checkpoints/`.
-        step: of the checkpoint, or `"best"`; None for the latest. Default None.
+        step: of the checkpoint, or `"best"`; None for the latest that can be read. Default None.
         average: take the moving average of the weights where there is one. Default True.
 
     Returns:
-        `NVAE`; its `config` attribute is the run's `Config`, and `averaged` says whether it has the average.
+        `NVAE`; its `config` attribute is the run's `Config`, `restored_step` the checkpoint's step, and `averaged` says
+        whether it has the average.
 
     Raises:
         CheckpointError: the folder has no configuration or no such checkpoint, or the weights do not fit.
@@ -26,10 +27,12 @@ def load_run(run_dir, step=None, average=True):
     """
     folder = RunFolder(run_dir)
     config = folder.config
-    step = folder.resolve_step(step)
+    folder.resolve_step(step)  # says so where there is none, before the model is built
     model = NVAE(config.model)
     variables = model_variables(model)
-    folder.restore({"model": variables}, step)
+    parts = {"model": variables}
+    step = folder.restore_latest(parts) if step is None else folder.restore(parts, step)
+    model.restored_step = step
     model.averaged = average and _AVERAGE in folder.parts(step)
     if model.averaged:
         folder.restore({_AVERAGE: {name: v for name, v in variables.items() if v.trainable}}, step)

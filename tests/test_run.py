@@ -131,6 +131,16 @@ def test_a_run_with_an_average_is_loaded_with_it_unless_told_otherwise(config, m
         np.testing.assert_array_equal(variable, variables[name], err_msg=name)
 
 
+def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(config, model, tmp_path):
+    folder = RunFolder(tmp_path / "run").create(config)
+    for step in (5, 9):
+        folder.save(step, {"model": model_variables(model)})
+    (folder.checkpoints / "step_00000009" / "state.index").write_bytes(b"damaged")
+    assert nvae_tf.load_run(folder.path).restored_step == 5
+    with pytest.raises(CheckpointError, match="step_00000009"):
+        nvae_tf.load_run(folder.path, step=9)
+
+
 def test_a_run_without_an_average_has_none(config, model, tmp_path):
     folder = RunFolder(tmp_path / "run").create(config)
     folder.save(5, {"model": model_variables(model)})

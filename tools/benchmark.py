@@ -167,14 +167,14 @@ def memory_table(config, batch_size, measured):
         measured: run the float32 settings too; half precision is slow on CPUs and tells nothing there.
     """
     print(f"batch {batch_size}, MiB; state: weights, moments, sums; step: the most that a step adds")
-    print(f"{'setting':<48}{'state':>8}{'step':>8}" + f"{'measured step':>16}{'in all':>8}{'seconds':>9}" * measured)
+    print(f"{'setting':<56}{'state':>8}{'step':>8}" + f"{'measured step':>16}{'in all':>8}{'seconds':>9}" * measured)
     rows = {}
     for setting in memory.settings(batch_size, ("float32", "mixed_float16")):
         name = " ".join(f"{field}={value}" for field, value in setting.items())
         changed = memory.with_setting(config, batch_size, setting)
         estimated = memory.estimate(changed)
         row = {f"estimated_{part}_mib": size / 2**20 for part, size in estimated.items()}
-        line = f"{name:<48}{row['estimated_state_mib']:>8,.0f}{row['estimated_step_mib']:>8,.0f}"
+        line = f"{name:<56}{row['estimated_state_mib']:>8,.0f}{row['estimated_step_mib']:>8,.0f}"
         if measured and setting["precision"] == "float32":
             result = memory.measure_apart(changed)
             row |= {f"measured_{part}_mib": result[part] / 2**20 for part in ("step", "total")}

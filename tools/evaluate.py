@@ -66,9 +66,10 @@ def prepare():
     from nvae_tf.run import load_run
 
     folder = RunFolder(FLAGS.run_dir)
-    step = folder.resolve_step(FLAGS.step)
+    folder.resolve_step(FLAGS.step)
     images = load_images(folder.config, FLAGS.data_dir, FLAGS.split, FLAGS.max_images)
-    return load_run(FLAGS.run_dir, step, FLAGS.ema), step, images
+    model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
+    return model, model.restored_step, images
 
 
 def run(model, step, images):

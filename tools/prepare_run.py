@@ -60,7 +60,11 @@ def _check_same_on_all_workers(strategy, config):
     digest = zlib.crc32(json.dumps(config_to_dict(config)).encode())
     digests = strategies.numbers_of_workers(strategy, digest)
     if len(set(digests)) > 1:
-        raise ConfigError(f"config: expected the same one on every worker. Received digests: {digests}")
+        others = [worker for worker, digest in enumerate(digests) if digest != digests[0]]
+        raise ConfigError(
+            "config: expected the same one on every worker, --config and all its overrides. Received: another than "
+            f"worker 0's on worker {', '.join(map(str, others))}"
+        )
 
 
 def prepare(config, run_dir, data_dir, interruption, strategy=None, jit_compile=False):

@@ -7,10 +7,13 @@ it.
 """
 
 import importlib.util
+import os
 import pathlib
 import time
 
 from absl import app, flags
+
+from nvae_tf.training.interruption import Interruption
 
 FLAGS = flags.FLAGS
 
@@ -52,10 +55,13 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
     start = time.perf_counter()
-    from prepare_run import prepare
-    from run_program import run_program
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
+    with Interruption() as stop:
+        from prepare_run import prepare
+        from run_program import run_program
 
-    finish(run_program("quickstart.py", lambda stop: prepare(load_config(), FLAGS.run_dir, None, stop)))
+        run = run_program("quickstart.py", stop, lambda: prepare(load_config(), FLAGS.run_dir, None, stop))
+    finish(run)
     print(f"done in {time.perf_counter() - start:.0f} s")
 
 

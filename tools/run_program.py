@@ -8,30 +8,32 @@ from absl import logging
 
 from nvae_tf.checkpoint import CheckpointError
 from nvae_tf.training.errors import NonFiniteLossError
-from nvae_tf.training.interruption import EXIT_STATUS, Interruption
+from nvae_tf.training.interruption import EXIT_STATUS
 
 # What TensorFlow raises where another process does not answer any more.
 _LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)
 
 
-def run_program(program, prepare, **options):
+def run_program(program, interruption, prepare, **options):
     """Prepares a run and runs it; ends the program, with a message and a status of its own, where that fails.
 
     Args:
         program: name for the messages.
-        prepare: function of an `Interruption` that gives a `TrainingRun`.
+        interruption: `Interruption`, entered.
+        prepare: function of nothing that gives a `TrainingRun`.
         **options: of `TrainingRun.run`.
 
     Returns:
         The `TrainingRun`, which has come to its end.
     """
     logging.set_verbosity(logging.WARNING)  # TensorFlow reports every strategy and every checkpoint otherwise
-    with Interruption() as interruption, _told_clearly(program):
+    with _told_clearly(program):
         try:
-            run = prepare(interruption)
+            run = prepare()
         except (ValueError, OSError) as error:
             # These are what wrong flags, files and folders raise; their messages name them.
             sys.exit(f"{program}: {error}")
+        interruption.started = True
         run.run(**options)
     if run.trainer.stopped:
         sys.exit(EXIT_STATUS)
@@ -56,7 +58,6 @@ def _told_clearly(program):
 
 def _first_line(error):
     """What is wrong, without the graph that TensorFlow adds to it."""
-    lines = [line for line in error.message.splitlines() if line.strip()]
-    return next(
-        (line for line in lines if not line.startswith(("Graph execution", "Detected at"))), type(error).__name__
-    )
+    traceback = ("Graph execution", "Detected at", "Stack trace", "(most recent", " ", "File ")
+    lines = [line for line in error.message.splitlines() if line.strip() and not line.startswith(traceback)]
+    return lines[0] if lines else type(error).__name__

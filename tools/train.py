@@ -15,6 +15,8 @@ from absl import app, flags
 from config_flag import checked_config, parse_flags
 from ml_collections import config_flags
 
+from nvae_tf.training.interruption import Interruption
+
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string("run_dir", None, "Folder of the run: made, or gone on with.", required=True)
@@ -52,6 +54,8 @@ def _prepare(config, interruption):
     from nvae_tf.training.cluster import resolve_cluster
     from nvae_tf.training.strategy import make_strategy
 
+    if FLAGS.coordinator:
+        print(f"worker {FLAGS.worker_index}: waiting for all {FLAGS.num_workers} at {FLAGS.coordinator}", flush=True)
     cluster = resolve_cluster(os.environ, FLAGS.coordinator, FLAGS.num_workers, FLAGS.worker_index)
     strategy = make_strategy(FLAGS.strategy, cluster, FLAGS.logical_cpus)
     interruption.listen()
@@ -63,15 +67,18 @@ def main(argv):
         raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
     # TensorFlow takes seconds to import: wrong flags are reported first.
     config = checked_config(_CONFIG, "train.py")
-    from run_program import run_program
-
     profile = FLAGS.profile and tuple(map(int, FLAGS.profile))
-    run_program(
-        "train.py",
-        lambda interruption: _prepare(config, interruption),
-        profile=profile,
-        watchdog_seconds=60 * FLAGS.watchdog_minutes,
-    )
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone: its notices would hide the messages of the run
+    with Interruption() as interruption:
+        from run_program import run_program
+
+        run_program(
+            "train.py",
+            interruption,
+            lambda: _prepare(config, interruption),
+            profile=profile,
+            watchdog_seconds=60 * FLAGS.watchdog_minutes,
+        )
 
 
 if __name__ == "__main__":

@@ -212,5 +212,9 @@ class TrainingRun:
             facts.append(f"best {best['nelbo']:.2f} at step {best['step']}")
         if trainer.num_left_out:
             facts.append(f"{trainer.num_left_out} steps left out")
-        name = "stopped" if trainer.stopped else "done"
+        name = "done"
+        if trainer.stopped:
+            name = "stopped"
+            facts += [] if self.interruption.requested else ["another worker was asked to stop"]
+            facts.append("the same command goes on")
         return f"{name}: {self.folder.path}, step {trainer.step}; " + "; ".join(facts)

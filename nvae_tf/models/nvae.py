@@ -71,6 +71,7 @@ class NVAE(keras.Model):
         model_config: the `ModelConfig`.
         config: the whole run's `Config` where the model was loaded from a run (`nvae_tf.load_run`), else None.
         averaged: whether the weights are a run's moving average; set by `nvae_tf.load_run`.
+        restored_step: step of the checkpoint that the weights are from; set by `nvae_tf.load_run`, else None.
         convolutions: every `Conv2D`, in the order in which they were made.
         batch_norms: every `BatchNorm`.
         squeeze_excites: every `SqueezeExcite`.
@@ -93,6 +94,7 @@ class NVAE(keras.Model):
         self.model_config = config.validate()
         self.config = None
         self.averaged = False
+        self.restored_step = None
         self.encoder = Encoder(config, name="encoder")
         self.decoder = Decoder(config, name="decoder")
         self.build()

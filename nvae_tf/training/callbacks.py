@@ -222,8 +222,9 @@ class Profile(Callback):
         self._running = False
 
     def on_start(self, trainer):
-        if trainer.step >= self._stop:
-            print(f"no profile: the steps up to {self._stop} are done", flush=True)
+        if trainer.step >= self._stop or self._start >= trainer.last_step:
+            wanted = f"steps {self._start + 1} to {self._stop}"
+            print(f"no profile of {wanted}: the run goes from {trainer.step} to {trainer.last_step}", flush=True)
         self.on_step(trainer, None)
 
     def on_step(self, trainer, report):
@@ -237,3 +238,4 @@ class Profile(Callback):
         if self._running:
             tf.profiler.experimental.stop()
             self._running = False
+            print(f"profile up to step {trainer.step}: {self._log_dir}/plugins/profile", flush=True)

@@ -6,13 +6,13 @@ import numpy as np
 _COLORS = np.array([(13, 8, 45), (92, 26, 110), (187, 55, 84), (243, 125, 49), (250, 220, 120), (252, 255, 230)])
 
 
-def heat_map(values, cell=8, max_columns=128):
+def heat_map(values, cell=16, max_columns=64):
     """Draws a matrix as coloured cells, 0 dark and the largest value light, by the square root.
 
     Args:
         values: [rows, columns], at least 0 where it matters; less counts as 0.
-        cell: side of a cell in pixels. Default 8.
-        max_columns: where there are more columns, equally spaced ones are drawn. Default 128.
+        cell: side of a cell in pixels. Default 16.
+        max_columns: where there are more columns, equally spaced ones are drawn. Default 64.
 
     Returns:
         uint8 [rows * cell, columns * cell, 3].

@@ -22,10 +22,12 @@ class Interruption:
 
     Attributes:
         requested: whether a signal has come.
+        started: whether there is anything to finish; until then the first signal already ends the process, with
+            `EXIT_STATUS`. Default False.
     """
 
     def __init__(self):
-        self.requested = False
+        self.requested = self.started = False
 
     def __enter__(self):
         self._reader, self._writer = socket.socketpair()
@@ -63,6 +65,10 @@ class Interruption:
             with contextlib.suppress(OSError):
                 print(f"{name} again: stopping at once", file=sys.stderr, flush=True)
             os._exit(128 + number)  # what a shell makes of a process that a signal ended
+        if not self.started:
+            with contextlib.suppress(OSError):
+                print(f"{name}: stopped before the first step", file=sys.stderr, flush=True)
+            os._exit(EXIT_STATUS)
         self.requested = True
         with contextlib.suppress(OSError):
             message = f"{name}: the run stops after the step it is at and saves; once more stops at once"

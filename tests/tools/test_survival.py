@@ -79,6 +79,7 @@ def test_asked_to_stop_it_saves_and_the_same_command_goes_on(uninterrupted, tiny
     assert "SIGTERM: the run stops after the step" in output
     (step,) = RunFolder(run_dir).steps()
     assert 3 < step < STEPS and f"stopped: {run_dir}, step {step};" in output
+    assert output.splitlines()[-1].endswith("the same command goes on")
     done = tiny_run(run_dir, **LONG)
     assert done.returncode == 0 and f"steps {step} to {STEPS}" in done.stdout
     tiny_run.assert_same_checkpoint(uninterrupted, run_dir, STEPS)

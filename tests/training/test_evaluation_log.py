@@ -46,7 +46,7 @@ def test_evaluation_is_written_to_tensorboard_the_log_and_the_metrics(trainer, w
     assert set(events) == {"test/nelbo", "test/kl", "test/kl_per_group"}
     assert {step: float(value) for step, value in events["test/nelbo"].items()} == {2: 81.5, 4: 81.5}
     # A row for each group and a column for each evaluation so far.
-    assert [tuple(map(int, events["test/kl_per_group"][step][:2])) for step in (2, 4)] == [(8, 16), (16, 16)]
+    assert [tuple(map(int, events["test/kl_per_group"][step][:2])) for step in (2, 4)] == [(16, 32), (32, 32)]
     assert "epoch 2, step 4  test: nelbo 81.5  kl 20\n" in capsys.readouterr().out
     assert metrics.read() == [{"step": 2 * epoch, "epoch": epoch, "split": "test", **RESULTS} for epoch in (1, 2)]
     assert found == [81.5, 81.5]

@@ -24,6 +24,7 @@ def _wait(condition):
 def test_the_first_signal_is_noted_and_the_former_handlers_come_back(number, capsys):
     former = signal.getsignal(number)
     with Interruption() as interruption:
+        interruption.started = True
         assert not interruption.requested
         os.kill(os.getpid(), number)
         _wait(lambda: interruption.requested)
@@ -31,15 +32,33 @@ def test_the_first_signal_is_noted_and_the_former_handlers_come_back(number, cap
     assert f"{number.name}: the run stops after the step" in capsys.readouterr().err
 
 
-def test_the_second_signal_ends_a_process_whose_main_thread_is_busy_elsewhere():
-    # As in a step of TensorFlow, no handler of Python's gets its turn in the hash's C code.
+def _busy(started):
+    """A process whose main thread is in C code, as in a step of TensorFlow: no handler of Python's gets its turn."""
     code = (
         "import hashlib; from nvae_tf.training.interruption import Interruption\n"
-        "with Interruption():\n"
+        "with Interruption() as interruption:\n"
+        f"    interruption.started = {started}\n"
         "    print('busy', flush=True)\n"
         "    hashlib.pbkdf2_hmac('sha256', b'x', b'y', 10**9)\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, "-c", code], text=True, **pipes)
+
+
+def test_before_the_first_step_one_signal_is_enough():
+    process = _busy(started=False)
+    try:
+        assert process.stdout.readline() == "busy\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 75
+        assert process.stderr.read() == "SIGINT: stopped before the first step\n"
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_the_second_signal_ends_a_process_whose_main_thread_is_busy_elsewhere():
+    process = _busy(started=True)
     try:
         assert process.stdout.readline() == "busy\n"
         time.sleep(0.2)
