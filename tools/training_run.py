@@ -211,7 +211,7 @@ class TrainingRun:
         if best:
             facts.append(f"best {best['nelbo']:.2f} at step {best['step']}")
         if trainer.num_left_out:
-            facts.append(f"{trainer.num_left_out} steps left out")
+            facts.append(f"{trainer.num_left_out} steps left out or taken again")
         name = "done"
         if trainer.stopped:
             name = "stopped"

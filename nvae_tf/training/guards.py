@@ -31,6 +31,8 @@ class Verdict(typing.NamedTuple):
 class Guards(keras.layers.Layer):
     """Judges each step by its loss and gradient, both already averaged over the replicas, so that all judge alike.
 
+    An overflow of float16 counts as not finite like everything else; `Trainer.advance` then takes the step again.
+
     The decisions are numbers in the graph, not branches: a step that is left out multiplies by zero.
 
     Args:

@@ -89,7 +89,7 @@ class Trainer:
 
     @property
     def num_left_out(self):
-        """Steps that the guards have left out so far."""
+        """Steps that the guards have left out, or had taken again, so far."""
         guards = self._training_step.guards
         counts = (guards.num_nonfinite, guards.num_skipped)
         return sum(int(tf.convert_to_tensor(count.value)) for count in counts)
@@ -161,7 +161,7 @@ class Trainer:
         )
 
     def advance(self, *shards):
-        """One step.
+        """One step; with float16, once more for each time that its scaled gradient overflows.
 
         Args:
             shards: images [B, H, W, C] in [0, 1] for each replica of this worker.
@@ -180,12 +180,21 @@ class Trainer:
         with tf.profiler.experimental.Trace("train", step_num=self.step, _r=1):
             report = self._function(images, tf.constant(self.step, tf.int64), stop)
             nonfinite = int(report["nonfinite_in_a_row"])
+            # A finite loss with an overflowing gradient is no fault of the step: again, with the scale that has fallen.
+            while self._overflowed(report) and nonfinite < self.config.max_nonfinite_steps:
+                report = self._function(images, tf.constant(self.step, tf.int64), stop)
+                nonfinite = int(report["nonfinite_in_a_row"])
         if self.num_traces > traces:
             self.first_seconds = time.perf_counter() - start
         self.step += 1
         if nonfinite >= self.config.max_nonfinite_steps:
             raise NonFiniteLossError(self.step, report)
         return report
+
+    def _overflowed(self, report):
+        """Whether the loss scale alone made the gradient not finite; the same on every worker."""
+        scales, nonfinite = self._training_step.guards.scales_loss, int(report["nonfinite_in_a_row"])
+        return scales and bool(nonfinite) and math.isfinite(float(report["loss"]))
 
     def _initialize_from(self, images):
         """Sets what depends on the first batch (cell set `res_elu`)."""

@@ -328,6 +328,25 @@ def test_micro_batches_in_the_compiled_step_are_those_of_the_accumulator(make_mo
     assert np.mean(moved) > 0.9
 
 
+def test_a_step_whose_scaled_gradient_overflows_is_taken_again_with_the_scale_that_fell(
+    make_model, train_config, digits, state_of
+):
+    trainer, gentle = (Trainer(make_model(), train_config(precision="mixed_float16"), 10) for _ in range(2))
+    trainer.state["guards"].loss_scale.assign(2.0**30)
+    trainer.step = gentle.step = 3  # a step with a learning rate
+    report = trainer.advance(tf.constant(digits[0]))
+    assert trainer.step == 4 and report["nonfinite_in_a_row"] == 0
+    repeats = int(report["num_nonfinite"])
+    assert 0 < repeats < 20 and trainer.state["guards"].loss_scale.numpy() == 2.0 ** (30 - repeats)
+    assert trainer.state["optimizer"].updates.numpy() == 1
+    gentle.advance(tf.constant(digits[0]))
+    ours, theirs = state_of(trainer), state_of(gentle)
+    for name, value in theirs.items():
+        # The statistics have moved once, as without an overflow.
+        if "moving_" in name[1]:
+            np.testing.assert_allclose(ours[name], value, rtol=1e-3, atol=1e-5, err_msg=str(name))
+
+
 def test_nothing_is_traced_twice(trainer, digits):
     trainer.trace(tf.constant(digits[0]))
     traces = trainer.num_traces
