@@ -98,7 +98,11 @@ def _score(model, images, num_samples, seed, batch_index):
             tf.zeros([batch_size], tf.float64),
             tf.zeros([batch_size, len(shapes), channels], tf.float64),
         )
-        _, log_sum, reconstruction, kl = tf.while_loop(lambda sample, *_: sample < num_samples, draw, start)
+        # One sample at a time: several at once would each hold their activations, and the convolutions that grappler
+        # fuses with an addition on CPUs with oneDNN are not safe to run twice at the same time (wrong numbers, crashes).
+        _, log_sum, reconstruction, kl = tf.while_loop(
+            lambda sample, *_: sample < num_samples, draw, start, parallel_iterations=1
+        )
     count = tf.cast(num_samples, tf.float64)
     return reconstruction / count, kl / count, tf.math.log(count) - log_sum
 
