@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 
-from nvae_tf.data.folders import find_files
+from nvae_tf.data.sources.finding import find_files
 
 IMAGE_SHAPE = (32, 32, 3)
 _NUM_VALUES = math.prod(IMAGE_SHAPE)
@@ -147,3 +147,7 @@ def read_cifar10(data_dir, split):
     return np.concatenate(
         [read_binary_batch(path) if path.suffix == ".bin" else read_python_batch(path) for path in paths]
     )
+
+
+def find_cifar(root, info):
+    return None

@@ -51,3 +51,7 @@ def read_digits(data_dir, split):
     # RandomState's stream is frozen by NumPy's policy, so that the split never changes.
     images = images[np.random.RandomState(_SPLIT_SEED).permutation(len(images))]
     return images[:-NUM_TEST] if split == "train" else images[-NUM_TEST:]
+
+
+def find_digits(root, info):
+    return None

@@ -1,0 +1,159 @@
+"""From the bytes of an image file to uint8 pixels of one shape, by one stated rule for every source."""
+
+import dataclasses
+import io
+
+import numpy as np
+from PIL import Image, ImageOps
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+
+# A few bytes may claim any size; more than this is refused before memory is taken for it.
+MAX_PIXELS = 100_000_000
+
+_HIGH_BYTE = 8
+
+
+class DamagedImageError(ValueError):
+    """An image that cannot be read; the message names it and says why."""
+
+
+def _is_deep(image):
+    return image.mode == "I" or image.mode.startswith("I;16")
+
+
+def _to_eight_bits(image):
+    values = np.asarray(image).astype(np.int64)
+    return Image.fromarray((np.clip(values, 0, 65535) >> _HIGH_BYTE).astype(np.uint8))
+
+
+def _flatten(image, channels):
+    if _is_deep(image):
+        image = _to_eight_bits(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("L" if channels == 1 else "RGB")
+
+
+def decode(data, channels, name):
+    """Decodes an image file.
+
+    The rule, whatever the file's kind: its first frame, turned upright as its EXIF tag says; of 16 bits the high byte
+    counts; a palette is looked up; transparency is laid over white; grey is repeated for RGB, and colour becomes grey as
+    0.299 R + 0.587 G + 0.114 B.
+
+    Args:
+        data: bytes of a PNG, JPEG, WebP or BMP file.
+        channels: 1 or 3.
+        name: of the image, for the message.
+
+    Returns:
+        uint8, [H, W, channels].
+
+    Raises:
+        DamagedImageError: damaged, cut short, none of these formats, or of more than `MAX_PIXELS` pixels.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise DamagedImageError(f"{width}x{height} pixels, expected at most {MAX_PIXELS}")
+            image.load()
+            pixels = np.asarray(_flatten(ImageOps.exif_transpose(image), channels))
+    except Exception as error:  # a damaged file can make the decoders raise nearly anything
+        raise DamagedImageError(
+            f"{name}: expected a PNG, JPEG, WebP or BMP image. Received: {len(data)} bytes ({_reason(error)})"
+        ) from error
+    return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def _reason(error):
+    # Pillow's own message for bytes of no known format shows the address of the buffer.
+    return "of none of these formats" if isinstance(error, Image.UnidentifiedImageError) else error
+
+
+def to_channels(pixels, channels, name):
+    """The same rule for pixels that are already decoded.
+
+    Args:
+        pixels: uint8, [H, W], [H, W, 1], [H, W, 3] or [H, W, 4].
+        channels: 1 or 3.
+        name: of the image, for the message.
+
+    Returns:
+        uint8, [H, W, channels].
+
+    Raises:
+        DamagedImageError: another dtype or shape.
+    """
+    if pixels.ndim == 2:
+        pixels = pixels[..., np.newaxis]
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or not pixels.size:
+        raise DamagedImageError(
+            f"{name}: expected uint8 pixels [H, W, 1, 3 or 4]. Received: {pixels.dtype} {list(pixels.shape)}"
+        )
+    if pixels.shape[2] == channels:
+        return pixels
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    flat = np.asarray(_flatten(image, channels))
+    return flat.reshape(*flat.shape[:2], channels)
+
+
+def encode_png(pixels):
+    """PNG bytes of uint8 [H, W, 1 or 3]; the same bytes for the same pixels."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Fit:
+    """Brings an image to the size of its data set, or says that it has another.
+
+    Attributes:
+        height, width: of the result.
+        crop: (top, left, bottom, right) of the part that counts, or None. It is cut from images of `crop_size` alone.
+        crop_size: (height, width) of the images that `crop` is meant for.
+        resize: whether an image of any other size is cut to the aspect ratio, in the middle, and resized. Otherwise it
+            is an error, so that a wrong folder does not pass for a data set.
+    """
+
+    height: int
+    width: int
+    crop: tuple | None = None
+    crop_size: tuple | None = None
+    resize: bool = False
+
+    def __call__(self, pixels, name):
+        """uint8 [height, width, C] of uint8 [H, W, C]; raises `ValueError` for a size that is not expected.
+
+        Resizing is antialiased (bilinear over the support of the smaller image).
+        """
+        size = pixels.shape[:2]
+        if size == (self.height, self.width):
+            return pixels
+        if self.crop is not None and size == self.crop_size:
+            top, left, bottom, right = self.crop
+            return self._resized(pixels[top:bottom, left:right])
+        if not self.resize:
+            expected = " or ".join(f"{h}x{w}" for h, w in filter(None, ((self.height, self.width), self.crop_size)))
+            raise ValueError(
+                f"{name}: expected an image of {expected} (height x width), or data.resize=True. "
+                f"Received: {size[0]}x{size[1]}"
+            )
+        return self._resized(self._to_aspect(pixels))
+
+    def _to_aspect(self, pixels):
+        height, width = pixels.shape[:2]
+        new_height = max(min(height, round(width * self.height / self.width)), 1)
+        new_width = max(min(width, round(height * self.width / self.height)), 1)
+        top, left = (height - new_height) // 2, (width - new_width) // 2
+        return pixels[top : top + new_height, left : left + new_width]
+
+    def _resized(self, pixels):
+        channels = pixels.shape[2]
+        image = Image.fromarray(np.ascontiguousarray(pixels[..., 0] if channels == 1 else pixels))
+        image = image.resize((self.width, self.height), Image.Resampling.BILINEAR)
+        return np.asarray(image).reshape(self.height, self.width, channels)

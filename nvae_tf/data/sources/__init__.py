@@ -1,0 +1,70 @@
+"""The formats in which data sets are found, one file each.
+
+A source's `find` looks at a folder and gives the splits that are there in its format:
+
+    find(root, info) -> {split: function of nothing that gives an image store} or None
+
+with the splits "train", "validation" and "test", or "all" alone where the format has none. None means that nothing in the
+folder is of this format. It raises `ValueError` for files of its format that are damaged as a whole. `info` is the
+`DatasetInfo`, with its size and channels known. A split that nobody asks for is not read.
+
+What needs more than NumPy and Pillow is imported in the function that needs it: looking at a folder costs nothing, and
+worker processes start fast.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+from nvae_tf.data.sources.arrays import find_npz
+from nvae_tf.data.sources.celeba_tree import find_celeba_tree
+from nvae_tf.data.sources.cifar import find_cifar
+from nvae_tf.data.sources.digits import find_digits
+from nvae_tf.data.sources.glow import find_glow
+from nvae_tf.data.sources.idx import find_idx, find_stacked_idx
+from nvae_tf.data.sources.image_folder import find_image_folder
+from nvae_tf.data.sources.imagenet_batches import find_pickled_batches
+from nvae_tf.data.sources.lmdb_folder import find_lmdb, find_lsun_lmdb
+from nvae_tf.data.sources.omniglot import find_omniglot_mat, find_omniglot_tree
+from nvae_tf.data.sources.prepared import find_prepared
+from nvae_tf.data.sources.tfds import find_tfds
+from nvae_tf.data.sources.zip_file import find_zip
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Source:
+    """One format.
+
+    Attributes:
+        looked_for: what it looks for, for the message when nothing is there.
+        find: as above.
+    """
+
+    looked_for: str
+    find: Callable
+
+
+_SPLIT_FOLDERS = "train/ with test/ or validation/ (valid/, val/), or no such folders"
+SOURCES = {
+    "prepared": Source("manifest.json and the .tfrecord shards that tools/prepare_data.py writes", find_prepared),
+    "digits": Source("nothing: the images are part of scikit-learn", find_digits),
+    "idx": Source("train-images-idx3-ubyte and t10k-images-idx3-ubyte, gzipped or not", find_idx),
+    "stacked_idx": Source("MNIST's train-images-idx3-ubyte and t10k-images-idx3-ubyte, gzipped or not", find_stacked_idx),
+    "cifar": Source(
+        "CIFAR-10's binary (data_batch_1.bin) or python (data_batch_1) batches, or cifar-10-binary.tar.gz or "
+        "cifar-10-python.tar.gz as downloaded",
+        find_cifar,
+    ),
+    "pickled_batches": Source("pickled or .npz batches train_data_batch_1 ... and val_data", find_pickled_batches),
+    "omniglot_mat": Source("chardata.mat", find_omniglot_mat),
+    "omniglot_tree": Source("images_background/ and images_evaluation/, or their .zip files", find_omniglot_tree),
+    "celeba_tree": Source("img_align_celeba/ (or .zip) and list_eval_partition.txt", find_celeba_tree),
+    "image_folder": Source(f".png, .jpg, .jpeg, .webp or .bmp files in {_SPLIT_FOLDERS}", find_image_folder),
+    "zip": Source(f"one .zip file of such images with {_SPLIT_FOLDERS}, or one .zip file for each split", find_zip),
+    "npz": Source(
+        "train.npy and test.npy (or validation.npy), one .npy or .npz file, all of uint8 [N, H, W, C]", find_npz
+    ),
+    "glow": Source("Glow's TFRecords, NAME-00000-of-00016.tfrecords, beside each other or in train/ and validation/", find_glow),
+    "lmdb": Source("the LMDB folders train.lmdb and validation.lmdb (or test.lmdb)", find_lmdb),
+    "lsun_lmdb": Source("LSUN's LMDB folders CATEGORY_train_lmdb and CATEGORY_val_lmdb", find_lsun_lmdb),
+    "tfds": Source("a data set of TensorFlow Datasets that was prepared there (pip install -e '.[tfds]')", find_tfds),
+}

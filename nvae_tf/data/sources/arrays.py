@@ -1,0 +1,4 @@
+
+
+def find_npz(root, info):
+    return None

@@ -1,0 +1,4 @@
+
+
+def find_celeba_tree(root, info):
+    return None

@@ -1,0 +1,4 @@
+
+
+def find_image_folder(root, info):
+    return None

@@ -1,0 +1,4 @@
+
+
+def find_pickled_batches(root, info):
+    return None

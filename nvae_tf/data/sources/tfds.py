@@ -1,0 +1,4 @@
+
+
+def find_tfds(root, info):
+    return None
