@@ -4,7 +4,6 @@
 
 The published run (arXiv 2007.03898, table 6 and section 4.1): 8 GPUs with a batch of 16 on each; `batch_size` is
 per replica. Expected: 2.03 bits per dimension.
-The loader of this data set is still to come: the model and the schedules are here.
 """
 
 from nvae_tf.config import Config, DataConfig, ModelConfig, TrainConfig

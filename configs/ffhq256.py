@@ -5,7 +5,6 @@
 The published run (arXiv 2007.03898, table 6 and section 4.1): 24 GPUs with a batch of 4 on each; `batch_size` is
 per replica. Expected: 0.69 bits per dimension.
 Groups per scale, from the finest: 16, 8, 4, 4, 4. lambda falls from 1 to 1e-1 while the KL weight grows.
-The loader of this data set is still to come: the model and the schedules are here.
 """
 
 from nvae_tf.config import Config, DataConfig, ModelConfig, TrainConfig

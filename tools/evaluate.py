@@ -13,7 +13,7 @@ import sys
 from absl import app, flags
 from json_file import write_json
 from progress import Progress
-from run_images import load_images
+from run_images import load_images, reading_errors_end
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
@@ -99,7 +99,8 @@ def main(argv):
     except (ValueError, OSError) as error:
         # These are what a wrong folder, file or flag raises; their messages name it.
         sys.exit(f"evaluate.py: {error}")
-    run(*prepared)
+    with reading_errors_end("evaluate.py"):
+        run(*prepared)
 
 
 if __name__ == "__main__":

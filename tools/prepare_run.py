@@ -6,7 +6,7 @@ import zlib
 
 import keras
 import tensorflow as tf
-from run_images import load_images
+from run_images import held_out_split, load_images
 from training_run import TrainingRun
 
 from nvae_tf.checkpoint import RunFolder
@@ -17,7 +17,7 @@ from nvae_tf.training import strategy as strategies
 from nvae_tf.training.trainer import Trainer, configure_runtime
 
 # Fields that may differ when a run goes on: what is logged and kept, when it stops, and what gives the same numbers.
-_MAY_CHANGE = {
+_MAY_CHANGE = {"data.cache_gib", "data.max_damaged"} | {
     f"train.{name}"
     for name in (
         "max_steps",
@@ -88,7 +88,7 @@ def prepare(config, run_dir, data_dir, interruption, strategy=None, jit_compile=
     if folder.config_path.exists():
         check_resumable(config, folder.config)
     train_images = load_images(config, data_dir, "train")
-    held_out_name = "validation" if config.data.validation_images else "test"
+    held_out_name = held_out_split(config, data_dir)
     held_out = load_images(config, data_dir, held_out_name)
     train = config.train
     steps_per_epoch = pipeline.steps_per_epoch(len(train_images), train.batch_size, train.num_replicas)

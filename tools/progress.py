@@ -17,9 +17,11 @@ class Progress:
     def __init__(self, total):
         self.total = total
         self.printed = 0
-        self.bar = tqdm.tqdm(total=total, unit="image") if sys.stderr.isatty() else None
+        self.bar = None
 
     def __call__(self, done):
+        if self.bar is None and sys.stderr.isatty():
+            self.bar = tqdm.tqdm(total=self.total, unit="image")
         if self.bar is not None:
             self.bar.update(done - self.bar.n)
             if done == self.total:

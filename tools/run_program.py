@@ -5,6 +5,7 @@ import sys
 
 import tensorflow as tf
 from absl import logging
+from run_images import reading_errors_end
 
 from nvae_tf.checkpoint import CheckpointError
 from nvae_tf.training.errors import NonFiniteLossError
@@ -44,7 +45,8 @@ def run_program(program, interruption, prepare, **options):
 def _told_clearly(program):
     """Context in which what can happen to a run ends the program with a message instead of a traceback."""
     try:
-        yield
+        with reading_errors_end(program):
+            yield
     except (NonFiniteLossError, CheckpointError, OSError) as error:
         sys.exit(f"{program}: {error}")
     except _LOST as error:

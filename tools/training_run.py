@@ -41,7 +41,7 @@ class TrainingRun:
         config: `Config`, with the number of replicas.
         strategy: `tf.distribute.Strategy`.
         trainer: `Trainer`, restored to the last checkpoint where there is one.
-        train_images, held_out: uint8 arrays; validation images where the config holds some out, else the test split.
+        train_images, held_out: `ImageSet`; the latter of validation images where there are any, else the test split.
         held_out_name: `"validation"` or `"test"`.
         interruption: `Interruption`, entered by the program.
     """
@@ -94,9 +94,10 @@ class TrainingRun:
 
     def held_out_batches(self, batch_size, limit=0):
         """Batches of the first `limit` held-out images (0: all)."""
-        images = self.held_out[: limit or None]
-        config = self.config
-        return pipeline.eval_batches(images, config.data, config.model.bit_depth, batch_size, config.train.seed)
+        config, seed = self.config, self.config.train.seed
+        return pipeline.eval_batches(
+            self.held_out, config.data, config.model.bit_depth, batch_size, seed, num_images=limit
+        )
 
     def evaluated_weights(self):
         """Context in which the model has the weights that count: their moving average where the run keeps one."""

@@ -64,9 +64,7 @@ class DatasetInfo:
 
     def with_size(self, image_size, channels):
         """The same with what the model's configuration has, where the set leaves it open."""
-        return dataclasses.replace(
-            self, image_size=self.image_size or image_size, channels=self.channels or channels
-        )
+        return dataclasses.replace(self, image_size=self.image_size or image_size, channels=self.channels or channels)
 
     def fit(self, resize=False):
         """The `Fit` of its stored images, which also resizes any other size where `resize` is True."""
@@ -96,7 +94,7 @@ def _imagenet(size, year, num_images):
         sources=("pickled_batches", "npz") if year else ("image_folder", "zip", "glow", "lmdb", "npz", "tfds"),
         num_images=num_images,
         tfds_name=None if year else f"downsampled_imagenet/{size}x{size}",
-        note=f"This is {version}; it was made by another method of resizing than {other}, and results are not comparable.",
+        note=f"This is {version}; it was resized by another method than {other}, and results are not comparable.",
         **_PHOTOS,
     )
 
@@ -143,8 +141,8 @@ _ROWS = (
         {"train": 24_345, "test": 8_070},
         tfds_name="omniglot",
         resize=True,
-        note="The published split and 28x28 images are those of chardata.mat; the image tree has another split (19,280 and "
-        "13,180) and is resized here, so that results are not comparable.",
+        note="The published split and 28x28 images are those of chardata.mat; the image tree has another split (19,280 "
+        "and 13,180) and is resized here: results are not comparable.",
     ),
     DatasetInfo(
         name="cifar10",

@@ -41,8 +41,8 @@ def decode(data, channels, name):
     """Decodes an image file.
 
     The rule, whatever the file's kind: its first frame, turned upright as its EXIF tag says; of 16 bits the high byte
-    counts; a palette is looked up; transparency is laid over white; grey is repeated for RGB, and colour becomes grey as
-    0.299 R + 0.587 G + 0.114 B.
+    counts; a palette is looked up; transparency is laid over white; grey is repeated for RGB, and colour becomes
+    grey as 0.299 R + 0.587 G + 0.114 B.
 
     Args:
         data: bytes of a PNG, JPEG, WebP or BMP file.

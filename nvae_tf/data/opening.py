@@ -6,7 +6,7 @@ import numpy as np
 
 from nvae_tf.data.sources import SOURCES
 from nvae_tf.data.sources.finding import contents
-from nvae_tf.data.stores import FittedStore, SubsetStore
+from nvae_tf.data.stores import FittedStore, SubsetStore, is_encoded
 
 SPLITS = ("train", "validation", "test")
 
@@ -29,12 +29,14 @@ def find_splits(info, data_dir):
     needs_files = "digits" not in sources
     looked_for = "".join(f"\n  {name}: {source.looked_for}" for name, source in sources.items())
     if needs_files and not data_dir:
-        raise ValueError(f"data_dir: expected a folder with {info.name} in one of these forms. Received: none{looked_for}")
+        raise ValueError(
+            f"data_dir: expected a folder with {info.name} in one of these forms. Received: none{looked_for}"
+        )
     root = pathlib.Path(data_dir) if data_dir else None
     if root is not None and not root.is_dir():
         raise FileNotFoundError(f"data_dir: expected an existing folder. Received: {str(root)!r}")
     for name, source in sources.items():
-        splits = source.find(root, info) if root is not None or not needs_files else None
+        splits = source.find(root, info) if root is not None or name == "digits" else None
         if splits:
             return name, splits
     raise FileNotFoundError(
@@ -58,7 +60,9 @@ def seeded_split(num_images, num_test, seed):
     """
     count = num_test if isinstance(num_test, int) else max(round(num_test * num_images), 1)
     if not 0 < count < num_images:
-        raise ValueError(f"expected more than {max(count, 1)} images, of which {count} are held out. Received: {num_images}")
+        raise ValueError(
+            f"expected more than {max(count, 1)} images, of which {count} are held out. Received: {num_images}"
+        )
     # RandomState's stream is frozen by NumPy's policy, so that the split never changes.
     order = np.random.RandomState(seed).permutation(num_images)
     return {"train": np.sort(order[count:]), "test": np.sort(order[:count])}
@@ -98,6 +102,7 @@ def _divided(info, make, seed, fraction):
     whole = make()
 
     def part(split):
+        # A part of a published set cannot spare what the whole can.
         num_test = info.num_test if info.num_test and info.num_test < len(whole) // 2 else fraction
         try:
             return SubsetStore(whole, seeded_split(len(whole), num_test, seed)[split])
@@ -132,4 +137,4 @@ def open_images(info, data_dir, split, resize=False, split_seed=0, test_fraction
     store = splits[split]()
     if not len(store):
         raise ValueError(f"{store.source}: expected images. Received: none")
-    return FittedStore(store, info.fit(resize))
+    return store if is_encoded(store) else FittedStore(store, info.fit(resize))

@@ -40,7 +40,9 @@ def map_in_order(function, tasks, num_processes, initializer=None, arguments=())
     """
     # Not fork: TensorFlow's threads would not come along, but the locks they hold would.
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(num_processes, context, _start_worker, (initializer, arguments)) as pool:
+    with concurrent.futures.ProcessPoolExecutor(
+        num_processes, context, _start_worker, (initializer, arguments)
+    ) as pool:
         pending = collections.deque()
         try:
             for task in tasks:

@@ -3,14 +3,21 @@
 import numpy as np
 import tensorflow as tf
 
+from nvae_tf.data.image_set import ImageSet
+from nvae_tf.data.stores import ArrayStore
+
 # One stream of random numbers for each purpose, so that none shares its draws with another.
 _ORDER, _FLIP, _BINARIZE, _EVAL_BINARIZE = range(4)
 
 
-def _check_images(images):
+def _image_set(images):
+    """An `ImageSet` of what the functions below are given, an `ImageSet` or a uint8 array."""
+    if isinstance(images, ImageSet):
+        return images
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or not len(images):
         received = f"{getattr(images, 'dtype', type(images).__name__)} of shape {np.shape(images)}"
         raise ValueError(f"images: expected a uint8 array [N, H, W, C] with N >= 1. Received: {received}")
+    return ImageSet(ArrayStore(images, images.shape[3], "images")).load()
 
 
 def _check_range(name, value, least, most=None):
@@ -24,6 +31,32 @@ def _on_cpu(images):
     # size is limited to 2 GB, and take no memory of an accelerator.
     with tf.device("CPU:0"):
         return tf.constant(images)
+
+
+def _reader(images):
+    """Function of int64 indices [B] that gives their images, uint8 [B, H, W, C], for a dataset's `map`."""
+    if images.array is None:
+        return lambda indices: _read_stored(images, indices, replace=True)[0]
+    array = _on_cpu(images.array)
+    return lambda indices: tf.gather(array, indices)
+
+
+def _read_stored(images, indices, replace):
+    """Images of a store and their indices: Python fetches the bytes of a batch at once, TensorFlow decodes them."""
+    height, width, channels = images.image_shape
+    sides = (images.padding, images.padding)
+    stored = [height - 2 * images.padding, width - 2 * images.padding, channels]
+    read, dtype = (images.read_encoded, tf.string) if images.encoded else (images.read_batch, tf.uint8)
+    batch, kept = tf.numpy_function(lambda indices: read(indices, replace), [indices], (dtype, tf.int64))
+    kept = tf.ensure_shape(kept, [None])
+    if images.encoded:
+        batch = tf.map_fn(
+            lambda data: tf.ensure_shape(tf.io.decode_png(data, channels), stored),
+            tf.ensure_shape(batch, [None]),
+            fn_output_signature=tf.TensorSpec(stored, tf.uint8),
+        )
+    batch = tf.pad(tf.ensure_shape(batch, [None, *stored]), [(0, 0), sides, sides, (0, 0)])
+    return batch, kept
 
 
 def _stream(seed, purpose, *counters):
@@ -105,7 +138,7 @@ def train_batches(
     drawn from (seed, step, shard), so that the batches from `start_step` on do not depend on where a run began.
 
     Args:
-        images: uint8 array, [N, H, W, C].
+        images: `ImageSet`, or uint8 array [N, H, W, C].
         data_config: `DataConfig`; `binarize` draws every value as a Bernoulli anew in each epoch, and
             `horizontal_flip` mirrors each image with probability 1/2 (arXiv 2007.03898, appendix A).
         model_bit_depth: bits per value, 1 to 8.
@@ -121,17 +154,17 @@ def train_batches(
     Raises:
         ValueError: an argument out of range, or fewer images than one step needs.
     """
-    _check_images(images)
+    images = _image_set(images)
     _check_range("bit_depth", model_bit_depth, 1, 8)
     _check_range("start_step", start_step, 0)
     for shard in shard_indices:
         _check_range("shard_indices", shard, 0, num_shards - 1)
     steps = _step_indices(len(images), batch_size, seed, start_step, num_shards, shard_indices)
     binarize, flip = data_config.binarize, data_config.horizontal_flip
-    images = _on_cpu(images)
+    read = _reader(images)
 
     def make_batch(step, indices, shard):
-        batch = tf.gather(images, indices)  # [batch_size, H, W, C]
+        batch = read(indices)  # [batch_size, H, W, C]
         if flip:
             batch = _flip_half(batch, _stream(seed, _FLIP, step, shard))
         if binarize:
@@ -144,18 +177,19 @@ def train_batches(
     return steps.map(make_batches, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-def eval_batches(images, data_config, model_bit_depth, batch_size, seed):
-    """Every image exactly once, in order, never flipped; the last batch may be smaller.
+def eval_batches(images, data_config, model_bit_depth, batch_size, seed, num_images=None):
+    """Every image exactly once, in order, never flipped; the last batch may be smaller. Damaged ones are left out.
 
     With `data_config.binarize` an image's draw depends on the seed and its index alone, so that a likelihood does
     not change with the batch size.
 
     Args:
-        images: uint8 array, [N, H, W, C].
+        images: `ImageSet`, or uint8 array [N, H, W, C].
         data_config: `DataConfig`; only `binarize` counts here.
         model_bit_depth: bits per value, 1 to 8.
         batch_size: images per batch.
         seed: of the binarisation.
+        num_images: only so many images, the first; None for all. Default None.
 
     Returns:
         `tf.data.Dataset` of float32 [at most batch_size, H, W, C] in [0, 1].
@@ -163,35 +197,25 @@ def eval_batches(images, data_config, model_bit_depth, batch_size, seed):
     Raises:
         ValueError: an argument out of range.
     """
-    _check_images(images)
+    images = _image_set(images)
     _check_range("bit_depth", model_bit_depth, 1, 8)
     _check_range("batch_size", batch_size, 1)
-    num_images, binarize = len(images), data_config.binarize
-    images = _on_cpu(images)
+    num_images = min(num_images or len(images), len(images))
 
-    def make_image(index):
-        image = images[index]
-        if binarize:
+    def prepare(image, index):
+        if data_config.binarize:
             image = _binarize(image, _stream(seed, _EVAL_BINARIZE, index))
         return _to_unit_interval(image, model_bit_depth)
 
-    parallel = tf.data.AUTOTUNE
-    return tf.data.Dataset.range(num_images).map(make_image, parallel).batch(batch_size).prefetch(parallel)
+    prepared = _in_order(images, num_images, batch_size).map(prepare, tf.data.AUTOTUNE)
+    return prepared.batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
 
-def split_validation(images, num):
-    """Holds out the last images of the training split.
-
-    Args:
-        images: array, [N, ...].
-        num: images to hold out; 0 for none.
-
-    Returns:
-        (train, validation): the first N - num images, and the last num.
-
-    Raises:
-        ValueError: `num` is negative, or leaves nothing to train on.
-    """
-    _check_range("validation_images", num, 0, len(images) - 1)
-    cut = len(images) - num
-    return images[:cut], images[cut:]
+def _in_order(images, num_images, batch_size):
+    """Dataset of (image, index) of the first images, the damaged ones left out."""
+    if images.array is None:
+        indices = tf.data.Dataset.range(num_images).batch(batch_size)
+        return indices.map(lambda batch: _read_stored(images, batch, replace=False), tf.data.AUTOTUNE).unbatch()
+    array = _on_cpu(images.array)
+    good = np.setdiff1d(np.arange(num_images), sorted(images.damage.indices))
+    return tf.data.Dataset.from_tensor_slices(good).map(lambda index: (array[index], index), tf.data.AUTOTUNE)

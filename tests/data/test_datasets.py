@@ -1,83 +1,58 @@
-"""The table of data sets and what `load` says when it cannot."""
+"""The table of data sets."""
 
-import numpy as np
 import pytest
 
 from nvae_tf.config import LIKELIHOODS
-from nvae_tf.data.cifar import read_cifar10
-from nvae_tf.data.datasets import DATASETS, dataset_info, load
-from nvae_tf.data.mnist import read_mnist
+from nvae_tf.data.datasets import DATASETS, dataset_info
+from nvae_tf.data.sources import SOURCES
 
 
-@pytest.mark.parametrize("name", ["digits", "mnist", "cifar10"])
-def test_images_are_what_the_table_says(name, shared_data):
-    info = dataset_info(name)
-    images = load(name, shared_data, "test")
-    assert info.name == name and info.likelihood in LIKELIHOODS
-    assert images.dtype == np.uint8
-    assert images.shape[1:] == (info.image_height, info.image_width, info.channels)
+def test_rows_name_what_exists():
+    for name, info in DATASETS.items():
+        assert info.name == name and info.likelihood in (*LIKELIHOODS, None)
+        assert set(info.sources) <= set(SOURCES) and len(set(info.sources)) == len(info.sources)
+        assert info.binarize == (info.likelihood == "bernoulli")
+        assert ("tfds" in info.sources) == (info.tfds_name is not None or name == "folder")
 
 
 def test_published_preparation():
-    assert [DATASETS["mnist"].binarize, DATASETS["mnist"].horizontal_flip, DATASETS["mnist"].padding] == [1, 0, 2]
-    assert [DATASETS["cifar10"].binarize, DATASETS["cifar10"].horizontal_flip, DATASETS["cifar10"].padding] == [0, 1, 0]
-    assert DATASETS["digits"].levels == 17
+    outputs = {name: DATASETS[name].num_outputs for name in ("mnist", "omniglot", "cifar10", "celeba64", "ffhq256")}
+    assert outputs == {"mnist": 784, "omniglot": 784, "cifar10": 3072, "celeba64": 12288, "ffhq256": 196608}
+    assert {name for name, info in DATASETS.items() if info.bit_depth == 5} == {
+        "celeba_hq256",
+        "ffhq256",
+        "lsun_bedroom256",
+    }
+    assert {name for name, info in DATASETS.items() if info.padding} == {
+        "mnist",
+        "fashion_mnist",
+        "stacked_mnist",
+        "omniglot",
+    }
+    assert DATASETS["cifar10"].horizontal_flip and not DATASETS["stacked_mnist"].horizontal_flip
+    assert DATASETS["celeba64"].num_images == {"train": 162_770, "validation": 19_867, "test": 19_962}
 
 
-def test_mnist_is_padded_by_zeros_on_every_side(shared_data):
-    padded = load("mnist", shared_data, "test")
-    np.testing.assert_array_equal(padded[:, 2:30, 2:30], read_mnist(shared_data, "test"))
-    padded[:, 2:30, 2:30] = 0
-    assert padded.max() == 0
+@pytest.mark.parametrize("size", [32, 64])
+def test_the_two_imagenets_say_that_they_are_not_comparable(size):
+    old, new = (DATASETS[f"imagenet{size}{year}"] for year in ("", "_2021"))
+    assert f"than imagenet{size}_2021, and results are not comparable" in old.note
+    assert f"than imagenet{size}, and results are not comparable" in new.note
+    assert old.num_images != new.num_images
 
 
-def test_cifar_is_not_padded(shared_data):
-    np.testing.assert_array_equal(load("cifar10", shared_data, "test"), read_cifar10(shared_data, "test"))
+def test_sizes_left_open_come_from_the_model():
+    info = dataset_info("folder").with_size(48, 3)
+    assert (info.image_size, info.channels, info.num_outputs) == (48, 3, 48 * 48 * 3)
+    assert dataset_info("mnist").with_size(48, 3).image_size == 32
 
 
-def test_unknown_name():
-    with pytest.raises(
-        ValueError, match=r"dataset: expected one of \['cifar10', 'digits', 'mnist'\]. Received: 'mnst'"
-    ):
-        load("mnst", None, "train")
+def test_any_set_of_tensorflow_datasets():
+    info = dataset_info("tfds:oxford_flowers102")
+    assert (info.name, info.tfds_name, info.sources) == ("tfds:oxford_flowers102", "oxford_flowers102", ("tfds",))
 
 
-def test_unknown_split():
-    with pytest.raises(ValueError, match="split: expected one of .*train.*test.* Received: 'valid'"):
-        load("digits", None, "valid")
-
-
-@pytest.mark.parametrize("data_dir", [None, ""])
-def test_data_dir_not_given(data_dir):
-    with pytest.raises(ValueError, match="data_dir: expected the folder with train-images-idx3-ubyte"):
-        load("mnist", data_dir, "train")
-
-
-def test_data_dir_that_does_not_exist(tmp_path):
-    with pytest.raises(FileNotFoundError, match="data_dir: expected an existing folder. Received: .*nowhere"):
-        load("cifar10", tmp_path / "nowhere", "train")
-
-
-def test_missing_files_are_told_with_what_is_there(tmp_path):
-    folder = tmp_path / "mnist"
-    folder.mkdir()
-    (folder / "t10k-images-idx3-ubyte").write_bytes(b"")
-    (tmp_path / "notes.txt").write_bytes(b"")
-    with pytest.raises(FileNotFoundError) as caught:
-        load("mnist", tmp_path, "train")
-    message = str(caught.value)
-    for part in ("train-images-idx3-ubyte.gz", f"{folder} holds t10k-images-idx3-ubyte", "mnist/, notes.txt"):
-        assert part in message
-
-
-def test_a_folder_is_not_taken_for_a_file(tmp_path):
-    (tmp_path / "train-images-idx3-ubyte").mkdir()
-    with pytest.raises(FileNotFoundError, match="expected train-images-idx3-ubyte or"):
-        load("mnist", tmp_path, "train")
-
-
-def test_long_listings_are_cut(tmp_path):
-    for index in range(25):
-        (tmp_path / f"file{index:02}").write_bytes(b"")
-    with pytest.raises(FileNotFoundError, match="file19 and 5 more$"):
-        load("cifar10", tmp_path, "test")
+@pytest.mark.parametrize("name", ["mnst", "tfds:", ""])
+def test_unknown_name(name):
+    with pytest.raises(ValueError, match=f"data.dataset: expected one of .*'mnist'.* or tfds:NAME. Received: '{name}'"):
+        dataset_info(name)

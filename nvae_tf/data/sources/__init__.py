@@ -48,7 +48,9 @@ SOURCES = {
     "prepared": Source("manifest.json and the .tfrecord shards that tools/prepare_data.py writes", find_prepared),
     "digits": Source("nothing: the images are part of scikit-learn", find_digits),
     "idx": Source("train-images-idx3-ubyte and t10k-images-idx3-ubyte, gzipped or not", find_idx),
-    "stacked_idx": Source("MNIST's train-images-idx3-ubyte and t10k-images-idx3-ubyte, gzipped or not", find_stacked_idx),
+    "stacked_idx": Source(
+        "MNIST's train-images-idx3-ubyte and t10k-images-idx3-ubyte, gzipped or not", find_stacked_idx
+    ),
     "cifar": Source(
         "CIFAR-10's binary (data_batch_1.bin) or python (data_batch_1) batches, or cifar-10-binary.tar.gz or "
         "cifar-10-python.tar.gz as downloaded",
@@ -63,7 +65,9 @@ SOURCES = {
     "npz": Source(
         "train.npy and test.npy (or validation.npy), one .npy or .npz file, all of uint8 [N, H, W, C]", find_npz
     ),
-    "glow": Source("Glow's TFRecords, NAME-00000-of-00016.tfrecords, beside each other or in train/ and validation/", find_glow),
+    "glow": Source(
+        "Glow's TFRecords, NAME-00000-of-00016.tfrecords, beside each other or in train/ and validation/", find_glow
+    ),
     "lmdb": Source("the LMDB folders train.lmdb and validation.lmdb (or test.lmdb)", find_lmdb),
     "lsun_lmdb": Source("LSUN's LMDB folders CATEGORY_train_lmdb and CATEGORY_val_lmdb", find_lsun_lmdb),
     "tfds": Source("a data set of TensorFlow Datasets that was prepared there (pip install -e '.[tfds]')", find_tfds),

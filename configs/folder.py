@@ -1,0 +1,53 @@
+"""NVAE on any folder of images.
+
+    python tools/train.py --config=configs/folder.py --run_dir=runs/mine --data_dir=FOLDER
+
+PNG, JPEG, WebP and BMP files, in sub-folders or not, of any size: the middle is cut to a square and resized to
+64 x 64. With `train/` and `test/` (or `validation/`) in FOLDER these are the splits; otherwise a tenth of the images is
+held out. A zip file or arrays in FOLDER do as well. A model for one GPU, small enough to begin with on a CPU; another size:
+`--config.model.image_height=128 --config.model.image_width=128`.
+"""
+
+from nvae_tf.config import Config, DataConfig, ModelConfig, TrainConfig
+
+
+def get_config() -> Config:
+    """Configuration of the run."""
+    return Config(
+        model=ModelConfig(
+            image_height=64,
+            image_width=64,
+            image_channels=3,
+            likelihood="logistic_mixture",
+            bit_depth=8,
+            num_mixtures=10,
+            num_scales=3,
+            groups_per_scale=4,
+            adaptive_groups=True,
+            min_groups_per_scale=1,
+            latent_channels=20,
+            encoder_channels=24,
+            decoder_channels=24,
+            preprocess_blocks=1,
+            preprocess_cells=2,
+            postprocess_blocks=1,
+            postprocess_cells=2,
+            encoder_cells_per_group=1,
+            decoder_cells_per_group=1,
+            num_flows=0,
+            cell_set="res_mbconv",
+            squeeze_excite=True,
+            residual_posterior=True,
+        ),
+        data=DataConfig(dataset="folder", horizontal_flip=True, resize=True),
+        train=TrainConfig(
+            batch_size=16,
+            epochs=200,
+            learning_rate=0.01,
+            min_learning_rate=0.0001,
+            warmup_epochs=5.0,
+            weight_decay=0.0003,
+            kl_anneal_fraction=0.3,
+            regularization=0.01,
+        ),
+    )
