@@ -4,8 +4,8 @@
 
 PNG, JPEG, WebP and BMP files, in sub-folders or not, of any size: the middle is cut to a square and resized to
 64 x 64. With `train/` and `test/` (or `validation/`) in FOLDER these are the splits; otherwise a tenth of the images is
-held out. A zip file or arrays in FOLDER do as well. A model for one GPU, small enough to begin with on a CPU; another size:
-`--config.model.image_height=128 --config.model.image_width=128`.
+held out. A zip file or arrays in FOLDER do as well. A model for one GPU, small enough to begin with on a CPU. Another
+size: `--config.model.image_height=128 --config.model.image_width=128`.
 """
 
 from nvae_tf.config import Config, DataConfig, ModelConfig, TrainConfig

@@ -3,6 +3,9 @@ r"""Measures a configuration on this machine: start-up, training step, sampling,
 With --memory: what a training step takes, and how long, for each setting that trades one for the other, each in a
 process of its own. With --estimate: the same from the graph alone, nothing run, for machines that are not at hand.
 
+With --data, which needs no --config: images per second of the data pipeline alone, by source, beside decoding alone.
+
+python tools/benchmark.py --data
 python tools/benchmark.py --config=configs/mnist.py --batch_size=16
 python tools/benchmark.py --config=configs/cifar10.py --batch_size=16 --config.model.encoder_channels=32 \
     --config.model.decoder_channels=32 --config.model.groups_per_scale=8
@@ -20,6 +23,7 @@ import time
 import memory
 from absl import app, flags
 from config_flag import checked_config, parse_flags
+from data_speed import data_table
 from json_file import write_json
 from ml_collections import config_flags
 
@@ -32,6 +36,8 @@ flags.DEFINE_integer("intra_op_threads", 0, "Threads inside an op; 0 for TensorF
 flags.DEFINE_integer("inter_op_threads", 0, "Ops at a time; 0 for TensorFlow's choice.", lower_bound=0)
 flags.DEFINE_bool("memory", False, "Measure and estimate the memory of a training step for each setting instead.")
 flags.DEFINE_bool("estimate", False, "Only estimate it; needs no memory for the model and runs nothing.")
+flags.DEFINE_bool("data", False, "Measure the data pipeline by source instead.")
+flags.DEFINE_integer("data_images", 4000, "Images of each source, with --data.", lower_bound=100)
 flags.DEFINE_enum("strategy", "one", ["one", "mirrored"], "Devices that train.")
 flags.DEFINE_integer("logical_cpus", 0, "Split the CPU into so many devices, for mirrored.", lower_bound=0)
 flags.DEFINE_string("json", None, "File to write the figures to as well.")
@@ -188,12 +194,18 @@ def memory_table(config, batch_size, measured):
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
-    config = checked_config(_CONFIG, "benchmark.py")
-    if FLAGS.memory or FLAGS.estimate:
-        rows = memory_table(config, FLAGS.batch_size, measured=not FLAGS.estimate)
-        if FLAGS.json:
-            write_json(FLAGS.json, rows)
-        return
+    if FLAGS.data:
+        figures = data_table(FLAGS.data_images, FLAGS.batch_size)
+    else:
+        config = checked_config(_CONFIG, "benchmark.py")
+        table = FLAGS.memory or FLAGS.estimate
+        figures = memory_table(config, FLAGS.batch_size, not FLAGS.estimate) if table else speed(config)
+    if FLAGS.json:
+        write_json(FLAGS.json, figures)
+
+
+def speed(config):
+    """Measures, prints and returns start-up, step, sampling and memory."""
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(FLAGS.intra_op_threads)
@@ -207,8 +219,7 @@ def main(argv):
     benchmark.finish(model)
     for name, value in benchmark.figures.items():
         print(f"{name:<32}{value:>16,.3f}" if isinstance(value, float) else f"{name:<32}{value:>16,}")
-    if FLAGS.json:
-        write_json(FLAGS.json, benchmark.figures)
+    return benchmark.figures
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ A store has
     name(index)   str that names one image in a message: its file, entry, key or record
     read(index)   uint8 [H, W, C] with the data set's channels, of the size it is stored in
 
-and, where the images are in memory anyway, as_array(): uint8 [N, H, W, C], or None; and, where they are kept as PNG files
-of one shape and of the right channels, is_encoded = True, image_shape (H, W, C) and read_encoded(index), bytes.
+and, where the images are in memory anyway, as_array(): uint8 [N, H, W, C], or None; and, where they are kept as PNG
+files of one shape and of the right channels, is_encoded = True, image_shape (H, W, C) and read_encoded(index), bytes.
 
 `read` raises `DamagedImageError` for an image that cannot be read. Stores can be pickled and read from several
 threads; what they hold open is opened again in another process.

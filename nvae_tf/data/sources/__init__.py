@@ -4,8 +4,8 @@ A source's `find` looks at a folder and gives the splits that are there in its f
 
     find(root, info) -> {split: function of nothing that gives an image store} or None
 
-with the splits "train", "validation" and "test", or "all" alone where the format has none. None means that nothing in the
-folder is of this format. It raises `ValueError` for files of its format that are damaged as a whole. `info` is the
+with the splits "train", "validation" and "test", or "all" alone where the format has none. None means that nothing in
+the folder is of this format. It raises `ValueError` for files of its format that are damaged as a whole. `info` is the
 `DatasetInfo`, with its size and channels known. A split that nobody asks for is not read.
 
 What needs more than NumPy and Pillow is imported in the function that needs it: looking at a folder costs nothing, and
