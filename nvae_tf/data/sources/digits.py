@@ -1,6 +1,10 @@
 """The 1,797 handwritten digits that come with scikit-learn: real images that need no download."""
 
+import functools
+
 import numpy as np
+
+from nvae_tf.data.stores import ArrayStore
 
 NUM_IMAGES = 1797
 NUM_TEST = 360
@@ -28,11 +32,10 @@ def upsample_bilinear_x2(images):
     return images
 
 
-def read_digits(data_dir, split):
+def read_digits(split):
     """Reads the digits, 8x8 brought to 16x16.
 
     Args:
-        data_dir: not used; the images are part of scikit-learn.
         split: `"train"` (1,437 images) or `"test"` (360), by one fixed permutation.
 
     Returns:
@@ -41,7 +44,6 @@ def read_digits(data_dir, split):
     Raises:
         ImportError: scikit-learn is not installed.
     """
-    del data_dir
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
@@ -53,5 +55,20 @@ def read_digits(data_dir, split):
     return images[:-NUM_TEST] if split == "train" else images[-NUM_TEST:]
 
 
+def _open(split):
+    return ArrayStore(read_digits(split), 1, f"scikit-learn's digits ({split})")
+
+
 def find_digits(root, info):
-    return None
+    """The digits, which are always there.
+
+    Args:
+        root: not used; may be None.
+        info: not used.
+
+    Returns:
+        {"train" and "test": function of nothing that gives a store of uint8 [16, 16, 1]}; the functions raise
+        `ImportError` where scikit-learn is not installed.
+    """
+    del root, info
+    return {split: functools.partial(_open, split) for split in ("train", "test")}

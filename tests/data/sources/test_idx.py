@@ -2,25 +2,104 @@
 
 import gzip
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
 
-from nvae_tf.data.mnist import read_idx_images, read_mnist
+from nvae_tf.data.datasets import dataset_info
+from nvae_tf.data.sources.idx import find_idx, find_stacked_idx, read_idx_images
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 1), np.uint8)
 
 
-def idx_bytes(magic=0x803, count=3, height=28, width=28):
-    return struct.pack(">4I", magic, count, height, width) + IMAGES.tobytes()
+MNIST, FASHION = dataset_info("mnist"), dataset_info("fashion_mnist")
+BOTH = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
+
+
+def idx_bytes(magic=0x803, count=3, height=28, width=28, images=IMAGES):
+    return struct.pack(">4I", magic, count, height, width) + images.tobytes()
+
+
+def write_split(folder, split="train", images=IMAGES):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / BOTH[split]).write_bytes(idx_bytes(count=len(images), images=images))
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
-@pytest.mark.parametrize(("split", "stem"), [("train", "train-images"), ("test", "t10k-images")])
-def test_reads_plain_and_gzip(tmp_path, suffix, split, stem):
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_reads_plain_and_gzip(tmp_path, suffix, split):
     data = gzip.compress(idx_bytes()) if suffix else idx_bytes()
-    (tmp_path / f"{stem}-idx3-ubyte{suffix}").write_bytes(data)
-    np.testing.assert_array_equal(read_mnist(tmp_path, split), IMAGES)
+    (tmp_path / f"{BOTH[split]}{suffix}").write_bytes(data)
+    splits = find_idx(tmp_path, MNIST)
+    assert list(splits) == [split]  # what is not there is not promised
+    store = splits[split]()
+    np.testing.assert_array_equal(store.as_array(), IMAGES)
+    np.testing.assert_array_equal(store.read(1), IMAGES[1])
+    assert len(store) == 3 and store.name(1) == f"{tmp_path}/{BOTH[split]}{suffix}, image 1"
+
+
+@pytest.mark.parametrize("folder", ["", "mnist", "MNIST", "MNIST/raw"])
+def test_folders_of_mnist(tmp_path, folder):
+    write_split(tmp_path / folder)
+    write_split(tmp_path / folder, "test", IMAGES[:1])
+    splits = find_idx(tmp_path, MNIST)
+    assert {split: len(make()) for split, make in splits.items()} == {"train": 3, "test": 1}
+
+
+@pytest.mark.parametrize("folder", ["fashion_mnist", "fashion-mnist", "FashionMNIST/raw"])
+def test_each_takes_its_own_of_two_data_sets(tmp_path, folder):
+    write_split(tmp_path / folder, images=IMAGES[:2])
+    assert find_idx(tmp_path, MNIST) is None
+    assert find_idx(tmp_path / folder, MNIST) is None
+    assert find_stacked_idx(tmp_path / folder, dataset_info("stacked_mnist")) is None
+    assert find_idx(tmp_path / folder, FASHION) is not None
+    write_split(tmp_path / "MNIST/raw", images=IMAGES[2:])
+    assert find_idx(tmp_path / "MNIST/raw", FASHION) is None
+    np.testing.assert_array_equal(find_idx(tmp_path, MNIST)["train"]().as_array(), IMAGES[2:])
+    np.testing.assert_array_equal(find_idx(tmp_path, FASHION)["train"]().as_array(), IMAGES[:2])
+
+
+def test_nothing_there(tmp_path):
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(b"x")
+    assert find_idx(tmp_path, MNIST) is None and find_stacked_idx(tmp_path, MNIST) is None
+
+
+def test_stacked_digits(tmp_path):
+    images = np.random.default_rng(1).integers(0, 256, (50, 28, 28, 1), np.uint8)
+    write_split(tmp_path, images=images)
+    make = find_stacked_idx(tmp_path, dataset_info("stacked_mnist"))["train"]
+    stacked = make().as_array()
+    assert stacked.shape == (50, 28, 28, 3)
+    digits = sorted(image.tobytes() for image in images)
+    orders = []
+    for channel in range(3):
+        plane = [image.tobytes() for image in stacked[..., channel]]
+        assert sorted(plane) == digits  # each digit once
+        orders.append(tuple(plane))
+    assert len({*orders, tuple(image.tobytes() for image in images)}) == 4
+    np.testing.assert_array_equal(make().as_array(), stacked)
+    expected = np.random.RandomState(0).permutation(50)
+    np.testing.assert_array_equal(stacked[..., 0], images[expected, ..., 0])
+
+
+def test_gzip_bomb_is_not_unpacked(tmp_path):
+    path = tmp_path / "images.gz"
+    path.write_bytes(gzip.compress(idx_bytes() + bytes(100_000_000), 1))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="expected 2368 bytes for 3 images. Received: 2369 bytes or more"):
+            read_idx_images(path)
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_header_that_claims_more_than_there_is(tmp_path):
+    path = tmp_path / "images.gz"
+    path.write_bytes(gzip.compress(idx_bytes(count=2**32 - 1)))
+    with pytest.raises(ValueError, match=f"expected {16 + (2**32 - 1) * 784} bytes.*Received: 2368 bytes"):
+        read_idx_images(path)
 
 
 @pytest.mark.parametrize("size", [0, 15, 16, 2367])
@@ -71,7 +150,8 @@ def test_other_content(tmp_path, fields):
 
 
 def test_real_mnist(shared_data):
-    train, test = read_mnist(shared_data, "train"), read_mnist(shared_data / "mnist", "test")
+    train = find_idx(shared_data, MNIST)["train"]().as_array()
+    test = find_idx(shared_data / "mnist", MNIST)["test"]().as_array()
     assert train.shape == (60000, 28, 28, 1) and test.shape == (10000, 28, 28, 1)
     # The mean and deviation that every program normalises MNIST with.
     assert train.mean() / 255 == pytest.approx(0.1307, abs=5e-5)
