@@ -4,7 +4,7 @@ import dataclasses
 import io
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -13,10 +13,28 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 MAX_PIXELS = 100_000_000
 
 _HIGH_BYTE = 8
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class DamagedImageError(ValueError):
     """An image that cannot be read; the message names it and says why."""
+
+
+def _upright(image):
+    # Not ImageOps.exif_transpose: it also writes the EXIF data anew, which fails where any other tag is odd.
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # no readable EXIF data says nothing against the pixels
+        return image
+    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
 def _is_deep(image):
@@ -61,7 +79,7 @@ def decode(data, channels, name):
             if width * height > MAX_PIXELS:
                 raise DamagedImageError(f"{width}x{height} pixels, expected at most {MAX_PIXELS}")
             image.load()
-            pixels = np.asarray(_flatten(ImageOps.exif_transpose(image), channels))
+            pixels = np.asarray(_flatten(_upright(image), channels))
     except Exception as error:  # a damaged file can make the decoders raise nearly anything
         raise DamagedImageError(
             f"{name}: expected a PNG, JPEG, WebP or BMP image. Received: {len(data)} bytes ({_reason(error)})"
