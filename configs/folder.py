@@ -1,10 +1,10 @@
 """NVAE on any folder of images.
 
-    python tools/train.py --config=configs/folder.py --run_dir=runs/mine --data_dir=FOLDER
+    python tools/train.py --config=configs/folder.py --run_dir=runs/folder --data_dir=DIR
 
 PNG, JPEG, WebP and BMP files, in sub-folders or not, of any size: the middle is cut to a square and resized to
-64 x 64. With `train/` and `test/` (or `validation/`) in FOLDER these are the splits; otherwise a tenth of the images is
-held out. A zip file or arrays in FOLDER do as well. A model for one GPU, small enough to begin with on a CPU. Another
+64 x 64. With `train/` and `test/` (or `validation/`) in DIR these are the splits; otherwise a tenth of the images is
+held out. A zip file or arrays in DIR do as well. A model for one GPU, small enough to begin with on a CPU. Another
 size: `--config.model.image_height=128 --config.model.image_width=128`.
 """
 

@@ -2,13 +2,17 @@ r"""Estimates the likelihood of a data set under a trained or converted model.
 
     python tools/evaluate.py --run_dir=runs/mnist --data_dir=data --num_samples=100
 
-prints NELBO, importance-weighted bound and KL per group, and writes them to RUN_DIR/evaluation.json.
+prints NELBO, importance-weighted bound and KL per group, and writes them to RUN_DIR/evaluation.json. Stopped, by
+whatever means, the same command goes on where it was. The noise of an image depends on the seed and its place in the
+data set alone: batch size, rows at once and devices change the figures by rounding only.
 """
 
 import dataclasses
+import json
 import os
 import pathlib
 import sys
+import time
 
 from absl import app, flags
 from json_file import write_json
@@ -22,12 +26,21 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("run_dir", None, "Folder of the run: config.json and checkpoints/.", required=True)
 flags.DEFINE_string("data_dir", None, "Folder of the data set's files; the data set `digits` needs none.")
 flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Which images to evaluate.")
-flags.DEFINE_integer("num_samples", 1, "Posterior samples K for each image.", lower_bound=1)
+flags.DEFINE_integer("num_samples", 1, "Posterior samples K for each image.", lower_bound=1, upper_bound=2**24 - 1)
 flags.DEFINE_integer("batch_size", 100, "Images per batch.", lower_bound=1)
+flags.DEFINE_integer(
+    "max_rows",
+    0,
+    "Images times samples that are decoded at once, which bounds the memory; 0: the batch.",
+    lower_bound=0,
+)
 flags.DEFINE_integer("max_images", 0, "Evaluate only the first images; 0 for all.", lower_bound=0)
 flags.DEFINE_integer("seed", 0, "Seed of binarisation and posterior noise.", lower_bound=0)
+flags.DEFINE_float("active_threshold", 0.01, "Average KL, nats, above which a latent channel is active.", lower_bound=0)
 flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the latest if not given.")
 flags.DEFINE_bool("ema", True, "Use the moving average of the weights where the run keeps one.")
+flags.DEFINE_enum("strategy", "auto", ["auto", "one", "mirrored"], "Devices: one, or all that are there.")
+flags.DEFINE_integer("logical_cpus", 0, "Split the CPU into so many devices, to try mirrored.", lower_bound=0)
 
 flags.register_validator(
     "run_dir",
@@ -37,6 +50,8 @@ flags.register_validator(
 flags.register_validator(
     "data_dir", lambda path: path is None or os.path.isdir(path), message="expected an existing folder"
 )
+
+_SAVE_SECONDS = 20.0
 
 
 def format_table(result):
@@ -60,32 +75,106 @@ def format_table(result):
     return "\n".join(lines)
 
 
+class PartialResult:
+    """Scores of the images done so far, in a file of the run folder, for the same command to go on with.
+
+    Args:
+        path: of the file.
+        settings: dict of what the scores depend on; a file with others is not used.
+    """
+
+    def __init__(self, path, settings):
+        self.path, self.settings = path, json.dumps(settings, sort_keys=True)
+        self._saved = time.monotonic()
+
+    def load(self):
+        """(`Scores`, number of batches they are of); empty ones and 0 where there are none."""
+        import numpy as np
+
+        from nvae_tf.evaluation.likelihood import Scores
+
+        try:
+            with np.load(self.path) as file:
+                arrays = dict(file)
+        except (OSError, ValueError, EOFError):  # none, or damaged
+            return Scores(), 0
+        settings, batches = str(arrays.pop("settings", "")), int(arrays.pop("num_batches", 0))
+        return (Scores(arrays), batches) if settings == self.settings else (Scores(), 0)
+
+    def save(self, scores, num_batches):
+        """Writes the scores, not more often than every 20 seconds."""
+        import numpy as np
+
+        if time.monotonic() - self._saved < _SAVE_SECONDS:
+            return
+        temporary = self.path.with_suffix(".tmp")
+        with open(temporary, "wb") as file:
+            np.savez(file, settings=self.settings, num_batches=num_batches, **scores.arrays)
+        os.replace(temporary, self.path)
+        self._saved = time.monotonic()
+
+
 def prepare():
-    """Everything that can fail on a wrong flag: (model, step, images)."""
+    """Everything that can fail on a wrong flag: (model, images, strategy)."""
     from nvae_tf.checkpoint import RunFolder
     from nvae_tf.run import load_run
+    from nvae_tf.training.strategy import make_strategy
 
     folder = RunFolder(FLAGS.run_dir)
     folder.resolve_step(FLAGS.step)
+    strategy = make_strategy(FLAGS.strategy, num_logical_cpus=FLAGS.logical_cpus)
     images = load_images(folder.config, FLAGS.data_dir, FLAGS.split, FLAGS.max_images)
-    model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
-    return model, model.restored_step, images
+    with strategy.scope():
+        model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
+    return model, images, strategy
 
 
-def run(model, step, images):
-    """Evaluates as the flags say, prints the table and writes the JSON."""
+def evaluate_all(model, images, strategy, settings):
+    """`LikelihoodResult` of all images, going on where a run with the same settings was stopped."""
     from nvae_tf.data.pipeline import eval_batches
     from nvae_tf.evaluation.likelihood import evaluate
 
+    config, progress = model.config, Progress(len(images))
+    partial = PartialResult(pathlib.Path(FLAGS.run_dir) / "evaluation.partial.npz", settings)
+    scores, done = partial.load()
+    if done:
+        print(f"going on after {scores.num_images} images", flush=True)
+    batches = eval_batches(images, config.data, config.model.bit_depth, FLAGS.batch_size, FLAGS.seed).skip(done)
+
+    def after_batch(num_images):
+        nonlocal done
+        done += 1
+        partial.save(scores, done)
+        progress(num_images)
+
+    options = {"max_rows": FLAGS.max_rows, "active_threshold": FLAGS.active_threshold}
+    result = evaluate(
+        model, batches, FLAGS.num_samples, FLAGS.seed, after_batch, scores=scores, strategy=strategy, **options
+    )
+    partial.path.unlink(missing_ok=True)
+    return result
+
+
+def run(model, images, strategy):
+    """Evaluates as the flags say, prints the table and writes the JSON."""
     config = model.config
     weights = "moving average of the weights" if model.averaged else "weights as trained"
-    print(f"{config.data.dataset} {FLAGS.split}: {len(images)} images, step {step}, {weights}", flush=True)
-    batches = eval_batches(images, config.data, config.model.bit_depth, FLAGS.batch_size, FLAGS.seed)
-    result = evaluate(model, batches, FLAGS.num_samples, FLAGS.seed, Progress(len(images)))
+    print(
+        f"{config.data.dataset} {FLAGS.split}: {len(images)} images, step {model.restored_step}, {weights}", flush=True
+    )
+    context = {
+        "dataset": config.data.dataset,
+        "split": FLAGS.split,
+        "step": model.restored_step,
+        "seed": FLAGS.seed,
+        "ema": model.averaged,
+        "active_threshold": FLAGS.active_threshold,
+        "bit_depth": config.model.bit_depth,
+    }
+    settings = {**context, "images": len(images), "samples": FLAGS.num_samples, "batch": FLAGS.batch_size}
+    result = evaluate_all(model, images, strategy, {**settings, "source": images.store.source})
     print(format_table(result))
     path = pathlib.Path(FLAGS.run_dir) / "evaluation.json"
-    context = {"dataset": config.data.dataset, "split": FLAGS.split, "step": step, "seed": FLAGS.seed}
-    context["ema"] = model.averaged
     bits = {"nelbo_bits_per_dim": result.nelbo_bits_per_dim, "bound_bits_per_dim": result.bound_bits_per_dim}
     write_json(path, {**context, **dataclasses.asdict(result), **bits})
     print(f"written: {path}")
@@ -94,6 +183,7 @@ def run(model, step, images):
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
     try:
         prepared = prepare()
     except (ValueError, OSError) as error:

@@ -1,26 +1,52 @@
-r"""Draws images from a trained or converted model into one PNG.
+r"""Draws images from a trained or converted model: a grid, and where asked one PNG an image, or an array.
 
-python tools/sample.py --run_dir=runs/mnist --num=64 --temperature=0.7
+    python tools/sample.py --run_dir=runs/mnist --num=64 --temperature=0.7
+    python tools/sample.py --run_dir=runs/mnist --num=1000 --temperature=0.6,0.8 --images_dir=samples --npz=samples.npz
+
+Image i depends on the seed and i alone, not on --num or --batch_size.
 """
 
 import math
 import os
+import pathlib
 import sys
 
 from absl import app, flags
+from progress import Progress
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
 FLAGS = flags.FLAGS
 
+_GRID_LIMIT = 400
+
 flags.DEFINE_string("run_dir", None, "Folder of the run: config.json and checkpoints/.", required=True)
-flags.DEFINE_string("out", None, "PNG to write; RUN_DIR/samples.png if not given.")
-flags.DEFINE_integer("num", 64, "Number of images.", lower_bound=1)
-flags.DEFINE_float("temperature", 1.0, "Factor of every prior's scale.")
+flags.DEFINE_string("out", None, "PNG of the grid; RUN_DIR/samples.png if not given.")
+flags.DEFINE_string("images_dir", None, "Folder for one PNG an image as well: 000000.png ...; made if need be.")
+flags.DEFINE_string("npz", None, "File for all images as well: uint8 [N, H, W, C] under the key images.")
+flags.DEFINE_integer("num", 64, f"Number of images; the first {_GRID_LIMIT} are in the grid.", lower_bound=1)
+flags.DEFINE_integer("batch_size", 64, "Images that are drawn at once.", lower_bound=1)
+flags.DEFINE_list(
+    "temperature",
+    ["1.0"],
+    "Factor of every prior's scale: one number, or one for each scale or each group, coarsest first.",
+)
 flags.DEFINE_integer("seed", 0, "Seed of the draw.", lower_bound=0)
 flags.DEFINE_enum("pixels", "mean", ["mean", "sample"], "Mean of the likelihood, or a draw from it.")
 flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the latest if not given.")
 flags.DEFINE_bool("ema", True, "Use the moving average of the weights where the run keeps one.")
+
+
+def _is_temperature(text):
+    try:
+        return 0.0 < float(text) < math.inf
+    except ValueError:
+        return False
+
+
+def _in_existing_folder(suffix):
+    return lambda path: path is None or (path.endswith(suffix) and os.path.isdir(os.path.dirname(path) or "."))
+
 
 flags.register_validator(
     "run_dir",
@@ -29,31 +55,42 @@ flags.register_validator(
 )
 flags.register_validator(
     "temperature",
-    lambda value: value > 0.0 and math.isfinite(value),
-    message="expected a positive, finite number",
+    lambda values: bool(values) and all(map(_is_temperature, values)),
+    message="expected a positive, finite number, or several with commas between them",
 )
 flags.register_validator(
-    "out",
-    lambda path: path is None or (path.endswith(".png") and os.path.isdir(os.path.dirname(path) or ".")),
-    message="expected a name ending in .png in an existing folder",
+    "out", _in_existing_folder(".png"), message="expected a name ending in .png in an existing folder"
+)
+flags.register_validator(
+    "npz", _in_existing_folder(".npz"), message="expected a name ending in .npz in an existing folder"
 )
 
 
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
-    from nvae_tf.evaluation.images import save_grid
-    from nvae_tf.evaluation.sampling import sample_images
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
+    from nvae_tf.evaluation.images import save_grid, save_images, save_npz
+    from nvae_tf.evaluation.sampling import sample_images, spread_temperatures
     from nvae_tf.run import load_run
 
     try:
         model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
+        temperatures = spread_temperatures(model, [float(value) for value in FLAGS.temperature])
     except (ValueError, OSError) as error:
         # These are what a wrong folder or step raises; their messages name it.
         sys.exit(f"sample.py: {error}")
-    path = FLAGS.out or os.path.join(FLAGS.run_dir, "samples.png")
-    save_grid(path, sample_images(model, FLAGS.num, FLAGS.temperature, FLAGS.seed, pixels=FLAGS.pixels))
+    options = {"pixels": FLAGS.pixels, "batch_size": FLAGS.batch_size, "progress": Progress(FLAGS.num)}
+    images = sample_images(model, FLAGS.num, temperatures, FLAGS.seed, **options)
+    path = pathlib.Path(FLAGS.out or os.path.join(FLAGS.run_dir, "samples.png"))
+    save_grid(path, images[:_GRID_LIMIT])
     print(f"written: {path}")
+    if FLAGS.images_dir:
+        save_images(FLAGS.images_dir, images)
+        print(f"written: {len(images)} images in {FLAGS.images_dir}")
+    if FLAGS.npz:
+        save_npz(FLAGS.npz, images=images)
+        print(f"written: {FLAGS.npz}")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def grid(images, columns=None, gap=2):
         raise ValueError(f"gap: expected at least 0. Received: {gap}")
     rows = math.ceil(count / columns)
     cells = np.zeros((rows * columns, height, width, channels), np.uint8)
-    cells[:count] = np.rint(np.clip(images, 0.0, 1.0) * 255.0)
+    cells[:count] = to_uint8(images)
     # Each cell takes a line at its bottom and its right; the outermost are cut off again.
     cells = np.pad(cells, ((0, 0), (0, gap), (0, gap), (0, 0)), constant_values=_GREY)
     height, width = height + gap, width + gap
@@ -57,6 +57,26 @@ def write_png(path, image):
         raise ValueError(f"image: expected uint8 [H, W, 1 or 3]. Received: {image.dtype} of shape {image.shape}")
     temporary = f"{path}.tmp"
     PIL.Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(temporary, format="PNG")
+    os.replace(temporary, path)
+
+
+def to_uint8(images):
+    """uint8 of images in [0, 1]; values outside are clipped."""
+    return np.rint(np.clip(np.asarray(images), 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+def save_images(folder, images):
+    """Writes images [N, H, W, C] in [0, 1] as 000000.png, 000001.png ... in a folder, which is made if need be."""
+    os.makedirs(folder, exist_ok=True)
+    for index, image in enumerate(to_uint8(images)):
+        write_png(os.path.join(folder, f"{index:06}.png"), image)
+
+
+def save_npz(path, **images):
+    """Writes images [N, H, W, C] in [0, 1] as uint8 arrays, to a temporary name first."""
+    temporary = f"{path}.tmp"
+    with open(temporary, "wb") as file:
+        np.savez_compressed(file, **{name: to_uint8(values) for name, values in images.items()})
     os.replace(temporary, path)
 
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from nvae_tf import hierarchy
 from nvae_tf.layers.kernels import shared_kernels
-from nvae_tf.models.nvae import draw_noise
+from nvae_tf.models.noise import MAX_SAMPLES, keyed_noise, row_keys
 from nvae_tf.objectives.kl import ACTIVE_KL
 
 
@@ -28,7 +28,7 @@ class LikelihoodResult:
         reconstruction: log p(x | z), nats.
         kl: KL of all groups, nats.
         kl_per_group: KL of each group in generation order, list of G numbers, nats.
-        active_units: list of G counts: latent channels whose KL, averaged over images, exceeds 0.01 nats.
+        active_units: list of G counts: latent channels whose KL, averaged over images, exceeds a threshold.
     """
 
     num_images: int
@@ -57,40 +57,41 @@ class LikelihoodResult:
         return nats / (self.num_outputs * math.log(2.0))
 
 
-def sample_seed(seed, batch_index, sample):
-    """Seed, int tensor [2], of the noise of one posterior sample of one batch; the same in every process."""
-    key = tf.stack([tf.cast(seed, tf.int64), tf.constant(0, tf.int64)])
-    for counter in (batch_index, sample):
-        # A named algorithm: the default may differ between kinds of device.
-        key = tf.random.fold_in(key, tf.cast(counter, tf.int64), alg="philox")
-    return key
-
-
 # The model is an argument, not captured: the function keeps one trace for each model and batch shape, also between
 # evaluations during training, and holds no reference that would keep a model alive.
 @tf.function(autograph=False)
-def _score(model, images, num_samples, seed, batch_index):
+def _score(model, images, indices, num_samples, at_once, seed):
     """Mean over K samples of log p(x|z) [B] and of the KL per channel [B, G, latent_channels], and the bound [B].
 
-    Everything that does not depend on the sample is computed once, outside the loop; in the loop the weights'
-    logsumexp is kept as a running one, so that memory does not grow with K.
+    What does not depend on the sample is computed once, outside the loop; `at_once` samples of every image go through
+    the decoder together, and the weights' logsumexp is a running one, so that memory does not grow with K.
     """
     batch_size = tf.shape(images)[0]
-    shapes = model.noise_shapes(batch_size)
     channels = model.model_config.latent_channels
+    shapes = model.noise_shapes(batch_size * at_once)
     with shared_kernels(model.kernel_stacks):
         features = model.encoder(images, training=False)
+        # Rows: the samples of the first image, of the second, ...
+        images, indices, *features = [tf.repeat(part, at_once, axis=0) for part in (images, indices, *features)]
 
-        def draw(sample, log_sum, reconstruction, kl):
-            noise = draw_noise(shapes, sample_seed(seed, batch_index, sample))
-            params, terms = model.decoder.infer(features, noise, training=False)
+        def draw(first, log_sum, reconstruction, kl):
+            samples = first + tf.range(at_once)
+            counts = tf.cast(samples < num_samples, tf.float64)  # the last pass may be longer than what is left
+            keys = row_keys(seed, indices, tf.tile(samples, [batch_size]))
+            params, terms = model.decoder.infer(features, keyed_noise(shapes, keys), training=False)
             log_likelihood = tf.cast(model.likelihood(params).log_prob(images), tf.float64)
             # Each term is large and they nearly cancel: in float32 their sum would lose digits.
             log_p = tf.add_n([tf.cast(group.log_p, tf.float64) for group in terms])
             log_q = tf.add_n([tf.cast(group.log_q, tf.float64) for group in terms])
-            log_sum = tf.reduce_logsumexp(tf.stack([log_sum, log_likelihood + log_p - log_q]), axis=0)
-            kl_sample = tf.cast(tf.stack([group.kl_per_channel for group in terms], axis=1), tf.float64)
-            return sample + 1, log_sum, reconstruction + log_likelihood, kl + kl_sample
+            log_weight = _by_sample(log_likelihood + log_p - log_q, at_once) + tf.math.log(counts)
+            log_sum = tf.reduce_logsumexp(tf.concat([log_sum[:, tf.newaxis], log_weight], axis=1), axis=1)
+            kl_rows = tf.cast(tf.stack([group.kl_per_channel for group in terms], axis=1), tf.float64)
+            return (
+                first + at_once,
+                log_sum,
+                reconstruction + tf.linalg.matvec(_by_sample(log_likelihood, at_once), counts),
+                kl + tf.einsum("bkgc,k->bgc", _by_sample(kl_rows, at_once), counts),
+            )
 
         start = (
             tf.constant(0),
@@ -98,78 +99,146 @@ def _score(model, images, num_samples, seed, batch_index):
             tf.zeros([batch_size], tf.float64),
             tf.zeros([batch_size, len(shapes), channels], tf.float64),
         )
-        # One sample at a time: several at once would each hold their activations, and the convolutions that grappler
-        # fuses with an addition on CPUs with oneDNN are not safe to run twice at the same time (wrong numbers, crashes).
+        # One pass at a time: several would each hold their activations, and the convolutions that grappler fuses with
+        # an addition on CPUs with oneDNN are not safe to run twice at the same time (wrong numbers, crashes).
         _, log_sum, reconstruction, kl = tf.while_loop(
-            lambda sample, *_: sample < num_samples, draw, start, parallel_iterations=1
+            lambda first, *_: first < num_samples, draw, start, parallel_iterations=1
         )
     count = tf.cast(num_samples, tf.float64)
     return reconstruction / count, kl / count, tf.math.log(count) - log_sum
 
 
-def _pad(images, size):
-    """[size, H, W, C]: images and zeros after them; the model treats every image on its own."""
-    return np.pad(images, ((0, size - len(images)), (0, 0), (0, 0), (0, 0)))
+def _by_sample(rows, at_once):
+    """[B * at_once, ...] -> [B, at_once, ...]."""
+    return tf.reshape(rows, [-1, at_once, *rows.shape[1:]])
+
+
+def _pad(values, size):
+    """[size, ...]: values and zeros after them; the model treats every image on its own."""
+    return np.pad(values, [(0, size - len(values))] + [(0, 0)] * (values.ndim - 1))
 
 
 def _standard_error(values):
     return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
 
 
-def evaluate(model, batches, num_samples=1, seed=0, progress=None):
+class Scores:
+    """What is known of the images seen so far; `arrays` can be stored, and `Scores(arrays)` goes on from there.
+
+    Args:
+        arrays: `arrays` of other scores; None to begin. Default None.
+    """
+
+    def __init__(self, arrays=None):
+        arrays = arrays or {}
+        self.reconstructions = [arrays["reconstruction"]] if arrays else []
+        self.nelbos = [arrays["nelbo"]] if arrays else []
+        self.bounds = [arrays["nll_bound"]] if arrays else []
+        self.kl_sum = arrays["kl_sum"] if arrays else 0.0
+
+    @property
+    def num_images(self):
+        return sum(map(len, self.nelbos))
+
+    @property
+    def arrays(self):
+        """Per image, nats [N]: `reconstruction`, `nelbo`, `nll_bound`; and `kl_sum` [G, latent_channels]."""
+        parts = {"reconstruction": self.reconstructions, "nelbo": self.nelbos, "nll_bound": self.bounds}
+        return {**{name: np.concatenate(part) for name, part in parts.items()}, "kl_sum": np.asarray(self.kl_sum)}
+
+    def add(self, reconstruction, kl, bound):
+        """Adds images: log p(x|z) [B], KL [B, G, latent_channels] and bound [B], nats."""
+        self.reconstructions.append(reconstruction)
+        self.nelbos.append(kl.sum(axis=(1, 2)) - reconstruction)
+        self.bounds.append(bound)
+        self.kl_sum = self.kl_sum + kl.sum(axis=0)
+
+
+def _run_score(strategy, model, images, indices, *arguments):
+    """`_score` of a batch whose rows are divided among the replicas of a strategy."""
+    count = strategy.num_replicas_in_sync
+    if count == 1:
+        return [part.numpy() for part in _score(model, tf.constant(images), tf.constant(indices), *arguments)]
+
+    def part(context, values):
+        return tf.constant(np.split(values, count)[context.replica_id_in_sync_group])
+
+    shards = [
+        strategy.experimental_distribute_values_from_function(lambda context, values=values: part(context, values))
+        for values in (images, indices)
+    ]
+    outputs = strategy.run(_score, args=(model, *shards, *arguments))
+    return [np.concatenate([piece.numpy() for piece in strategy.experimental_local_results(out)]) for out in outputs]
+
+
+def evaluate(
+    model,
+    batches,
+    num_samples=1,
+    seed=0,
+    progress=None,
+    max_rows=None,
+    active_threshold=ACTIVE_KL,
+    scores=None,
+    strategy=None,
+):
     """Estimates the likelihood of images.
 
     ELBO = E_q[log p(x|z)] - KL(q(z|x) || p(z)), the KL in closed form where the posterior has no flows; and
 
         log p(x) >= E[logsumexp_k(log p(x|z_k) + log p(z_k) - log q(z_k|x)) - log K].
 
-    The noise depends on (seed, index of the batch, sample) alone, so that a result is the same in every process.
+    The noise depends on (seed, position of the image, sample) alone: batch size, replicas and `max_rows` change a
+    result by rounding only.
 
     Args:
         model: `NVAE`.
         batches: iterable of images [B, H, W, C] in [0, 1]; none larger than the first, smaller ones are padded.
-        num_samples: K, posterior samples for each image. Default 1.
+        num_samples: K, posterior samples for each image, below 2^24. Default 1.
         seed: of the noise, at least 0. Default 0.
         progress: called with the number of images done after each batch, or None. Default None.
+        max_rows: images times samples that go through the decoder at once; it bounds the memory. None for the batch
+            size. Default None.
+        active_threshold: KL above which a latent channel is active, averaged over images, nats. Default 0.01.
+        scores: `Scores` of the images before those in `batches`, which are added to it; None to begin. Default None.
+        strategy: `tf.distribute.Strategy` in whose scope the model was made, all its replicas in this process; None
+            for one device. Default None.
 
     Returns:
         `LikelihoodResult`.
 
     Raises:
-        ValueError: no images, a batch larger than the first, or `num_samples` below 1.
+        ValueError: no images, a batch larger than the first, or `num_samples` out of range.
     """
-    if num_samples < 1:
-        raise ValueError(f"num_samples: expected at least 1. Received: {num_samples}")
-    reconstructions, nelbos, bounds, batch_size, kl_sum = [], [], [], None, 0.0
-    num_images = 0
+    if not 1 <= num_samples < MAX_SAMPLES:
+        raise ValueError(f"num_samples: expected 1 to {MAX_SAMPLES - 1}. Received: {num_samples}")
+    strategy = strategy or tf.distribute.get_strategy()
+    scores = Scores() if scores is None else scores
+    largest, size = None, None
     for index, images in enumerate(batches):
         images = np.asarray(images, np.float32)
         count = len(images)
-        batch_size = batch_size or count
-        if not 0 < count <= batch_size:
-            raise ValueError(f"batches[{index}]: expected 1 to {batch_size} images, as the first. Received: {count}")
-        scores = _score(
-            model,
-            tf.constant(_pad(images, batch_size)),
-            tf.constant(num_samples),
-            tf.constant(seed, tf.int64),
-            tf.constant(index, tf.int64),
-        )
-        reconstruction, kl, bound = (score.numpy()[:count] for score in scores)
-        reconstructions.append(reconstruction)
-        nelbos.append(kl.sum(axis=(1, 2)) - reconstruction)
-        bounds.append(bound)
-        kl_sum = kl_sum + kl.sum(axis=0)
-        num_images += count
+        if largest is None:
+            largest = count
+            size = -(-count // strategy.num_replicas_in_sync) * strategy.num_replicas_in_sync
+            at_once = min(max((max_rows or size) // size, 1), num_samples)
+        if not 0 < count <= largest:
+            raise ValueError(f"batches[{index}]: expected 1 to {largest} images, as the first. Received: {count}")
+        positions = scores.num_images + np.arange(size, dtype=np.int64)
+        settings = (tf.constant(num_samples), at_once, tf.constant(seed, tf.int64))
+        parts = _run_score(strategy, model, _pad(images, size), positions, *settings)
+        scores.add(*(part[:count] for part in parts))
         if progress is not None:
-            progress(num_images)
-    if not num_images:
+            progress(scores.num_images)
+    if not scores.num_images:
         raise ValueError("batches: expected at least one image. Received: none")
-    return _result(model, num_samples, map(np.concatenate, (reconstructions, nelbos, bounds)), kl_sum / num_images)
+    return _result(model, num_samples, scores, active_threshold)
 
 
-def _result(model, num_samples, per_image, kl_per_channel):
-    reconstruction, nelbo, bound = per_image
+def _result(model, num_samples, scores, active_threshold):
+    arrays = scores.arrays
+    reconstruction, nelbo, bound = arrays["reconstruction"], arrays["nelbo"], arrays["nll_bound"]
+    kl_per_channel = arrays["kl_sum"] / len(nelbo)
     return LikelihoodResult(
         num_images=len(nelbo),
         num_samples=num_samples,
@@ -181,5 +250,5 @@ def _result(model, num_samples, per_image, kl_per_channel):
         reconstruction=float(reconstruction.mean()),
         kl=float(kl_per_channel.sum()),
         kl_per_group=kl_per_channel.sum(axis=1).tolist(),
-        active_units=(kl_per_channel > ACTIVE_KL).sum(axis=1).tolist(),
+        active_units=(kl_per_channel > active_threshold).sum(axis=1).tolist(),
     )

@@ -5,7 +5,10 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from nvae_tf import hierarchy
 from nvae_tf.layers.kernels import shared_kernels
+from nvae_tf.models.noise import PIXELS as PIXEL_NOISE
+from nvae_tf.models.noise import keyed_noise, row_keys
 
 PIXELS = ("mean", "sample")
 
@@ -17,21 +20,42 @@ def crop_padding(images, padding):
 
 # The model is an argument, not captured, as in `likelihood`: one trace for each model, and no reference to keep it.
 @tf.function(autograph=False)
-def _generate(model, batch_size, temperature, seed, pixels, kernels):
-    latent_seed, pixel_seed = tf.unstack(tf.random.split(seed, 2, alg="philox"))
+def _generate(model, indices, temperatures, seed, pixels, kernels):
+    noise = keyed_noise(model.noise_shapes(tf.shape(indices)[0]), row_keys(seed, indices))
     with shared_kernels(model.kernel_stacks, kernels):
-        params = model.generate(batch_size=batch_size, temperature=temperature, seed=latent_seed)
-    return _pixels(model, params, pixel_seed, pixels)
+        params = model.generate(noise, temperature=tf.unstack(temperatures))
+    return draw_pixels(model, params, pixels, row_keys(seed, indices, purpose=PIXEL_NOISE))
 
 
 @tf.function(autograph=False)
 def _reconstruct(model, images, seed):
-    return _pixels(model, model(images, seed=seed).likelihood_params, None, "mean")
+    indices = tf.range(tf.shape(images)[0])
+    noise = keyed_noise(model.noise_shapes(tf.shape(images)[0]), row_keys(seed, indices))
+    return draw_pixels(model, model(images, noise=noise).likelihood_params, "mean")
 
 
-def _pixels(model, params, seed, pixels):
-    likelihood = model.likelihood(params)
-    images = likelihood.mean() if pixels == "mean" else likelihood.sample(seed=seed)
+def draw_pixels(model, params, pixels="mean", keys=None):
+    """Images of p(x | z), padding cropped.
+
+    Args:
+        model: `NVAE`.
+        params: likelihood parameters [B, H, W, P].
+        pixels: `"mean"` or `"sample"`. Default `"mean"`.
+        keys: int64 [B, 2] of the sample's noise, as of `row_keys`. Default None.
+
+    Returns:
+        float32 [B, h, w, C] in [0, 1].
+    """
+    if pixels == "mean":
+        images = model.likelihood(params).mean()
+    else:
+        # Row by row, so that a row's pixels do not depend on the batch.
+        shape = [size for size in params.shape[1:3]] + [model.model_config.image_channels]
+        images = tf.map_fn(
+            lambda row: model.likelihood(row[0][tf.newaxis]).sample(seed=row[1])[0],
+            (params, keys),
+            fn_output_signature=tf.TensorSpec(shape, tf.float32),
+        )
     return crop_padding(images, model.model_config.padding)
 
 
@@ -40,17 +64,25 @@ def evaluated_kernels(model):
     return [stack.effective() for stack in model.kernel_stacks]
 
 
-def sample_images(model, num, temperature=1.0, seed=0, batch_size=64, pixels="mean", kernels=None):
+def sample_images(
+    model, num, temperature=1.0, seed=0, batch_size=64, pixels="mean", kernels=None, first=0, progress=None
+):
     """Draws images from the model.
+
+    Image i depends on (seed, i) alone: the noise is the same bits whatever the batch, and the image the same up to the
+    convolutions' rounding.
 
     Args:
         model: `NVAE`.
         num: number of images.
-        temperature: factor of every prior's scale, > 0 (arXiv 2007.03898, section 4.2). Default 1.
-        seed: of the draw, at least 0; batch b uses (seed, b). Default 0.
+        temperature: factor of every prior's scale, > 0 (arXiv 2007.03898, section 4.2), or a list, one for each group
+            in generation order. Default 1.
+        seed: of the draw, at least 0. Default 0.
         batch_size: images per batch. Default 64.
         pixels: `"mean"` for the likelihood's mean, `"sample"` for a draw from it. Default `"mean"`.
         kernels: `evaluated_kernels` of the model; evaluated here if None. Default None.
+        first: i of the first image. Default 0.
+        progress: called with the number of images done after each batch, or None. Default None.
 
     Returns:
         float32 [num, H, W, C] in [0, 1], padding cropped.
@@ -61,18 +93,58 @@ def sample_images(model, num, temperature=1.0, seed=0, batch_size=64, pixels="me
     for name, value in (("num", num), ("batch_size", batch_size)):
         if value < 1:
             raise ValueError(f"{name}: expected at least 1. Received: {value}")
-    if not (temperature > 0.0 and math.isfinite(temperature)):
-        raise ValueError(f"temperature: expected a positive, finite number. Received: {temperature}")
+    temperatures = group_temperatures(model, temperature)
     if pixels not in PIXELS:
         raise ValueError(f"pixels: expected one of {PIXELS}. Received: {pixels!r}")
     batch_size = min(batch_size, num)
-    heat = tf.constant(temperature, tf.float32)
     kernels = evaluated_kernels(model) if kernels is None else kernels
-    batches = []
-    for index in range(math.ceil(num / batch_size)):
-        key = tf.constant([seed, index], tf.int64)
-        batches.append(_generate(model, batch_size, heat, key, pixels, kernels).numpy())
+    key, batches = tf.constant(seed, tf.int64), []
+    for start in range(0, num, batch_size):
+        # The last batch is as large as the others, so that one trace serves all.
+        indices = tf.range(first + start, first + start + batch_size, dtype=tf.int64)
+        batches.append(_generate(model, indices, temperatures, key, pixels, kernels).numpy())
+        if progress is not None:
+            progress(min(start + batch_size, num))
     return np.concatenate(batches)[:num]
+
+
+def group_temperatures(model, temperature):
+    """float32 tensor [G] of the temperature, or temperatures, of `sample_images`; raises `ValueError`."""
+    groups = len(model.groups)
+    values = list(temperature) if isinstance(temperature, (list, tuple)) else [temperature] * groups
+    if len(values) != groups:
+        raise ValueError(f"temperature: expected one, or {groups}, one for each group. Received: {len(values)}")
+    for value in values:
+        if not (value > 0.0 and math.isfinite(value)):
+            raise ValueError(f"temperature: expected a positive, finite number. Received: {value}")
+    return tf.constant(values, tf.float32)
+
+
+def spread_temperatures(model, values):
+    """One temperature for each group.
+
+    Args:
+        model: `NVAE`.
+        values: list of one number, of one for each scale, or of one for each group, coarsest first.
+
+    Returns:
+        list of G numbers in generation order.
+
+    Raises:
+        ValueError: another number of them.
+    """
+    scales = [scale.index for scale in hierarchy.group_scales(model.model_config)]
+    num_scales, num_groups = scales[-1] + 1, len(scales)
+    if len(values) == 1:
+        return list(values) * num_groups
+    if len(values) == num_groups:
+        return list(values)
+    if len(values) == num_scales:
+        return [values[scale] for scale in scales]
+    raise ValueError(
+        f"temperature: expected one, {num_scales} (one for each scale) or {num_groups} (one for each group). "
+        f"Received: {len(values)}"
+    )
 
 
 def reconstruct(model, images, seed=0):
@@ -87,4 +159,4 @@ def reconstruct(model, images, seed=0):
         float32 [B, h, w, C] in [0, 1], padding cropped.
     """
     images = tf.convert_to_tensor(images, tf.float32)
-    return _reconstruct(model, images, tf.constant([seed, 0], tf.int64)).numpy()
+    return _reconstruct(model, images, tf.constant(seed, tf.int64)).numpy()

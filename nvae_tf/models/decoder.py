@@ -108,10 +108,15 @@ class Decoder(Layer):
             terms.append(group_terms)
         return self._finish(state, training), terms
 
-    def generate(self, noise, temperature=1.0, training=False):
-        """Top-down pass with prior samples; returns likelihood parameters [B, H, W, P]."""
+    def generate(self, noise, temperatures, training=False):
+        """Top-down pass with prior samples; returns likelihood parameters [B, H, W, P].
+
+        Args:
+            noise: standard normals [B, h, w, latent_channels], one for each group.
+            temperatures: factor of the prior's scale for each group, numbers or tensors [B, 1, 1, 1].
+        """
         state = self._initial_state(tf.shape(noise[0])[0])
-        for (up, group), eps in zip(self.stages(), noise, strict=True):
+        for (up, group), eps, temperature in zip(self.stages(), noise, temperatures, strict=True):
             if up is not None:
                 state = up(state, training=training)
             state = group.generate(state, eps, temperature, training=training)

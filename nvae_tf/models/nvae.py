@@ -4,7 +4,6 @@ import concurrent.futures
 import typing
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from nvae_tf import hierarchy
@@ -18,6 +17,7 @@ from nvae_tf.layers.norm import BatchNorm
 from nvae_tf.layers.squeeze_excite import SqueezeExcite
 from nvae_tf.models.decoder import Decoder
 from nvae_tf.models.encoder import Encoder
+from nvae_tf.models.noise import draw_noise
 
 
 class NVAEOutput(typing.NamedTuple):
@@ -38,24 +38,6 @@ class NVAEOutput(typing.NamedTuple):
     log_p: tf.Tensor
     kl_per_channel: tf.Tensor
     latents: list
-
-
-def draw_noise(shapes, seed=None):
-    """Standard-normal tensors of the given shapes.
-
-    Args:
-        shapes: list of shapes [B, ...]; B may be a tensor.
-        seed: int, or int tensor [2], that decides the draw; None for a fresh one.
-    """
-    if seed is None:
-        seed = tf.random.uniform([2], 0, 2**31 - 1, tf.int32)
-    elif isinstance(seed, (int, np.integer)):
-        seed = tf.constant([seed, 0], tf.int64)
-    sizes = [int(np.prod(shape[1:])) for shape in shapes]
-    # One draw for all groups: the number of ops does not grow with the depth.
-    noise = tf.random.stateless_normal([shapes[0][0], sum(sizes)], seed, alg="philox")
-    parts = tf.split(noise, sizes, axis=1)
-    return [tf.reshape(part, [shape[0], *shape[1:]]) for part, shape in zip(parts, shapes, strict=True)]
 
 
 @keras.saving.register_keras_serializable(package="nvae_tf")
@@ -179,7 +161,8 @@ class NVAE(keras.Model):
         Args:
             noise: standard normals in generation order; drawn if None. Default None.
             batch_size: images to draw, needed where `noise` is None.
-            temperature: factor of every prior's scale, > 0. Default 1.
+            temperature: factor of every prior's scale, > 0: a number, a tensor [B], or a list of either, one for each
+                group in generation order. Default 1.
             seed: int or int tensor [2] for the draw; a fresh one if None. Default None.
             training: use batch statistics and update the running ones, as the readjustment of batch norm for
                 sampling does (paper, appendix A). Default False.
@@ -188,15 +171,27 @@ class NVAE(keras.Model):
             Likelihood parameters [B, H, W, P].
 
         Raises:
-            ValueError: neither noise nor batch_size, or a temperature that is not positive and finite.
+            ValueError: neither noise nor batch_size, a temperature that is not positive and finite, or a list of
+                another length than the number of groups.
         """
         if noise is None and batch_size is None:
             raise ValueError("generate: expected noise or batch_size. Received: neither")
-        if not tf.is_tensor(temperature) and not 0.0 < temperature < float("inf"):
-            raise ValueError(f"temperature: expected a positive, finite number. Received: {temperature}")
+        temperatures = self._temperatures(temperature)
         noise = self._noise(noise, batch_size, seed)
         with shared_kernels(self.kernel_stacks):
-            return self.decoder.generate(noise, temperature, training=training)
+            return self.decoder.generate(noise, temperatures, training=training)
+
+    def _temperatures(self, temperature):
+        """One temperature for each group."""
+        groups = len(self.groups)
+        temperatures = list(temperature) if isinstance(temperature, (list, tuple)) else [temperature] * groups
+        if len(temperatures) != groups:
+            raise ValueError(f"temperature: expected one, or {groups}, one a group. Received: {len(temperatures)}")
+        for value in temperatures:
+            if not tf.is_tensor(value) and not 0.0 < value < float("inf"):
+                raise ValueError(f"temperature: expected a positive, finite number. Received: {value}")
+        # [B] would broadcast along the channels.
+        return [tf.reshape(v, [-1, 1, 1, 1]) if tf.is_tensor(v) and v.shape.rank else v for v in temperatures]
 
     def likelihood(self, params):
         """Distribution p(x | z) of images [B, H, W, C] in [0, 1], from likelihood parameters [B, H, W, P].

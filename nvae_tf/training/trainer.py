@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from nvae_tf.layers.kernels import initializing_from_data
 from nvae_tf.layers.replicas import replica_index
-from nvae_tf.models.nvae import draw_noise
+from nvae_tf.models.noise import draw_noise
 from nvae_tf.objectives.kl import kl_weight
 from nvae_tf.objectives.regularizers import regularization_weight
 from nvae_tf.training.accumulation import GradientAccumulator

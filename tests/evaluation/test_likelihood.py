@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -6,8 +7,9 @@ import scipy.special
 import tensorflow as tf
 
 from nvae_tf.evaluation import likelihood
-from nvae_tf.evaluation.likelihood import evaluate, sample_seed
-from nvae_tf.models.nvae import draw_noise
+from nvae_tf.evaluation.likelihood import Scores, evaluate
+from nvae_tf.models.noise import keyed_noise, row_keys
+from nvae_tf.models.nvae import NVAE
 
 BATCH, SAMPLES, SEED = 4, 3, 5
 
@@ -25,16 +27,14 @@ def result(evaluated_model, batches):
 @pytest.fixture(scope="module")
 def direct(evaluated_model, batches):
     """Per image and sample, from the model's call with the same noise: log p(x|z), log w, KL per channel."""
-    rows = []
-    for index, images in enumerate(batches):
-        for sample in range(SAMPLES):
-            noise = draw_noise(evaluated_model.noise_shapes(BATCH), sample_seed(SEED, index, sample))
-            output = evaluated_model(images, noise=[eps[: len(images)] for eps in noise])
-            log_likelihood = evaluated_model.likelihood(output.likelihood_params).log_prob(images)
-            log_weight = log_likelihood + output.log_p - output.log_q
-            rows.append((index, [value.numpy() for value in (log_likelihood, log_weight, output.kl_per_channel)]))
-    halves = [[np.stack(part) for part in zip(*[r for i, r in rows if i == half], strict=True)] for half in (0, 1)]
-    return [np.concatenate(part, axis=1).astype(np.float64) for part in zip(*halves, strict=True)]  # [K, N, ...]
+    images, rows = np.concatenate(batches), []
+    for sample in range(SAMPLES):
+        noise = keyed_noise(evaluated_model.noise_shapes(7), row_keys(SEED, tf.range(7), sample))
+        output = evaluated_model(images, noise=noise)
+        log_likelihood = evaluated_model.likelihood(output.likelihood_params).log_prob(images)
+        log_weight = log_likelihood + output.log_p - output.log_q
+        rows.append([value.numpy() for value in (log_likelihood, log_weight, output.kl_per_channel)])
+    return [np.stack(part).astype(np.float64) for part in zip(*rows, strict=True)]  # [K, N, ...]
 
 
 def test_agrees_with_the_direct_computation(result, direct):
@@ -73,11 +73,42 @@ def test_padding_of_the_last_batch_does_not_matter(evaluated_model, batches, res
     assert evaluate(evaluated_model, batches, num_samples=SAMPLES, seed=SEED) == result
 
 
-def test_noise_depends_on_seed_batch_and_sample():
-    base = tuple(sample_seed(1, 2, 3).numpy())
-    assert base == tuple(sample_seed(1, tf.constant(2), 3).numpy())
-    others = {tuple(sample_seed(*key).numpy()) for key in ((0, 2, 3), (1, 3, 3), (1, 2, 2), (1, 3, 2))}
-    assert len(others | {base}) == 5
+def assert_close(result, expected):
+    for field in dataclasses.fields(expected):
+        actual, wanted = getattr(result, field.name), getattr(expected, field.name)
+        np.testing.assert_allclose(actual, wanted, rtol=1e-5, err_msg=field.name)
+
+
+@pytest.mark.parametrize(("batch_size", "max_rows"), [(7, None), (2, 4), (3, 100), (1, 2)])
+def test_neither_the_batch_nor_the_samples_at_once_matter(evaluated_model, binary_images, result, batch_size, max_rows):
+    batches = [binary_images[i : i + batch_size] for i in range(0, 7, batch_size)]
+    assert_close(evaluate(evaluated_model, batches, SAMPLES, SEED, max_rows=max_rows), result)
+
+
+def test_replicas_do_not_matter(evaluated_model, batches, result):
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        model = NVAE(evaluated_model.model_config)
+    for mirrored, variable in zip(model.variables, evaluated_model.variables, strict=True):
+        mirrored.assign(variable.numpy())
+    # Three images on two replicas as well: one is padded.
+    parts = [batches[0][:3], batches[0][3:], batches[1]]
+    assert_close(evaluate(model, parts, SAMPLES, SEED, strategy=strategy), result)
+
+
+def test_goes_on_from_stored_scores(evaluated_model, binary_images, batches, result):
+    scores = Scores()
+    evaluate(evaluated_model, batches[:1], SAMPLES, SEED, scores=scores)
+    again = Scores({name: np.array(values) for name, values in scores.arrays.items()})
+    assert again.num_images == 4
+    assert_close(evaluate(evaluated_model, batches[1:], SAMPLES, SEED, scores=again), result)
+
+
+def test_threshold_of_active_units(evaluated_model, batches, direct):
+    kl = direct[2].mean(axis=(0, 1))
+    threshold = float(np.median(kl))
+    active = evaluate(evaluated_model, batches, SAMPLES, SEED, active_threshold=threshold).active_units
+    assert active == (kl > threshold).sum(axis=1).tolist() and 0 < sum(active) < kl.size
 
 
 def test_one_trace_serves_all_evaluations(evaluated_model, batches, result):
@@ -93,7 +124,7 @@ def test_reports_progress(evaluated_model, batches, result):
 
 
 def test_refuses_what_it_cannot_evaluate(evaluated_model, batches):
-    with pytest.raises(ValueError, match="num_samples: expected at least 1. Received: 0"):
+    with pytest.raises(ValueError, match="num_samples: expected 1 to 16777215. Received: 0"):
         evaluate(evaluated_model, batches, num_samples=0)
     with pytest.raises(ValueError, match="at least one image"):
         evaluate(evaluated_model, [])

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from nvae_tf.evaluation import sampling
 from nvae_tf.evaluation.sampling import crop_padding, reconstruct, sample_images
+from nvae_tf.models.noise import keyed_noise, row_keys
 
 
 def test_samples_have_shape_range_and_no_padding(evaluated_model):
@@ -31,6 +33,26 @@ def test_pixels_are_drawn_around_the_mean(evaluated_model):
     assert abs(sample.mean() - mean.mean()) < 5 * 0.5 / np.sqrt(72)
 
 
+@pytest.mark.parametrize("pixels", ["mean", "sample"])
+def test_an_image_is_the_same_in_any_batch(evaluated_model, pixels):
+    reference = sample_images(evaluated_model, 9, seed=1, batch_size=9, pixels=pixels)
+    for batch_size in (1, 4, 64):
+        images = sample_images(evaluated_model, 9, seed=1, batch_size=batch_size, pixels=pixels)
+        np.testing.assert_allclose(images, reference, atol=2e-6)
+    np.testing.assert_allclose(
+        sample_images(evaluated_model, 2, seed=1, first=5, pixels=pixels), reference[5:7], atol=2e-6
+    )
+
+
+def test_a_temperature_for_each_group(evaluated_model):
+    noise = keyed_noise(evaluated_model.noise_shapes(2), row_keys(1, tf.range(2)))
+    params = evaluated_model.generate([noise[0] * 0.25, noise[1] * 2.0])
+    expected = crop_padding(evaluated_model.likelihood(params).mean(), 1)
+    np.testing.assert_allclose(sample_images(evaluated_model, 2, [0.25, 2.0], seed=1), expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="temperature: expected one, or 2, one for each group. Received: 3"):
+        sample_images(evaluated_model, 2, [0.5] * 3)
+
+
 def test_one_trace_serves_all_temperatures(evaluated_model):
     sample_images(evaluated_model, 2, temperature=0.9)
     before = sampling._generate.experimental_get_tracing_count()
@@ -41,7 +63,8 @@ def test_one_trace_serves_all_temperatures(evaluated_model):
 def test_reconstruction_is_the_mean_of_a_posterior_sample(evaluated_model, binary_images):
     images = binary_images[:2]
     result = reconstruct(evaluated_model, images, seed=3)
-    params = evaluated_model(images, seed=3).likelihood_params
+    noise = keyed_noise(evaluated_model.noise_shapes(2), row_keys(3, tf.range(2)))
+    params = evaluated_model(images, noise=noise).likelihood_params
     expected = evaluated_model.likelihood(params).mean().numpy()[:, 1:7, 1:7]
     np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
 

@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from nvae_tf.config import CELL_SETS, ConfigError, config_to_dict
 from nvae_tf.layers.kernels import initializing_from_data
-from nvae_tf.models.nvae import NVAE, draw_noise
+from nvae_tf.models.noise import draw_noise
+from nvae_tf.models.nvae import NVAE
 
 # What each case changes of the tiny model; every one of them must train.
 VARIANTS = {

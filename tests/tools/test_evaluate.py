@@ -5,11 +5,17 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from evaluate import PartialResult
+from run_images import load_images
 
 from nvae_tf.checkpoint import RunFolder, model_variables
 from nvae_tf.config import Config, DataConfig, ModelConfig
+from nvae_tf.data.pipeline import eval_batches
+from nvae_tf.evaluation.likelihood import evaluate
 from nvae_tf.models.nvae import NVAE
+from nvae_tf.run import load_run
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
@@ -55,6 +61,33 @@ def test_prints_a_table_and_writes_the_numbers(run_dir):
     assert f"{values['nelbo']:.4f}" in done.stdout and f"{values['kl_per_group'][1]:.4f}" in done.stdout
     assert "10/10 images" in done.stderr
     assert not list(run_dir.glob("*.tmp"))
+
+
+def test_stopped_it_goes_on_where_it_was(run_dir):
+    flags = (f"--run_dir={run_dir}", "--num_samples=3", "--batch_size=4", "--max_images=10")
+    partial = run_dir / "evaluation.partial.npz"
+    # Saves after every batch, and ends after the second.
+    code = (
+        "import evaluate, sys; from absl import app; evaluate._SAVE_SECONDS = 0.0; save = evaluate.PartialResult.save\n"
+        "def saved(self, scores, done):\n    save(self, scores, done); done < 2 or sys.exit(9)\n"
+        "evaluate.PartialResult.save = saved; app.run(evaluate.main)"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tools'}"}
+    stopped = subprocess.run([sys.executable, "-c", code, *flags], env=environment, capture_output=True)
+    assert stopped.returncode == 9 and partial.exists()
+    with np.load(partial) as file:
+        settings = json.loads(str(file["settings"]))
+    assert PartialResult(partial, settings).load()[1] == 2
+    assert PartialResult(partial, {**settings, "samples": 4}).load()[1] == 0
+    done = _evaluate(*flags)
+    assert "going on after 8 images" in done.stdout and not partial.exists()
+    values = json.loads((run_dir / "evaluation.json").read_text())
+    model = load_run(run_dir)
+    images = load_images(model.config, None, "test", 10)
+    expected = evaluate(model, eval_batches(images, model.config.data, 8, 5, 0), num_samples=3)
+    assert values["num_images"] == 10
+    assert values["nll_bound"] == pytest.approx(expected.nll_bound, rel=1e-5)
+    assert values["nelbo"] == pytest.approx(expected.nelbo, rel=1e-5)
 
 
 @pytest.mark.parametrize(

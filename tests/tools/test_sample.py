@@ -3,12 +3,15 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import PIL.Image
 import pytest
 
 from nvae_tf.checkpoint import RunFolder, model_variables
 from nvae_tf.config import Config, ModelConfig
+from nvae_tf.evaluation.sampling import sample_images
 from nvae_tf.models.nvae import NVAE
+from nvae_tf.run import load_run
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
@@ -51,12 +54,35 @@ def test_writes_a_grid_without_padding(run_dir):
         assert {value for _, value in image.getcolors()} == {0, 128, 255}  # 128: the lines between images
 
 
+def test_writes_each_image_and_an_array_which_do_not_depend_on_the_batch(run_dir, tmp_path):
+    files = (
+        f"--images_dir={tmp_path / 'images'}",
+        f"--npz={tmp_path / 'images.npz'}",
+        f"--out={tmp_path / 'grid.png'}",
+    )
+    done = _sample(f"--run_dir={run_dir}", "--num=5", "--temperature=0.5,1.0", "--batch_size=2", *files)
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "images.npz") as file:
+        images = file["images"]
+    assert images.shape == (5, 6, 6, 1) and images.dtype == np.uint8
+    names = sorted(path.name for path in (tmp_path / "images").iterdir())
+    assert names == [f"{index:06}.png" for index in range(5)]
+    for name, image in zip(names, images, strict=True):
+        with PIL.Image.open(tmp_path / "images" / name) as picture:
+            np.testing.assert_array_equal(np.asarray(picture), image[..., 0])
+    expected = sample_images(load_run(run_dir), 5, [0.5, 1.0], batch_size=5)
+    np.testing.assert_allclose(images, 255 * expected, atol=0.51)
+
+
 @pytest.mark.parametrize(
     "flag, message",
     [
         ("--run_dir=nowhere", "--run_dir=nowhere: expected a run folder with config.json"),
-        ("--temperature=0", "--temperature=0.0: expected a positive, finite number"),
-        ("--temperature=nan", "--temperature=nan: expected a positive, finite number"),
+        ("--temperature=0", "--temperature=['0']: expected a positive, finite number"),
+        ("--temperature=nan", "--temperature=['nan']: expected a positive, finite number"),
+        ("--temperature=0.5,warm", "--temperature=['0.5', 'warm']: expected a positive, finite number"),
+        ("--temperature=1,1,1", "temperature: expected one, 1 (one for each scale) or 2 (one for each group)"),
+        ("--npz=a.png", "--npz=a.png: expected a name ending in .npz in an existing folder"),
         ("--out=nowhere/a.png", "--out=nowhere/a.png: expected a name ending in .png in an existing folder"),
         ("--out=a.jpg", "--out=a.jpg"),
         ("--num=0", "--num=0"),

@@ -183,7 +183,7 @@ def test_wrong_flags_are_named_before_anything_is_made(tmp_path, flags, message)
 def test_missing_data_are_told_without_a_traceback(tmp_path):
     done = _train(f"--config={REPOSITORY / 'configs' / 'mnist.py'}", f"--run_dir={tmp_path / 'run'}")
     assert done.returncode != 0 and "Traceback" not in done.stderr
-    assert "train.py: data_dir: expected the folder" in done.stderr and "Received: None" in done.stderr
+    assert "train.py: data_dir: expected a folder with mnist" in done.stderr and "train-images-idx3" in done.stderr
     assert not (tmp_path / "run").exists()
 
 
