@@ -56,8 +56,9 @@ def _builder(folder):
 
 def _image_key(features, folder):
     kind = _import_tfds().features.Image
-    # Dataset without a dict is one feature alone.
-    keys = [key for key, feature in features.items() if isinstance(feature, kind)] if hasattr(features, "items") else []
+    # A data set may also be one feature alone, without a dict.
+    pairs = features.items() if hasattr(features, "items") else ()
+    keys = sorted(key for key, feature in pairs if isinstance(feature, kind))
     if "image" in keys:
         return "image"
     if len(keys) != 1:
@@ -130,7 +131,7 @@ class TfdsStore:
 def _open(folder, split, info):
     store = TfdsStore(folder, split, info.channels)
     # There it is black ink on white paper, as in the images of its authors.
-    return InvertedStore(store) if info.tfds_name.partition(":")[0] == "omniglot" else store
+    return InvertedStore(store) if info.name == "omniglot" else store
 
 
 def find_tfds(root, info):
