@@ -1,6 +1,7 @@
 r"""Draws images from a trained or converted model: a grid, and where asked one PNG an image, or an array.
 
     python tools/sample.py --run_dir=runs/mnist --num=64 --temperature=0.7
+    python tools/sample.py --run_dir=runs/mnist --temperature=0.7 --bn_temperature=0.7   (after tools/readjust_bn.py)
     python tools/sample.py --run_dir=runs/mnist --num=1000 --temperature=0.6,0.8 --images_dir=samples --npz=samples.npz
 
 Image i depends on the seed and i alone, not on --num or --batch_size.
@@ -30,6 +31,9 @@ flags.DEFINE_list(
     "temperature",
     ["1.0"],
     "Factor of every prior's scale: one number, or one for each scale or each group, coarsest first.",
+)
+flags.DEFINE_float(
+    "bn_temperature", None, "Use the batch-norm statistics that readjust_bn.py made at this temperature."
 )
 flags.DEFINE_integer("seed", 0, "Seed of the draw.", lower_bound=0)
 flags.DEFINE_enum("pixels", "mean", ["mean", "sample"], "Mean of the likelihood, or a draw from it.")
@@ -75,7 +79,7 @@ def main(argv):
     from nvae_tf.run import load_run
 
     try:
-        model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
+        model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema, FLAGS.bn_temperature)
         temperatures = spread_temperatures(model, [float(value) for value in FLAGS.temperature])
     except (ValueError, OSError) as error:
         # These are what a wrong folder or step raises; their messages name it.

@@ -164,7 +164,7 @@ class RunFolder:
                 side.
         """
         step = self.resolve_step(step)
-        StateReader(self._folder(step)).assign(parts)
+        StateReader(self.step_folder(step)).assign(parts)
         return step
 
     def restore_latest(self, parts, before=None):
@@ -186,7 +186,7 @@ class RunFolder:
         while steps:
             step = steps.pop()
             try:
-                StateReader(self._folder(step)).assign(parts)
+                StateReader(self.step_folder(step)).assign(parts)
                 return step
             except DamagedCheckpointError as error:
                 damages.append(f"\n  {error}")
@@ -199,7 +199,7 @@ class RunFolder:
         """Removes the checkpoints of later steps, of a run that went back to this one."""
         for later in self.steps():
             if later > step:
-                files.remove_folder(self._folder(later))
+                files.remove_folder(self.step_folder(later))
 
     def parts(self, step=None):
         """Names of the parts that a checkpoint holds, sorted.
@@ -211,7 +211,7 @@ class RunFolder:
             DamagedCheckpointError: the checkpoint cannot be read.
             CheckpointError: no such checkpoint.
         """
-        return sorted(StateReader(self._folder(self.resolve_step(step))).parts)
+        return sorted(StateReader(self.step_folder(self.resolve_step(step))).parts)
 
     def best(self):
         """`{"step": ..., "nelbo": ...}` of the best checkpoint, or None where none is marked.
@@ -245,11 +245,12 @@ class RunFolder:
             raise self._unwritten(self._best_path, "the mark of the best checkpoint", error) from error
         return True
 
-    def _folder(self, step):
+    def step_folder(self, step):
+        """Path of the folder that holds the checkpoint of a step."""
         return current_folder(self.checkpoints, step)
 
     def _is_milestone(self, step):
-        return (self._folder(step) / _MILESTONE).exists()
+        return (self.step_folder(step) / _MILESTONE).exists()
 
     def _rotate(self, step, keep):
         """Removes the checkpoint that the one of `step` replaced, and the old ones that nothing protects."""
@@ -258,12 +259,12 @@ class RunFolder:
         others = [other for other in self.steps() if other != step]
         for other in others[: max(0, len(others) - keep + 1)]:
             if not self._is_milestone(other) and (best is None or best["step"] != other):
-                files.remove_folder(self._folder(other))
+                files.remove_folder(self.step_folder(other))
 
     def _unwritten(self, path, what, error):
         """The error to raise where `path` could not be written, after its traces are removed."""
         files.tidy(self.checkpoints)
-        good = newest_good([self._folder(step) for step in self.steps()])
+        good = newest_good([self.step_folder(step) for step in self.steps()])
         last = "none" if good is None else f"step {step_of(good.name)}"
         return CheckpointError(
             f"{path}: expected to write {what}. Received: {error}. "

@@ -1,0 +1,91 @@
+"""Batch-norm statistics for sampling at a temperature (arXiv 2007.03898, appendix A)."""
+
+import numpy as np
+import tensorflow as tf
+
+from nvae_tf.evaluation.sampling import evaluated_kernels, group_temperatures
+from nvae_tf.layers.kernels import shared_kernels
+from nvae_tf.models.noise import keyed_noise, row_keys
+
+_CHECK_EVERY = 50
+
+
+@tf.function(autograph=False)
+def _generate(model, indices, temperatures, seed, kernels):
+    noise = keyed_noise(model.noise_shapes(tf.shape(indices)[0]), row_keys(seed, indices))
+    with shared_kernels(model.kernel_stacks, kernels):
+        model.generate(noise, temperature=tf.unstack(temperatures), training=True)
+
+
+def statistics_variables(model):
+    """`{name: variable}` of the running means and variances of the model's batch norms, in their order."""
+    return {
+        f"{index:04}/{part}": getattr(layer, part)
+        for index, layer in enumerate(model.batch_norms)
+        for part in ("moving_mean", "moving_variance")
+    }
+
+
+def assign_statistics(model, arrays):
+    """Gives a model the statistics that `readjust` made.
+
+    Raises:
+        ValueError: they are of another model.
+    """
+    variables = statistics_variables(model)
+    shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
+    received = {name: array.shape for name, array in arrays.items()}
+    if shapes != received:
+        wrong = sorted(name for name in shapes | received if shapes.get(name) != received.get(name))
+        raise ValueError(f"batch-norm statistics: expected those of this model. Received others: {wrong[:5]}")
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
+
+
+def readjust(model, temperature, num_batches=500, batch_size=16, seed=0, progress=None):
+    """Running statistics that follow the prior at a temperature instead of the posterior.
+
+    Samples are drawn with batch norm in training mode, whose running statistics keep 95% at each batch; those of the
+    decoder follow. The model itself is as before when this returns or raises.
+
+    Args:
+        model: `NVAE`.
+        temperature: factor of every prior's scale, > 0, or a list, one for each group.
+        num_batches: how many batches are drawn. Default 500.
+        batch_size: images of each. Default 16.
+        seed: of the noise. Default 0.
+        progress: called with the number of images drawn after each batch, or None. Default None.
+
+    Returns:
+        `{name: float32 array}` for `assign_statistics`.
+
+    Raises:
+        ValueError: an argument out of range, or statistics that are not finite.
+    """
+    for name, value in (("num_batches", num_batches), ("batch_size", batch_size)):
+        if value < 1:
+            raise ValueError(f"{name}: expected at least 1. Received: {value}")
+    temperatures, key = group_temperatures(model, temperature), tf.constant(seed, tf.int64)
+    variables, kernels = statistics_variables(model), evaluated_kernels(model)
+    before = {name: variable.numpy() for name, variable in variables.items()}
+    try:
+        for batch in range(num_batches):
+            first = batch * batch_size
+            _generate(model, tf.range(first, first + batch_size, dtype=tf.int64), temperatures, key, kernels)
+            if batch % _CHECK_EVERY == 0 or batch == num_batches - 1:
+                _check_finite(variables, batch)
+            if progress is not None:
+                progress(first + batch_size)
+        return {name: variable.numpy() for name, variable in variables.items()}
+    finally:
+        for name, variable in variables.items():
+            variable.assign(before[name])
+
+
+def _check_finite(variables, batch):
+    wrong = [name for name, variable in variables.items() if not np.isfinite(variable.numpy()).all()]
+    if wrong:
+        raise ValueError(
+            f"batch-norm statistics: expected finite ones. Received: {len(wrong)} that are not, {wrong[0]} first, "
+            f"after {batch + 1} batches; a lower temperature may help"
+        )

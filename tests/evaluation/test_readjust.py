@@ -1,0 +1,85 @@
+"""Batch-norm statistics that follow samples."""
+
+import numpy as np
+import pytest
+
+from nvae_tf.evaluation.readjust import assign_statistics, readjust, statistics_variables
+from nvae_tf.evaluation.sampling import sample_images
+
+
+@pytest.fixture(scope="module")
+def own(evaluated_model):
+    return {name: variable.numpy() for name, variable in statistics_variables(evaluated_model).items()}
+
+
+@pytest.fixture(scope="module")
+def readjusted(evaluated_model, own):
+    return readjust(evaluated_model, 0.6, num_batches=60, batch_size=8)
+
+
+def test_the_model_keeps_its_own(evaluated_model, own, readjusted):
+    for name, variable in statistics_variables(evaluated_model).items():
+        np.testing.assert_array_equal(variable.numpy(), own[name])
+
+
+def test_the_decoder_follows_and_the_encoder_stays(evaluated_model, own, readjusted):
+    changed = {name for name in own if (readjusted[name] != own[name]).any()}
+    decoder = {
+        f"{index:04}/{part}"
+        for index, layer in enumerate(evaluated_model.batch_norms)
+        for part in ("moving_mean", "moving_variance")
+        if "decoder" in layer.moving_mean.path
+    }
+    assert changed == decoder and 0 < len(decoder) < len(own)
+    assert all(np.isfinite(values).all() for values in readjusted.values())
+
+
+def test_reproducible_and_of_its_temperature(evaluated_model, readjusted):
+    again, hotter = (readjust(evaluated_model, t, num_batches=60, batch_size=8) for t in (0.6, 1.0))
+    for name, values in readjusted.items():
+        np.testing.assert_allclose(again[name], values, rtol=1e-4, atol=1e-6)
+    assert any((hotter[name] != values).any() for name, values in readjusted.items())
+
+
+def test_statistics_are_those_of_the_samples(evaluated_model, own, readjusted):
+    """In training mode a batch is normalised by itself; with the statistics readjusted, inference comes near it."""
+
+    def distance(arrays):
+        assign_statistics(evaluated_model, arrays)
+        images = sample_images(evaluated_model, 64, 0.6, seed=9)
+        more = readjust(evaluated_model, 0.6, num_batches=60, batch_size=8, seed=1)
+        names = [name for name in own if (readjusted[name] != own[name]).any()]
+        return images, max(np.abs(more[name] - arrays[name]).max() for name in names)
+
+    try:
+        first, before = distance(own)
+        second, after = distance(readjusted)
+    finally:
+        assign_statistics(evaluated_model, own)
+    assert after < 0.3 * before and (first != second).any()
+
+
+def test_statistics_that_are_not_finite_leave_the_model_as_it_was(evaluated_model, own):
+    variable = evaluated_model.decoder.start
+    value = variable.numpy()
+    variable.assign(np.full_like(value, np.inf))
+    try:
+        with pytest.raises(ValueError, match="batch-norm statistics: expected finite ones. Received: .* not"):
+            readjust(evaluated_model, 0.6, num_batches=2, batch_size=8)
+    finally:
+        variable.assign(value)
+    for name, variable in statistics_variables(evaluated_model).items():
+        np.testing.assert_array_equal(variable.numpy(), own[name])
+
+
+def test_statistics_of_another_model(evaluated_model, own):
+    with pytest.raises(ValueError, match="expected those of this model. Received others: .*0000/moving_mean"):
+        assign_statistics(evaluated_model, {**own, "0000/moving_mean": np.zeros(3)})
+
+
+def test_arguments_out_of_range(evaluated_model):
+    for name in ("num_batches", "batch_size"):
+        with pytest.raises(ValueError, match=f"{name}: expected at least 1. Received: 0"):
+            readjust(evaluated_model, 0.6, **{name: 0})
+    with pytest.raises(ValueError, match="temperature: expected a positive"):
+        readjust(evaluated_model, 0.0)

@@ -1,0 +1,62 @@
+r"""Readjusts batch norm to samples at a temperature, which makes them look better (paper, appendix A).
+
+    python tools/readjust_bn.py --run_dir=runs/mnist --temperature=0.7
+    python tools/sample.py --run_dir=runs/mnist --temperature=0.7 --bn_temperature=0.7
+
+Draws samples with batch norm in training mode, and stores the statistics beside the checkpoint, which stays as it is.
+"""
+
+import math
+import os
+import sys
+
+from absl import app, flags
+from progress import Progress
+
+# What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string("run_dir", None, "Folder of the run: config.json and checkpoints/.", required=True)
+flags.DEFINE_float("temperature", 1.0, "Factor of every prior's scale.")
+flags.DEFINE_integer("num_batches", 500, "Batches that are drawn.", lower_bound=1)
+flags.DEFINE_integer("batch_size", 16, "Images of each batch.", lower_bound=1)
+flags.DEFINE_integer("seed", 0, "Seed of the draw.", lower_bound=0)
+flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the latest if not given.")
+flags.DEFINE_bool("ema", True, "Use the moving average of the weights where the run keeps one.")
+
+flags.register_validator(
+    "run_dir",
+    lambda path: path is None or os.path.isfile(os.path.join(path, "config.json")),
+    message="expected a run folder with config.json",
+)
+flags.register_validator(
+    "temperature",
+    lambda value: value > 0.0 and math.isfinite(value),
+    message="expected a positive, finite number",
+)
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
+    from nvae_tf.checkpoint import RunFolder
+    from nvae_tf.checkpoint.statistics import save_statistics
+    from nvae_tf.evaluation.readjust import readjust
+    from nvae_tf.run import load_run
+
+    try:
+        model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
+        progress = Progress(FLAGS.num_batches * FLAGS.batch_size)
+        arrays = readjust(model, FLAGS.temperature, FLAGS.num_batches, FLAGS.batch_size, FLAGS.seed, progress)
+        folder = RunFolder(FLAGS.run_dir).step_folder(model.restored_step)
+        path = save_statistics(folder, FLAGS.temperature, model.averaged, arrays)
+    except (ValueError, OSError) as error:
+        # These are what a wrong folder or step, and ruined statistics, raise; their messages say so.
+        sys.exit(f"readjust_bn.py: {error}")
+    print(f"written: {path}; use it with --bn_temperature={FLAGS.temperature:g}")
+
+
+if __name__ == "__main__":
+    app.run(main)
