@@ -8,12 +8,12 @@ data set first.
 
 import bisect
 import collections
+import errno
 import functools
 import itertools
 import re
 import threading
 import zipfile
-import zlib
 
 import numpy as np
 
@@ -47,9 +47,8 @@ def _npz_rows(path, num_values):
                 read_header = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
                 shape, _, dtype = read_header(file)
                 header_bytes = file.tell()
-    except OSError:
-        raise
     except Exception as error:  # a damaged file can raise nearly anything
+        _raise_if_not_damage(error)
         raise _npz_error(path, num_values, f"{type(error).__name__}: {error}") from error
     if dtype != np.uint8 or len(shape) != 2 or shape[0] < 1 or shape[1] != num_values:
         raise _npz_error(path, num_values, f"{dtype} of {list(shape)}")
@@ -57,6 +56,12 @@ def _npz_rows(path, num_values):
     if member.file_size != header_bytes + size or size > _MAX_BATCH:
         raise _npz_error(path, num_values, f"{member.file_size} bytes for {shape[0]} images")
     return shape[0]
+
+
+def _raise_if_not_damage(error):
+    # A damaged list of entries leads to places before the file's beginning.
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno != errno.EINVAL):
+        raise error
 
 
 def _npz_error(path, num_values, reason):
@@ -70,9 +75,8 @@ def _load_npz(path, num_values):
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return arrays["data"]
-    except OSError:
-        raise
-    except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:
+        _raise_if_not_damage(error)
         raise _npz_error(path, num_values, f"{type(error).__name__}: {error}") from error
 
 

@@ -184,6 +184,23 @@ def test_other_npz(tmp_path, data, received):
         make()
 
 
+def test_npz_whose_entry_lies_before_its_beginning(tmp_path):
+    data = bytearray(npz_with(header((2, 3072)), bytes(6144)))
+    end = data.rindex(b"PK\5\6")  # where the list of entries begins is said four bytes before the end
+    data[end + 16 : end + 20] = (int.from_bytes(data[end + 16 : end + 20], "little") + 5000).to_bytes(4, "little")
+    (tmp_path / "val_data.npz").write_bytes(data)
+    with pytest.raises(ValueError, match="val_data.npz: expected a .npz file .*Received: .*Invalid argument"):
+        find_pickled_batches(tmp_path, INFO)["validation"]()
+
+
+def test_unreadable_file_is_no_damage(tmp_path):
+    (tmp_path / "val_data.npz").write_bytes(npz_with(header((2, 3072)), bytes(6144)))
+    make = find_pickled_batches(tmp_path, INFO)["validation"]
+    (tmp_path / "val_data.npz").unlink()
+    with pytest.raises(FileNotFoundError):
+        make()
+
+
 def test_npz_without_data(tmp_path):
     np.savez(tmp_path / "val_data.npz", images=rows_of(IMAGES))
     with pytest.raises(ValueError, match="val_data.npz: expected .*KeyError.*data.npy"):
