@@ -1,0 +1,171 @@
+"""Distances between two sets of images by their features: FID, KID, precision and recall. NumPy alone."""
+
+import math
+
+import numpy as np
+
+# Most of the covariance's trace that eigenvalues below zero, which rounding leaves, may make up.
+_MAX_NEGATIVE = 1e-3
+_BLOCK = 1024
+
+SUBSET_SIZE = 1000
+NUM_SUBSETS = 100
+NEIGHBOURS = 3
+
+
+def _root(name, covariance):
+    """[D, D] R with R R^T = covariance."""
+    covariance = np.asarray(covariance, np.float64)
+    values, vectors = np.linalg.eigh((covariance + covariance.T) / 2.0)
+    negative, total = -values[values < 0.0].sum(), np.abs(values).sum()
+    if negative > _MAX_NEGATIVE * total:
+        raise ValueError(
+            f"{name}: expected a covariance, without eigenvalues below 0. "
+            f"Received: some that make up {negative / total:.2g} of the trace"
+        )
+    return vectors * np.sqrt(np.maximum(values, 0.0))
+
+
+def frechet_distance(mean, covariance, other_mean, other_covariance):
+    """Squared Frechet distance of two normal distributions; of Inception features, the FID (arXiv 1706.08500).
+
+        |m1 - m2|^2 + tr(C1) + tr(C2) - 2 tr((C1 C2)^(1/2))
+
+    The eigenvalues of C1 C2 = R1 R1^T R2 R2^T are those of (R1^T R2)(R1^T R2)^T, so that the last trace is the sum of
+    the singular values of R1^T R2: no root of a matrix that is not symmetric, which fails or turns complex where a
+    covariance is singular, as it is with fewer images than features.
+
+    Args:
+        mean, other_mean: [D].
+        covariance, other_covariance: [D, D].
+
+    Returns:
+        The distance, at least 0.
+
+    Raises:
+        ValueError: shapes that do not fit, numbers that are not finite, or a matrix that is no covariance.
+    """
+    moments = [np.asarray(array, np.float64) for array in (mean, covariance, other_mean, other_covariance)]
+    dim = moments[0].size
+    if [array.shape for array in moments] != [(dim,), (dim, dim)] * 2:
+        shapes = ", ".join(str(list(array.shape)) for array in moments)
+        raise ValueError(f"moments: expected shapes [D], [D, D], [D], [D, D]. Received: {shapes}")
+    if not all(np.isfinite(array).all() for array in moments):
+        raise ValueError("moments: expected finite numbers. Received: NaN or infinity")
+    mean, covariance, other_mean, other_covariance = moments
+    product = _root("covariance", covariance).T @ _root("other_covariance", other_covariance)
+    cross = np.linalg.svd(product, compute_uv=False).sum()
+    distance = np.square(mean - other_mean).sum() + np.trace(covariance) + np.trace(other_covariance) - 2.0 * cross
+    return max(float(distance), 0.0)
+
+
+def _check_features(least, **sets):
+    arrays = {name: np.asarray(features) for name, features in sets.items()}
+    dims = {array.shape[1] if array.ndim == 2 else None for array in arrays.values()}
+    if len(dims) > 1 or None in dims or min(map(len, arrays.values())) < least:
+        received = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
+        raise ValueError(f"features: expected [N, D] each, N at least {least}. Received: {received}")
+    return arrays.values()
+
+
+def _kernel(features, others):
+    return (features @ others.T / features.shape[1] + 1.0) ** 3
+
+
+def kernel_distance(features, others, subset_size=SUBSET_SIZE, num_subsets=NUM_SUBSETS, seed=0):
+    """Kernel Inception distance (arXiv 1801.01401): unbiased squared MMD with the kernel (x.y / D + 1)^3.
+
+    Args:
+        features: [N, D].
+        others: [M, D].
+        subset_size: features of each side in a subset, drawn without replacement; no more than N and M. Default 1000.
+        num_subsets: Default 100.
+        seed: of the subsets. Default 0.
+
+    Returns:
+        (mean, standard deviation) over the subsets; NaN for the latter with a single one. The mean may be below 0.
+
+    Raises:
+        ValueError: shapes that do not fit, or an argument out of range.
+    """
+    features, others = _check_features(2, features=features, others=others)
+    for name, value, least in (("subset_size", subset_size, 2), ("num_subsets", num_subsets, 1)):
+        if value < least:
+            raise ValueError(f"{name}: expected at least {least}. Received: {value}")
+    rng = np.random.default_rng(seed)
+    size = min(subset_size, len(features), len(others))
+    estimates = []
+    for _ in range(num_subsets):
+        x = features[rng.choice(len(features), size, replace=False)].astype(np.float64)
+        y = others[rng.choice(len(others), size, replace=False)].astype(np.float64)
+        within = 0.0
+        for kernel in (_kernel(x, x), _kernel(y, y)):
+            within += (kernel.sum() - np.trace(kernel)) / (size * (size - 1))
+        estimates.append(within - 2.0 * _kernel(x, y).mean())
+    return float(np.mean(estimates)), float(np.std(estimates, ddof=1)) if num_subsets > 1 else math.nan
+
+
+def _distance_blocks(features, others):
+    """Squared distances [b, M] of some rows of `features` after the others to all of `others`: bounded memory."""
+    squares = np.square(others).sum(axis=1)
+    for start in range(0, len(features), _BLOCK):
+        rows = features[start : start + _BLOCK]
+        yield np.maximum(np.square(rows).sum(axis=1)[:, np.newaxis] + squares - 2.0 * rows @ others.T, 0.0)
+
+
+def _squared_radii(features, neighbours):
+    # The nearest is the feature itself.
+    nearest = [np.partition(block, neighbours, axis=1)[:, neighbours] for block in _distance_blocks(features, features)]
+    return np.concatenate(nearest)
+
+
+def precision_recall(real, generated, neighbours=NEIGHBOURS):
+    """Improved precision and recall (arXiv 1904.06991).
+
+    A set's manifold is the union of the balls round its features that reach to their k-th nearest neighbour in the
+    set. The paper takes features of VGG-16; of Inception the figures are others, and comparable among themselves.
+
+    Args:
+        real: [N, D].
+        generated: [M, D].
+        neighbours: k. Default 3.
+
+    Returns:
+        (precision, recall): part of the generated features in the real manifold, and of the real in the generated.
+
+    Raises:
+        ValueError: shapes that do not fit, or no more than `neighbours` features in a set.
+    """
+    if neighbours < 1:
+        raise ValueError(f"neighbours: expected at least 1. Received: {neighbours}")
+    real, generated = _check_features(neighbours + 1, real=real, generated=generated)
+    # Distances are differences of squares: round the middle they lose the fewest digits.
+    middle = real.mean(axis=0, dtype=np.float64)
+    real, generated = real - middle, generated - middle
+    real_radii, generated_radii = _squared_radii(real, neighbours), _squared_radii(generated, neighbours)
+    inside, covered = 0, np.zeros(len(real), bool)
+    for start, block in zip(range(0, len(generated), _BLOCK), _distance_blocks(generated, real), strict=True):
+        inside += int((block <= real_radii).any(axis=1).sum())
+        covered |= (block <= generated_radii[start : start + len(block), np.newaxis]).any(axis=0)
+    return inside / len(generated), float(covered.mean())
+
+
+def compare(moments, data_moments, sample=None, data_sample=None, seed=0):
+    """All figures of generated images against a data set.
+
+    Args:
+        moments, data_moments: (mean [D], covariance [D, D]) of each.
+        sample, data_sample: features [M, D] of each, or None where there are none. Default None.
+        seed: of KID's subsets. Default 0.
+
+    Returns:
+        dict of `fid`, and of `kid`, `kid_std`, `precision` and `recall`, which are None where the features are
+        missing or too few.
+    """
+    figures = dict.fromkeys(("fid", "kid", "kid_std", "precision", "recall"))
+    figures["fid"] = frechet_distance(*moments, *data_moments)
+    if sample is not None and data_sample is not None:
+        figures["kid"], figures["kid_std"] = kernel_distance(sample, data_sample, seed=seed)
+        if min(len(sample), len(data_sample)) > NEIGHBOURS:
+            figures["precision"], figures["recall"] = precision_recall(data_sample, sample)
+    return figures
