@@ -121,3 +121,22 @@ class Decoder(Layer):
                 state = up(state, training=training)
             state = group.generate(state, eps, temperature, training=training)
         return self._finish(state, training)
+
+    def decode(self, latents, training=False):
+        """Top-down pass with latents that are given.
+
+        Args:
+            latents: z [B, h, w, latent_channels] of each group.
+
+        Returns:
+            Likelihood parameters [B, H, W, P], and the list of the groups' standard normals from which `generate` makes
+            these latents at temperature 1.
+        """
+        state = self._initial_state(tf.shape(latents[0])[0])
+        noise = []
+        for (up, group), latent in zip(self.stages(), latents, strict=True):
+            if up is not None:
+                state = up(state, training=training)
+            state, eps = group.decode(state, latent, training=training)
+            noise.append(eps)
+        return self._finish(state, training), noise

@@ -25,12 +25,16 @@ class LatentTerms(typing.NamedTuple):
         kl_per_channel: KL(q || p) [B, latent_channels], summed over h and w. With flows log q - log p at the sample.
         log_q: log density of the posterior at the sample [B].
         log_p: log density of the prior at the latent [B].
+        posterior_loc: of q, before the flows [B, h, w, latent_channels].
+        posterior_scale: standard deviation of q, of the same shape.
     """
 
     latent: tf.Tensor
     kl_per_channel: tf.Tensor
     log_q: tf.Tensor
     log_p: tf.Tensor
+    posterior_loc: tf.Tensor
+    posterior_scale: tf.Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,6 +155,8 @@ class LatentGroup(Layer):
             kl_per_channel=tf.reduce_sum(kl, axis=(1, 2)),
             log_q=tf.reduce_sum(log_q, axis=(1, 2, 3)),
             log_p=tf.reduce_sum(log_p, axis=(1, 2, 3)),
+            posterior_loc=posterior.loc,
+            posterior_scale=posterior.scale,
         )
 
     def generate(self, state, noise, temperature=1.0, training=False):
@@ -164,3 +170,17 @@ class LatentGroup(Layer):
         state = apply_cells(self.cells, state, training)
         prior = latent_normal(*self._prior_parameters(state), temperature=temperature)
         return self._merge(state, prior.loc + prior.scale * noise)
+
+    def decode(self, state, latent, training=False):
+        """Merges a latent that is given.
+
+        Args:
+            state: [B, h, w, C].
+            latent: z [B, h, w, latent_channels], after the flows.
+
+        Returns:
+            The new state, and the standard normal from which `generate` makes this latent at temperature 1.
+        """
+        state = apply_cells(self.cells, state, training)
+        prior = latent_normal(*self._prior_parameters(state))
+        return self._merge(state, latent), (latent - prior.loc) / prior.scale

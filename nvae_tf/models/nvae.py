@@ -114,18 +114,22 @@ class NVAE(keras.Model):
             raise ValueError(f"images: expected shape [B, {', '.join(map(str, expected))}]. Received: {images.shape}")
 
     def _noise(self, noise, batch_size, seed):
-        shapes = self.noise_shapes(batch_size)
         if noise is None:
-            return draw_noise(shapes, seed)
-        if len(noise) != len(shapes):
-            raise ValueError(f"noise: expected {len(shapes)} tensors, one for each group. Received: {len(noise)}")
-        noise = [tf.convert_to_tensor(eps, tf.float32) for eps in noise]
+            return draw_noise(self.noise_shapes(batch_size), seed)
+        return self._per_group("noise", noise, batch_size)
+
+    def _per_group(self, name, tensors, batch_size):
+        """float32 tensors, one for each group, their shapes checked."""
+        shapes = self.noise_shapes(batch_size)
+        if len(tensors) != len(shapes):
+            raise ValueError(f"{name}: expected {len(shapes)} tensors, one for each group. Received: {len(tensors)}")
+        tensors = [tf.convert_to_tensor(tensor, tf.float32) for tensor in tensors]
         static = tf.get_static_value(batch_size)
-        for index, (eps, shape) in enumerate(zip(noise, shapes, strict=True)):
+        for index, (tensor, shape) in enumerate(zip(tensors, shapes, strict=True)):
             expected = [static, *shape[1:]]
-            if not eps.shape.is_compatible_with(expected):
-                raise ValueError(f"noise[{index}]: expected shape {expected}. Received: {eps.shape}")
-        return noise
+            if not tensor.shape.is_compatible_with(expected):
+                raise ValueError(f"{name}[{index}]: expected shape {expected}. Received: {tensor.shape}")
+        return tensors
 
     def call(self, images, noise=None, seed=None, training=False):
         """Encodes images and decodes posterior samples.
@@ -180,6 +184,29 @@ class NVAE(keras.Model):
         noise = self._noise(noise, batch_size, seed)
         with shared_kernels(self.kernel_stacks):
             return self.decoder.generate(noise, temperatures, training=training)
+
+    def decode(self, latents):
+        """Likelihood parameters [B, H, W, P] from given latents.
+
+        Args:
+            latents: z of each group [B, h, w, latent_channels] in generation order, after the flows: as in
+                `NVAEOutput.latents`.
+        """
+        return self._decode(latents)[0]
+
+    def prior_noise(self, latents):
+        """The noise that the prior makes the latents of `decode` from: `generate(noise)` gives them again.
+
+        It is (z - loc) / scale of the prior of each group, given the groups before it: a list of tensors
+        [B, h, w, latent_channels], standard normal where the latents are samples of the prior.
+        """
+        return self._decode(latents)[1]
+
+    def _decode(self, latents):
+        first = tf.convert_to_tensor(latents[0]) if len(latents) else tf.zeros([1])
+        latents = self._per_group("latents", latents, first.shape[0] or tf.shape(first)[0])
+        with shared_kernels(self.kernel_stacks):
+            return self.decoder.decode(latents, training=False)
 
     def _temperatures(self, temperature):
         """One temperature for each group."""

@@ -138,3 +138,22 @@ def test_without_a_state_to_merge_the_latent_alone_makes_the_state(make):
     np.testing.assert_allclose(state, case.group.merge(terms.latent), rtol=1e-5, atol=1e-6)
     generated = case.group.generate(None, case.noise)
     np.testing.assert_allclose(generated, case.group.merge(1.01 * case.noise), rtol=1e-4, atol=1e-5)
+
+
+def test_the_posterior_is_told_as_it_is_before_the_flows(make):
+    case = make(1, num_flows=1)
+    posterior, prior = case.posterior_and_prior()
+    loc, log_scale = (one + other for one, other in zip(posterior, prior, strict=True))
+    _, terms = case.infer()
+    np.testing.assert_allclose(terms.posterior_loc, _clamp(loc), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(terms.posterior_scale, _scale(log_scale), rtol=1e-4, atol=1e-5)
+
+
+def test_a_given_latent_is_merged_and_its_noise_is_relative_to_the_prior(make):
+    case = make(1)
+    _, (loc, log_scale) = case.posterior_and_prior()
+    z = np.random.default_rng(5).normal(size=case.noise.shape).astype(np.float32)
+    state, eps = case.group.decode(case.state, z)
+    merged = case.group.merge.conv(tf.concat([case.group.cells[0](case.state), z], -1))
+    np.testing.assert_allclose(state, merged, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(eps, (z - _clamp(loc)) / _scale(log_scale), rtol=1e-4, atol=1e-4)
