@@ -4,7 +4,6 @@ import contextlib
 import re
 import sys
 
-from absl import logging
 from progress import Progress
 
 _GIB = 2**30
@@ -82,7 +81,7 @@ def load_images(config, data_dir, split, max_images=0):
             f"{size}: {images.num_bytes / _GIB:.1f} GiB, more than data.cache_gib; read as they are needed", flush=True
         )
         return images
-    logging.info("%s: read into memory", size)
+    print(f"{size}: read into memory", flush=True)
     return images.load(Progress(len(images)))
 
 
