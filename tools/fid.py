@@ -1,0 +1,250 @@
+r"""FID, KID, precision and recall of a model's samples against a data set, by the features of an Inception graph.
+
+    python tools/fid.py --run_dir=runs/cifar10 --data_dir=data --inception=inception-2015-12-05.tgz
+    python tools/fid.py --run_dir=runs/cifar10 --statistics=cifar10_train.npz --inception=... --temperature=0.7
+
+writes RUN_DIR/fid.json. The figures compare with published ones only with that Inception file, 50,000 samples and the
+split those were measured against. Images are rounded to 8 bits, grey is repeated to RGB, and the graph resizes them.
+The features of the data set are kept in RUN_DIR/fid_cache for the next time.
+"""
+
+import hashlib
+import json
+import math
+import os
+import pathlib
+import sys
+
+from absl import app, flags
+from json_file import write_json
+from progress import Progress
+from run_images import load_images, reading_errors_end
+
+# What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string("run_dir", None, "Folder of the run: config.json and checkpoints/.", required=True)
+flags.DEFINE_string("inception", None, "Frozen graph: inception-2015-12-05.tgz, or the .pb in it.")
+flags.DEFINE_string("inception_input", "ExpandDims:0", "Tensor of the graph that takes images [B, H, W, 3], 0 to 255.")
+flags.DEFINE_string("inception_output", "pool_3:0", "Tensor of the graph with the features.")
+flags.DEFINE_string("data_dir", None, "Folder of the data set's files; the data set `digits` needs none.")
+flags.DEFINE_enum("split", "train", ["train", "validation", "test"], "Which images to compare with.")
+flags.DEFINE_string("statistics", None, "Compare with the mu and sigma of this .npz, not with images: FID alone.")
+flags.DEFINE_string("save_statistics", None, "Write mu and sigma of the data set to this .npz.")
+flags.DEFINE_string("cache_dir", None, "Folder for the data set's features; RUN_DIR/fid_cache if not given.")
+flags.DEFINE_integer("num_samples", 50_000, "Images to draw from the model.", lower_bound=2)
+flags.DEFINE_integer("batch_size", 64, "Images at once.", lower_bound=1)
+flags.DEFINE_integer(
+    "max_features",
+    10_000,
+    "Images of each side, at random, whose features KID, precision and recall use.",
+    lower_bound=2,
+)
+flags.DEFINE_list(
+    "temperature",
+    ["1.0"],
+    "Factor of every prior's scale: one number, or one for each scale or each group, coarsest first.",
+)
+flags.DEFINE_float(
+    "bn_temperature", None, "Use the batch-norm statistics that readjust_bn.py made at this temperature."
+)
+flags.DEFINE_enum("pixels", "mean", ["mean", "sample"], "Mean of the likelihood, or a draw from it.")
+flags.DEFINE_integer("seed", 0, "Seed of samples, binarisation, kept features and KID's subsets.", lower_bound=0)
+flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the latest if not given.")
+flags.DEFINE_bool("ema", True, "Use the moving average of the weights where the run keeps one.")
+
+
+def _is_temperature(text):
+    try:
+        return 0.0 < float(text) < math.inf
+    except ValueError:
+        return False
+
+
+flags.register_validator(
+    "run_dir",
+    lambda path: path is None or os.path.isfile(os.path.join(path, "config.json")),
+    message="expected a run folder with config.json",
+)
+flags.register_validator(
+    "inception",
+    lambda path: path is not None and os.path.isfile(path),
+    message="expected an existing file. FID and KID are defined by the features of one network, which is not part of "
+    "this project: that of inception-2015-12-05.tgz (about 89 MB; "
+    "https://download.tensorflow.org/models/image/imagenet/inception-2015-12-05.tgz), whose "
+    "classify_image_graph_def.pb serves as well. Get one of them and give it as --inception=FILE",
+)
+flags.register_validator(
+    "data_dir", lambda path: path is None or os.path.isdir(path), message="expected an existing folder"
+)
+flags.register_validator(
+    "temperature",
+    lambda values: bool(values) and all(map(_is_temperature, values)),
+    message="expected a positive, finite number, or several with commas between them",
+)
+flags.register_validator(
+    "save_statistics",
+    lambda path: path is None or (path.endswith(".npz") and os.path.isdir(os.path.dirname(path) or ".")),
+    message="expected a name ending in .npz in an existing folder",
+)
+flags.register_multi_flags_validator(
+    ["statistics", "save_statistics"],
+    lambda values: None in values.values(),
+    message="expected one of --statistics and --save_statistics",
+)
+
+_DATA_BIT_DEPTH = 8  # the data set as it is, whatever the model's bit depth
+
+
+def prepare():
+    """Everything that can fail on a wrong flag: (extractor, model, temperatures, images or None, moments or None)."""
+    from nvae_tf.checkpoint import RunFolder
+    from nvae_tf.evaluation.features import load_moments
+    from nvae_tf.evaluation.inception import InceptionFeatures
+    from nvae_tf.evaluation.sampling import spread_temperatures
+    from nvae_tf.run import load_run
+
+    folder = RunFolder(FLAGS.run_dir)
+    folder.resolve_step(FLAGS.step)
+    extractor = InceptionFeatures(FLAGS.inception, FLAGS.inception_input, FLAGS.inception_output)
+    shape = folder.config.model
+    extractor.check(shape.image_height - 2 * shape.padding, shape.image_width - 2 * shape.padding)
+    moments = load_moments(FLAGS.statistics, extractor.dim) if FLAGS.statistics else None
+    model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema, FLAGS.bn_temperature)
+    temperatures = spread_temperatures(model, [float(value) for value in FLAGS.temperature])
+    images = None if FLAGS.statistics else load_images(folder.config, FLAGS.data_dir, FLAGS.split)
+    if images is not None and len(images) < 2:
+        raise ValueError(f"--split={FLAGS.split}: expected at least 2 images. Received: {len(images)}")
+    return extractor, model, temperatures, images, moments
+
+
+def warn_of_few(name, count, dim):
+    """Says where so few images make the covariance singular."""
+    if count <= dim:
+        print(
+            f"warning: {count} {name} images for {dim} features: the covariance is singular, and FID far too large; "
+            f"take more than {dim}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def data_batches(images, config):
+    """Images of the data set without padding, uint8 [B, H, W, 3]."""
+    from nvae_tf.data.pipeline import eval_batches
+    from nvae_tf.evaluation.inception import to_rgb
+    from nvae_tf.evaluation.sampling import crop_padding
+
+    for batch in eval_batches(images, config.data, _DATA_BIT_DEPTH, FLAGS.batch_size, FLAGS.seed):
+        yield to_rgb(crop_padding(batch.numpy(), config.model.padding))
+
+
+def sample_batches(model, temperatures):
+    """Samples of the model, uint8 [B, H, W, 3]."""
+    from nvae_tf.evaluation.inception import to_rgb
+    from nvae_tf.evaluation.sampling import evaluated_kernels, sample_images
+
+    kernels, size = evaluated_kernels(model), min(FLAGS.batch_size, FLAGS.num_samples)
+    for first in range(0, FLAGS.num_samples, size):
+        # The last batch is drawn whole and then cut: one trace serves all.
+        options = {"batch_size": size, "pixels": FLAGS.pixels, "kernels": kernels, "first": first}
+        images = sample_images(model, size, temperatures, FLAGS.seed, **options)
+        yield to_rgb(images[: FLAGS.num_samples - first])
+
+
+def data_features(extractor, images, config):
+    """`collect` of the data set, from the cache where the same images went through the same graph."""
+    from nvae_tf.evaluation.features import collect, load_features, save_features
+
+    settings = [extractor.sha256, FLAGS.inception_input, FLAGS.inception_output, extractor.resizing]
+    digest = hashlib.sha256(json.dumps([*settings, FLAGS.max_features, FLAGS.seed]).encode())
+    for batch in data_batches(images, config):
+        for image in batch:  # one by one, so that the batch size changes nothing
+            digest.update(f"{image.shape}".encode() + image.tobytes())
+    folder = pathlib.Path(FLAGS.cache_dir or pathlib.Path(FLAGS.run_dir) / "fid_cache")
+    path = folder / f"{digest.hexdigest()}.npz"
+    if path.exists():
+        try:
+            result = load_features(path)
+            print(f"features of the data set: {path}", flush=True)
+            return result
+        except ValueError as error:
+            print(f"computed anew: {error}", file=sys.stderr, flush=True)
+    progress = Progress(images.num_good)
+    result = collect(extractor, data_batches(images, config), FLAGS.max_features, FLAGS.seed, progress)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_features(path, *result)
+    return result
+
+
+def context(extractor, model, temperatures):
+    """What the figures depend on, for the JSON."""
+    from nvae_tf.evaluation.fid import NEIGHBOURS, NUM_SUBSETS, SUBSET_SIZE
+
+    return {
+        "num_samples": FLAGS.num_samples,
+        "temperature": temperatures,
+        "bn_temperature": FLAGS.bn_temperature,
+        "pixels": FLAGS.pixels,
+        "seed": FLAGS.seed,
+        "step": model.restored_step,
+        "ema": model.averaged,
+        "dataset": model.config.data.dataset,
+        "split": None if FLAGS.statistics else FLAGS.split,
+        "statistics": FLAGS.statistics,
+        "inception": os.path.basename(FLAGS.inception),
+        "inception_sha256": extractor.sha256,
+        "inception_input": FLAGS.inception_input,
+        "inception_output": FLAGS.inception_output,
+        "num_features": extractor.dim,
+        "resizing": extractor.resizing,
+        "max_features": FLAGS.max_features,
+        "kid_subset_size": SUBSET_SIZE,
+        "kid_subsets": NUM_SUBSETS,
+        "neighbours": NEIGHBOURS,
+    }
+
+
+def run(extractor, model, temperatures, images, moments):
+    """Compares as the flags say, prints the figures and writes the JSON."""
+    from nvae_tf.evaluation.features import collect, save_moments
+    from nvae_tf.evaluation.fid import compare
+
+    config, count, data_sample = model.config, None, None
+    if images is not None:
+        print(f"{config.data.dataset} {FLAGS.split}: {len(images)} images", flush=True)
+        warn_of_few("data", len(images), extractor.dim)
+        data, data_sample = data_features(extractor, images, config)
+        count, moments = data.count, (data.mean, data.covariance)
+        if FLAGS.save_statistics:
+            save_moments(FLAGS.save_statistics, *moments)
+            print(f"written: {FLAGS.save_statistics}", flush=True)
+    weights = "moving average of the weights" if model.averaged else "weights as trained"
+    print(f"{FLAGS.num_samples} samples, step {model.restored_step}, {weights}", flush=True)
+    warn_of_few("sampled", FLAGS.num_samples, extractor.dim)
+    drawn, progress = sample_batches(model, temperatures), Progress(FLAGS.num_samples)
+    statistics, sample = collect(extractor, drawn, FLAGS.max_features, FLAGS.seed, progress)
+    figures = compare((statistics.mean, statistics.covariance), moments, sample, data_sample, FLAGS.seed)
+    for name, value in figures.items():
+        print(f"{name:<12}{'-' if value is None else f'{value:.6g}':>14}")
+    path = pathlib.Path(FLAGS.run_dir) / "fid.json"
+    write_json(path, {**figures, "num_data_images": count, **context(extractor, model, temperatures)})
+    print(f"written: {path}")
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
+    try:
+        prepared = prepare()
+    except (ValueError, OSError) as error:
+        # These are what a wrong folder, file or flag raises; their messages name it.
+        sys.exit(f"fid.py: {error}")
+    with reading_errors_end("fid.py"):
+        run(*prepared)
+
+
+if __name__ == "__main__":
+    app.run(main)
