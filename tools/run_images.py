@@ -92,6 +92,9 @@ def _open(info, data, data_dir, split, max_images):
     held_out = data.validation_images
     source_split = "train" if held_out and split == "validation" else split
     store = open_images(info, data_dir, source_split, data.resize, data.split_seed, data.test_fraction)
+    published = (info.num_images or {}).get(source_split, len(store))
+    if len(store) != published:
+        print(f"{info.name} {source_split}: {len(store)} images; the published set has {published}", file=sys.stderr)
     if held_out and split != "test":
         if held_out >= len(store):
             raise ValueError(f"data.validation_images: expected fewer than {len(store)} images. Received: {held_out}")
