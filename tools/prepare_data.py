@@ -16,7 +16,9 @@ import os
 import pathlib
 import signal
 import sys
-from concurrent.futures import BrokenExecutor
+import threading
+from concurrent.futures import BrokenExecutor, Future, wait
+from multiprocessing import resource_tracker
 
 from absl import app, flags
 
@@ -45,9 +47,8 @@ flags.register_multi_flags_validator(
     lambda values: values["data_dir"] is None or values["download"] or os.path.isdir(values["data_dir"]),
     message="--data_dir: expected an existing folder",
 )
-flags.register_validator(
-    "test_fraction", lambda value: 0.0 < value < 1.0, message="expected a fraction between 0 and 1"
-)
+_IS_FRACTION = "expected a fraction between 0 and 1"
+flags.register_validator("test_fraction", lambda value: 0.0 < value < 1.0, message=_IS_FRACTION)
 flags.register_validator(
     "out_dir",
     lambda path: path is None or os.path.isdir(path) or not os.path.lexists(path),
@@ -70,20 +71,55 @@ flags.register_multi_flags_validator(
 _EXIT_STATUS = 75
 _SHEET_COLUMNS, _SHEET_GAP = 10, 8
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_STOP_TRIES, _STOP_SECONDS = 50, 0.02
 
 
-# No Exception: reading takes any of these for a damaged image.
-class _Stopped(KeyboardInterrupt):
-    pass
+class _Stopped(BaseException):
+    """A signal has come."""
 
 
 def _stop(number, frame):
     for once_more in _SIGNALS:
         signal.signal(once_more, signal.SIG_DFL)
-    # Nobody waits for shards that are half done.
-    for process in multiprocessing.active_children():
-        process.terminate()
     raise _Stopped(signal.Signals(number).name)
+
+
+def _run_until_stopped(function):
+    """Calls a function in a thread of its own, where no signal comes between the start of a process and its work."""
+    future = Future()
+
+    def run():
+        # Ctrl-C reaches every process of a terminal. Those that are started here take over that it is blocked; but the
+        # first start of all, that of multiprocessing's helper, ends with SIGINT unblocked. What a stopped run leaves to
+        # the helper to remove is nothing to warn of.
+        sys.warnoptions.append("ignore:resource_tracker:UserWarning")
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            future.set_result(function())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        for number in _SIGNALS:
+            signal.signal(number, _stop)
+        future.result()
+    except _Stopped as stopped:
+        print(
+            f"prepare_data.py: {stopped}: stopped; the same command goes on with what is done",
+            file=sys.stderr,
+            flush=True,
+        )
+        for _ in range(_STOP_TRIES):
+            # Also those that were just being started. Nobody waits for shards that are half done.
+            done = wait([future], _STOP_SECONDS).done
+            for process in multiprocessing.active_children():
+                process.kill()
+            if done:
+                break
+        sys.stdout.flush()
+        os._exit(_EXIT_STATUS)  # an ordinary end would wait for threads that verify files
 
 
 def _dataset_info():
@@ -127,8 +163,7 @@ def prepare():
         num_processes=FLAGS.num_processes or num_cores(),
         max_damaged=FLAGS.max_damaged,
     )
-    size = f"{info.stored_size}x{info.stored_size}x{info.channels}"
-    print(f"{info.name}, {size}, to {FLAGS.out_dir}, {options.num_processes} processes", flush=True)
+    print(f"{info.name}, to {FLAGS.out_dir}, {options.num_processes} processes", flush=True)
 
     def log(line):
         tqdm.tqdm.write(line, file=sys.stderr)  # above the bar, not across it
@@ -142,10 +177,10 @@ def prepare():
 def format_manifest(manifest):
     """The lines that are printed for a `Manifest`."""
     size = f"{manifest.image_height}x{manifest.image_width}x{manifest.channels}"
+    options = ("resize", "split_seed", "test_fraction", "images_per_shard")
     lines = [
         f"{manifest.dataset}, {size} (height x width x channels), from {manifest.source}",
-        f"resize {manifest.resize}, split_seed {manifest.split_seed}, test_fraction {manifest.test_fraction}, "
-        f"images_per_shard {manifest.images_per_shard}",
+        ", ".join(f"{option} {getattr(manifest, option)}" for option in options),
         "",
         f"{'split':<12}{'images':>12}{'files':>8}{'MB':>12}{'damaged':>9}  mean of the channels",
     ]
@@ -202,13 +237,8 @@ def inspect():
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
-    for number in _SIGNALS:
-        signal.signal(number, _stop)
     try:
-        (inspect if FLAGS.inspect else prepare)()
-    except _Stopped as stopped:
-        print(f"prepare_data.py: {stopped}: stopped; the same command goes on with what is done", file=sys.stderr)
-        sys.exit(_EXIT_STATUS)
+        _run_until_stopped(inspect if FLAGS.inspect else prepare)
     except (ValueError, ImportError) as error:
         sys.exit(f"prepare_data.py: {_in_flags(error)}")
     except OSError as error:

@@ -5,7 +5,6 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-import signal
 
 import numpy as np
 
@@ -160,8 +159,6 @@ _work = None
 def _start_worker(work):
     global _work
     _work = work
-    # Ctrl-C reaches every process of a terminal; the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _write_here(task):

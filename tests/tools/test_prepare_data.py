@@ -48,13 +48,8 @@ def source(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def flags(source):
-    return [
-        "--dataset=folder",
-        f"--data_dir={source}",
-        f"--image_size={SIZE}",
-        "--images_per_shard=20",
-        "--num_processes=2",
-    ]
+    sizes = [f"--image_size={SIZE}", "--images_per_shard=20", "--num_processes=2"]
+    return ["--dataset=folder", f"--data_dir={source}", *sizes]
 
 
 @pytest.fixture(scope="module")
@@ -108,29 +103,36 @@ def test_killed_at_ten_random_moments_it_ends_with_the_uninterrupted_bytes(whole
     assert contents(out) == contents(whole)
 
 
+@pytest.mark.parametrize("moment", ["start", "work"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_asked_to_stop_it_says_so_and_the_same_command_goes_on(whole, flags, tmp_path, number):
+def test_asked_to_stop_it_says_so_and_the_same_command_goes_on(whole, flags, tmp_path, number, moment):
     out = tmp_path / "out"
     process = start(*flags, f"--out_dir={out}")
-    first = process.stderr.readline()
+    if moment == "work":
+        assert re.fullmatch(r"\d+/600 images\n", process.stderr.readline())
+    while not (out / ".progress" / "plan.json").exists():  # then its processes start
+        time.sleep(0.01)
+    time.sleep(0.05)
     os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
     _, errors = process.communicate(timeout=20)
-    assert re.fullmatch(r"\d+/600 images\n", first) and process.returncode == 75, errors
+    assert process.returncode == 75, errors
     message = f"prepare_data.py: {number.name}: stopped; the same command goes on with what is done"
     assert [line for line in errors.splitlines() if not line.endswith("/600 images")] == [message]
     done = run(*flags, f"--out_dir={out}")
-    assert done.returncode == 0 and re.search(r"\d+ of 30 shards are there already, verified", done.stderr)
+    assert done.returncode == 0, done.stderr
+    assert moment == "start" or re.search(r"\d+ of 30 shards are there already, verified", done.stderr)
     assert contents(out) == contents(whole)
 
 
 def test_a_worker_that_dies(flags, tmp_path):
     process = start(*flags, f"--out_dir={tmp_path}/out")
     process.stderr.readline()
-    children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    if not children.exists():
+    lists = pathlib.Path(f"/proc/{process.pid}/task").glob("*/children")
+    children = [int(number) for path in lists for number in path.read_text().split()]
+    if not children:
         process.kill()
         pytest.skip("there is no /proc to find the workers in")
-    os.kill(max(map(int, children.read_text().split())), signal.SIGKILL)
+    os.kill(max(children), signal.SIGKILL)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 1 and "Traceback" not in errors
     assert "a process has died" in errors and "the same command goes on, with fewer --num_processes" in errors
