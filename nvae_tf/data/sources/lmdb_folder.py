@@ -2,15 +2,12 @@
 
 import array
 import functools
-import os
 import pathlib
-import struct
-import threading
-import weakref
 
 import numpy as np
 
 from nvae_tf.data.images import DamagedImageError, decode, to_channels
+from nvae_tf.data.sources.lmdb_file import LmdbFile
 
 _NUMBERED = {
     "train": ("train.lmdb",),
@@ -21,18 +18,7 @@ _LSUN = {"train": "train_lmdb", "validation": "val_lmdb"}
 _LSUN_CATEGORIES = {"lsun_bedroom": "bedroom", "lsun_church": "church_outdoor", "lsun_tower": "tower"}
 _DATA_FILE = "data.mdb"
 
-# The two meta pages, after a page header: magic, version, address, size of the map, two tables of 48 bytes (the first
-# begins with the size of a page), number of the last page, and of the transaction.
-_PAGE_HEADER_BYTES = 16
-_META = struct.Struct("<IIQQI44x48xQQ")
-_MAGIC, _VERSION = 0xBEEFC0DE, 1
-_PAGE_SIZES = [1 << bits for bits in range(8, 17)]
-
 _ENCODED_STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
-
-# LMDB forbids to open one file twice in a process, so that its stores share what is open; it is closed with the last.
-_environments = weakref.WeakValueDictionary()
-_lock = threading.Lock()
 
 
 def _data_file(path):
@@ -41,51 +27,6 @@ def _data_file(path):
 
 def _exists(path):
     return _data_file(path).is_file()
-
-
-def _check_file(path):
-    """Raises `ValueError` for a file that LMDB must not open: it maps the file and trusts it, and would crash."""
-    size = path.stat().st_size
-    metas, place = [], 0
-    with open(path, "rb") as file:
-        for _ in range(2):
-            file.seek(place + _PAGE_HEADER_BYTES)
-            data = file.read(_META.size)
-            if len(data) < _META.size:
-                raise ValueError(f"{path}: expected an LMDB file. Received: {size} bytes, cut short")
-            magic, version, _, _, page_size, last_page, transaction = _META.unpack(data)
-            if (magic, version) != (_MAGIC, _VERSION) or page_size not in _PAGE_SIZES:
-                raise ValueError(
-                    f"{path}: expected an LMDB file with magic {_MAGIC:#x}, version {_VERSION}. "
-                    f"Received: magic {magic:#x}, version {version}, pages of {page_size} bytes"
-                )
-            metas.append((transaction, (last_page + 1) * page_size))
-            place = page_size
-    expected = max(metas)[1]
-    if size < expected:
-        raise ValueError(f"{path}: expected an LMDB file of {expected} bytes or more. Received: {size} bytes")
-
-
-def _environment(path):
-    """The open `lmdb.Environment` of a folder, or of a file alone."""
-    import lmdb
-
-    file = _data_file(path)
-    status = file.stat()
-    # Nothing of LMDB may be used after a fork, hence the process.
-    key = (os.getpid(), status.st_dev, status.st_ino)
-    with _lock:
-        environment = _environments.get(key)
-        if environment is None:
-            _check_file(file)
-            try:
-                environment = lmdb.open(
-                    str(path), subdir=path.is_dir(), readonly=True, lock=False, readahead=False, max_spare_txns=16
-                )
-            except lmdb.Error as error:
-                raise ValueError(f"{path}: expected an LMDB environment. Received: {error}") from error
-            _environments[key] = environment
-    return environment
 
 
 class LmdbStore:
@@ -104,11 +45,11 @@ class LmdbStore:
 
     def __init__(self, path, channels, raw_size=None):
         self.path, self.channels, self.raw_size = path, channels, raw_size
-        self.source = str(path)
+        self.source, self._opened = str(path), None
         self._find_keys()
 
     def _find_keys(self):
-        self._count = count = self._environment().stat()["entries"]
+        self._count = count = self._file().num_entries
         for index in (0, count - 1):
             if self._value(self._key(index)) is None:
                 expected = f"entries with the keys 0 to {max(count - 1, 0)}"
@@ -120,22 +61,19 @@ class LmdbStore:
         return b"%d" % index
 
     def __getstate__(self):
-        return {key: value for key, value in self.__dict__.items() if key != "_env"}
+        return {**self.__dict__, "_opened": None}
 
-    def _environment(self):
-        pid, environment = self.__dict__.get("_env", (None, None))
-        if pid != os.getpid():
-            environment = _environment(self.path)
-            self._env = os.getpid(), environment
-        return environment
+    def _file(self):
+        # Two threads may both map the file; one of the maps is dropped when it is done with.
+        file = self._opened
+        if file is None:
+            file = self._opened = LmdbFile(_data_file(self.path))
+        return file
 
     def _value(self, key):
-        import lmdb
-
         try:
-            with self._environment().begin() as transaction:
-                return transaction.get(key)
-        except lmdb.Error as error:
+            return self._file().get(key)
+        except ValueError as error:
             raise DamagedImageError(f"{self.path}, key {key!r}: expected a value. Received: {error}") from error
 
     def __len__(self):
@@ -163,19 +101,19 @@ class KeyedLmdbStore(LmdbStore):
     """The same for keys of any kind; they are listed once, in the order of LMDB, and travel with the store."""
 
     def _find_keys(self):
-        import lmdb
-
         # One string, not a list: LSUN has three million of them.
         keys, ends = bytearray(), array.array("q", [0])
+        file = self._file()
         try:
-            with self._environment().begin() as transaction, transaction.cursor() as cursor:
-                for key in cursor.iternext(keys=True, values=False):
-                    keys += key
-                    ends.append(len(keys))
-        except lmdb.Error as error:
-            raise ValueError(f"{self.path}: expected an LMDB environment. Received: {error}") from error
+            for key in file.keys():
+                keys += key
+                ends.append(len(keys))
+        except ValueError as error:
+            raise ValueError(f"{self.path}: expected the pages of an LMDB file. Received: {error}") from error
         self._keys, self._ends = bytes(keys), ends
         self._count = len(ends) - 1
+        if self._count != file.num_entries:
+            raise ValueError(f"{self.path}: expected {file.num_entries} entries. Received: {self._count}")
 
     def _key(self, index):
         return self._keys[self._ends[index] : self._ends[index + 1]]

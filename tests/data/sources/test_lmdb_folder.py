@@ -146,7 +146,7 @@ def test_damaged_file_is_not_opened(tmp_path, subdir, damage, message):
         find_lmdb(tmp_path, INFO)["train"]()
 
 
-def test_one_environment_for_all_stores_of_a_process(tmp_path):
+def test_several_stores_of_one_file_which_is_written_again(tmp_path):
     write(tmp_path / "train.lmdb", numbered(image.tobytes() for image in IMAGES))
     (tmp_path / "link").mkdir()
     (tmp_path / "link" / "train.lmdb").symlink_to(tmp_path / "train.lmdb")
@@ -156,7 +156,6 @@ def test_one_environment_for_all_stores_of_a_process(tmp_path):
         np.testing.assert_array_equal(store.read(5), IMAGES[5])
     del store, stores
     gc.collect()
-    # The last of them has closed it: it can be written again, and read again.
     write(tmp_path / "train.lmdb", {b"12": IMAGES[0].tobytes()})
     assert len(find_lmdb(tmp_path, INFO)["train"]()) == 13
 
@@ -231,3 +230,30 @@ def test_lsun_category_of_a_folder(tmp_path):
 def test_nothing_there(tmp_path):
     (tmp_path / "train.lmdb").mkdir()
     assert find_lmdb(tmp_path, INFO) is None
+
+
+def test_a_damaged_page_is_a_damaged_image(tmp_path):
+    write(tmp_path / "train.lmdb", numbered(image.tobytes() for image in IMAGES))
+    file = tmp_path / "train.lmdb" / "data.mdb"
+    data = bytearray(file.read_bytes())
+    # Every image has a page of its own, of kind 4, in their order.
+    starts = [at for at in range(8192, len(data), 4096) if data[at : at + 12] == bytes([at // 4096, *bytes(9), 4, 0])]
+    data[starts[5] + 10] = 1
+    file.write_bytes(data)
+    store = find_lmdb(tmp_path, INFO)["train"]()
+    with pytest.raises(DamagedImageError, match=rf"^{tmp_path}/train.lmdb, key b'5': expected a value. Received: page"):
+        store.read(5)
+    np.testing.assert_array_equal(np.stack([store.read(index) for index in (4, 6)]), IMAGES[[4, 6]])
+
+
+def test_lsun_with_damaged_pages(tmp_path):
+    path = tmp_path / "tower_train_lmdb"
+    write(path, {b"%d" % index: encoded(IMAGES[0]) for index in range(200)})
+    data = bytearray((path / "data.mdb").read_bytes())
+    for start in range(8192, len(data), 4096):
+        if data[start + 10] == 1:  # a page of keys that lead to other pages
+            data[start + 12] = 16  # has none any more
+            data[start + 13] = 0
+    (path / "data.mdb").write_bytes(data)
+    with pytest.raises(ValueError, match=f"^{path}: expected 200 entries. Received: 0"):
+        find_lsun_lmdb(tmp_path, dataset_info("lsun_tower128"))["train"]()
