@@ -106,11 +106,7 @@ def _run_until_stopped(function):
             signal.signal(number, _stop)
         future.result()
     except _Stopped as stopped:
-        print(
-            f"prepare_data.py: {stopped}: stopped; the same command goes on with what is done",
-            file=sys.stderr,
-            flush=True,
-        )
+        print(f"prepare_data.py: {stopped}: stopped; the same command goes on with what is done", file=sys.stderr)
         for _ in range(_STOP_TRIES):
             # Also those that were just being started. Nobody waits for shards that are half done.
             done = wait([future], _STOP_SECONDS).done
