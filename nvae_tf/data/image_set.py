@@ -165,6 +165,8 @@ class ImageSet:
             if progress is not None:
                 progress(chunk.stop)
         damaged = self.damage.indices
+        if len(damaged) == len(self):
+            raise TooManyDamagedError(f"{self.store.source}: expected images. Received: {len(self)} damaged ones")
         for index in damaged:
             following = (other % len(self) for other in range(index + 1, index + len(self)))
             array[index] = array[next(other for other in following if other not in damaged)]

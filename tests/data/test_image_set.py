@@ -86,6 +86,13 @@ def test_nothing_but_damaged_images():
         ImageSet(NumberedStore(3, (0, 1, 2)), max_damaged=9)
 
 
+def test_nothing_but_damaged_images_whose_shape_is_known_without_them():
+    store = NumberedStore(3, (0, 1, 2))
+    store.is_encoded, store.image_shape = True, (2, 3, 1)
+    with pytest.raises(TooManyDamagedError, match="numbers: expected images. Received: 3 damaged ones"):
+        ImageSet(store, max_damaged=9).load()
+
+
 def test_many_images_are_read_in_other_processes(monkeypatch):
     monkeypatch.setattr(image_set, "_MIN_PARALLEL", 1)
     progress = []
