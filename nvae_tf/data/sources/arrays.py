@@ -1,6 +1,7 @@
 """Images as NumPy arrays, in .npy and .npz files."""
 
 import contextlib
+import errno
 import functools
 import io
 import math
@@ -117,9 +118,12 @@ class _Archive:
         try:
             with zipfile.ZipFile(self.path) as archive:
                 yield archive
-        except (OSError, _ArrayError):
+        except _ArrayError:
             raise
         except Exception as error:  # zipfile, zlib and NumPy raise many kinds of errors for damaged files
+            # A damaged list of entries leads to places before the file's beginning.
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                raise
             received = f"{self.path.stat().st_size} bytes, damaged ({error})"
             raise ValueError(f"{self.path}: expected an .npz file. Received: {received}") from error
 

@@ -297,6 +297,17 @@ def test_npz_that_claims_more_than_can_be_compressed(tmp_path):
     tracemalloc.stop()
 
 
+def test_npz_whose_entry_lies_before_its_beginning(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, IMAGES)
+    data = bytearray(path.read_bytes())
+    end = data.rindex(b"PK\5\6")  # where the list of entries begins is said four bytes before the end
+    data[end + 16 : end + 20] = (int.from_bytes(data[end + 16 : end + 20], "little") + 5000).to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=rf"^{path}: expected an .npz file. Received: {len(data)} bytes, damaged \("):
+        find_npz(tmp_path, INFO)
+
+
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_npz_of_another_compression(tmp_path, method):
     with zipfile.ZipFile(tmp_path / "a.npz", "w", method) as archive:
