@@ -11,6 +11,9 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 # A few bytes may claim any size; more than this is refused before memory is taken for it.
 MAX_PIXELS = 100_000_000
+# Nor can a few bytes hold so many: Deflate packs 1,032 bytes, in PNG of up to 8 pixels each, into one, and JPEG and BMP
+# pack less. WebP knows no such bound.
+_MAX_PIXELS_PER_BYTE = 8 * 1032
 
 _HIGH_BYTE = 8
 _UPRIGHT = {
@@ -71,13 +74,17 @@ def decode(data, channels, name):
         uint8, [H, W, channels].
 
     Raises:
-        DamagedImageError: damaged, cut short, none of these formats, or of more than `MAX_PIXELS` pixels.
+        DamagedImageError: damaged, cut short, none of these formats, or of more pixels than `MAX_PIXELS` or than so few
+            bytes can hold.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise DamagedImageError(f"{width}x{height} pixels, expected at most {MAX_PIXELS}")
+            # Pillow would make what is missing of them black.
+            if image.format != "WEBP" and width * height > _MAX_PIXELS_PER_BYTE * len(data):
+                raise DamagedImageError(f"{width}x{height} pixels, more than these bytes can hold")
             image.load()
             pixels = np.asarray(_flatten(_upright(image), channels))
     except Exception as error:  # a damaged file can make the decoders raise nearly anything

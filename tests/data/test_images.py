@@ -154,6 +154,14 @@ def test_claimed_size_is_refused_at_once(size):
     tracemalloc.stop()
 
 
+def test_more_pixels_than_the_bytes_can_hold():
+    with pytest.raises(DamagedImageError, match=r"8x8000000 pixels, more than these bytes can hold"):
+        decode(png((8, 8_000_000), 8, 2, bytes(200)), 3, "x.png")
+    # As many as ever: all of one colour, of one bit each.
+    data = png((8000, 4000), 1, 0, bytes(4000 * 1001))
+    assert len(data) < 4100 and values(data, 1).shape == (4000, 8000, 1)
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP"])
 def test_truncated_and_changed_files(kind):
     data = saved(RNG.integers(0, 256, (40, 30, 3), np.uint8), kind)
