@@ -4,6 +4,7 @@ import pathlib
 
 import numpy as np
 
+from nvae_tf.data.datasets import DATASETS
 from nvae_tf.data.sources import SOURCES
 from nvae_tf.data.sources.finding import contents
 from nvae_tf.data.stores import FittedStore, SubsetStore, is_encoded
@@ -39,9 +40,17 @@ def find_splits(info, data_dir):
         splits = source.find(root, info) if root is not None or name == "digits" else None
         if splits:
             return name, splits
+    _refuse_the_other_imagenet(info, root)
     raise FileNotFoundError(
         f"data_dir: expected {info.name} in one of these forms. Received: {contents(root)}{looked_for}"
     )
+
+
+def _refuse_the_other_imagenet(info, root):
+    """ValueError where the folder holds the re-release of 2021 and the original was asked for."""
+    other = DATASETS.get(f"{info.name}_2021")
+    if other is not None and SOURCES["pickled_batches"].find(root, other):
+        raise ValueError(f"data_dir: {root} holds {other.name}, expected {info.name}. {other.note}")
 
 
 def seeded_split(num_images, num_test, seed):
