@@ -56,7 +56,34 @@ def write_png(path, image):
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] not in (1, 3):
         raise ValueError(f"image: expected uint8 [H, W, 1 or 3]. Received: {image.dtype} of shape {image.shape}")
     temporary = f"{path}.tmp"
-    PIL.Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(temporary, format="PNG")
+    _picture(image).save(temporary, format="PNG")
+    os.replace(temporary, path)
+
+
+def _picture(image):
+    return PIL.Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+
+
+def save_animation(path, frames, milliseconds=80):
+    """Writes frames as an animation that never ends, to a temporary name first.
+
+    Args:
+        path: of the file, whose name ends in .gif (256 colours a frame) or .webp (without loss).
+        frames: list of uint8 arrays [H, W, 1 or 3] of one shape.
+        milliseconds: time of each frame. Default 80.
+
+    Raises:
+        ValueError: another ending.
+    """
+    options = {".gif": {"format": "GIF"}, ".webp": {"format": "WEBP", "lossless": True}}
+    suffix = os.path.splitext(path)[1]
+    if suffix not in options:
+        raise ValueError(f"path: expected a name ending in {' or '.join(options)}. Received: {path}")
+    pictures = [_picture(frame) for frame in frames]
+    temporary = f"{path}.tmp"
+    pictures[0].save(
+        temporary, save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0, **options[suffix]
+    )
     os.replace(temporary, path)
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from nvae_tf.evaluation.images import grid, save_grid, write_png
+from nvae_tf.evaluation.images import grid, save_animation, save_grid, write_png
 
 
 def _numbered(count):
@@ -64,3 +64,22 @@ def test_png_keeps_the_values(tmp_path, channels):
 def test_png_refuses_other_images(tmp_path, image):
     with pytest.raises(ValueError, match="image: expected uint8"):
         write_png(tmp_path / "image.png", image)
+
+
+@pytest.mark.parametrize("channels, name", [(1, "a.gif"), (1, "a.webp"), (3, "a.webp")])
+def test_an_animation_keeps_frames_and_times(tmp_path, channels, name):
+    frames = np.random.default_rng(0).integers(0, 256, (3, 5, 4, channels)).astype(np.uint8)
+    save_animation(tmp_path / name, list(frames), milliseconds=120)
+    with PIL.Image.open(tmp_path / name) as file:
+        assert file.n_frames == 3 and file.info["loop"] == 0
+        for index, frame in enumerate(frames):
+            file.seek(index)
+            file.load()
+            assert file.info["duration"] == 120
+            np.testing.assert_array_equal(np.asarray(file.convert("RGB")), np.broadcast_to(frame, (5, 4, 3)))
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_another_kind_of_animation_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"expected a name ending in .gif or .webp. Received: .*a.png"):
+        save_animation(tmp_path / "a.png", [np.zeros((2, 2, 1), np.uint8)])

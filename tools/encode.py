@@ -1,0 +1,87 @@
+r"""Writes the latents of a data set, for other programs to learn from.
+
+    python tools/encode.py --run_dir=runs/mnist --data_dir=data --split=train --out=latents.npz
+    python tools/encode.py --run_dir=runs/mnist --data_dir=data --out=test.tfrecord --what=latents,params,kl
+
+By image, in the order of the split, damaged ones left out, all float32 but the first:
+
+    index                     its number in the split, int64
+    latents_00, latents_01 .. z of each group after the flows [h, w, latent_channels], in generation order
+    loc_00 .., log_scale_00 .. mean and logarithm of the standard deviation of each posterior, before the flows
+    kl_per_group              KL of each group, nats; with flows log q - log p at the latents
+
+An .npz holds them as arrays [N, ...] and is made in memory, at most --max_gib. A .tfrecord holds one tf.train.Example
+for each image, takes the memory of one batch, and is read by
+
+    features = {"latents_00": tf.io.FixedLenFeature([h, w, latent_channels], tf.float32), ...}
+    tf.data.TFRecordDataset(path).map(lambda record: tf.io.parse_single_example(record, features))
+
+With --draw=mean z is the posterior's mean (through the flows), and each posterior is that for the means of the groups
+before it. With --draw=sample the noise depends on the seed and the image's number alone.
+"""
+
+import os
+
+import run_flags
+from absl import app, flags
+from latent_files import PARTS, check_size, layout, row_arrays, write_npz, write_records
+from progress import Progress
+from run_images import load_images, reading_errors_end
+from starts import indexed_batches, run_config, wrong_input_ends
+
+# What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
+
+FLAGS = flags.FLAGS
+
+flags.adopt_module_key_flags(run_flags)
+run_flags.define_output("File to write: .npz or .tfrecord.", ".npz", ".tfrecord")
+flags.mark_flag_as_required("out")
+flags.DEFINE_enum("draw", "mean", ["mean", "sample"], "Mean of each posterior, or a draw from it.")
+flags.DEFINE_list("what", ["latents"], f"What to write: some of {', '.join(PARTS)}, with commas between them.")
+flags.DEFINE_integer("batch_size", 64, "Images at once.", lower_bound=1)
+flags.DEFINE_integer("max_images", 0, "Encode only the first images; 0 for all.", lower_bound=0)
+flags.DEFINE_float("max_gib", 2.0, "Largest .npz, GiB.", lower_bound=0.0)
+flags.register_validator(
+    "what",
+    lambda parts: bool(parts) and set(parts) <= set(PARTS),
+    message=f"expected some of {', '.join(PARTS)}, with commas between them",
+)
+
+
+def encoded_batches(model, images, names):
+    """Yields (numbers, `{name: array [B, ...]}`) of all images, for the names of a `layout`."""
+    from nvae_tf.evaluation.latents import encode
+    from nvae_tf.evaluation.sampling import evaluated_kernels
+
+    kernels, progress, size = evaluated_kernels(model), Progress(len(images)), min(FLAGS.batch_size, len(images))
+    done = 0
+    for numbers, batch in indexed_batches(images, model.config, size, FLAGS.seed):
+        encoded = encode(model, batch, numbers, FLAGS.seed, FLAGS.draw, kernels, size)
+        yield numbers, row_arrays(encoded, names)
+        done += len(numbers)
+        progress(done)
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
+    from nvae_tf.run import load_run
+
+    with wrong_input_ends("encode.py"):
+        config = run_config(FLAGS.run_dir, FLAGS.step)
+        images = load_images(config, FLAGS.data_dir, FLAGS.split, FLAGS.max_images)
+        shapes = layout(config.model, FLAGS.what)
+        check_size(FLAGS.out, shapes, len(images), FLAGS.max_gib)
+        model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
+    batches = encoded_batches(model, images, shapes)
+    with reading_errors_end("encode.py"):
+        if FLAGS.out.endswith(".npz"):
+            write_npz(FLAGS.out, shapes, len(images), batches)
+        else:
+            write_records(FLAGS.out, batches)
+    print(f"written: {FLAGS.out}, {images.num_good} images, step {model.restored_step}")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,116 @@
+r"""Shows what a model keeps of images: each beside its reconstruction from a draw of the posterior.
+
+    python tools/reconstruct.py --run_dir=runs/mnist --data_dir=data --num=32
+    python tools/reconstruct.py --run_dir=runs/mnist --data_dir=data --num=8 --progressive --temperature=0.7
+
+With --progressive a row for each image: the image, then what its first groups hold (the coarsest: 1, ... all of them),
+the other groups drawn from the prior. Noise depends on the seed and the image's number alone.
+"""
+
+import os
+import pathlib
+
+import run_flags
+from absl import app, flags
+from run_images import load_images, reading_errors_end
+from starts import indexed_batches, run_config, wrong_input_ends
+
+# What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
+
+FLAGS = flags.FLAGS
+
+flags.adopt_module_key_flags(run_flags)
+flags.DEFINE_integer("num", 32, "Number of images, the first of the split.", lower_bound=1, upper_bound=4096)
+flags.DEFINE_integer("batch_size", 16, "Reconstructions at once.", lower_bound=1)
+flags.DEFINE_bool("progressive", False, "Show what the first groups hold as well.")
+run_flags.define_temperature("Factor of the prior's scale for the groups that --progressive draws.")
+run_flags.define_output("PNG; RUN_DIR/reconstructions.png, or RUN_DIR/progressive.png, if not given.", ".png")
+
+_MAX_STEPS = 8
+
+
+def kept_counts(num_groups):
+    """Up to eight numbers of groups, evenly spaced from 1 to all of them."""
+    steps = min(num_groups, _MAX_STEPS)
+    return sorted({round(1 + (num_groups - 1) * step / max(steps - 1, 1)) for step in range(steps)})
+
+
+def pair_columns(num):
+    """Columns of a grid of so many pairs, about as wide as it is high."""
+    return 2 * max(1, round((2 * num) ** 0.5 / 2))
+
+
+def show(model, numbers, images, counts, kernels, num_at_once):
+    """Rows of pictures, mean squared error and log p(x|z) of images.
+
+    Args:
+        model: `NVAE`.
+        numbers: of the images, list of B.
+        images: [B, H, W, C] in [0, 1].
+        counts: list of S numbers of groups that are kept, the last all of them.
+        kernels: `evaluated_kernels` of the model.
+        num_at_once: images, at least B, to which their number is filled up.
+
+    Returns:
+        [B, 1 + S, h, w, C]: the image and its reconstructions; mean squared errors [B, S]; log p(x|z) [B, S], nats.
+    """
+    import numpy as np
+
+    from nvae_tf.evaluation.latents import decode_noise, draw_rows, keep_first, posterior_noise
+    from nvae_tf.evaluation.sampling import crop_padding
+
+    noise = posterior_noise(model, images, numbers, FLAGS.seed, kernels=kernels, batch_size=num_at_once)
+    rows = []
+    for place, number in enumerate(numbers):
+        own = [eps[place : place + 1] for eps in noise]
+        # One draw for every count, so that only what is kept changes. Sample 0 is the posterior's.
+        fresh = draw_rows(model, FLAGS.seed, number, [1], FLAGS.temperature)
+        rows.append(keep_first(own, fresh, counts))
+    noise = [np.concatenate(parts) for parts in zip(*rows, strict=True)]
+    repeated = np.repeat(images, len(counts), axis=0)
+    pictures, log_likelihood = decode_noise(model, noise, repeated, kernels, num_at_once * len(counts))
+    pictures = pictures.reshape(len(images), len(counts), *pictures.shape[1:])
+    originals = crop_padding(images, model.model_config.padding)[:, np.newaxis]
+    errors = np.mean((pictures - originals) ** 2, axis=(2, 3, 4))
+    return np.concatenate([originals, pictures], axis=1), errors, log_likelihood.reshape(errors.shape)
+
+
+def run(model, images):
+    """Writes the picture and prints the figures."""
+    import numpy as np
+
+    from nvae_tf.evaluation.images import save_grid
+    from nvae_tf.evaluation.sampling import evaluated_kernels
+
+    groups, kernels = len(model.groups), evaluated_kernels(model)
+    counts = kept_counts(groups) if FLAGS.progressive else [groups]
+    num_at_once = max(1, min(FLAGS.batch_size // len(counts), len(images)))
+    batches = indexed_batches(images, model.config, num_at_once, FLAGS.seed)
+    parts = [show(model, numbers, batch, counts, kernels, num_at_once) for numbers, batch in batches]
+    pictures, errors, log_likelihoods = (np.concatenate(values) for values in zip(*parts, strict=True))
+    print(f"{len(pictures)} {FLAGS.split} images, step {model.restored_step}, {groups} groups")
+    print(f"{'groups kept':<14}{'mean squared error':>20}{'log p(x|z), nats':>20}")
+    for count, error, nats in zip(counts, errors.mean(0), log_likelihoods.mean(0, dtype=np.float64), strict=True):
+        print(f"{count:<14}{error:>20.6f}{nats:>20.4f}")
+    name = "progressive.png" if FLAGS.progressive else "reconstructions.png"
+    path = pathlib.Path(FLAGS.out or os.path.join(FLAGS.run_dir, name))
+    columns = 1 + len(counts) if FLAGS.progressive else pair_columns(len(pictures))
+    save_grid(path, pictures.reshape(-1, *pictures.shape[2:]), columns)
+    print(f"written: {path}")
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
+    from nvae_tf.run import load_run
+
+    with wrong_input_ends("reconstruct.py"):
+        images = load_images(run_config(FLAGS.run_dir, FLAGS.step), FLAGS.data_dir, FLAGS.split, FLAGS.num)
+        model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
+    with reading_errors_end("reconstruct.py"):
+        run(model, images)
+
+
+if __name__ == "__main__":
+    app.run(main)
