@@ -1,0 +1,338 @@
+import base64
+import html.parser
+import io
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import PIL.Image
+import pytest
+import tensorflow as tf
+from report_data import Report
+from report_sections import render
+
+from nvae_tf.checkpoint import RunFolder, model_variables
+from nvae_tf.checkpoint.statistics import save_statistics
+from nvae_tf.config import Config, DataConfig, ModelConfig
+from nvae_tf.evaluation.readjust import statistics_variables
+from nvae_tf.models.nvae import NVAE
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+SECTIONS = ["samples", "reconstructions", "likelihood", "groups", "fid", "curves", "speed", "model", "configuration"]
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+def _report(*flags):
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, str(REPOSITORY / "tools" / "report.py"), *map(str, flags)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+class _Page(html.parser.HTMLParser):
+    """What the tests want to know of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.pictures, self.links, self.sections, self.words, self._skipped = [], [], [], [], [], None
+        self.feed(text)
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.tags.append(tag)
+        self._skipped = tag if tag == "style" else self._skipped
+        self.links += [
+            attributes[name] for name in ("href", "src", "xlink:href", "action", "srcset") if name in attributes
+        ]
+        if tag == "img":
+            self.pictures.append(attributes)
+        if tag == "section":
+            self.sections.append(attributes["id"])
+
+    def handle_endtag(self, tag):
+        self._skipped = None if tag == self._skipped else self._skipped
+
+    def handle_data(self, data):
+        if self._skipped is None:
+            self.words.append(data)
+
+
+def _image(attributes):
+    kind, data = attributes["src"].split(",", 1)
+    assert kind == "data:image/png;base64"
+    return PIL.Image.open(io.BytesIO(base64.b64decode(data, validate=True)))
+
+
+def _log(folder):
+    writer = tf.summary.create_file_writer(str(folder))
+    for step in range(1, 31):
+        with writer.as_default(step):
+            tf.summary.scalar("train/nelbo", 200.0 / step)
+            tf.summary.scalar("train/loss", 210.0 / step)
+            tf.summary.scalar("train/gradient_norm", 10.0**-step)
+            tf.summary.scalar("schedule/learning_rate", 0.001 * step)
+            tf.summary.scalar("schedule/loss_scale", 1.0)
+            tf.summary.scalar("train/images_per_second", 100.0 + step)
+    writer.close()
+
+
+def _metrics(step):
+    figures = {
+        "nelbo": 123.456,
+        "nelbo_bits_per_dim": 0.6957,
+        "kl": 20.0,
+        "reconstruction": 103.456,
+        "active_units": 3.0,
+    }
+    lists = {"kl_per_group": [12.5, 7.5 + step], "active_units_per_group": [2, 1]}
+    return json.dumps({"step": step, "epoch": step, "split": "test", **figures, **lists}) + "\n"
+
+
+def _model_config():
+    return ModelConfig(
+        image_height=16,
+        image_width=16,
+        num_scales=1,
+        groups_per_scale=2,
+        latent_channels=2,
+        encoder_channels=2,
+        decoder_channels=2,
+        preprocess_blocks=1,
+        preprocess_cells=1,
+        postprocess_blocks=1,
+        postprocess_cells=1,
+        encoder_cells_per_group=1,
+        decoder_cells_per_group=1,
+    )
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    """Run folder of a tiny model of the digits, with curves and with batch-norm statistics for temperature 0.7."""
+    config = Config(model=_model_config(), data=DataConfig(dataset="digits", binarize=True))
+    # A name that HTML must not take for its own.
+    folder = RunFolder(tmp_path_factory.mktemp("run") / "a <b> & 'c'").create(config)
+    model = NVAE(config.model)
+    folder.save(30, {"model": model_variables(model)})
+    statistics = {name: variable.numpy() * 0.5 for name, variable in statistics_variables(model).items()}
+    save_statistics(folder.step_folder(30), 0.7, False, statistics)
+    _log(folder.path / "tensorboard")
+    (folder.path / "metrics.jsonl").write_text(_metrics(15) + _metrics(30) + '{"step": 4')
+    evaluation = {"dataset": "digits", "split": "test", "step": 30, "ema": False, "num_images": 360, "num_samples": 7}
+    evaluation |= {"nelbo": 1234.5678, "nelbo_standard_error": 1.5, "nll_bound": 1200.25, "reconstruction": -1100.5}
+    evaluation |= {"kl": 134.0, "kl_per_group": [100.0, 34.0], "active_units": [2, 0], "nelbo_bits_per_dim": 6.957}
+    (folder.path / "evaluation.json").write_text(json.dumps(evaluation))
+    fid = {"fid": 42.125, "kid": None, "num_samples": 50000, "temperature": [0.7, 0.7], "unknown <i>": [1, 2]}
+    (folder.path / "fid.json").write_text(json.dumps(fid))
+    return folder.path
+
+
+@pytest.fixture(scope="module")
+def page_path(run_dir):
+    """The page of that run, as report.py wrote it."""
+    done = _report(run_dir, "--num=5", "--num_reconstructions=6")
+    assert done.returncode == 0, done.stderr
+    assert f"written: {run_dir / 'report.html'}" in done.stdout
+    return run_dir / "report.html"
+
+
+@pytest.fixture(scope="module")
+def page(page_path):
+    """`_Page` of it."""
+    return _Page(page_path.read_text(encoding="utf-8"))
+
+
+def test_has_all_sections_and_nothing_from_elsewhere(page, page_path):
+    assert page.sections == SECTIONS
+    assert all(link.startswith(("#", "data:")) for link in page.links) and "script" not in page.tags
+    assert [link for link in page.links if link.startswith("#")] == [f"#{name}" for name in SECTIONS]
+    text = page_path.read_text(encoding="utf-8")
+    assert not re.search(r"https?://|url\(|@import", text)
+    assert "<b>" not in text and "<i>" not in text and "a <b> & 'c'" in page.text and "unknown <i>" in page.text
+
+
+def test_every_picture_can_be_read(page):
+    by_alt = {attributes["alt"]: _image(attributes) for attributes in page.pictures}
+    assert all((int(a["width"]), int(a["height"])) == _image(a).size for a in page.pictures)
+    grid = (3 * 18 - 2, 2 * 18 - 2)  # 5 images of 16 pixels, lines of 2 between them
+    sizes = {f"5 samples at temperature {t}": grid for t in ("0.6", "0.7", "0.8", "1")}
+    sizes["Pairs of an original and, to its right, its reconstruction"] = (8 * 18 - 2, 2 * 18 - 2)
+    sizes["Rows of images that go from one to another"] = (8 * 18 - 2, 6 * 18 - 2)
+    sizes["Heat map of the KL of 2 groups over 2 evaluations"] = (8, 8)
+    assert {alt: image.size for alt, image in by_alt.items()} == sizes
+    for name in ("Pairs", "Rows", "5 samples"):
+        image = next(image for alt, image in by_alt.items() if alt.startswith(name))
+        assert len(image.getcolors()) > 3
+
+
+def test_readjusted_statistics_are_used_where_the_checkpoint_has_them(page):
+    assert page.text.count("with batch-norm statistics readjusted at it") == 1
+    assert page.text.count("with the checkpoint's batch norm") == 3
+    assert "python tools/readjust_bn.py" in page.text
+
+
+def test_shows_the_figures_of_the_files(page):
+    # evaluation.json, fid.json, the log, the configuration.
+    for text in ("1,234.568", "± 1.500", "6.9570", "1,200.250", "1,100.500", "K = 7", "360 images, step 30"):
+        assert text in page.text
+    for text in (
+        "42.125",
+        "50,000 samples",
+        "0.7",
+        "115.5 images/s",
+        "loss scale 1",
+        "groups_per_scale 2",
+        "2/2",
+        "0/2",
+    ):
+        assert text in page.text
+    assert "KID" not in page.text  # it is null
+
+
+def test_curves_have_their_axes(page, page_path):
+    text = page_path.read_text(encoding="utf-8")
+    for title in ("NELBO", "Held-out NELBO", "Learning rate", "Norm of the gradient", "Speed", "KL of each group"):
+        assert f"<h3>{title}</h3>" in text
+    assert "(log scale)" in page.text and "training: 6.667 at step 30; test: 123.5 at step 30" in page.text
+
+
+def test_a_run_with_nothing_yet_says_what_would_fill_each_section():
+    config = Config(model=_model_config(), data=DataConfig(dataset="digits", binarize=True))
+    report = Report("my runs/a", config, counts={"encoder": (1000, 10), "decoder": (234, 5)})
+    page = _Page(render(report, "Made today."))
+    assert page.sections == SECTIONS and not page.pictures
+    for tool in ("train", "evaluate", "fid"):
+        assert f"python tools/{tool}.py --run_dir='my runs/a'" in page.text
+    for text in ("python tools/benchmark.py", "no checkpoint", "groups_per_scale 2", "1,234", "Made today."):
+        assert text in page.text
+
+
+def test_files_with_other_things_in_them_do_no_harm():
+    report = Report("run", Config(model=_model_config()), step=3)
+    report.evaluation = {"nelbo": None, "num_samples": "many", "step": None, "kl_per_group": [1.0, None], "kl": True}
+    report.fid = {"fid": "small", "temperature": [[0.5]], "split": None, "num_samples": None}
+    report.rows = [{"step": 1}, {"step": 2, "nelbo": None, "kl_per_group": [1.0]}]
+    page = _Page(render(report, ""))
+    assert page.sections == SECTIONS
+
+
+def test_figures_of_another_checkpoint_are_said_to_be(page):
+    report = Report("run", Config(model=_model_config()), evaluation={"step": 20, "nelbo": 1.0}, fid={"step": 10})
+    assert "another checkpoint" not in _Page(render(report, "")).text  # there is none of its own
+    report.step = 30
+    text = _Page(render(report, "")).text
+    assert "Of another checkpoint than the page's, which is of step 30." in text
+    assert "of another checkpoint than the page's, step 10" in text
+    assert "another checkpoint" not in page.text
+
+
+def test_other_data_sets_need_their_folder_for_reconstructions(tmp_path):
+    config = Config(model=_model_config(), data=DataConfig(dataset="mnist", binarize=True))
+    config.model.image_height = config.model.image_width = 32
+    config.model.padding = 2
+    folder = RunFolder(tmp_path).create(config)
+    folder.save(1, {"model": model_variables(NVAE(config.model))})
+    done = _report(tmp_path, "--num=2", "--temperature=0.5")
+    assert done.returncode == 0, done.stderr
+    page = _Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "The images of mnist are needed, and no folder with them was given" in page.text
+    assert [attributes["alt"] for attributes in page.pictures] == [
+        "2 samples at temperature 0.5",
+        "Rows of images that go from one to another",
+    ]
+    assert "samples of the prior at temperature 0.8" in page.text
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        ([], "expected the run's folder, once. Received: none"),
+        (["nowhere"], "expected a run folder with config.json. Received: nowhere"),
+        (["RUN", "--temperature=0"], "--temperature=['0']: expected a positive, finite number"),
+        (["RUN", "--data_dir=nowhere"], "--data_dir=nowhere: expected an existing folder"),
+        (["RUN", "--out=page.pdf"], "--out=page.pdf: expected a name ending in .html in an existing folder"),
+        (["RUN", "--step=7"], "expected a step with a checkpoint, one of [30]. Received: 7"),
+    ],
+)
+def test_wrong_flags_are_named(run_dir, flags, message):
+    done = _report(*(str(run_dir) if flag == "RUN" else flag for flag in flags))
+    assert done.returncode != 0
+    assert message in done.stdout + done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.fixture(scope="module")
+def browse(tmp_path_factory):
+    """Function that shows a page file at two widths: (what its check said at each, lines of the console)."""
+    browser = next(filter(None, map(shutil.which, _BROWSERS)), None)
+    if browser is None:
+        reason = f"no browser, one of {', '.join(_BROWSERS)} (Debian: apt-get install chromium)"
+        if os.environ.get("NVAE_REQUIRE_SHARED") == "1":
+            pytest.fail(f"{reason} (NVAE_REQUIRE_SHARED=1 forbids skipping)")
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp("browser")
+    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic"]
+    quiet += ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage"]
+    quiet += [f"--user-data-dir={folder / 'profile'}", "--enable-logging=stderr", "--v=0", "--virtual-time-budget=3000"]
+
+    def show(page_path):
+        text = page_path.read_text(encoding="utf-8")
+        checked = text.replace("default-src 'none';", "default-src 'none'; script-src 'unsafe-inline';", 1)
+        assert checked != text
+        (folder / "checked.html").write_text(checked.replace("</body>", f"{_CHECK}</body>"), encoding="utf-8")
+        frames = [("checked.html", 390), ("checked.html", 1280), (page_path.as_uri(), 390)]
+        frames = "".join(f'<iframe src="{address}" style="width:{width}px"></iframe>' for address, width in frames)
+        (folder / "frames.html").write_text(_COLLECT + frames)
+        command = [browser, *quiet, "--dump-dom", (folder / "frames.html").as_uri()]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        results = json.loads(html.unescape(re.search(r"<output>(.*?)</output>", done.stdout, re.DOTALL)[1]))
+        return results, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+    return show
+
+
+# Both run in the test's copies alone; the page itself has no script and would not run one.
+_CHECK = """<script>
+const violations = [];
+document.addEventListener("securitypolicyviolation", event => violations.push(event.blockedURI));
+addEventListener("load", () => parent.postMessage({
+  width: innerWidth,
+  page: document.documentElement.scrollWidth,
+  pictures: [...document.images].map(image => image.naturalWidth),
+  requests: performance.getEntriesByType("resource").map(one => one.name).filter(name => !name.startsWith("data:")),
+  violations,
+  charts: [...document.querySelectorAll("svg.chart")].map(chart => chart.getBoundingClientRect().width),
+}, "*"));
+</script>"""
+_COLLECT = """<!doctype html><output>[]</output><script>
+const results = [];
+addEventListener("message", event => {
+  results.push(event.data);
+  document.querySelector("output").textContent = JSON.stringify(results);
+});
+</script>"""
+
+
+def test_a_browser_shows_it_whole_at_any_width_and_asks_for_nothing(browse, page, page_path):
+    results, console = browse(page_path)
+    assert console == []
+    assert sorted(result["width"] for result in results) == [390, 1280]
+    for result in results:
+        assert len(result["pictures"]) == len(page.pictures) and min(result["pictures"]) > 0
+        assert result["requests"] == [] and result["violations"] == []
+        assert result["page"] <= result["width"]  # nothing to scroll to at the side
+        assert len(result["charts"]) > 6 and min(result["charts"]) > 250
+
+
+def test_a_browser_would_notice(browse, page_path, tmp_path):
+    text = page_path.read_text(encoding="utf-8")
+    wrong = '<img src="data:image/png;base64,AAAA"><img src="http://127.0.0.1:9/a.png">'
+    wrong += '<div style="width:2000px">wide</div></main>'
+    (tmp_path / "wrong.html").write_text(text.replace("</main>", wrong), encoding="utf-8")
+    results, console = browse(tmp_path / "wrong.html")
+    assert any("Content Security Policy" in line for line in console)
+    for result in results:
+        assert result["pictures"][-2:] == [0, 0] and result["page"] > result["width"]
