@@ -9,6 +9,9 @@ from nvae_tf.data.stores import ArrayStore
 # One stream of random numbers for each purpose, so that none shares its draws with another.
 _ORDER, _FLIP, _BINARIZE, _EVAL_BINARIZE = range(4)
 
+# Graphs of more decoders than this take long to make.
+_MAX_UNROLLED = 256
+
 
 def _image_set(images):
     """An `ImageSet` of what the functions below are given, an `ImageSet` or a uint8 array."""
@@ -50,13 +53,21 @@ def _read_stored(images, indices, replace):
     batch, kept = tf.numpy_function(lambda indices: read(indices, replace), [indices], (dtype, tf.int64))
     kept = tf.ensure_shape(kept, [None])
     if images.encoded:
-        batch = tf.map_fn(
-            lambda data: tf.ensure_shape(tf.io.decode_png(data, channels), stored),
-            tf.ensure_shape(batch, [None]),
-            fn_output_signature=tf.TensorSpec(stored, tf.uint8),
-        )
-    batch = tf.pad(tf.ensure_shape(batch, [None, *stored]), [(0, 0), sides, sides, (0, 0)])
-    return batch, kept
+        batch = _decode(tf.ensure_shape(batch, [None]), indices.shape[0] if replace else None, stored)
+    batch = tf.ensure_shape(batch, [None, *stored])
+    return tf.pad(batch, [(0, 0), sides, sides, (0, 0)]) if images.padding else batch, kept
+
+
+def _decode(files, count, shape):
+    """uint8 [B, H, W, C] of PNG files of one shape; `count` is B where it is known, else None."""
+
+    def decode(data):
+        return tf.ensure_shape(tf.io.decode_png(data, shape[-1]), shape)
+
+    if count is None or count > _MAX_UNROLLED:
+        return tf.map_fn(decode, files, fn_output_signature=tf.TensorSpec(shape, tf.uint8))
+    # Written out, a tenth faster than a loop: the loop's bookkeeping costs that much beside a small image.
+    return tf.stack([decode(data) for data in tf.unstack(files, num=count)])
 
 
 def _stream(seed, purpose, *counters):
@@ -84,8 +95,9 @@ def _binarize(images, key):
 
 def _to_unit_interval(images, bit_depth):
     # floor(255 x / 2^(8 - b)) / (2^b - 1): in integers the floor is a shift (arXiv 2007.03898, appendix A: 5 bits).
-    levels = tf.bitwise.right_shift(images, tf.constant(8 - bit_depth, tf.uint8))
-    return tf.cast(levels, tf.float32) / (2.0**bit_depth - 1.0)
+    if bit_depth < 8:  # a pass over the pixels that 8 bits do not need
+        images = tf.bitwise.right_shift(images, tf.constant(8 - bit_depth, tf.uint8))
+    return tf.cast(images, tf.float32) / (2.0**bit_depth - 1.0)
 
 
 def steps_per_epoch(num_images, batch_size, num_shards=1):
@@ -161,10 +173,9 @@ def train_batches(
         _check_range("shard_indices", shard, 0, num_shards - 1)
     steps = _step_indices(len(images), batch_size, seed, start_step, num_shards, shard_indices)
     binarize, flip = data_config.binarize, data_config.horizontal_flip
-    read = _reader(images)
+    read, count = _reader(images), len(shard_indices)
 
-    def make_batch(step, indices, shard):
-        batch = read(indices)  # [batch_size, H, W, C]
+    def prepare(step, batch, shard):
         if flip:
             batch = _flip_half(batch, _stream(seed, _FLIP, step, shard))
         if binarize:
@@ -172,7 +183,9 @@ def train_batches(
         return _to_unit_interval(batch, model_bit_depth)
 
     def make_batches(step, indices):
-        return tuple(make_batch(step, indices[place], shard) for place, shard in enumerate(shard_indices))
+        # All shards are read at once: each call of Python takes its time.
+        batches = tf.reshape(read(tf.reshape(indices, [count * batch_size])), [count, batch_size, *images.image_shape])
+        return tuple(prepare(step, batches[place], shard) for place, shard in enumerate(shard_indices))
 
     return steps.map(make_batches, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 

@@ -104,9 +104,9 @@ class RecordFile:
     def read(self, index):
         """Bytes of one record; raises `DamagedImageError` where they are not what was written."""
         start, length = int(self.offsets[index]), int(self.lengths[index])
-        stored = _map(self.path, self._identity)[start : start + length + _FOOTER_BYTES]
-        data = stored[:length]
-        if _masked_crc(data) != _CRC.unpack_from(stored, length)[0]:
+        stored = _map(self.path, self._identity)
+        data = stored[start : start + length]
+        if _masked_crc(data) != _CRC.unpack_from(stored, start + length)[0]:
             raise DamagedImageError(
                 f"{self.path}, record {index}: expected data with their checksum. Received: {length} damaged bytes"
             )
