@@ -18,7 +18,7 @@ def top(report):
     source = (last or {}).get("split", "held out")
     bound, draws = figure_of(evaluation, "nll_bound"), figure_of(evaluation, "num_samples")
     if None not in (bound, draws) and draws > 1:
-        figures.append((f"−log p(x), K = {draws:,}, {source}", number(bound), "nats"))
+        figures.append((f"−log p(x), K = {int(draws):,}, {source}", number(bound), "nats"))
     for name, label, unit, digits in (
         ("nelbo", "NELBO", "nats", 2),
         ("nelbo_bits_per_dim", "NELBO", "bits/dim", 4),
