@@ -8,14 +8,13 @@ data set alone: batch size, rows at once and devices change the figures by round
 """
 
 import dataclasses
-import json
 import os
 import pathlib
 import sys
-import time
 
 from absl import app, flags
 from json_file import write_json
+from partial_result import PartialResult
 from progress import Progress
 from run_images import load_images, reading_errors_end
 
@@ -51,8 +50,6 @@ flags.register_validator(
     "data_dir", lambda path: path is None or os.path.isdir(path), message="expected an existing folder"
 )
 
-_SAVE_SECONDS = 20.0
-
 
 def format_table(result):
     """The lines that are printed for a `LikelihoodResult`."""
@@ -73,45 +70,6 @@ def format_table(result):
     for group, (kl, active) in enumerate(zip(result.kl_per_group, result.active_units, strict=True)):
         lines.append(f"{group:<8}{kl:>14.4f}{active:>18}")
     return "\n".join(lines)
-
-
-class PartialResult:
-    """Scores of the images done so far, in a file of the run folder, for the same command to go on with.
-
-    Args:
-        path: of the file.
-        settings: dict of what the scores depend on; a file with others is not used.
-    """
-
-    def __init__(self, path, settings):
-        self.path, self.settings = path, json.dumps(settings, sort_keys=True)
-        self._saved = time.monotonic()
-
-    def load(self):
-        """(`Scores`, number of batches they are of); empty ones and 0 where there are none."""
-        import numpy as np
-
-        from nvae_tf.evaluation.likelihood import Scores
-
-        try:
-            with np.load(self.path) as file:
-                arrays = dict(file)
-        except (OSError, ValueError, EOFError):  # none, or damaged
-            return Scores(), 0
-        settings, batches = str(arrays.pop("settings", "")), int(arrays.pop("num_batches", 0))
-        return (Scores(arrays), batches) if settings == self.settings else (Scores(), 0)
-
-    def save(self, scores, num_batches):
-        """Writes the scores, not more often than every 20 seconds."""
-        import numpy as np
-
-        if time.monotonic() - self._saved < _SAVE_SECONDS:
-            return
-        temporary = self.path.with_suffix(".tmp")
-        with open(temporary, "wb") as file:
-            np.savez(file, settings=self.settings, num_batches=num_batches, **scores.arrays)
-        os.replace(temporary, self.path)
-        self._saved = time.monotonic()
 
 
 def prepare():

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from evaluate import PartialResult
+from partial_result import PartialResult
 from run_images import load_images
 
 from nvae_tf.checkpoint import RunFolder, model_variables
@@ -68,7 +68,8 @@ def test_stopped_it_goes_on_where_it_was(run_dir):
     partial = run_dir / "evaluation.partial.npz"
     # Saves after every batch, and ends after the second.
     code = (
-        "import evaluate, sys; from absl import app; evaluate._SAVE_SECONDS = 0.0; save = evaluate.PartialResult.save\n"
+        "import evaluate, partial_result, sys; from absl import app; partial_result._SAVE_SECONDS = 0.0\n"
+        "save = evaluate.PartialResult.save\n"
         "def saved(self, scores, done):\n    save(self, scores, done); done < 2 or sys.exit(9)\n"
         "evaluate.PartialResult.save = saved; app.run(evaluate.main)"
     )

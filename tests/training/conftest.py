@@ -7,7 +7,8 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nvae_tf.config import DataConfig, ModelConfig, TrainConfig
-from nvae_tf.data.datasets import load
+from nvae_tf.data.datasets import dataset_info
+from nvae_tf.data.opening import open_images
 from nvae_tf.data.pipeline import train_batches
 from nvae_tf.models.nvae import NVAE
 from nvae_tf.training.trainer import Trainer, configure_runtime
@@ -57,7 +58,7 @@ def train_config():
 @pytest.fixture(scope="session")
 def digits():
     """Batches of the digits: 60 arrays [16, 16, 16, 1] of zeros and ones."""
-    images = load("digits", None, "train")
+    images = open_images(dataset_info("digits"), None, "train").as_array()
     batches = train_batches(images, DataConfig(dataset="digits", binarize=True), 8, BATCH_SIZE, seed=0)
     return [batch.numpy() for (batch,) in batches.take(60)]
 
