@@ -10,7 +10,6 @@ The features of the data set are kept in RUN_DIR/fid_cache for the next time.
 
 import hashlib
 import json
-import math
 import os
 import pathlib
 import sys
@@ -19,6 +18,7 @@ from absl import app, flags
 from json_file import write_json
 from progress import Progress
 from run_images import load_images, reading_errors_end
+from temperature_flag import define_temperatures
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
@@ -41,10 +41,8 @@ flags.DEFINE_integer(
     "Images of each side, at random, whose features KID, precision and recall use.",
     lower_bound=2,
 )
-flags.DEFINE_list(
-    "temperature",
-    ["1.0"],
-    "Factor of every prior's scale: one number, or one for each scale or each group, coarsest first.",
+define_temperatures(
+    ["1.0"], "Factor of every prior's scale: one number, or one for each scale or each group, coarsest first."
 )
 flags.DEFINE_float(
     "bn_temperature", None, "Use the batch-norm statistics that readjust_bn.py made at this temperature."
@@ -53,13 +51,6 @@ flags.DEFINE_enum("pixels", "mean", ["mean", "sample"], "Mean of the likelihood,
 flags.DEFINE_integer("seed", 0, "Seed of samples, binarisation, kept features and KID's subsets.", lower_bound=0)
 flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the latest if not given.")
 flags.DEFINE_bool("ema", True, "Use the moving average of the weights where the run keeps one.")
-
-
-def _is_temperature(text):
-    try:
-        return 0.0 < float(text) < math.inf
-    except ValueError:
-        return False
 
 
 flags.register_validator(
@@ -77,11 +68,6 @@ flags.register_validator(
 )
 flags.register_validator(
     "data_dir", lambda path: path is None or os.path.isdir(path), message="expected an existing folder"
-)
-flags.register_validator(
-    "temperature",
-    lambda values: bool(values) and all(map(_is_temperature, values)),
-    message="expected a positive, finite number, or several with commas between them",
 )
 flags.register_validator(
     "save_statistics",

@@ -16,6 +16,7 @@ import pathlib
 import sys
 
 from absl import app, flags
+from temperature_flag import define_temperatures
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
@@ -25,7 +26,7 @@ flags.DEFINE_string("run_dir", None, "Folder of the run: config.json and checkpo
 flags.DEFINE_string("out", None, "The page; RUN_DIR/report.html if not given.")
 flags.DEFINE_string("data_dir", None, "Folder of the data set's files, for reconstructions; `digits` needs none.")
 flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Which images are reconstructed.")
-flags.DEFINE_list("temperature", ["0.6", "0.7", "0.8", "1.0"], "Temperatures, one grid of samples each.")
+define_temperatures(["0.6", "0.7", "0.8", "1.0"], "Temperatures, one grid of samples each.")
 flags.DEFINE_integer("num", None, "Samples in each grid; 64 if not given, fewer of large images.", lower_bound=1)
 flags.DEFINE_integer("num_reconstructions", 24, "Images that are reconstructed.", lower_bound=2)
 flags.DEFINE_integer("batch_size", 64, "Images at once.", lower_bound=1)
@@ -34,20 +35,8 @@ flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the latest i
 flags.DEFINE_bool("ema", True, "Use the moving average of the weights where the run keeps one.")
 
 
-def _is_temperature(text):
-    try:
-        return 0.0 < float(text) < math.inf
-    except ValueError:
-        return False
-
-
 flags.register_validator(
     "data_dir", lambda path: path is None or os.path.isdir(path), message="expected an existing folder"
-)
-flags.register_validator(
-    "temperature",
-    lambda values: bool(values) and all(map(_is_temperature, values)),
-    message="expected a positive, finite number, or several with commas between them",
 )
 flags.register_validator(
     "out",

@@ -7,13 +7,13 @@ r"""Draws images from a trained or converted model: a grid, and where asked one 
 Image i depends on the seed and i alone, not on --num or --batch_size.
 """
 
-import math
 import os
 import pathlib
 import sys
 
 from absl import app, flags
 from progress import Progress
+from temperature_flag import define_temperatures
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
@@ -27,10 +27,8 @@ flags.DEFINE_string("images_dir", None, "Folder for one PNG an image as well: 00
 flags.DEFINE_string("npz", None, "File for all images as well: uint8 [N, H, W, C] under the key images.")
 flags.DEFINE_integer("num", 64, f"Number of images; the first {_GRID_LIMIT} are in the grid.", lower_bound=1)
 flags.DEFINE_integer("batch_size", 64, "Images that are drawn at once.", lower_bound=1)
-flags.DEFINE_list(
-    "temperature",
-    ["1.0"],
-    "Factor of every prior's scale: one number, or one for each scale or each group, coarsest first.",
+define_temperatures(
+    ["1.0"], "Factor of every prior's scale: one number, or one for each scale or each group, coarsest first."
 )
 flags.DEFINE_float(
     "bn_temperature", None, "Use the batch-norm statistics that readjust_bn.py made at this temperature."
@@ -41,13 +39,6 @@ flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the latest i
 flags.DEFINE_bool("ema", True, "Use the moving average of the weights where the run keeps one.")
 
 
-def _is_temperature(text):
-    try:
-        return 0.0 < float(text) < math.inf
-    except ValueError:
-        return False
-
-
 def _in_existing_folder(suffix):
     return lambda path: path is None or (path.endswith(suffix) and os.path.isdir(os.path.dirname(path) or "."))
 
@@ -56,11 +47,6 @@ flags.register_validator(
     "run_dir",
     lambda path: path is None or os.path.isfile(os.path.join(path, "config.json")),
     message="expected a run folder with config.json",
-)
-flags.register_validator(
-    "temperature",
-    lambda values: bool(values) and all(map(_is_temperature, values)),
-    message="expected a positive, finite number, or several with commas between them",
 )
 flags.register_validator(
     "out", _in_existing_folder(".png"), message="expected a name ending in .png in an existing folder"
