@@ -13,6 +13,7 @@ import pathlib
 import sys
 
 from absl import app, flags
+from device_flags import chosen_strategy, define_devices
 from json_file import write_json
 from partial_result import PartialResult
 from progress import Progress
@@ -38,8 +39,7 @@ flags.DEFINE_integer("seed", 0, "Seed of binarisation and posterior noise.", low
 flags.DEFINE_float("active_threshold", 0.01, "Average KL, nats, above which a latent channel is active.", lower_bound=0)
 flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the latest if not given.")
 flags.DEFINE_bool("ema", True, "Use the moving average of the weights where the run keeps one.")
-flags.DEFINE_enum("strategy", "auto", ["auto", "one", "mirrored"], "Devices: one, or all that are there.")
-flags.DEFINE_integer("logical_cpus", 0, "Split the CPU into so many devices, to try mirrored.", lower_bound=0)
+define_devices()
 
 flags.register_validator(
     "run_dir",
@@ -76,11 +76,10 @@ def prepare():
     """Everything that can fail on a wrong flag: (model, images, strategy)."""
     from nvae_tf.checkpoint import RunFolder
     from nvae_tf.run import load_run
-    from nvae_tf.training.strategy import make_strategy
 
     folder = RunFolder(FLAGS.run_dir)
     folder.resolve_step(FLAGS.step)
-    strategy = make_strategy(FLAGS.strategy, num_logical_cpus=FLAGS.logical_cpus)
+    strategy = chosen_strategy()
     images = load_images(folder.config, FLAGS.data_dir, FLAGS.split, FLAGS.max_images)
     with strategy.scope():
         model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)

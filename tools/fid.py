@@ -15,6 +15,7 @@ import pathlib
 import sys
 
 from absl import app, flags
+from device_flags import chosen_strategy, define_devices
 from json_file import write_json
 from progress import Progress
 from run_images import load_images, reading_errors_end
@@ -50,6 +51,7 @@ flags.DEFINE_float(
 flags.DEFINE_enum("pixels", "mean", ["mean", "sample"], "Mean of the likelihood, or a draw from it.")
 flags.DEFINE_integer("seed", 0, "Seed of samples, binarisation, kept features and KID's subsets.", lower_bound=0)
 flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the latest if not given.")
+define_devices()
 flags.DEFINE_bool("ema", True, "Use the moving average of the weights where the run keeps one.")
 
 
@@ -84,7 +86,7 @@ _DATA_BIT_DEPTH = 8  # the data set as it is, whatever the model's bit depth
 
 
 def prepare():
-    """Everything that can fail on a wrong flag: (extractor, model, temperatures, images or None, moments or None)."""
+    """Everything that can fail on a wrong flag: extractor, model, strategy, temperatures, images, moments."""
     from nvae_tf.checkpoint import RunFolder
     from nvae_tf.evaluation.features import load_moments
     from nvae_tf.evaluation.inception import InceptionFeatures
@@ -93,16 +95,18 @@ def prepare():
 
     folder = RunFolder(FLAGS.run_dir)
     folder.resolve_step(FLAGS.step)
+    strategy = chosen_strategy()
     extractor = InceptionFeatures(FLAGS.inception, FLAGS.inception_input, FLAGS.inception_output)
     shape = folder.config.model
     extractor.check(shape.image_height - 2 * shape.padding, shape.image_width - 2 * shape.padding)
     moments = load_moments(FLAGS.statistics, extractor.dim) if FLAGS.statistics else None
-    model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema, FLAGS.bn_temperature)
+    with strategy.scope():
+        model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema, FLAGS.bn_temperature)
     temperatures = spread_temperatures(model, [float(value) for value in FLAGS.temperature])
     images = None if FLAGS.statistics else load_images(folder.config, FLAGS.data_dir, FLAGS.split)
     if images is not None and len(images) < 2:
         raise ValueError(f"--split={FLAGS.split}: expected at least 2 images. Received: {len(images)}")
-    return extractor, model, temperatures, images, moments
+    return extractor, model, strategy, temperatures, images, moments
 
 
 def warn_of_few(name, count, dim):
@@ -126,7 +130,7 @@ def data_batches(images, config):
         yield to_rgb(crop_padding(batch.numpy(), config.model.padding))
 
 
-def sample_batches(model, temperatures):
+def sample_batches(model, strategy, temperatures):
     """Samples of the model, uint8 [B, H, W, 3]."""
     from nvae_tf.evaluation.inception import to_rgb
     from nvae_tf.evaluation.sampling import evaluated_kernels, sample_images
@@ -134,7 +138,7 @@ def sample_batches(model, temperatures):
     kernels, size = evaluated_kernels(model), min(FLAGS.batch_size, FLAGS.num_samples)
     for first in range(0, FLAGS.num_samples, size):
         # The last batch is drawn whole and then cut: one trace serves all.
-        options = {"batch_size": size, "pixels": FLAGS.pixels, "kernels": kernels, "first": first}
+        options = {"batch_size": size, "pixels": FLAGS.pixels, "kernels": kernels, "first": first, "strategy": strategy}
         images = sample_images(model, size, temperatures, FLAGS.seed, **options)
         yield to_rgb(images[: FLAGS.num_samples - first])
 
@@ -192,7 +196,7 @@ def context(extractor, model, temperatures):
     }
 
 
-def run(extractor, model, temperatures, images, moments):
+def run(extractor, model, strategy, temperatures, images, moments):
     """Compares as the flags say, prints the figures and writes the JSON."""
     from nvae_tf.evaluation.features import collect, save_moments
     from nvae_tf.evaluation.fid import compare
@@ -209,7 +213,7 @@ def run(extractor, model, temperatures, images, moments):
     weights = "moving average of the weights" if model.averaged else "weights as trained"
     print(f"{FLAGS.num_samples} samples, step {model.restored_step}, {weights}", flush=True)
     warn_of_few("sampled", FLAGS.num_samples, extractor.dim)
-    drawn, progress = sample_batches(model, temperatures), Progress(FLAGS.num_samples)
+    drawn, progress = sample_batches(model, strategy, temperatures), Progress(FLAGS.num_samples)
     statistics, sample = collect(extractor, drawn, FLAGS.max_features, FLAGS.seed, progress)
     figures = compare((statistics.mean, statistics.covariance), moments, sample, data_sample, FLAGS.seed)
     for name, value in figures.items():

@@ -12,6 +12,7 @@ import pathlib
 import sys
 
 from absl import app, flags
+from device_flags import chosen_strategy, define_devices
 from progress import Progress
 from temperature_flag import define_temperatures
 
@@ -36,6 +37,7 @@ flags.DEFINE_float(
 flags.DEFINE_integer("seed", 0, "Seed of the draw.", lower_bound=0)
 flags.DEFINE_enum("pixels", "mean", ["mean", "sample"], "Mean of the likelihood, or a draw from it.")
 flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the latest if not given.")
+define_devices()
 flags.DEFINE_bool("ema", True, "Use the moving average of the weights where the run keeps one.")
 
 
@@ -65,12 +67,19 @@ def main(argv):
     from nvae_tf.run import load_run
 
     try:
-        model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema, FLAGS.bn_temperature)
+        strategy = chosen_strategy()
+        with strategy.scope():
+            model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema, FLAGS.bn_temperature)
         temperatures = spread_temperatures(model, [float(value) for value in FLAGS.temperature])
     except (ValueError, OSError) as error:
         # These are what a wrong folder or step raises; their messages name it.
         sys.exit(f"sample.py: {error}")
-    options = {"pixels": FLAGS.pixels, "batch_size": FLAGS.batch_size, "progress": Progress(FLAGS.num)}
+    options = {
+        "pixels": FLAGS.pixels,
+        "batch_size": FLAGS.batch_size,
+        "progress": Progress(FLAGS.num),
+        "strategy": strategy,
+    }
     images = sample_images(model, FLAGS.num, temperatures, FLAGS.seed, **options)
     path = pathlib.Path(FLAGS.out or os.path.join(FLAGS.run_dir, "samples.png"))
     save_grid(path, images[:_GRID_LIMIT])

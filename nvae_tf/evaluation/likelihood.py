@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from nvae_tf import hierarchy
+from nvae_tf.evaluation.replicas import round_up, run_on_replicas
 from nvae_tf.layers.kernels import shared_kernels
 from nvae_tf.models.noise import MAX_SAMPLES, keyed_noise, row_keys
 from nvae_tf.objectives.kl import ACTIVE_KL
@@ -154,23 +155,6 @@ class Scores:
         self.kl_sum = self.kl_sum + kl.sum(axis=0)
 
 
-def _run_score(strategy, model, images, indices, *arguments):
-    """`_score` of a batch whose rows are divided among the replicas of a strategy."""
-    count = strategy.num_replicas_in_sync
-    if count == 1:
-        return [part.numpy() for part in _score(model, tf.constant(images), tf.constant(indices), *arguments)]
-
-    def part(context, values):
-        return tf.constant(np.split(values, count)[context.replica_id_in_sync_group])
-
-    shards = [
-        strategy.experimental_distribute_values_from_function(lambda context, values=values: part(context, values))
-        for values in (images, indices)
-    ]
-    outputs = strategy.run(_score, args=(model, *shards, *arguments))
-    return [np.concatenate([piece.numpy() for piece in strategy.experimental_local_results(out)]) for out in outputs]
-
-
 def evaluate(
     model,
     batches,
@@ -220,13 +204,13 @@ def evaluate(
         count = len(images)
         if largest is None:
             largest = count
-            size = -(-count // strategy.num_replicas_in_sync) * strategy.num_replicas_in_sync
+            size = round_up(count, strategy)
             at_once = min(max((max_rows or size) // size, 1), num_samples)
         if not 0 < count <= largest:
             raise ValueError(f"batches[{index}]: expected 1 to {largest} images, as the first. Received: {count}")
         positions = scores.num_images + np.arange(size, dtype=np.int64)
         settings = (tf.constant(num_samples), at_once, tf.constant(seed, tf.int64))
-        parts = _run_score(strategy, model, _pad(images, size), positions, *settings)
+        parts = run_on_replicas(strategy, _score, model, [_pad(images, size), positions], *settings)
         scores.add(*(part[:count] for part in parts))
         if progress is not None:
             progress(scores.num_images)

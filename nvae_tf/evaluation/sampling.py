@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from nvae_tf import hierarchy
+from nvae_tf.evaluation.replicas import round_up, run_on_replicas
 from nvae_tf.layers.kernels import shared_kernels
 from nvae_tf.models.noise import PIXELS as PIXEL_NOISE
 from nvae_tf.models.noise import keyed_noise, row_keys
@@ -65,7 +66,16 @@ def evaluated_kernels(model):
 
 
 def sample_images(
-    model, num, temperature=1.0, seed=0, batch_size=64, pixels="mean", kernels=None, first=0, progress=None
+    model,
+    num,
+    temperature=1.0,
+    seed=0,
+    batch_size=64,
+    pixels="mean",
+    kernels=None,
+    first=0,
+    progress=None,
+    strategy=None,
 ):
     """Draws images from the model.
 
@@ -83,6 +93,8 @@ def sample_images(
         kernels: `evaluated_kernels` of the model; evaluated here if None. Default None.
         first: i of the first image. Default 0.
         progress: called with the number of images done after each batch, or None. Default None.
+        strategy: `tf.distribute.Strategy` in whose scope the model was made, all its replicas in this process, which
+            share each batch; None for one device. Default None.
 
     Returns:
         float32 [num, H, W, C] in [0, 1], padding cropped.
@@ -96,13 +108,14 @@ def sample_images(
     temperatures = group_temperatures(model, temperature)
     if pixels not in PIXELS:
         raise ValueError(f"pixels: expected one of {PIXELS}. Received: {pixels!r}")
-    batch_size = min(batch_size, num)
+    strategy = strategy or tf.distribute.get_strategy()
+    batch_size = round_up(min(batch_size, num), strategy)
     kernels = evaluated_kernels(model) if kernels is None else kernels
     key, batches = tf.constant(seed, tf.int64), []
     for start in range(0, num, batch_size):
         # The last batch is as large as the others, so that one trace serves all.
-        indices = tf.range(first + start, first + start + batch_size, dtype=tf.int64)
-        batches.append(_generate(model, indices, temperatures, key, pixels, kernels).numpy())
+        indices = np.arange(first + start, first + start + batch_size, dtype=np.int64)
+        batches += run_on_replicas(strategy, _generate, model, [indices], temperatures, key, pixels, kernels)
         if progress is not None:
             progress(min(start + batch_size, num))
     return np.concatenate(batches)[:num]

@@ -5,6 +5,7 @@ import tensorflow as tf
 from nvae_tf.evaluation import sampling
 from nvae_tf.evaluation.sampling import crop_padding, reconstruct, sample_images
 from nvae_tf.models.noise import keyed_noise, row_keys
+from nvae_tf.models.nvae import NVAE
 
 
 def test_samples_have_shape_range_and_no_padding(evaluated_model):
@@ -42,6 +43,18 @@ def test_an_image_is_the_same_in_any_batch(evaluated_model, pixels):
     np.testing.assert_allclose(
         sample_images(evaluated_model, 2, seed=1, first=5, pixels=pixels), reference[5:7], atol=2e-6
     )
+
+
+def test_replicas_share_a_batch(evaluated_model):
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        model = NVAE(evaluated_model.model_config)
+    for mirrored, variable in zip(model.variables, evaluated_model.variables, strict=True):
+        mirrored.assign(variable.numpy())
+    for pixels in ("mean", "sample"):
+        reference = sample_images(evaluated_model, 5, seed=1, pixels=pixels)
+        images = sample_images(model, 5, seed=1, batch_size=3, pixels=pixels, strategy=strategy)
+        np.testing.assert_allclose(images, reference, atol=2e-6)
 
 
 def test_a_temperature_for_each_group(evaluated_model):
