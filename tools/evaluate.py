@@ -11,6 +11,7 @@ import dataclasses
 import os
 import pathlib
 import sys
+import zlib
 
 from absl import app, flags
 from device_flags import chosen_strategy, define_devices
@@ -112,6 +113,14 @@ def evaluate_all(model, images, strategy, settings):
     return result
 
 
+def weights_digest(model):
+    """A number that changes with the weights: a run that was trained again goes on from nothing."""
+    digest = 0
+    for variable in model.variables:
+        digest = zlib.crc32(variable.numpy().tobytes(), digest)
+    return digest
+
+
 def run(model, images, strategy):
     """Evaluates as the flags say, prints the table and writes the JSON."""
     config = model.config
@@ -129,6 +138,7 @@ def run(model, images, strategy):
         "bit_depth": config.model.bit_depth,
     }
     settings = {**context, "images": len(images), "samples": FLAGS.num_samples, "batch": FLAGS.batch_size}
+    settings["weights"] = weights_digest(model)
     result = evaluate_all(model, images, strategy, {**settings, "source": images.store.source})
     print(format_table(result))
     path = pathlib.Path(FLAGS.run_dir) / "evaluation.json"

@@ -28,7 +28,7 @@ class PartialResult:
         try:
             with np.load(self.path) as file:
                 arrays = dict(file)
-        except (OSError, ValueError, EOFError):  # none, or damaged
+        except Exception:  # none, or damaged, which can raise nearly anything
             return Scores(), 0
         settings, batches = str(arrays.pop("settings", "")), int(arrays.pop("num_batches", 0))
         return (Scores(arrays), batches) if settings == self.settings else (Scores(), 0)

@@ -17,10 +17,12 @@ import pathlib
 import signal
 import sys
 import threading
-from concurrent.futures import BrokenExecutor, Future, wait
+from concurrent.futures import Future, wait
 from multiprocessing import resource_tracker
 
 from absl import app, flags
+
+from nvae_tf.data.parallel import WorkerLostError
 
 # The processes that do the work import this file too: what they do not need is imported where it is needed.
 
@@ -150,6 +152,11 @@ def prepare():
     if FLAGS.download:
         from nvae_tf.data.sources.tfds import prepare_tfds
 
+        if not FLAGS.data_dir or not info.tfds_name:
+            raise ValueError(
+                "--download: expected --data_dir and a data set that TensorFlow Datasets has. "
+                f"Received: --data_dir={FLAGS.data_dir}, --dataset={info.name}"
+            )
         prepare_tfds(info.tfds_name, FLAGS.data_dir)
     options = Options(
         resize=FLAGS.resize,
@@ -237,13 +244,12 @@ def main(argv):
         _run_until_stopped(inspect if FLAGS.inspect else prepare)
     except (ValueError, ImportError) as error:
         sys.exit(f"prepare_data.py: {_in_flags(error)}")
+    except WorkerLostError as error:
+        sys.exit(f"prepare_data.py: a process has died ({error}); the same command goes on, with fewer --num_processes")
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         more = "; what is done is kept, and the same command goes on when there is room" if full else ""
         sys.exit(f"prepare_data.py: {_in_flags(error)}{more}")
-    except BrokenExecutor as error:
-        # A process has been killed, most often for want of memory.
-        sys.exit(f"prepare_data.py: a process has died ({error}); the same command goes on, with fewer --num_processes")
 
 
 if __name__ == "__main__":

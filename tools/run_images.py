@@ -21,6 +21,12 @@ def check_data(config):
         ("padding", info.padding),
     ):
         received = getattr(model, field)
+        if field == "image_width" and info.image_size is None and received != expected:
+            raise ValueError(
+                f"model.image_width: expected square images, {expected} as image_height. Received: {received}"
+            )
+        if field == "image_width" and not info.image_size and received != expected:
+            raise ValueError(f"model.{field}: expected square images, {expected} as image_height. Received: {received}")
         if expected is not None and received != expected:
             raise ValueError(f"model.{field}: data set {info.name} has {expected}. Received: {received}")
     if model.image_channels not in (1, 3):
@@ -73,7 +79,7 @@ def load_images(config, data_dir, split, max_images=0):
     from nvae_tf.data.image_set import ImageSet
 
     info, data = check_data(config), config.data
-    store = _open(info, data, data_dir, split, max_images)
+    store = _open(info, data, data_dir, split, max_images, config.model.bit_depth)
     images = ImageSet(store, info.padding, data.max_damaged)
     size = f"{len(images)} {split} images, {store.source}"
     if images.num_bytes > data.cache_gib * _GIB:
@@ -85,7 +91,7 @@ def load_images(config, data_dir, split, max_images=0):
     return images.load(Progress(len(images)))
 
 
-def _open(info, data, data_dir, split, max_images):
+def _open(info, data, data_dir, split, max_images, bit_depth):
     from nvae_tf.data.opening import open_images, seeded_split
     from nvae_tf.data.stores import SubsetStore
 
@@ -102,6 +108,12 @@ def _open(info, data, data_dir, split, max_images):
         store = SubsetStore(store, seeded_split(len(store), held_out, data.split_seed)[part])
     if info.note:
         print(f"{info.name}: {info.note}", file=sys.stderr)
+    if split != "train" and info.image_size and bit_depth != info.bit_depth:
+        print(
+            f"{info.name}: model.bit_depth is {bit_depth}; published results have {info.bit_depth} bits and do not "
+            "compare",
+            file=sys.stderr,
+        )
     if max_images and max_images < len(store):
         store = SubsetStore(store, range(max_images))
     return store

@@ -68,7 +68,7 @@ class DatasetInfo:
 
     def fit(self, resize=False):
         """The `Fit` of its stored images, which also resizes any other size where `resize` is True."""
-        return Fit(self.stored_size, self.stored_size, self.crop, self.crop_size, self.resize or resize)
+        return Fit(self.stored_size, self.stored_size, self.crop, self.crop_size, self.resize or resize, resize)
 
 
 def _grey(name, sources, num_images, **changes):
@@ -91,7 +91,7 @@ def _imagenet(size, year, num_images):
     return DatasetInfo(
         name=f"imagenet{size}{year}",
         image_size=size,
-        sources=("pickled_batches", "npz") if year else ("image_folder", "zip", "glow", "lmdb", "npz", "tfds"),
+        sources=("pickled_batches", "npz") if year else ("glow", "lmdb", "image_folder", "zip", "npz", "tfds"),
         num_images=num_images,
         tfds_name=None if year else f"downsampled_imagenet/{size}x{size}",
         note=f"This is {version}; it was resized by another method than {other}, and results are not comparable.",
@@ -192,7 +192,7 @@ _ROWS = (
         image_size=None,
         channels=None,
         likelihood=None,
-        sources=(*_ENCODED, *_ARRAYS, "glow", "lmdb", "lsun_lmdb", "pickled_batches", "tfds"),
+        sources=("glow", "lmdb", "lsun_lmdb", "pickled_batches", *_ENCODED, *_ARRAYS, "tfds"),
         horizontal_flip=False,
     ),
 )

@@ -141,8 +141,9 @@ class Fit:
         height, width: of the result.
         crop: (top, left, bottom, right) of the part that counts, or None. It is cut from images of `crop_size` alone.
         crop_size: (height, width) of the images that `crop` is meant for.
-        resize: whether an image of any other size is cut to the aspect ratio, in the middle, and resized. Otherwise it
-            is an error, so that a wrong folder does not pass for a data set.
+        resize: whether a larger image is cut to the aspect ratio, in the middle, and resized. Otherwise another size is
+            an error, so that a wrong folder does not pass for a data set.
+        enlarge: whether the same happens to smaller images. Default False.
     """
 
     height: int
@@ -150,6 +151,7 @@ class Fit:
     crop: tuple | None = None
     crop_size: tuple | None = None
     resize: bool = False
+    enlarge: bool = False
 
     def __call__(self, pixels, name):
         """uint8 [height, width, C] of uint8 [H, W, C]; raises `ValueError` for a size that is not expected.
@@ -162,7 +164,8 @@ class Fit:
         if self.crop is not None and size == self.crop_size:
             top, left, bottom, right = self.crop
             return self._resized(pixels[top:bottom, left:right])
-        if not self.resize:
+        smaller = size[0] < self.height or size[1] < self.width
+        if not self.resize or (smaller and not self.enlarge):
             expected = " or ".join(f"{h}x{w}" for h, w in filter(None, ((self.height, self.width), self.crop_size)))
             raise ValueError(
                 f"{name}: expected an image of {expected} (height x width), or data.resize=True. "

@@ -42,7 +42,7 @@ def read(kind, folder):
     info = dataset_info(kind["dataset"]).with_size(kind["size"], kind["channels"])
     good = damaged = 0
     for split in ("train", "test"):
-        store = open_images(info, folder, split, resize=kind.get("resize", False))
+        store = open_images(info, folder, split, resize=info.resize or kind.get("resize", False))
         images = ImageSet(store, max_damaged=len(store)).load()
         shape = (len(store), info.stored_size, info.stored_size, info.channels)
         assert images.array.shape == shape and images.array.dtype == "uint8", images.array.shape

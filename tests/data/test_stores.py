@@ -76,9 +76,9 @@ def test_subset_of_what_is_not_in_memory():
 
 
 def test_fitted():
-    store = FittedStore(STORE, Fit(2, 3, resize=True))
+    store = FittedStore(STORE, Fit(2, 3, resize=True, enlarge=True))
     assert len(store) == 5 and store.source == "here" and store.name(1) == "here, image 1"
-    np.testing.assert_array_equal(store.read(1), Fit(2, 3, resize=True)(IMAGES[1], "x"))
+    np.testing.assert_array_equal(store.read(1), Fit(2, 3, resize=True, enlarge=True)(IMAGES[1], "x"))
     assert whole_array(store) is None
     np.testing.assert_array_equal(whole_array(FittedStore(STORE, Fit(4, 6))), IMAGES)
     assert whole_array(FittedStore(EncodedStore(), Fit(4, 6))) is None
@@ -90,7 +90,9 @@ def test_fitted_names_the_image_of_another_size():
         store.read(0)
 
 
-@pytest.mark.parametrize("store", [STORE, SubsetStore(STORE, [3, 1]), FittedStore(STORE, Fit(2, 2, resize=True))])
+@pytest.mark.parametrize(
+    "store", [STORE, SubsetStore(STORE, [3, 1]), FittedStore(STORE, Fit(2, 2, resize=True, enlarge=True))]
+)
 def test_pickled(store):
     copy = pickle.loads(pickle.dumps(store))
     assert len(copy) == len(store) and copy.name(1) == store.name(1)

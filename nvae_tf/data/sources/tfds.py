@@ -167,10 +167,18 @@ def prepare_tfds(name, data_dir):
         data_dir: where `find_tfds` will look for it.
 
     Raises:
-        ValueError: the package is not installed.
+        ValueError: the package is not installed, or cannot get the data set.
     """
     try:
         tfds = _import_tfds()
     except ImportError as error:
         raise ValueError(f"{name}: expected {_NEEDED}. Received: {error}") from error
-    tfds.builder(name, data_dir=os.fspath(data_dir)).download_and_prepare()
+    try:
+        tfds.builder(name, data_dir=os.fspath(data_dir)).download_and_prepare()
+    except OSError:
+        raise
+    except Exception as error:  # what builders raise has no common kind
+        raise ValueError(
+            f"{name}: expected TensorFlow Datasets to download and prepare it. "
+            f"Received: {type(error).__name__}: {error}"
+        ) from error
