@@ -2,6 +2,9 @@
 
 from absl import flags
 
+# The program that calls the function below lists the flags in its --help.
+flags.disclaim_key_flags()
+
 
 def define_devices():
     """Defines --strategy and --logical_cpus."""

@@ -22,6 +22,10 @@ flags.register_validator(
 )
 
 
+# The program that calls a function below lists its flags in --help; those above it adopts.
+flags.disclaim_key_flags()
+
+
 def define_output(description, *suffixes):
     """The flag --out: a file whose name ends in one of `suffixes`, in an existing folder."""
     flags.DEFINE_string("out", None, description)

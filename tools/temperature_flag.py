@@ -4,6 +4,9 @@ import math
 
 from absl import flags
 
+# The program that calls the function below lists the flags in its --help.
+flags.disclaim_key_flags()
+
 
 def _is_temperature(text):
     try:

@@ -86,8 +86,8 @@ def map_in_order(function, tasks, num_processes, initializer=None, arguments=())
                 yield from _results(pool, function, tasks, 2 * num_processes)
             except concurrent.futures.process.BrokenProcessPool as error:
                 raise WorkerLostError(
-                    f"expected {num_processes} processes to read images. Received: one that ended by itself, mostly for "
-                    "want of memory (and a script that starts them needs `if __name__ == '__main__':`)"
+                    f"expected {num_processes} processes to read images. Received: one that ended by itself, mostly "
+                    "for want of memory (and a script that starts them needs `if __name__ == '__main__':`)"
                 ) from error
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)

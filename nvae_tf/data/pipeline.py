@@ -119,7 +119,7 @@ def steps_per_epoch(num_images, batch_size, num_shards=1):
     steps = num_images // (batch_size * num_shards)
     if steps < 1:
         raise ValueError(
-            f"batch_size: expected batch_size * num_shards of at most {num_images}, the number of training images. "
+            f"train.batch_size: expected batch_size * replicas of at most {num_images}, the number of training images. "
             f"Received: {batch_size} * {num_shards}"
         )
     return steps

@@ -134,6 +134,29 @@ def test_another_plan_is_an_error(source, stopped, complete, options, info, mess
     prepare(source, stopped)
 
 
+def test_a_plan_by_which_nothing_was_finished_binds_nobody(source, tmp_path, stop_after, monkeypatch):
+    stop_after(0, OSError(errno.ENOSPC, "No space left on device"))
+    with pytest.raises(OSError, match="No space left"):
+        prepare(source, tmp_path / "out")
+    monkeypatch.undo()
+    other = Options(images_per_shard=8)
+    prepare(source, tmp_path / "out", other)
+    prepare(source, tmp_path / "fresh", other)
+    assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
+
+
+def test_a_first_shard_without_its_record_is_made_again(source, tmp_path, stop_after, monkeypatch):
+    stop_after(1, OSError(errno.ENOSPC, "No space left on device"))
+    with pytest.raises(OSError, match="No space left"):
+        prepare(source, tmp_path / "out")
+    monkeypatch.undo()
+    (record,) = (path for path in (tmp_path / "out" / ".progress").iterdir() if path.name != "plan.json")
+    record.unlink()  # as after a kill between the two
+    prepare(source, tmp_path / "out")
+    prepare(source, tmp_path / "fresh")
+    assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
+
+
 def test_other_images_than_the_stopped_run_had(source, stopped):
     (source / "train" / "00.png").rename(source / "train" / "0.png")
     with pytest.raises(ValueError, match="plan.json: train.names_sha256: expected '"):
