@@ -160,7 +160,7 @@ class Preparation:
                 stored = dict(json.loads(path.read_text(encoding="utf-8")))
             except (ValueError, TypeError) as error:
                 raise ValueError(f"{path}: expected JSON; remove {self.folder}. Received: {error}") from error
-            if any(self.folder.glob("*.tfrecord")) or set(os.listdir(self.progress)) > {_PLAN}:
+            if any(self.folder.glob("*.tfrecord")) or any(other != path for other in self.progress.glob("*.json")):
                 _compare(path, stored, plan)
             return  # a plan by which nothing was finished binds nobody
         there = sorted(path.name for path in self.folder.glob("*") if path.suffix == ".tfrecord" or path.name == NAME)
