@@ -25,8 +25,6 @@ def check_data(config):
             raise ValueError(
                 f"model.image_width: expected square images, {expected} as image_height. Received: {received}"
             )
-        if field == "image_width" and not info.image_size and received != expected:
-            raise ValueError(f"model.{field}: expected square images, {expected} as image_height. Received: {received}")
         if expected is not None and received != expected:
             raise ValueError(f"model.{field}: data set {info.name} has {expected}. Received: {received}")
     if model.image_channels not in (1, 3):
