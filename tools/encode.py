@@ -26,8 +26,8 @@ import run_flags
 from absl import app, flags
 from latent_files import PARTS, check_size, layout, row_arrays, write_npz, write_records
 from progress import Progress
-from run_images import load_images, reading_errors_end
-from starts import indexed_batches, run_config, wrong_input_ends
+from run_images import load_images, reading_errors_end, wrong_input_ends
+from starts import indexed_batches, run_config
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 

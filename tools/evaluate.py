@@ -10,7 +10,6 @@ data set alone: batch size, rows at once and devices change the figures by round
 import dataclasses
 import os
 import pathlib
-import sys
 import zlib
 
 from absl import app, flags
@@ -18,7 +17,7 @@ from device_flags import chosen_strategy, define_devices
 from json_file import write_json
 from partial_result import PartialResult
 from progress import Progress
-from run_images import load_images, reading_errors_end
+from run_images import load_images, reading_errors_end, wrong_input_ends
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
@@ -151,11 +150,8 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
-    try:
+    with wrong_input_ends("evaluate.py"):
         prepared = prepare()
-    except (ValueError, OSError) as error:
-        # These are what a wrong folder, file or flag raises; their messages name it.
-        sys.exit(f"evaluate.py: {error}")
     with reading_errors_end("evaluate.py"):
         run(*prepared)
 

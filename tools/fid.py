@@ -18,7 +18,7 @@ from absl import app, flags
 from device_flags import chosen_strategy, define_devices
 from json_file import write_json
 from progress import Progress
-from run_images import load_images, reading_errors_end
+from run_images import load_images, reading_errors_end, wrong_input_ends
 from temperature_flag import define_temperatures
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
@@ -227,11 +227,8 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
-    try:
+    with wrong_input_ends("fid.py"):
         prepared = prepare()
-    except (ValueError, OSError) as error:
-        # These are what a wrong folder, file or flag raises; their messages name it.
-        sys.exit(f"fid.py: {error}")
     with reading_errors_end("fid.py"):
         run(*prepared)
 

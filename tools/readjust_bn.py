@@ -8,10 +8,10 @@ Draws samples with batch norm in training mode, and stores the statistics beside
 
 import math
 import os
-import sys
 
 from absl import app, flags
 from progress import Progress
+from run_images import wrong_input_ends
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
@@ -46,15 +46,12 @@ def main(argv):
     from nvae_tf.evaluation.readjust import readjust
     from nvae_tf.run import load_run
 
-    try:
+    with wrong_input_ends("readjust_bn.py"):
         model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
         progress = Progress(FLAGS.num_batches * FLAGS.batch_size)
         arrays = readjust(model, FLAGS.temperature, FLAGS.num_batches, FLAGS.batch_size, FLAGS.seed, progress)
         folder = RunFolder(FLAGS.run_dir).step_folder(model.restored_step)
         path = save_statistics(folder, FLAGS.temperature, model.averaged, arrays)
-    except (ValueError, OSError) as error:
-        # These are what a wrong folder or step, and ruined statistics, raise; their messages say so.
-        sys.exit(f"readjust_bn.py: {error}")
     print(f"written: {path}; use it with --bn_temperature={FLAGS.temperature:g}")
 
 

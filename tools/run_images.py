@@ -35,6 +35,15 @@ def check_data(config):
 
 
 @contextlib.contextmanager
+def wrong_input_ends(program):
+    """Context in which what a wrong folder, file or flag raises ends the program with its message."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        sys.exit(f"{program}: {error}")
+
+
+@contextlib.contextmanager
 def reading_errors_end(program):
     """Context in which an image that cannot be read ends the program with the message, not TensorFlow's round it."""
     import tensorflow as tf

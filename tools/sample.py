@@ -9,11 +9,11 @@ Image i depends on the seed and i alone, not on --num or --batch_size.
 
 import os
 import pathlib
-import sys
 
 from absl import app, flags
 from device_flags import chosen_strategy, define_devices
 from progress import Progress
+from run_images import wrong_input_ends
 from temperature_flag import define_temperatures
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
@@ -66,14 +66,11 @@ def main(argv):
     from nvae_tf.evaluation.sampling import sample_images, spread_temperatures
     from nvae_tf.run import load_run
 
-    try:
+    with wrong_input_ends("sample.py"):
         strategy = chosen_strategy()
         with strategy.scope():
             model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema, FLAGS.bn_temperature)
         temperatures = spread_temperatures(model, [float(value) for value in FLAGS.temperature])
-    except (ValueError, OSError) as error:
-        # These are what a wrong folder or step raises; their messages name it.
-        sys.exit(f"sample.py: {error}")
     options = {
         "pixels": FLAGS.pixels,
         "batch_size": FLAGS.batch_size,

@@ -1,20 +1,8 @@
 """The images that programs begin with: some of a data set, or some that the prior draws."""
 
-import contextlib
-import sys
-
 from run_images import load_images
 
 _ENCODED_AT_ONCE = 8
-
-
-@contextlib.contextmanager
-def wrong_input_ends(program):
-    """Context in which what a wrong folder, file or flag raises ends the program with its message."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        sys.exit(f"{program}: {error}")
 
 
 def run_config(run_dir, step=None):

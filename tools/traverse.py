@@ -14,8 +14,8 @@ import pathlib
 
 import run_flags
 from absl import app, flags
-from run_images import reading_errors_end
-from starts import Starts, run_config, wrong_input_ends
+from run_images import reading_errors_end, wrong_input_ends
+from starts import Starts, run_config
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from nvae_tf.evaluation.sampling import evaluated_kernels, group_temperatures
+from nvae_tf.evaluation.sampling import evaluated_kernels
 from nvae_tf.layers.kernels import shared_kernels
 from nvae_tf.models.noise import keyed_noise, row_keys
 
@@ -65,7 +65,8 @@ def readjust(model, temperature, num_batches=500, batch_size=16, seed=0, progres
     for name, value in (("num_batches", num_batches), ("batch_size", batch_size)):
         if value < 1:
             raise ValueError(f"{name}: expected at least 1. Received: {value}")
-    temperatures, key = group_temperatures(model, temperature), tf.constant(seed, tf.int64)
+    temperatures = tf.constant(model.group_temperatures(temperature), tf.float32)
+    key = tf.constant(seed, tf.int64)
     variables, kernels = statistics_variables(model), evaluated_kernels(model)
     before = {name: variable.numpy() for name, variable in variables.items()}
     try:

@@ -1,7 +1,5 @@
 """Images from a model: samples of the prior, and reconstructions."""
 
-import math
-
 import numpy as np
 import tensorflow as tf
 
@@ -105,7 +103,7 @@ def sample_images(
     for name, value in (("num", num), ("batch_size", batch_size)):
         if value < 1:
             raise ValueError(f"{name}: expected at least 1. Received: {value}")
-    temperatures = group_temperatures(model, temperature)
+    temperatures = tf.constant(model.group_temperatures(temperature), tf.float32)
     if pixels not in PIXELS:
         raise ValueError(f"pixels: expected one of {PIXELS}. Received: {pixels!r}")
     strategy = strategy or tf.distribute.get_strategy()
@@ -119,18 +117,6 @@ def sample_images(
         if progress is not None:
             progress(min(start + batch_size, num))
     return np.concatenate(batches)[:num]
-
-
-def group_temperatures(model, temperature):
-    """float32 tensor [G] of the temperature, or temperatures, of `sample_images`; raises `ValueError`."""
-    groups = len(model.groups)
-    values = list(temperature) if isinstance(temperature, (list, tuple)) else [temperature] * groups
-    if len(values) != groups:
-        raise ValueError(f"temperature: expected one, or {groups}, one for each group. Received: {len(values)}")
-    for value in values:
-        if not (value > 0.0 and math.isfinite(value)):
-            raise ValueError(f"temperature: expected a positive, finite number. Received: {value}")
-    return tf.constant(values, tf.float32)
 
 
 def spread_temperatures(model, values):

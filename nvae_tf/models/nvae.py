@@ -180,7 +180,11 @@ class NVAE(keras.Model):
         """
         if noise is None and batch_size is None:
             raise ValueError("generate: expected noise or batch_size. Received: neither")
-        temperatures = self._temperatures(temperature)
+        # [B] would broadcast along the channels.
+        temperatures = [
+            tf.reshape(value, [-1, 1, 1, 1]) if tf.is_tensor(value) and value.shape.rank else value
+            for value in self.group_temperatures(temperature)
+        ]
         noise = self._noise(noise, batch_size, seed)
         with shared_kernels(self.kernel_stacks):
             return self.decoder.generate(noise, temperatures, training=training)
@@ -208,17 +212,18 @@ class NVAE(keras.Model):
         with shared_kernels(self.kernel_stacks):
             return self.decoder.decode(latents, training=False)
 
-    def _temperatures(self, temperature):
-        """One temperature for each group."""
+    def group_temperatures(self, temperature):
+        """List of one temperature for each group, from the `temperature` of `generate`; raises `ValueError` as it."""
         groups = len(self.groups)
         temperatures = list(temperature) if isinstance(temperature, (list, tuple)) else [temperature] * groups
         if len(temperatures) != groups:
-            raise ValueError(f"temperature: expected one, or {groups}, one a group. Received: {len(temperatures)}")
+            raise ValueError(
+                f"temperature: expected one, or {groups}, one for each group. Received: {len(temperatures)}"
+            )
         for value in temperatures:
             if not tf.is_tensor(value) and not 0.0 < value < float("inf"):
                 raise ValueError(f"temperature: expected a positive, finite number. Received: {value}")
-        # [B] would broadcast along the channels.
-        return [tf.reshape(v, [-1, 1, 1, 1]) if tf.is_tensor(v) and v.shape.rank else v for v in temperatures]
+        return temperatures
 
     def likelihood(self, params):
         """Distribution p(x | z) of images [B, H, W, C] in [0, 1], from likelihood parameters [B, H, W, P].
