@@ -124,7 +124,7 @@ def data_batches(images, config):
     """Images of the data set without padding, uint8 [B, H, W, 3]."""
     from nvae_tf.data.pipeline import eval_batches
     from nvae_tf.evaluation.inception import to_rgb
-    from nvae_tf.evaluation.sampling import crop_padding
+    from nvae_tf.models.pixels import crop_padding
 
     for batch in eval_batches(images, config.data, _DATA_BIT_DEPTH, FLAGS.batch_size, FLAGS.seed):
         yield to_rgb(crop_padding(batch.numpy(), config.model.padding))

@@ -57,7 +57,7 @@ def show(model, numbers, images, counts, kernels, num_at_once):
     import numpy as np
 
     from nvae_tf.evaluation.latents import decode_noise, draw_rows, keep_first, posterior_noise
-    from nvae_tf.evaluation.sampling import crop_padding
+    from nvae_tf.models.pixels import crop_padding
 
     noise = posterior_noise(model, images, numbers, FLAGS.seed, kernels=kernels, batch_size=num_at_once)
     rows = []

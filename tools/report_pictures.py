@@ -10,7 +10,8 @@ from nvae_tf.evaluation.images import grid
 from nvae_tf.evaluation.interpolation import interpolate
 from nvae_tf.evaluation.latents import decode_noise, draw_rows, posterior_noise
 from nvae_tf.evaluation.readjust import assign_statistics, statistics_variables
-from nvae_tf.evaluation.sampling import crop_padding, evaluated_kernels, reconstruct, sample_images
+from nvae_tf.evaluation.sampling import evaluated_kernels, reconstruct, sample_images
+from nvae_tf.models.pixels import crop_padding
 
 _PAIRS_IN_A_ROW = 4
 _INTERPOLATION_STEPS = 8

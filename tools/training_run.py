@@ -13,7 +13,8 @@ from nvae_tf.config import flat_dict
 from nvae_tf.data import pipeline
 from nvae_tf.evaluation.images import grid
 from nvae_tf.evaluation.likelihood import evaluate
-from nvae_tf.evaluation.sampling import crop_padding, reconstruct, sample_images
+from nvae_tf.evaluation.sampling import reconstruct, sample_images
+from nvae_tf.models.pixels import crop_padding
 from nvae_tf.training import callbacks, evaluation_log
 from nvae_tf.training import strategy as strategies
 from nvae_tf.training.errors import Interrupted

@@ -5,8 +5,8 @@ import tensorflow_probability as tfp
 
 tfd = tfp.distributions
 
-_BOUND = 5.0
-_MIN_SCALE = 1e-2
+BOUND = 5.0
+MIN_SCALE = 1e-2
 
 
 def latent_normal(loc, log_scale, temperature=1.0):
@@ -26,11 +26,11 @@ def latent_normal(loc, log_scale, temperature=1.0):
         `tfd.Normal` with batch shape [B, H, W, latent_channels] and scalar events.
     """
     loc = _soft_clamp(tf.cast(loc, tf.float32))
-    scale = tf.exp(_soft_clamp(tf.cast(log_scale, tf.float32))) + _MIN_SCALE
+    scale = tf.exp(_soft_clamp(tf.cast(log_scale, tf.float32))) + MIN_SCALE
     if not (isinstance(temperature, (int, float)) and temperature == 1.0):
         scale *= tf.cast(temperature, tf.float32)
     return tfd.Normal(loc, scale)
 
 
 def _soft_clamp(value):
-    return _BOUND * tf.tanh(value / _BOUND)
+    return BOUND * tf.tanh(value / BOUND)

@@ -10,9 +10,10 @@ import typing
 import numpy as np
 import tensorflow as tf
 
-from nvae_tf.evaluation.sampling import draw_pixels, evaluated_kernels
+from nvae_tf.evaluation.sampling import evaluated_kernels
 from nvae_tf.layers.kernels import shared_kernels
 from nvae_tf.models.noise import keyed_noise, row_keys
+from nvae_tf.models.pixels import draw_pixels
 
 DRAWS = ("mean", "sample")
 

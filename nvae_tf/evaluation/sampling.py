@@ -8,13 +8,7 @@ from nvae_tf.evaluation.replicas import round_up, run_on_replicas
 from nvae_tf.layers.kernels import shared_kernels
 from nvae_tf.models.noise import PIXELS as PIXEL_NOISE
 from nvae_tf.models.noise import keyed_noise, row_keys
-
-PIXELS = ("mean", "sample")
-
-
-def crop_padding(images, padding):
-    """Images [B, H, W, C] without the pixels that were added on every side."""
-    return images[:, padding : images.shape[1] - padding, padding : images.shape[2] - padding, :]
+from nvae_tf.models.pixels import PIXELS, draw_pixels
 
 
 # The model is an argument, not captured, as in `likelihood`: one trace for each model, and no reference to keep it.
@@ -31,31 +25,6 @@ def _reconstruct(model, images, seed):
     indices = tf.range(tf.shape(images)[0])
     noise = keyed_noise(model.noise_shapes(tf.shape(images)[0]), row_keys(seed, indices))
     return draw_pixels(model, model(images, noise=noise).likelihood_params, "mean")
-
-
-def draw_pixels(model, params, pixels="mean", keys=None):
-    """Images of p(x | z), padding cropped.
-
-    Args:
-        model: `NVAE`.
-        params: likelihood parameters [B, H, W, P].
-        pixels: `"mean"` or `"sample"`. Default `"mean"`.
-        keys: int64 [B, 2] of the sample's noise, as of `row_keys`. Default None.
-
-    Returns:
-        float32 [B, h, w, C] in [0, 1].
-    """
-    if pixels == "mean":
-        images = model.likelihood(params).mean()
-    else:
-        # Row by row, so that a row's pixels do not depend on the batch.
-        shape = [size for size in params.shape[1:3]] + [model.model_config.image_channels]
-        images = tf.map_fn(
-            lambda row: model.likelihood(row[0][tf.newaxis]).sample(seed=row[1])[0],
-            (params, keys),
-            fn_output_signature=tf.TensorSpec(shape, tf.float32),
-        )
-    return crop_padding(images, model.model_config.padding)
 
 
 def evaluated_kernels(model):

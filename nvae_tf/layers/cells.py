@@ -18,7 +18,7 @@ from nvae_tf.layers.rematerialize import is_rematerializing, recompute
 from nvae_tf.layers.resample import BilinearUpsample, FactorizedDownsample, upsample_nearest
 from nvae_tf.layers.squeeze_excite import SqueezeExcite, gated
 
-_RESIDUAL_SCALE = 0.1
+RESIDUAL_SCALE = 0.1
 
 
 class Resampling(enum.Enum):
@@ -214,9 +214,9 @@ class Cell(Layer):
             x = operation(x, training=training)
         skip = inputs if self.skip is None else self.skip(inputs)
         if self.squeeze_excite is None:
-            return skip + x * _RESIDUAL_SCALE
+            return skip + x * RESIDUAL_SCALE
         # The constant goes into the small gate, not over the whole feature map.
-        return skip + gated(x, self.squeeze_excite(x) * _RESIDUAL_SCALE)
+        return skip + gated(x, self.squeeze_excite(x) * RESIDUAL_SCALE)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ import tensorflow as tf
 from nvae_tf.layers.layer import Layer
 from nvae_tf.layers.replicas import mean_over_replicas, num_replicas
 
-_EPSILON = 1e-5
+EPSILON = 1e-5
 _MOMENTUM = 0.95
 
 
@@ -39,7 +39,7 @@ def _normalize_over_replicas(inputs, scale, offset, shift):
     moments = tf.concat([tf.reduce_mean(x, axes), tf.reduce_mean(tf.square(x), axes)], axis=0)
     mean, square = tf.split(mean_over_replicas([moments])[0], 2)
     variance = tf.maximum(square - tf.square(mean), 0.0)
-    inverse = tf.math.rsqrt(variance + _EPSILON)
+    inverse = tf.math.rsqrt(variance + EPSILON)
     mean += shift
 
     def gradient(upstream, *unused):
@@ -116,7 +116,7 @@ class BatchNorm(Layer):
     def _normalize(self, inputs, mean, variance, **kwargs):
         scale, offset = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
         return tf.raw_ops.FusedBatchNormV3(
-            x=inputs, scale=scale, offset=offset, mean=mean, variance=variance, epsilon=_EPSILON, **kwargs
+            x=inputs, scale=scale, offset=offset, mean=mean, variance=variance, epsilon=EPSILON, **kwargs
         )
 
     @staticmethod

@@ -8,7 +8,7 @@ from nvae_tf.layers.layer import Layer
 from nvae_tf.layers.norm import swish
 
 # Where each of the four convolutions starts reading, (row, column), in the order in which outputs are concatenated.
-_SHIFTS = ((0, 0), (1, 1), (0, 1), (1, 0))
+SHIFTS = ((0, 0), (1, 1), (0, 1), (1, 0))
 
 
 @tf.custom_gradient
@@ -45,7 +45,7 @@ class FactorizedDownsample(Layer):
 
     def call(self, inputs):
         x = swish(inputs)
-        pairs = zip(self.convolutions, _SHIFTS, strict=True)
+        pairs = zip(self.convolutions, SHIFTS, strict=True)
         return tf.concat([conv(x[:, row::2, column::2, :]) for conv, (row, column) in pairs], axis=-1)
 
 

@@ -8,9 +8,7 @@ import tensorflow as tf
 
 from nvae_tf import hierarchy
 from nvae_tf.config import config_to_dict, model_config_from_dict
-from nvae_tf.distributions.bernoulli import BernoulliLikelihood
-from nvae_tf.distributions.logistic_mixture import LogisticMixtureLikelihood
-from nvae_tf.distributions.normal_likelihood import NormalLikelihood
+from nvae_tf.distributions.likelihood import image_likelihood
 from nvae_tf.layers.conv import Conv2D
 from nvae_tf.layers.kernels import kernel_stacks, shared_kernels
 from nvae_tf.layers.norm import BatchNorm
@@ -230,14 +228,7 @@ class NVAE(keras.Model):
 
         Its `log_prob` is in nats per image [B] and leaves out the padding; `mean()` and `sample(seed)` are images.
         """
-        config = self.model_config
-        if config.likelihood == "bernoulli":
-            return BernoulliLikelihood(params, padding=config.padding)
-        if config.likelihood == "normal":
-            return NormalLikelihood(params, padding=config.padding)
-        return LogisticMixtureLikelihood(
-            params, config.image_channels, config.num_mixtures, bit_depth=config.bit_depth, padding=config.padding
-        )
+        return image_likelihood(self.model_config, params)
 
 
 def without_values(build):

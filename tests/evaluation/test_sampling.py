@@ -3,9 +3,10 @@ import pytest
 import tensorflow as tf
 
 from nvae_tf.evaluation import sampling
-from nvae_tf.evaluation.sampling import crop_padding, reconstruct, sample_images
+from nvae_tf.evaluation.sampling import reconstruct, sample_images
 from nvae_tf.models.noise import keyed_noise, row_keys
 from nvae_tf.models.nvae import NVAE
+from nvae_tf.models.pixels import crop_padding
 
 
 def test_samples_have_shape_range_and_no_padding(evaluated_model):
@@ -80,13 +81,6 @@ def test_reconstruction_is_the_mean_of_a_posterior_sample(evaluated_model, binar
     params = evaluated_model(images, noise=noise).likelihood_params
     expected = evaluated_model.likelihood(params).mean().numpy()[:, 1:7, 1:7]
     np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("padding", [0, 2])
-def test_crop_padding(padding):
-    images = np.arange(36.0).reshape(1, 6, 6, 1)
-    expected = images if padding == 0 else images[:, 2:4, 2:4]
-    np.testing.assert_array_equal(crop_padding(images, padding), expected)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,35 @@
+"""From likelihood parameters to the pictures that are shown."""
+
+import tensorflow as tf
+
+PIXELS = ("mean", "sample")
+
+
+def crop_padding(images, padding):
+    """Images [B, H, W, C] without the pixels that were added on every side."""
+    return images[:, padding : images.shape[1] - padding, padding : images.shape[2] - padding, :]
+
+
+def draw_pixels(model, params, pixels="mean", keys=None):
+    """Images of p(x | z), padding cropped.
+
+    Args:
+        model: `NVAE`.
+        params: likelihood parameters [B, H, W, P].
+        pixels: `"mean"` or `"sample"`. Default `"mean"`.
+        keys: int64 [B, 2] of the sample's noise, as of `row_keys`. Default None.
+
+    Returns:
+        float32 [B, h, w, C] in [0, 1].
+    """
+    if pixels == "mean":
+        images = model.likelihood(params).mean()
+    else:
+        # Row by row, so that a row's pixels do not depend on the batch.
+        shape = [size for size in params.shape[1:3]] + [model.model_config.image_channels]
+        images = tf.map_fn(
+            lambda row: model.likelihood(row[0][tf.newaxis]).sample(seed=row[1])[0],
+            (params, keys),
+            fn_output_signature=tf.TensorSpec(shape, tf.float32),
+        )
+    return crop_padding(images, model.model_config.padding)
