@@ -1,0 +1,230 @@
+"""Runs a .tflite file on the CPU and on LiteRT's GPU delegate, in a process of its own: a crash is a finding too.
+
+The delegate (ML Drift, WebGPU backend) comes with ai-edge-litert and needs a Vulkan device. The software one of Debian's
+chromium-common is enough; it shows whether every op runs and agrees, not how fast a phone is.
+"""
+
+import dataclasses
+import importlib.metadata
+import math
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+RUNTIME = "ai-edge-litert"
+# What `is_fully_accelerated` and the delegate's errors mean was seen with these; others may differ.
+KNOWN_VERSIONS = ("2.3",)
+_CHROMIUM = pathlib.Path("/usr/lib/chromium")
+_TIMEOUT_SECONDS = 1800
+
+
+class NotAvailable(Exception):
+    """This machine cannot run the file; the message says what to install."""
+
+
+class RunFailed(Exception):
+    """The file was rejected, crashed or did not end; the message says which."""
+
+
+@dataclasses.dataclass
+class Result:
+    """What a run gave.
+
+    Attributes:
+        outputs: {name: float32 array [N, *shape]}.
+        largest: largest magnitude of each tensor over the draws [num_tensors]; NaN where it is never computed. Of the
+            device "reference" alone, else None.
+        accelerated: whether the delegate took every op; of the device "gpu" alone, else None.
+    """
+
+    outputs: dict
+    largest: np.ndarray | None = None
+    accelerated: bool | None = None
+
+
+def check_runtime():
+    """Raises `NotAvailable` where ai-edge-litert is absent or of a version that the gate was not tried with."""
+    expected = f"{RUNTIME} {' or '.join(KNOWN_VERSIONS)}"
+    advice = f"pip install '{RUNTIME}=={KNOWN_VERSIONS[-1]}.*'"
+    try:
+        version = importlib.metadata.version(RUNTIME)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise NotAvailable(f"expected {expected}. Received: none; {advice}") from error
+    if not version.startswith(tuple(f"{known}." for known in KNOWN_VERSIONS)):
+        raise NotAvailable(f"expected {expected}. Received: {version}; {advice}")
+
+
+def vulkan_environment():
+    """Variables of a process that make it find a Vulkan device: the one that VK_ICD_FILENAMES names, else Chromium's.
+
+    Raises:
+        NotAvailable: there is neither.
+    """
+    if os.environ.get("VK_ICD_FILENAMES"):
+        return {}
+    driver = _CHROMIUM / "vk_swiftshader_icd.json"
+    if not driver.is_file():
+        raise NotAvailable(
+            f"expected a Vulkan driver: VK_ICD_FILENAMES, or {driver}. Received: neither; apt-get install chromium"
+        )
+    # Chromium brings its own libvulkan.so.1, and the system may have none.
+    paths = [str(_CHROMIUM), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
+    return {"VK_ICD_FILENAMES": str(driver), "LD_LIBRARY_PATH": os.pathsep.join(paths)}
+
+
+def draws(graph, num, seed, temperatures=(0.5, 1.0)):
+    """Random inputs of a file: standard normals, temperatures evenly spaced, images uniform in [0, 1].
+
+    Args:
+        graph: `TFLiteGraph`.
+        num: how many.
+        seed: of the generator.
+        temperatures: first and last. Default (0.5, 1.0).
+
+    Returns:
+        {name: float32 array [num, *shape]}.
+
+    Raises:
+        RunFailed: an input that is not float32 or has no fixed shape.
+    """
+    rng, inputs = np.random.default_rng(seed), {}
+    for value in graph.inputs:
+        if value.dtype != "FLOAT32" or -1 in value.shape:
+            raise RunFailed(
+                f"{value.name}: expected a FLOAT32 input of fixed shape. Received: {value.dtype} {list(value.shape)}"
+            )
+        shape = (num, *value.shape)
+        if value.name == "temperature":
+            column = np.linspace(*temperatures, num, dtype=np.float32)
+            inputs[value.name] = np.broadcast_to(column.reshape(num, *[1] * len(value.shape)), shape)
+        elif value.name == "image":
+            inputs[value.name] = rng.random(shape, np.float32)
+        else:
+            inputs[value.name] = rng.standard_normal(shape, np.float32)
+    return inputs
+
+
+def run(path, graph, inputs, device):
+    """Runs the first signature of a file for every draw.
+
+    Args:
+        path: of the .tflite file.
+        graph: its `TFLiteGraph`.
+        inputs: {name: float32 array [N, *shape]}, of every input.
+        device: "cpu" (XNNPACK, one thread), "gpu" (the delegate alone: an op it does not take is an error), or
+            "reference" (the CPU without delegates; every tensor's largest magnitude is kept).
+
+    Returns:
+        `Result`.
+
+    Raises:
+        NotAvailable: the runtime, or for "gpu" a Vulkan device, is missing.
+        RunFailed: the file does not run.
+    """
+    check_runtime()
+    if graph.signature is None:
+        raise RunFailed("expected a named signature. Received: none")
+    environment = {**os.environ, **(vulkan_environment() if device == "gpu" else {})}
+    with tempfile.TemporaryDirectory() as folder:
+        given, made = os.path.join(folder, "inputs.npz"), os.path.join(folder, "outputs.npz")
+        # By place, not by name: names of a foreign file may be anything.
+        np.savez(given, *(inputs[name] for name in sorted(inputs)))
+        # -P: the modules beside this file must not stand in for packages of the same name.
+        command = [sys.executable, "-P", __file__, str(path), given, made, device]
+        try:
+            process = subprocess.run(
+                command, env=environment, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_SECONDS
+            )
+        except subprocess.TimeoutExpired as error:
+            raise RunFailed(f"it did not end within {_TIMEOUT_SECONDS} s") from error
+        if process.returncode or not os.path.exists(made):
+            _raise_problem(process)
+        with np.load(made) as file:
+            names = sorted(value.name for value in graph.outputs)
+            outputs = {name: file[f"arr_{place}"] for place, name in enumerate(names)}
+            largest = file["largest"] if device == "reference" else None
+            return Result(outputs, largest, bool(file["accelerated"]) if device == "gpu" else None)
+
+
+def _raise_problem(process):
+    if "No adapters found" in process.stderr:
+        driver = os.environ.get("VK_ICD_FILENAMES") or _CHROMIUM
+        raise NotAvailable(f"expected a Vulkan device. Received: none that {driver} could start")
+    if process.returncode < 0:
+        raise RunFailed(f"the process crashed with {signal.Signals(-process.returncode).name}")
+    rejected = re.search(r"not supported by GPU delegate:\n(.*?)\n[^\n]*will run on the", process.stderr, re.DOTALL)
+    if rejected:
+        raise RunFailed("not taken by the delegate: " + "; ".join(rejected.group(1).splitlines()))
+    # The runtime's exceptions have their cause in the last lines.
+    lines = [line.strip(" └") for line in process.stderr.splitlines() if line.strip()]
+    last = max((place for place, line in enumerate(lines) if re.match(r"\w+(Error|Exception)\b", line)), default=-1)
+    raise RunFailed(" ".join(lines[last:][:4]) or "the process ended without outputs")
+
+
+def _on_cpu(path, arrays, reference):
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    kind = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if reference else OpResolverType.AUTO
+    interpreter = Interpreter(
+        path, num_threads=1, experimental_op_resolver_type=kind, experimental_preserve_all_tensors=reference
+    )
+    runner = interpreter.get_signature_runner(next(iter(interpreter.get_signature_list())))
+    names, rows, largest = sorted(runner.get_input_details()), [], None
+    for values in zip(*arrays, strict=True):
+        outputs = runner(**dict(zip(names, values, strict=True)))
+        rows.append([outputs[name] for name in sorted(outputs)])
+        if reference:
+            magnitudes = _magnitudes(interpreter)
+            largest = magnitudes if largest is None else np.fmax(largest, magnitudes)
+    return rows, {} if largest is None else {"largest": largest}
+
+
+def _magnitudes(interpreter):
+    """Largest magnitude of every tensor, by index; the kernels' own working tensors come last."""
+    details = interpreter.get_tensor_details()
+    result = np.full(max(detail["index"] for detail in details) + 1, np.nan, np.float32)
+    for index in (detail["index"] for detail in details if np.issubdtype(detail["dtype"], np.floating)):
+        try:
+            value = interpreter.get_tensor(index)
+        except ValueError:  # a tensor that no op computes
+            continue
+        # Infinity for NaN, which would hide behind every number.
+        result[index] = np.nan_to_num(np.abs(value), nan=np.inf, posinf=np.inf).max(initial=0.0)
+    return result
+
+
+def _on_gpu(path, arrays):
+    from ai_edge_litert.compiled_model import CompiledModel, GpuOptions, HardwareAccelerator, Options
+
+    # Left to itself a device with half precision may use it; how exact that is half_audit.py tells.
+    options = Options(hardware_accelerators=HardwareAccelerator.GPU, gpu_options=GpuOptions(enforce_f32=True))
+    model = CompiledModel.from_file(path, options=options)
+    signature, sides = next(iter(model.get_signature_list().items()))
+    inputs = {name: model.create_input_buffer_by_name(signature, name) for name in sorted(sides["inputs"])}
+    outputs = {name: model.create_output_buffer_by_name(signature, name) for name in sorted(sides["outputs"])}
+    details, rows = model.get_output_tensor_details(signature), []
+    shapes = [tuple(details[name]["shape"]) for name in outputs]
+    for values in zip(*arrays, strict=True):
+        for buffer, value in zip(inputs.values(), values, strict=True):
+            buffer.write(value)
+        model.run_by_name(signature, inputs, outputs)
+        read = zip(outputs.values(), shapes, strict=True)
+        rows.append([buffer.read(math.prod(shape), np.float32).reshape(shape) for buffer, shape in read])
+    return rows, {"accelerated": model.is_fully_accelerated()}
+
+
+def _child(path, given, made, device):
+    with np.load(given) as file:
+        arrays = [file[f"arr_{place}"] for place in range(len(file.files))]
+    rows, more = _on_gpu(path, arrays) if device == "gpu" else _on_cpu(path, arrays, device == "reference")
+    np.savez(made, *(np.stack(column) for column in zip(*rows, strict=True)), **more)
+
+
+if __name__ == "__main__":
+    _child(*sys.argv[1:])
