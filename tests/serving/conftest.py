@@ -1,0 +1,130 @@
+"""Servers for the tests: the stand-in in a process of its own, on a model that tells how it was called."""
+
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+
+import grpc
+import pytest
+import tensorflow as tf
+from tensorflow.core.framework.tensor_pb2 import TensorProto
+from tensorflow_serving.apis import model_service_pb2_grpc, predict_pb2, prediction_service_pb2_grpc
+
+_PROGRAM = pathlib.Path(__file__).parent / "stand_in.py"
+
+
+class StandIn:
+    """A running stand-in and what a client needs to speak to it.
+
+    Args:
+        base_path: folder with one folder a version.
+        flags: more of stand_in.py, such as "--poll_seconds=0.05".
+    """
+
+    name = "nvae"
+
+    def __init__(self, base_path, *flags):
+        command = [sys.executable, str(_PROGRAM), f"--base_path={base_path}", f"--model_name={self.name}", *flags]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        ports = self.process.stdout.readline()
+        assert ports, f"the stand-in ended with code {self.process.wait()}"
+        self.grpc_port, self.rest_port = json.loads(ports).values()
+        self.channel = grpc.insecure_channel(
+            f"127.0.0.1:{self.grpc_port}", options=[("grpc.max_receive_message_length", -1)]
+        )
+        self.prediction = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
+        self.models = model_service_pb2_grpc.ModelServiceStub(self.channel)
+
+    def request(self, signature, inputs, output_filter=(), **spec):
+        """PredictRequest of {input: array or TensorProto}; spec: name, version (int) and version_label."""
+        request = predict_pb2.PredictRequest(output_filter=output_filter)
+        request.model_spec.name = spec.pop("name", self.name)
+        request.model_spec.signature_name = signature
+        if "version" in spec:
+            request.model_spec.version.value = spec["version"]
+        else:
+            request.model_spec.version_label = spec.get("version_label", "")
+        for name, value in inputs.items():
+            proto = value if isinstance(value, TensorProto) else tf.make_tensor_proto(value)
+            request.inputs[name].CopyFrom(proto)
+        return request
+
+    def predict(self, signature, inputs, output_filter=(), **spec):
+        """{output: array}; raises grpc.RpcError."""
+        response = self.prediction.Predict(self.request(signature, inputs, output_filter, **spec), timeout=60)
+        return {name: tf.make_ndarray(value) for name, value in response.outputs.items()}
+
+    def rest(self, path, body=None):
+        """(status, answer) of GET, or of POST where there is a body: an object or bytes."""
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.rest_port}{path}", data, timeout=60) as response:
+                return response.status, json.load(response)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+
+    def close(self):
+        """Asks the process to end; it must do so without an error."""
+        self.channel.close()
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(30) == 0
+
+
+@pytest.fixture(scope="module")
+def start_stand_in():
+    """Function that starts a `StandIn`, which ends with the module's tests."""
+    started = []
+
+    def start(base_path, *flags):
+        started.append(StandIn(base_path, *flags))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.close()
+
+
+class _Spy(tf.Module):
+    def __init__(self, answer, minimum):
+        super().__init__()
+        self._answer = answer
+        self._minimum = minimum
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64)])
+    def place(self, value):
+        tf.debugging.assert_greater_equal(value, tf.constant(self._minimum, tf.int64), "value: too small")
+        size = tf.size(value, tf.int64)
+        version, batch_size = tf.fill([size], self._answer), tf.fill([size], size)
+        return {"value": value, "version": version, "batch_size": batch_size, "position": tf.range(size)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    def echo(self, text):
+        return {"text": text, "text_bytes": text}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32)])
+    def mean(self, matrix):
+        return {"mean": tf.linalg.matvec(matrix, tf.fill([3], 1 / 3))}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32), tf.TensorSpec([None], tf.int64)])
+    def add(self, matrix, value):
+        return {"sum": matrix + tf.cast(value, tf.float32)[:, None]}
+
+
+def _write_spy(folder, answer=0, minimum=0):
+    spy = _Spy(answer, minimum)
+    signatures = {"serving_default": spy.place, "echo": spy.echo, "mean": spy.mean, "add": spy.add}
+    tf.saved_model.save(spy, str(folder), signatures)
+
+
+@pytest.fixture(scope="session")
+def write_spy():
+    """Function that writes a SavedModel which tells of each row the batch it came in and its place there.
+
+    write_spy(folder, answer=0, minimum=0): `answer` is in its output `version`; values below `minimum` are refused.
+    Signatures: serving_default (value int64 [B]), echo (text string [B]), mean (matrix float32 [B, 3]), add (both).
+    """
+    return _write_spy

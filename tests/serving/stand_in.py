@@ -1,0 +1,66 @@
+"""A loopback stand-in for TensorFlow Serving: its protocol and its batching, over the C++ runtime. For tests only.
+
+Run by hand: python tests/serving/stand_in.py --base_path=saved_models/nvae --model_name=nvae
+
+Prints {"grpc_port": ..., "rest_port": ...} once the model is loaded and warm, and serves until it is interrupted. It
+imports TensorFlow, gRPC and the official protobufs, and nothing of this project: what it can serve needs none of it.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import signal
+import threading
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import stand_in_grpc
+import stand_in_rest
+from stand_in_batching import BatchingParameters
+from stand_in_versions import Versions, read_model_config
+from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
+
+
+def _arguments():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--base_path", required=True, help="folder with one folder a version")
+    parser.add_argument("--model_name", default="nvae", help="name in requests")
+    parser.add_argument("--grpc_port", type=int, default=0, help="0 for a free one")
+    parser.add_argument("--rest_port", type=int, default=0, help="0 for a free one")
+    parser.add_argument("--model_config_file", help="models.config, for its version policy and labels")
+    parser.add_argument("--batching_parameters_file", help="default: batching_parameters.txt of the base path, if any")
+    parser.add_argument("--poll_seconds", type=float, default=1, help="between two looks at the base path")
+    return parser.parse_args()
+
+
+def _batching(arguments):
+    default = pathlib.Path(arguments.base_path) / "batching_parameters.txt"
+    path = arguments.batching_parameters_file or (default if default.exists() else None)
+    return path and BatchingParameters.read(path)
+
+
+def main():
+    arguments = _arguments()
+    config = ModelConfig(name=arguments.model_name)
+    if arguments.model_config_file:
+        config = read_model_config(arguments.model_config_file, arguments.model_name)
+    # The file's own base path is the one inside a container.
+    config.base_path = arguments.base_path
+    versions = Versions(config, _batching(arguments))
+    versions.poll()
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    grpc_server, grpc_port = stand_in_grpc.serve(versions, arguments.grpc_port)
+    rest_server, rest_port = stand_in_rest.serve(versions, arguments.rest_port)
+    print(json.dumps({"grpc_port": grpc_port, "rest_port": rest_port}), flush=True)
+    while not stop.wait(arguments.poll_seconds):
+        versions.poll()
+    grpc_server.stop(grace=1).wait()
+    rest_server.shutdown()
+    versions.close()
+
+
+if __name__ == "__main__":
+    main()

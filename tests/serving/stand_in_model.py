@@ -1,0 +1,128 @@
+"""One version of a served model: a SavedModel in a TF1 Session of the C++ runtime, its batcher and its warm-up."""
+
+import numpy as np
+import tensorflow as tf
+from stand_in_batching import Batcher
+from tensorflow.core.protobuf import config_pb2
+from tensorflow_serving.apis import prediction_log_pb2
+
+_MAX_WARMUP_RECORDS = 1000
+_MAX_VALUES = 2**28
+
+
+class Version:
+    """A loaded version.
+
+    Args:
+        folder: pathlib.Path of the SavedModel.
+        batching: `BatchingParameters`, or None to run every request by itself.
+
+    Raises:
+        tf.errors.OpError: where it cannot be loaded or a warm-up record fails.
+    """
+
+    def __init__(self, folder, batching):
+        graph = tf.Graph()
+        self._session = tf.compat.v1.Session(graph=graph)
+        with graph.as_default():
+            meta_graph = tf.compat.v1.saved_model.load(self._session, ["serve"], str(folder))
+        _refuse_xla(meta_graph.graph_def)
+        self.signatures = dict(meta_graph.signature_def)
+        self._runs = {name: self._run(signature) for name, signature in self.signatures.items() if signature.inputs}
+        self._batcher = None
+        self._warm_up(folder / "assets.extra" / "tf_serving_warmup_requests")
+        if batching:
+            self._batcher = Batcher(batching, self._runs)
+
+    def signature(self, name):
+        """The SignatureDef of a name, "" for serving_default; FAILED_PRECONDITION where there is none."""
+        name = name or "serving_default"
+        if name not in self._runs:
+            raise tf.errors.FailedPreconditionError(None, None, f'Serving signature key "{name}" not found.')
+        return self.signatures[name]
+
+    def predict(self, name, inputs, output_filter=()):
+        """Answers one request.
+
+        Args:
+            name: of the signature, "" for serving_default.
+            inputs: {name: array}, exactly those of the signature.
+            output_filter: names of the outputs wanted; default all.
+
+        Returns:
+            {name: array}.
+
+        Raises:
+            tf.errors.OpError: with the code that the client is to see.
+        """
+        signature = self.signature(name)
+        _check_inputs(signature, inputs)
+        if unknown := sorted(set(output_filter) - set(signature.outputs)):
+            raise tf.errors.InvalidArgumentError(None, None, f"output tensor alias not found in signature: {unknown}")
+        name = name or "serving_default"
+        outputs = self._batcher(name, inputs) if self._batcher else self._runs[name](inputs)
+        return {name: outputs[name] for name in output_filter or sorted(outputs)}
+
+    def close(self):
+        """Ends the batcher once it has answered, and the Session."""
+        if self._batcher:
+            self._batcher.close()
+        self._session.close()
+
+    def _run(self, signature):
+        """Function {input: array} -> {output: array}."""
+        inputs, outputs = sorted(signature.inputs), sorted(signature.outputs)
+        # Not Session.run: its Python checks shapes and casts, which no server does. What the graph does not refuse
+        # must come through here as it would there.
+        run = self._session._make_callable_from_options(
+            config_pb2.CallableOptions(
+                feed=[signature.inputs[name].name for name in inputs],
+                fetch=[signature.outputs[name].name for name in outputs],
+            )
+        )
+        return lambda values: dict(zip(outputs, run(*(values[name] for name in inputs)), strict=True))
+
+    def _warm_up(self, path):
+        """Replays the warm-up file. A record that fails stops the load."""
+        if not path.exists():
+            return
+        for count, record in enumerate(tf.compat.v1.io.tf_record_iterator(str(path))):
+            if count == _MAX_WARMUP_RECORDS:
+                message = f"{path}: expected at most {_MAX_WARMUP_RECORDS} warm-up records"
+                raise tf.errors.InvalidArgumentError(None, None, message)
+            request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
+            self.predict(request.model_spec.signature_name, arrays(request.inputs))
+
+
+def arrays(protos):
+    """{name: array} of {name: TensorProto}; INVALID_ARGUMENT where one is not well formed."""
+    return {name: _array(name, proto) for name, proto in protos.items()}
+
+
+def _array(name, proto):
+    sizes = [dim.size for dim in proto.tensor_shape.dim]
+    try:
+        # One value may stand for all: a few bytes could claim any amount of memory.
+        if min(sizes, default=0) < 0 or np.prod(sizes, dtype=float) > _MAX_VALUES:
+            raise ValueError(f"shape {sizes}")
+        return tf.make_ndarray(proto)
+    except (TypeError, ValueError, KeyError) as error:
+        raise tf.errors.InvalidArgumentError(None, None, f"tensor parsing error: {name}: {error}") from error
+
+
+def _check_inputs(signature, inputs):
+    if set(inputs) != set(signature.inputs):
+        message = f"inputs: expected exactly {sorted(signature.inputs)}. Received: {sorted(inputs)}"
+        raise tf.errors.InvalidArgumentError(None, None, message)
+    for name, value in inputs.items():
+        expected = tf.as_dtype(signature.inputs[name].dtype)
+        if value.dtype != expected.as_numpy_dtype:
+            message = f"{name}: expected {expected.name}. Received: {value.dtype}"
+            raise tf.errors.InvalidArgumentError(None, None, message)
+
+
+def _refuse_xla(graph_def):
+    """A server refuses when the function is called; here when it is loaded, so that no test need call it."""
+    compiled = [f.signature.name for f in graph_def.library.function if f.attr["_XlaMustCompile"].b]
+    if compiled:
+        raise tf.errors.UnimplementedError(None, None, f"XLA compilation disabled: {compiled}")

@@ -1,0 +1,151 @@
+"""The versions of a model: which are there, which are served, and how they come and go while requests run."""
+
+import contextlib
+import pathlib
+import sys
+import threading
+
+import tensorflow as tf
+from google.protobuf import text_format
+from stand_in_model import Version
+from tensorflow_serving.apis import get_model_metadata_pb2
+from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
+from tensorflow_serving.config import model_server_config_pb2
+
+
+def read_model_config(path, name):
+    """The ModelConfig of a model in a models.config."""
+    config = text_format.Parse(pathlib.Path(path).read_text(), model_server_config_pb2.ModelServerConfig())
+    found = [entry for entry in config.model_config_list.config if entry.name == name]
+    if len(found) != 1:
+        raise ValueError(f"{path}: expected one config with name {name!r}. Received: {len(found)}")
+    return found[0]
+
+
+class Versions:
+    """The versions under a base path.
+
+    Args:
+        config: ModelConfig: name, base_path, model_version_policy (default: the latest) and version_labels.
+        batching: `BatchingParameters`, or None.
+    """
+
+    def __init__(self, config, batching):
+        self.name = config.name
+        self._config = config
+        self._base_path = pathlib.Path(config.base_path)
+        self._batching = batching
+        self._changed = threading.Condition()
+        self._served = {}  # {number: Version}
+        self._users = {}  # {number: requests under way}
+        self._states = {}  # {number: ModelVersionStatus}
+
+    @contextlib.contextmanager
+    def use(self, name, number=None, label=""):
+        """(number, Version) of a request, which stays loaded inside the `with`.
+
+        Args:
+            name: of the model.
+            number: of the version; None for the newest.
+            label: of the version; "" for none.
+
+        Raises:
+            tf.errors.NotFoundError: for another model, or a version that is not served.
+        """
+        with self._changed:
+            number = self._find(name, number, label)
+            version = self._served[number]
+            self._users[number] += 1
+        try:
+            yield number, version
+        finally:
+            with self._changed:
+                self._users[number] -= 1
+                self._changed.notify_all()
+
+    def status(self, name, number=None, label=""):
+        """[ModelVersionStatus], the newest first; of one version where a number or label is given."""
+        with self._changed:
+            if label:
+                number = self._find(name, number, label)
+            found = [self._states[key] for key in sorted(self._states, reverse=True) if number in (None, key)]
+            if name != self.name or not found:
+                raise tf.errors.NotFoundError(None, None, f"Could not find any versions of model {name}")
+            return found
+
+    def metadata(self, name, number=None, label=""):
+        """GetModelMetadataResponse with the signatures of a version."""
+        with self.use(name, number, label) as (number, version):
+            response = get_model_metadata_pb2.GetModelMetadataResponse()
+            response.model_spec.name = name
+            response.model_spec.version.value = number
+            signatures = get_model_metadata_pb2.SignatureDefMap()
+            for key, signature in version.signatures.items():
+                signatures.signature_def[key].CopyFrom(signature)
+            response.metadata["signature_def"].Pack(signatures)
+            return response
+
+    def poll(self):
+        """Looks at the base path once: loads what is new, then drops what is no longer wanted."""
+        wanted = self._wanted()
+        failed = {number for number, state in self._states.items() if state.status.error_code}
+        for number in sorted(wanted - set(self._served) - failed):
+            self._load(number)
+        for number in sorted(set(self._served) - wanted):
+            # The only version left stays until another is loaded.
+            if len(self._served) > 1:
+                self._unload(number)
+
+    def close(self):
+        """Unloads all versions."""
+        for number in list(self._served):
+            self._unload(number)
+
+    def _find(self, name, number, label):
+        if label:
+            number = self._config.version_labels.get(label)
+        elif number is None:
+            number = max(self._served, default=None)
+        if name != self.name or number not in self._served:
+            raise tf.errors.NotFoundError(None, None, f"Servable not found for request: {name} {label or number}")
+        return number
+
+    def _wanted(self):
+        # Integers only: what is being written has another name, and is renamed when it is whole.
+        there = {int(path.name) for path in self._base_path.iterdir() if path.name.isdecimal() and path.is_dir()}
+        policy = self._config.model_version_policy
+        kind = policy.WhichOneof("policy_choice")
+        if kind == "all":
+            return there
+        if kind == "specific":
+            return there & set(policy.specific.versions)
+        return set(sorted(there)[-(policy.latest.num_versions or 1) :])
+
+    def _load(self, number):
+        self._set_state(number, ModelVersionStatus.LOADING)
+        try:
+            version = Version(self._base_path / str(number), self._batching)
+        except Exception as error:
+            code = error.error_code if isinstance(error, tf.errors.OpError) else tf.errors.UNKNOWN
+            print(f"version {number} of {self.name} cannot be loaded: {error}", file=sys.stderr)
+            self._set_state(number, ModelVersionStatus.END, code, f"{type(error).__name__}: {error}")
+            return
+        with self._changed:
+            self._served[number] = version
+            self._users[number] = 0
+            self._set_state(number, ModelVersionStatus.AVAILABLE)
+
+    def _unload(self, number):
+        with self._changed:
+            self._set_state(number, ModelVersionStatus.UNLOADING)
+            version = self._served.pop(number)
+            self._changed.wait_for(lambda: not self._users[number])
+        version.close()
+        self._set_state(number, ModelVersionStatus.END)
+
+    def _set_state(self, number, state, code=tf.errors.OK, message=""):
+        with self._changed:
+            status = ModelVersionStatus(version=number, state=state)
+            status.status.error_code = code
+            status.status.error_message = message
+            self._states[number] = status
