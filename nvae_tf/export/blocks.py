@@ -149,29 +149,33 @@ class InferenceCell(tf.Module):
     def __init__(self, cell, folding):
         super().__init__()
         self._resampling = cell.resampling
-        self.skip = None
-        if cell.resampling is Resampling.DOWN:
-            self.skip = Convolution(folding.downsample(cell.skip))
-        elif cell.resampling is Resampling.UP:
-            self.skip = Convolution(folding.linear(cell.skip.conv))
-        steps = folding.operations(cell.operations, RESIDUAL_SCALE)
-        self.last = Convolution(steps.pop())
+        *steps, last = folding.operations(cell.operations, RESIDUAL_SCALE)
         self.steps = [_FUNCTIONS[step] if isinstance(step, str) else _MODULES[type(step)](step) for step in steps]
         self.gate = None if cell.squeeze_excite is None else Gate(cell.squeeze_excite, RESIDUAL_SCALE)
+        self.skip = None
+        if cell.resampling is Resampling.DOWN:
+            skip = folding.downsample(cell.skip)
+            if self.gate is None:
+                # One bias for the sum of two convolutions, after it; see `Convolution`.
+                skip, last = skip.plus(last.bias), last.without_bias()
+            self.skip = Convolution(skip)
+        elif cell.resampling is Resampling.UP:
+            self.skip = Convolution(folding.linear(cell.skip.conv))
+        self.last = Convolution(last)
 
     def __call__(self, x):
-        skip = x
+        residual = apply(self.steps, x)
         if self._resampling is Resampling.DOWN:
-            skip = self.skip(swish(x))
-        elif self._resampling is Resampling.UP:
-            skip = upsample_bilinear(self.skip(x))
-        for step in self.steps:
-            x = step(x)
-        return self.last(x, plus=skip) if self.gate is None else skip + self.gate(self.last(x))
+            return self.skip(swish(x), plus=self._gated(self.last(residual)))
+        skip = upsample_bilinear(self.skip(x)) if self._resampling is Resampling.UP else x
+        return self.last(residual, plus=skip) if self.gate is None else skip + self.gate(self.last(residual))
+
+    def _gated(self, residual):
+        return residual if self.gate is None else self.gate(residual)
 
 
-def apply(cells, x):
-    """Passes x [B, H, W, C] through the cells in turn."""
-    for cell in cells:
-        x = cell(x)
+def apply(steps, x):
+    """Passes x [B, H, W, C] through cells or other steps in turn."""
+    for step in steps:
+        x = step(x)
     return x

@@ -75,10 +75,15 @@ class Linear:
         bias = None if self.bias is None else self.bias * factor
         return dataclasses.replace(self, kernel=self.kernel * factor, bias=bias)
 
-    def outputs(self, start, stop):
-        """The output channels from `start` to `stop` alone."""
-        bias = None if self.bias is None else self.bias[start:stop]
-        return dataclasses.replace(self, kernel=self.kernel[..., start:stop], bias=bias)
+    def plus(self, bias):
+        """This convolution, plus a further bias [out] or None."""
+        if bias is None or self.bias is None:
+            return dataclasses.replace(self, bias=self.bias if bias is None else bias)
+        return dataclasses.replace(self, bias=self.bias + bias)
+
+    def without_bias(self):
+        """This convolution alone."""
+        return dataclasses.replace(self, bias=None)
 
 
 class Folding:

@@ -121,6 +121,10 @@ class InferenceGroup(tf.Module):
             latent = loc + scale * (noise if temperature is None else noise * temperature)
         return self._merge(state, latent)
 
+    def decode(self, state, latent):
+        """Merges a given latent [B, h, w, latent_channels] into the state [B, h, w, C], None for group 0."""
+        return self._merge(apply(self.cells, state), latent)
+
     def infer(self, state, feature, noise=None, temperature=None):
         """Draws z from the posterior and merges it.
 

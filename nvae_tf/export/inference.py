@@ -93,6 +93,13 @@ class InferenceModel(tf.Module):
             state = group.generate(state if up is None else up(state), eps, temperature)
         return self._finish(state)
 
+    def decode(self, latents):
+        """Likelihood parameters [B, H, W, P] from the z of each group, as `NVAE.decode`."""
+        state = None
+        for up, group, latent in zip(self.ups, self.groups, latents, strict=True):
+            state = group.decode(state if up is None else up(state), latent)
+        return self._finish(state)
+
     def infer(self, images, noise=None, temperature=None):
         """Encodes images and decodes posterior samples.
 

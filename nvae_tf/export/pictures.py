@@ -1,0 +1,126 @@
+"""Between image files or pixels and what the model sees, inside the graph; wrong input fails there, by name."""
+
+import tensorflow as tf
+
+MAX_PIXELS = 4096 * 4096  # a few bytes may claim any size: refused before memory is taken
+_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+_PNG_HEADER_BYTES = 33  # the mark and the first chunk, which holds the size
+_PNG_KIND, _PNG_RGB = 25, 2  # where the kind of colour is: 0 grey, 2 RGB, 3 palette, 4 and 6 the first two with alpha
+
+DECODING = (
+    f"PNG or JPEG of at most {MAX_PIXELS} pixels. Of 16 bits the high byte counts, transparency is laid over white, "
+    "grey is repeated for RGB, colour becomes grey as 0.299 R + 0.587 G + 0.114 B; EXIF orientation is not read. An "
+    "image of another size is cut to the aspect ratio in the middle and resized (bilinear, antialiased)."
+)
+
+
+def require(condition, message, received):
+    """An op that fails as INVALID_ARGUMENT unless all of `condition` holds.
+
+    Args:
+        condition: bool tensor.
+        message: "NAME: expected ...".
+        received: tensor that the message shows.
+    """
+    return tf.debugging.Assert(tf.reduce_all(condition), [f"{message}. Received:", received], summarize=16)
+
+
+def decode_files(name, files, height, width, channels):
+    """Decodes image files row by row, as `DECODING` says.
+
+    Args:
+        name: of the input, for messages.
+        files: string [B].
+        height, width, channels: of the result; channels 1 or 3.
+
+    Returns:
+        uint8 [B, height, width, channels].
+    """
+    with tf.name_scope(name):
+        return tf.map_fn(
+            lambda data: _fit(_decode(name, data, channels), height, width),
+            files,
+            fn_output_signature=tf.TensorSpec([height, width, channels], tf.uint8),
+        )
+
+
+def _decode(name, data, channels):
+    start = tf.strings.substr(data, 0, len(_PNG))
+    is_png, is_jpeg = tf.equal(start, _PNG), tf.equal(tf.strings.substr(data, 0, len(_JPEG)), _JPEG)
+    whole = is_jpeg | (is_png & (tf.strings.length(data) >= _PNG_HEADER_BYTES))
+    known = require(whole, f"{name}: expected a PNG or JPEG file. Received bytes", tf.strings.length(data))
+    with tf.control_dependencies([known]):
+        size = tf.cond(is_png, lambda: _png_size(data), lambda: _jpeg_size(name, data))
+    pixels = tf.reduce_prod(size)
+    fits = tf.reduce_all((size > 0) & (size <= MAX_PIXELS)) & (pixels <= MAX_PIXELS)
+    small = require(fits, f"{name}: expected an image of 1 to {MAX_PIXELS} pixels. Received size", size)
+    with tf.control_dependencies([small]):
+        rgb = tf.cond(is_png, lambda: _png(name, data), lambda: _jpeg(name, data))
+    return _to_grey(rgb) if channels == 1 else rgb
+
+
+def _png_size(data):
+    return tf.cast(tf.io.decode_raw(tf.strings.substr(data, 16, 8), tf.int32, little_endian=False), tf.int64)
+
+
+def _jpeg_size(name, data):
+    with tf.name_scope(name):
+        return tf.cast(tf.io.extract_jpeg_shape(data)[:2], tf.int64)
+
+
+def _png(name, data):
+    # The decoder's own error knows no input: the op's name in it does.
+    with tf.name_scope(name):
+        # Asked for an alpha, the decoder makes grey of fewer than 8 bits nearly transparent: only where there is one.
+        kind = tf.io.decode_raw(tf.strings.substr(data, _PNG_KIND, 1), tf.uint8)[0]
+        return tf.cond(kind <= _PNG_RGB, lambda: tf.io.decode_png(data, channels=3), lambda: _over_white(data))
+
+
+def _over_white(data):
+    rgba = tf.cast(tf.io.decode_png(data, channels=4), tf.int32)
+    colour, alpha = rgba[..., :3], rgba[..., 3:]
+    return tf.cast((colour * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
+
+
+def _jpeg(name, data):
+    with tf.name_scope(name):
+        return tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
+
+
+def _to_grey(rgb):
+    # The weights of ITU-R 601 in 16 bits, as Pillow has them.
+    parts = tf.cast(rgb, tf.int32) * [19595, 38470, 7471]
+    return tf.cast(tf.bitwise.right_shift(tf.reduce_sum(parts, -1, keepdims=True) + 32768, 16), tf.uint8)
+
+
+def _fit(image, height, width):
+    size = tf.cast(tf.shape(image)[:2], tf.float32)
+    wanted = tf.round(tf.stack([size[1] * height / width, size[0] * width / height]))
+    kept = tf.cast(tf.maximum(tf.minimum(size, wanted), 1.0), tf.int32)
+    first = (tf.shape(image)[:2] - kept) // 2
+    image = tf.slice(image, tf.concat([first, [0]], 0), tf.concat([kept, [-1]], 0))
+    # Of the wanted size already, it comes out as it is.
+    resized = tf.image.resize(image, (height, width), antialias=True)
+    return to_bytes(resized / 255.0)
+
+
+def to_bytes(images):
+    """uint8 of float images in [0, 1], rounded."""
+    return tf.cast(tf.round(tf.clip_by_value(images, 0.0, 1.0) * 255.0), tf.uint8)
+
+
+def to_model(images, config, binarize):
+    """What the model sees [B, Hp, Wp, C] in [0, 1] of uint8 images [B, H, W, C]: bit depth, padding.
+
+    Args:
+        images: uint8.
+        config: `ModelConfig`.
+        binarize: the model was trained on binary images: 128 and more become 1.
+    """
+    if binarize:
+        values = tf.cast(images >= 128, tf.float32)
+    else:
+        levels = tf.bitwise.right_shift(images, tf.constant(8 - config.bit_depth, tf.uint8))
+        values = tf.cast(levels, tf.float32) / (2.0**config.bit_depth - 1.0)
+    sides = (config.padding, config.padding)
+    return tf.pad(values, [(0, 0), sides, sides, (0, 0)]) if config.padding else values
