@@ -1,0 +1,133 @@
+"""The graphs for devices and other runtimes: noise goes in by name, nothing random is inside, all of rank 4 at most.
+
+They keep to the operations of LiteRT's GPU delegate: sums over channels are convolutions with ones, parts are slices.
+"""
+
+import dataclasses
+import typing
+
+import tensorflow as tf
+
+from nvae_tf.distributions.normal import BOUND
+from nvae_tf.export.blocks import channels
+from nvae_tf.export.signatures import numbered
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceGraph:
+    """A function of named tensors.
+
+    Attributes:
+        name: of the signature.
+        inputs: `{name: TensorSpec}`, float32.
+        function: of keyword tensors; returns `{name: tensor}`.
+    """
+
+    name: str
+    inputs: dict
+    function: typing.Callable
+
+
+def sample_graph(model, batch_size=None, num_sampled_groups=None):
+    """`sample`: noise_00.. [B, h, w, latent_channels] and temperature [B] -> likelihood_params and the mean.
+
+    The mean is `probabilities` for the Bernoulli likelihood, else `mean_image`: [B, H, W, C] in [0, 1], with padding.
+
+    Args:
+        model: `InferenceModel`.
+        batch_size: B; None for any. Default None.
+        num_sampled_groups: only the first groups have noise, the others are at their prior's mean; None for all.
+            Default None.
+
+    Raises:
+        ValueError: the model has no such number of groups.
+    """
+    config = model.model_config
+    names = numbered("noise", config)
+    count = len(names) if num_sampled_groups is None else num_sampled_groups
+    if not 1 <= count <= len(names):
+        raise ValueError(f"num_sampled_groups: expected 1 to {len(names)}. Received: {num_sampled_groups}")
+
+    def sample(temperature, **noise):
+        params = model.generate([noise.get(name) for name in names], temperature)
+        return {"likelihood_params": params, **mean_output(config, params)}
+
+    inputs = _specs(names[:count], model.noise_shapes(batch_size))
+    return DeviceGraph("sample", {**inputs, "temperature": tf.TensorSpec([batch_size], name="temperature")}, sample)
+
+
+def decode_graph(model):
+    """`decode`: latent_00.. [B, h, w, latent_channels] -> the outputs of `sample`; for an `InferenceModel`."""
+    config = model.model_config
+    names = numbered("latent", config)
+
+    def decode(**latents):
+        params = model.decode([latents[name] for name in names])
+        return {"likelihood_params": params, **mean_output(config, params)}
+
+    return DeviceGraph("decode", _specs(names, model.noise_shapes(None)), decode)
+
+
+def encode_graph(model, batch_size=None, noise_only=False):
+    """`encode`: image [B, H, W, C] in [0, 1], with padding, and posterior_noise_00.. -> latent_00.., noise_00..
+
+    With noise of zeros the latents are the posteriors' means before the flows. noise_00.. is what `sample` makes the
+    same latents from at temperature 1; kl_per_group [B, G] is in nats.
+
+    Args:
+        model: `InferenceModel`.
+        batch_size: B; None for any. Default None.
+        noise_only: return noise_00.. alone, which stays within a GPU delegate's operations. Default False.
+    """
+    config = model.model_config
+    names = numbered("posterior_noise", config)
+
+    def encode(image, **noise):
+        terms = model.infer(image, [noise[name] for name in names])[1]
+        outputs = dict(zip(numbered("noise", config), [group.noise for group in terms], strict=True))
+        if noise_only:
+            return outputs
+        outputs |= zip(numbered("latent", config), [group.latent for group in terms], strict=True)
+        return {**outputs, "kl_per_group": tf.stack([group.kl for group in terms], axis=1)}
+
+    shape = [batch_size, config.image_height, config.image_width, config.image_channels]
+    inputs = {"image": tf.TensorSpec(shape, name="image"), **_specs(names, model.noise_shapes(batch_size))}
+    return DeviceGraph("encode", inputs, encode)
+
+
+def _specs(names, shapes):
+    return {name: tf.TensorSpec(shape, name=name) for name, shape in zip(names, shapes, strict=False)}
+
+
+def mean_output(config, params):
+    """`{name: the likelihood's mean}` from likelihood parameters [B, H, W, P], as `sample_graph` returns it."""
+    if config.likelihood == "bernoulli":
+        return {"probabilities": tf.sigmoid(params)}
+    if config.likelihood == "normal":
+        loc = BOUND * tf.tanh(channels(params, 0, config.image_channels) / BOUND)
+        return {"mean_image": (tf.clip_by_value(loc, -1.0, 1.0) + 1.0) / 2.0}
+    return {"mean_image": _mixture_mean(params, config.image_channels, config.num_mixtures)}
+
+
+def _mixture_mean(params, num_channels, num_mixtures):
+    """`LogisticMixtureLikelihood.mean`."""
+    pieces = [channels(params, first, first + num_mixtures) for first in range(0, params.shape[-1], num_mixtures)]
+    weights, ones = tf.nn.softmax(pieces[0]), tf.ones([1, 1, num_mixtures, 1])
+    pieces = iter(pieces[1:])
+
+    def mixed(values):
+        return tf.nn.conv2d(weights * values, ones, 1, "SAME")
+
+    means, coefficients = [], []
+    quotient, remainder = divmod(num_channels * (num_channels - 1) // 2, num_channels)
+    for channel in range(num_channels):
+        means.append(mixed(next(pieces)))
+        next(pieces)  # log scales
+        coefficients += [mixed(tf.tanh(next(pieces))) for _ in range(quotient + (channel < remainder))]
+    coefficients = iter(coefficients)
+    finished = []
+    for value in means:
+        for before in finished:
+            value += next(coefficients) * before
+        finished.append(tf.clip_by_value(value, -1.0, 1.0))
+    return (tf.concat(finished, axis=-1) + 1.0) / 2.0
