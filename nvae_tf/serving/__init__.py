@@ -1,0 +1,1 @@
+"""Talks to a server that serves an exported model: a client, and checks of the TensorFlow Serving contract."""

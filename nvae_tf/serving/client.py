@@ -1,0 +1,186 @@
+r"""A client of an exported model.
+
+from nvae_tf.serving.client import Client
+from nvae_tf.serving.grpc_transport import GrpcTransport
+
+with Client(GrpcTransport("localhost", 8500), model="nvae") as client:
+    images = client.sample([1, 2, 3], temperature=0.7)["image"]  # uint8 [3, H, W, C]
+"""
+
+import numbers
+import random
+import time
+
+import numpy as np
+
+from nvae_tf.serving.inputs import check_inputs
+from nvae_tf.serving.protocol import InputError, ModelSpec, ServerError
+
+_FIRST_WAIT_SECONDS = 0.1
+_LONGEST_WAIT_SECONDS = 5.0
+
+
+class Client:
+    """Asks one model of one server, by gRPC or REST. Threads may share it.
+
+    Inputs are checked before they are sent (`nvae_tf.serving.inputs`). A request that finds the server unavailable is
+    sent again, after waits that double, each of random length so that many clients do not come back at once; no other
+    error is tried again. The signatures are read from the server once: make a new client where a version of other
+    shapes has been published under the same name.
+
+    Args:
+        transport: `GrpcTransport` or `RestTransport`.
+        model: name of the model. Default "nvae".
+        version: an integer; None for the label's, or else the latest. Default None.
+        label: such as "stable"; None for none. Default None.
+        timeout_seconds: for each request, all tries and waits together. Default 60.
+        max_retries: how often a request may be sent again. Default 5.
+
+    Raises:
+        ValueError: an argument out of range, or both a version and a label.
+        ServerError: by every method, where there is no answer.
+        InputError: by every method that sends inputs, where they cannot be right.
+    """
+
+    def __init__(self, transport, model="nvae", version=None, label=None, timeout_seconds=60.0, max_retries=5):
+        if version is not None and label is not None:
+            raise ValueError(f"version, label: expected one at most. Received: {version} and {label}")
+        if not timeout_seconds > 0:
+            raise ValueError(f"timeout_seconds: expected a positive number. Received: {timeout_seconds}")
+        if max_retries < 0:
+            raise ValueError(f"max_retries: expected at least 0. Received: {max_retries}")
+        self.model = ModelSpec(model, version, label)
+        self._transport, self._timeout, self._max_retries = transport, timeout_seconds, max_retries
+        self._signatures = {}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    def close(self):
+        """Ends the connection."""
+        self._transport.close()
+
+    def status(self):
+        """List of `VersionStatus`, the latest version first."""
+        return self._send(lambda timeout: self._transport.status(self.model, timeout))
+
+    def metadata(self):
+        """`Metadata`: the version that answers, and its signatures."""
+        return self._send(lambda timeout: self._transport.metadata(self.model, timeout))
+
+    def signature(self, name):
+        """`Signature` of a name."""
+        if name not in self._signatures:
+            self._signatures = self.metadata().signatures
+        if name not in self._signatures:
+            raise InputError(f"signature: expected one of {sorted(self._signatures)}. Received: {name!r}")
+        return self._signatures[name]
+
+    def predict(self, signature, inputs):
+        """Runs a signature on B rows.
+
+        Args:
+            signature: its name.
+            inputs: `{name: array or list}`, B rows in each; strings as a list or object array of bytes.
+
+        Returns:
+            `{name: array}`, B rows in each; strings as object arrays of bytes.
+        """
+        arrays = check_inputs(inputs, self.signature(signature).inputs)
+        return self._send(lambda timeout: self._transport.predict(self.model, signature, arrays, timeout))
+
+    def sample(self, seeds, temperature):
+        """`{"image": uint8 [B, H, W, C], "png_bytes": [B]}` of seeds.
+
+        Args:
+            seeds: integers [B]; an image depends on its seed and temperature alone.
+            temperature: factor of every prior's scale, one number or [B].
+        """
+        return self.predict("sample", {"seed": seeds, "temperature": _spread(temperature, seeds)})
+
+    def decode(self, noise, temperature):
+        """`{"likelihood_params": float32 [B, Hp, Wp, P], "mean_image": float32 [B, H, W, C]}` of noise.
+
+        Args:
+            noise: list of float32 [B, h, w, c], one for each group in generation order.
+            temperature: factor of every prior's scale, one number or [B].
+        """
+        names = sorted(name for name in self.signature("decode").inputs if name.startswith("noise_"))
+        if len(noise) != len(names):
+            raise InputError(f"noise: expected {len(names)} arrays, one for each group. Received: {len(noise)}")
+        inputs = dict(zip(names, noise, strict=True))
+        return self.predict("decode", {**inputs, "temperature": _spread(temperature, noise[0])})
+
+    def encode(self, images):
+        """`{"latent_00": ..., "noise_00": ..., "kl_per_group": float32 [B, G]}` of images; KL in nats.
+
+        Args:
+            images: list of PNG or JPEG files as bytes, uint8 [B, H, W, C], or floats [B, H, W, C] in [0, 1].
+        """
+        kind = getattr(getattr(images, "dtype", None), "kind", "O")
+        if kind == "O":
+            return self.predict("encode", {"image_bytes": images})
+        return self.predict("encode_floats" if kind == "f" else "encode_pixels", {"image": images})
+
+    def reconstruct(self, images, seeds, temperature):
+        """`{"image": uint8 [B, H, W, C], "png_bytes": [B]}` of images through the latents.
+
+        Args:
+            images: list of B PNG or JPEG files as bytes.
+            seeds: integers [B], of the draw from the posterior.
+            temperature: factor of its scale, one number or [B].
+        """
+        inputs = {"image_bytes": images, "seed": seeds, "temperature": _spread(temperature, images)}
+        return self.predict("reconstruct", inputs)
+
+    def interpolate(self, images_a, images_b, alpha):
+        """`{"image": uint8 [B, H, W, C], "png_bytes": [B]}` between images, through the latents.
+
+        Args:
+            images_a, images_b: lists of B PNG or JPEG files as bytes.
+            alpha: 0 for the first, 1 for the second; one number or [B].
+        """
+        inputs = {"image_bytes_a": images_a, "image_bytes_b": images_b, "alpha": _spread(alpha, images_a)}
+        return self.predict("interpolate", inputs)
+
+    def interpolate_seeds(self, seeds_a, seeds_b, alpha, temperature):
+        """`{"image": uint8 [B, H, W, C], "png_bytes": [B]}` between the samples of seeds.
+
+        Args:
+            seeds_a, seeds_b: integers [B].
+            alpha: 0 for the first, 1 for the second; one number or [B].
+            temperature: factor of every prior's scale, one number or [B].
+        """
+        inputs = {"seed_a": seeds_a, "seed_b": seeds_b, "alpha": _spread(alpha, seeds_a)}
+        return self.predict("interpolate_seeds", {**inputs, "temperature": _spread(temperature, seeds_a)})
+
+    def score(self, images, seeds):
+        """`{"nelbo": float32 [B], "bits_per_dim": float32 [B], "kl_per_group": float32 [B, G]}`; NELBO and KL in nats.
+
+        Args:
+            images: uint8 [B, H, W, C].
+            seeds: integers [B], of the draw from the posterior.
+        """
+        return self.predict("score", {"image": images, "seed": seeds})
+
+    def _send(self, request):
+        deadline = time.monotonic() + self._timeout
+        for attempt in range(self._max_retries + 1):
+            try:
+                return request(max(deadline - time.monotonic(), 0.001))
+            except ServerError as error:
+                wait = min(_FIRST_WAIT_SECONDS * 2**attempt, _LONGEST_WAIT_SECONDS) * random.uniform(0.5, 1.0)
+                last = attempt == self._max_retries or time.monotonic() + wait >= deadline
+                if error.code != "UNAVAILABLE" or last:
+                    raise
+            time.sleep(wait)
+
+
+def _spread(value, rows):
+    """One number for each row; what is not a number as it is."""
+    if not isinstance(value, numbers.Real):
+        return value
+    return np.full(len(rows) if hasattr(rows, "__len__") else 1, value, np.float32)

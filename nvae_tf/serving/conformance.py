@@ -1,0 +1,229 @@
+"""Checks that a server meets the TensorFlow Serving contract: its status, its metadata and its answers.
+
+They are for any server of that protocol; what it runs inside does not show in them.
+"""
+
+import dataclasses
+import functools
+import io
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import PIL.Image
+
+from nvae_tf.serving.golden import Golden
+from nvae_tf.serving.protocol import ModelSpec, ServerError
+from nvae_tf.serving.rest_transport import json_value
+
+_MAX_SHARE = 1e-3  # of pixel values that may differ
+_RELATIVE = 1e-3  # of floats
+_ROWS = 2
+
+
+class CheckFailedError(Exception):
+    """What a server did wrong."""
+
+
+class Check(NamedTuple):
+    """A name, and a function that says what it saw or raises."""
+
+    name: str
+    run: Callable[[], str]
+
+
+class Outcome(NamedTuple):
+    """How a check ended."""
+
+    name: str
+    passed: bool
+    reason: str
+
+
+@dataclasses.dataclass
+class Target:
+    """The server to check.
+
+    Args:
+        transports: `{"grpc": GrpcTransport, "rest": RestTransport}`, or one of them.
+        model: `ModelSpec`.
+        timeout: of a request, seconds.
+        golden: `Golden` of the model that is served; None if it is not at hand. Default None.
+    """
+
+    transports: dict
+    model: ModelSpec
+    timeout: float
+    golden: Golden | None = None
+
+    def predict(self, protocol, signature, inputs, model=None):
+        """`{name: array}`; nothing is checked before it is sent."""
+        return self.transports[protocol].predict(model or self.model, signature, inputs, self.timeout)
+
+    @functools.cached_property
+    def signatures(self):
+        """`{name: Signature}` as the server lists them."""
+        return next(iter(self.transports.values())).metadata(self.model, self.timeout).signatures
+
+    @functools.cached_property
+    def examples(self):
+        """`{signature name: inputs}` that are right: the golden ones, or some made here."""
+        if self.golden:
+            return {name: inputs for name, (inputs, _) in self.golden.answers.items()}
+        rng, seeds = np.random.default_rng(0), np.arange(1, _ROWS + 1)
+        values = {"temperature": np.full(_ROWS, 0.7, np.float32), "alpha": np.full(_ROWS, 0.25, np.float32)}
+        values |= {"seed": seeds, "seed_a": seeds, "seed_b": seeds + _ROWS}
+        samples = self.predict(
+            next(iter(self.transports)), "sample", {name: values[name] for name in ("seed", "temperature")}
+        )
+        for name in ("image_bytes", "image_bytes_a", "image_bytes_b"):
+            values[name] = samples.get("png_bytes")
+
+        def value(name, spec):
+            if name.startswith("noise_"):
+                return rng.standard_normal((_ROWS, *spec.shape[1:]), np.float32)
+            if name == "image":
+                return samples["image"] / np.float32(255) if spec.dtype == "float32" else samples["image"]
+            return values.get(name)
+
+        made = {
+            signature: {name: value(name, spec) for name, spec in specs.inputs.items()}
+            for signature, specs in self.signatures.items()
+        }
+        # A model may have signatures of its own, of which nothing is known here.
+        return {signature: inputs for signature, inputs in made.items() if all(v is not None for v in inputs.values())}
+
+
+def run_check(check):
+    """`Outcome` of a check; whatever it raises is its reason."""
+    try:
+        return Outcome(check.name, True, check.run())
+    except (CheckFailedError, ServerError) as error:
+        return Outcome(check.name, False, str(error))
+    except Exception as error:  # An answer nobody thought of must not end the other checks.
+        return Outcome(check.name, False, f"{type(error).__name__}: {error}")
+
+
+def compare(expected, received, max_levels=1):
+    """Raises `CheckFailedError` unless outputs are equal but for rounding.
+
+    Args:
+        expected, received: `{name: array}`. uint8, and PNG files by their pixels: at most one value in a thousand may
+            differ. float32: relative error 1e-3, or 1e-4 of the largest.
+        max_levels: by how much uint8 may differ. Default 1.
+    """
+    if set(expected) != set(received):
+        raise CheckFailedError(f"outputs: expected {sorted(expected)}. Received: {sorted(received)}")
+    for name, right in expected.items():
+        given = received[name]
+        if right.dtype == object:
+            right, given = _pixels(name, right), _pixels(name, given)
+        if (right.dtype, right.shape) != (given.dtype, given.shape):
+            raise CheckFailedError(
+                f"{name}: expected {right.dtype} {list(right.shape)}. Received: {given.dtype} {list(given.shape)}"
+            )
+        if right.dtype == np.uint8:
+            levels = np.abs(right.astype(int) - given)
+            share, worst = np.mean(levels > 0), levels.max(initial=0)
+            if share > _MAX_SHARE or worst > max_levels:
+                raise CheckFailedError(f"{name}: {share:.2%} of the values differ, by up to {worst} levels")
+        elif right.dtype.kind == "f":
+            near = np.isclose(given, right, rtol=_RELATIVE, atol=_RELATIVE / 10 * np.abs(right).max(initial=0))
+            if not near.all():
+                worst = np.nanmax(np.where(near, 0, np.abs(given - right)), initial=0)
+                raise CheckFailedError(f"{name}: {np.mean(~near):.2%} of the values differ, by up to {worst:.3g}")
+
+
+def _pixels(name, files):
+    pictures = []
+    for row, content in enumerate(files):
+        try:
+            with PIL.Image.open(io.BytesIO(content), formats=("PNG",)) as picture:
+                pictures.append(np.asarray(picture))
+        except (OSError, SyntaxError, ValueError) as error:
+            raise CheckFailedError(f"{name}, row {row}: expected a PNG. Received: {error}") from error
+    return np.stack(pictures)
+
+
+def basic_checks(target):
+    """Yields the `Check`s of status, metadata and answers of a `Target`."""
+    for protocol, transport in target.transports.items():
+        yield Check(f"{protocol}: status", functools.partial(_status, target, transport))
+        yield Check(f"{protocol}: metadata", functools.partial(_metadata, target, transport))
+    for protocol in target.transports:
+        yield Check(f"{protocol}: the default signature is sample", functools.partial(_default, target, protocol))
+        yield Check(f"{protocol}: by version", functools.partial(_by_version, target, protocol))
+        if target.golden:
+            for signature in target.golden.answers:
+                run = functools.partial(_golden_answer, target, protocol, signature)
+                yield Check(f"{protocol}: golden answer of {signature}", run)
+    if "rest" in target.transports:
+        yield Check("rest: rows (instances) as columns (inputs)", functools.partial(_by_row, target))
+
+
+def _status(target, transport):
+    versions = transport.status(target.model, target.timeout)
+    if not any(version.state == "AVAILABLE" for version in versions):
+        raise CheckFailedError(f"expected a version that is AVAILABLE. Received: {versions}")
+    return ", ".join(f"version {version.version} {version.state}" for version in versions)
+
+
+def _metadata(target, transport):
+    version, signatures = transport.metadata(target.model, target.timeout)
+    for name, signature in signatures.items():
+        for tensor, spec in (signature.inputs | signature.outputs).items():
+            if spec.shape[:1] != (None,):
+                raise CheckFailedError(
+                    f"{name}, {tensor}: expected the batch, of any size, first. Received: {spec.shape}"
+                )
+    if "sample" not in signatures or signatures["sample"] != signatures.get("serving_default"):
+        raise CheckFailedError(f"expected sample, and serving_default like it. Received: {sorted(signatures)}")
+    if not target.golden:
+        return f"version {version}: {', '.join(sorted(signatures))}"
+    listed = dict(target.golden.signatures)
+    listed.setdefault("serving_default", listed.get("sample"))
+    if set(signatures) != set(listed):
+        raise CheckFailedError(f"expected the card's signatures {sorted(listed)}. Received: {sorted(signatures)}")
+    for name, signature in listed.items():
+        if signatures[name] != signature:
+            raise CheckFailedError(f"{name}: expected as on the card, {signature}. Received: {signatures[name]}")
+    return f"version {version}: {len(listed)} signatures as on the card"
+
+
+def _golden_answer(target, protocol, signature):
+    inputs, outputs = target.golden.answers[signature]
+    compare(outputs, target.predict(protocol, signature, inputs), target.golden.max_levels)
+    return f"{len(outputs)} outputs as expected"
+
+
+def levels(target):
+    """By how many levels pixels may differ."""
+    return target.golden.max_levels if target.golden else 255
+
+
+def _default(target, protocol):
+    answers = [target.predict(protocol, name, target.examples["sample"]) for name in ("sample", "")]
+    compare(*answers, levels(target))
+    return "the same answer without a signature's name"
+
+
+def _by_version(target, protocol):
+    version = target.transports[protocol].metadata(target.model, target.timeout).version
+    inputs = target.examples["sample"]
+    expected = target.predict(protocol, "sample", inputs)
+    received = target.predict(protocol, "sample", inputs, ModelSpec(target.model.name, version))
+    compare(expected, received, levels(target))
+    return f"the same answer from version {version} by its number"
+
+
+def _by_row(target):
+    inputs, transport = target.examples["sample"], target.transports["rest"]
+    expected = target.predict("rest", "sample", inputs)
+    columns = {name: json_value(array) for name, array in inputs.items()}
+    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    body = {"signature_name": "sample", "instances": rows}
+    predictions = transport.post(target.model, body, target.timeout)["predictions"]
+    # With one output a row is its value alone.
+    images = [row["image"] if isinstance(row, dict) else row for row in predictions]
+    compare({"image": expected["image"]}, {"image": np.array(images, np.uint8)}, levels(target))
+    return f"{len(rows)} rows"

@@ -1,0 +1,71 @@
+"""The model card of an export, and the requests and answers that lie beside it."""
+
+import hashlib
+import json
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+
+from nvae_tf.serving.protocol import Signature, TensorSpec
+
+
+class Golden(NamedTuple):
+    """What an export says of itself.
+
+    Attributes:
+        signatures: `{name: Signature}`.
+        answers: `{signature name: (inputs, outputs)}`, both `{name: array}`; strings are object arrays of bytes.
+        max_levels: by how many of 255 levels a pixel may differ: one, for rounding; any, where pixels are drawn.
+    """
+
+    signatures: dict
+    answers: dict
+    max_levels: int
+
+
+def read_golden(card_path):
+    """`Golden` of a model card, model.json, and the file that it names beside it.
+
+    Raises:
+        ValueError: damaged files, or an answers file that is not the card's.
+        OSError: a file cannot be read.
+    """
+    card_path = pathlib.Path(card_path)
+    try:
+        card = json.loads(card_path.read_text(encoding="utf-8"))
+        signatures = {
+            name: Signature(_specs(signature["inputs"]), _specs(signature["outputs"]))
+            for name, signature in card["signatures"].items()
+        }
+        path, expected = card_path.parent / card["golden"]["file"], card["golden"]["sha256"]
+        max_levels = 255 if card["pixels"] == "sample" else 1
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{card_path}: expected a model card. Received: {error!r}") from error
+    received = hashlib.sha256(path.read_bytes()).hexdigest()
+    if received != expected:
+        raise ValueError(f"{path}: expected the sha256 {expected} of {card_path.name}. Received: {received}")
+    return Golden(signatures, _answers(path), max_levels)
+
+
+def _specs(specs):
+    return {name: TensorSpec(spec["dtype"], tuple(spec["shape"])) for name, spec in specs.items()}
+
+
+def _answers(path):
+    """`{signature: (inputs, outputs)}`; a key is signature/inputs/name, and with /row after it for bytes."""
+    answers = {}
+    with np.load(path, allow_pickle=False) as file:
+        for key in file.files:
+            signature, side, name, *row = key.split("/")
+            tensors = answers.setdefault(signature, ({}, {}))[side == "outputs"]
+            if row:
+                tensors.setdefault(name, {})[int(row[0])] = file[key].tobytes()
+            else:
+                tensors[name] = file[key]
+    for sides in answers.values():
+        for tensors in sides:
+            for name, rows in tensors.items():
+                if isinstance(rows, dict):
+                    tensors[name] = np.array([rows[row] for row in range(len(rows))], object)
+    return answers

@@ -1,0 +1,129 @@
+"""gRPC to a server of TensorFlow Serving's protocol, by the official protobufs."""
+
+try:
+    import grpc
+    from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2, predict_pb2
+    from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
+    from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
+except ImportError as error:
+    raise ImportError(
+        f"gRPC needs tensorflow-serving-api: pip install 'nvae_tf[serving]'. Received: {error}"
+    ) from error
+import numpy as np
+import tensorflow as tf
+
+from nvae_tf.serving.protocol import (
+    Metadata,
+    ServerError,
+    Signature,
+    VersionStatus,
+    is_for_clients,
+    tensor_spec,
+)
+
+
+class GrpcTransport:
+    """Sends single requests: no checks of what is sent, no second try. Threads may share it.
+
+    Args:
+        host: name or address. Default "localhost".
+        port: of gRPC. Default 8500.
+        tls: `TLS`; None for no encryption. Default None.
+        max_message_bytes: largest message to send or take; gRPC's own limit is 4 MB. Default 256 MiB.
+
+    Raises:
+        ServerError: by every method, where there is no answer.
+    """
+
+    def __init__(self, host="localhost", port=8500, tls=None, max_message_bytes=2**28):
+        self.endpoint = f"grpc://{host}:{port}"
+        options = [
+            ("grpc.max_receive_message_length", max_message_bytes),
+            ("grpc.max_send_message_length", max_message_bytes),
+            # The channel waits before it connects again, a second at first, and fails every request until then.
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.min_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 1000),
+        ]
+        address = f"{host}:{port}"
+        if tls is None:
+            self._channel = grpc.insecure_channel(address, options)
+        else:
+            files = (tls.root_certs, tls.client_key, tls.client_cert)
+            credentials = grpc.ssl_channel_credentials(*(_content(path) for path in files))
+            self._channel = grpc.secure_channel(address, credentials, options)
+        self._prediction, self._models = PredictionServiceStub(self._channel), ModelServiceStub(self._channel)
+
+    def predict(self, model, signature, inputs, timeout):
+        """Outputs `{name: array}` of a signature.
+
+        Args:
+            model: `ModelSpec`.
+            signature: its name; empty for the default signature.
+            inputs: `{name: array}`; strings are object arrays of bytes.
+            timeout: seconds.
+        """
+        request = predict_pb2.PredictRequest(model_spec=_model_spec(model, signature))
+        for name, array in inputs.items():
+            request.inputs[name].CopyFrom(tf.make_tensor_proto(array))
+        response = self._call(self._prediction.Predict, request, model, signature, timeout)
+        return {name: np.asarray(tf.make_ndarray(proto)) for name, proto in response.outputs.items()}
+
+    def metadata(self, model, timeout):
+        """`Metadata` of a `ModelSpec`; `timeout` in seconds."""
+        request = get_model_metadata_pb2.GetModelMetadataRequest(
+            model_spec=_model_spec(model), metadata_field=["signature_def"]
+        )
+        response = self._call(self._prediction.GetModelMetadata, request, model, None, timeout)
+        definitions = get_model_metadata_pb2.SignatureDefMap()
+        response.metadata["signature_def"].Unpack(definitions)
+        signatures = {
+            name: Signature(_tensors(definition.inputs), _tensors(definition.outputs))
+            for name, definition in definitions.signature_def.items()
+            if is_for_clients(name)
+        }
+        return Metadata(response.model_spec.version.value, signatures)
+
+    def status(self, model, timeout):
+        """List of `VersionStatus`, the latest version first; `timeout` in seconds."""
+        request = get_model_status_pb2.GetModelStatusRequest(model_spec=_model_spec(model))
+        response = self._call(self._models.GetModelStatus, request, model, None, timeout)
+        state = get_model_status_pb2.ModelVersionStatus.State.Name
+        versions = [
+            VersionStatus(entry.version, state(entry.state), entry.status.error_message)
+            for entry in response.model_version_status
+        ]
+        return sorted(versions, reverse=True)
+
+    def close(self):
+        """Ends the connection."""
+        self._channel.close()
+
+    def _call(self, method, request, model, signature, timeout):
+        try:
+            return method(request, timeout=timeout)
+        except grpc.RpcError as error:
+            raise ServerError(error.code().name, error.details(), self.endpoint, model, signature) from error
+
+
+def _content(path):
+    if path is None:
+        return None
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _model_spec(model, signature=""):
+    spec = model_pb2.ModelSpec(name=model.name, signature_name=signature)
+    if model.version is not None:
+        spec.version.value = model.version
+    elif model.label:
+        spec.version_label = model.label
+    return spec
+
+
+def _tensors(infos):
+    return {
+        name: tensor_spec(tf.dtypes.as_dtype(info.dtype).name, [dim.size for dim in info.tensor_shape.dim])
+        for name, info in infos.items()
+    }

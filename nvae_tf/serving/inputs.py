@@ -1,0 +1,91 @@
+"""Checks of what is about to be sent: the server fails a whole batch, other people's rows too, for one wrong row."""
+
+import io
+
+import numpy as np
+import PIL.Image
+
+from nvae_tf.serving.protocol import InputError
+
+_RANGES = {
+    "temperature": ("positive, finite numbers", lambda array: np.isfinite(array) & (array > 0)),
+    "alpha": ("numbers in [0, 1]", lambda array: (array >= 0) & (array <= 1)),
+    "image": ("numbers in [0, 1]", lambda array: (array >= 0) & (array <= 1)),
+}
+_FINITE = "finite numbers", np.isfinite
+
+
+def check_inputs(inputs, specs):
+    """The inputs of a request as arrays of exactly the dtypes that a signature takes.
+
+    Integers are taken for int64 and any floats for float32; nothing else is converted.
+
+    Args:
+        inputs: `{name: array or list}`; strings as a list or object array of bytes.
+        specs: `{name: TensorSpec}` of the signature.
+
+    Returns:
+        `{name: array}`.
+
+    Raises:
+        InputError: names are missing or unknown; a wrong dtype, rank or shape; no rows, or not equally many in all;
+            a temperature that is not positive and finite; an alpha or a float image outside [0, 1]; other floats that
+            are not finite; image bytes that are no whole PNG or JPEG.
+    """
+    if set(inputs) != set(specs):
+        raise InputError(f"inputs: expected {sorted(specs)}. Received: {sorted(inputs)}")
+    arrays = {name: _checked(name, inputs[name], spec) for name, spec in specs.items()}
+    rows = {name: len(array) for name, array in arrays.items()}
+    if len(set(rows.values())) != 1 or 0 in rows.values():
+        raise InputError(f"inputs: expected as many rows in each, at least one. Received: {rows}")
+    return arrays
+
+
+def _checked(name, value, spec):
+    array = _strings(name, value) if spec.dtype == "string" else _numbers(name, value, spec.dtype)
+    fits = array.ndim == len(spec.shape) and all(
+        size in (None, received) for size, received in zip(spec.shape, array.shape, strict=True)
+    )
+    if not fits:
+        sizes = ", ".join("B" if size is None else str(size) for size in spec.shape)
+        raise InputError(f"{name}: expected shape [{sizes}]. Received: {list(array.shape)}")
+    if spec.dtype == "float32":
+        expected, good = _RANGES.get(name, _FINITE)
+        wrong = array[~good(array)]
+        if wrong.size:
+            raise InputError(f"{name}: expected {expected}. Received: {wrong.flat[0]}")
+    if name.startswith("image_bytes"):
+        for row, content in enumerate(array):
+            _check_picture(f"{name}, row {row}", content)
+    return array
+
+
+def _numbers(name, value, dtype):
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # rows of different lengths
+        raise InputError(f"{name}: expected {dtype}. Received: {error}") from error
+    floats = dtype == "float32" and array.dtype.kind == "f"
+    integers = array.dtype.kind in "iu" and np.dtype(dtype).kind in "iu" and np.can_cast(array.dtype, dtype)
+    if not (floats or integers):
+        raise InputError(f"{name}: expected {dtype}. Received: {array.dtype}")
+    return array.astype(dtype)
+
+
+def _strings(name, value):
+    # NumPy's own arrays of bytes (dtype S) have lost the zeros at the end of every row.
+    listed = isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.dtype.kind == "O")
+    if not listed or not all(isinstance(row, bytes) for row in value):
+        raise InputError(f"{name}: expected a list or object array of bytes. Received: {type(value).__name__}")
+    array = np.empty(len(value), object)
+    array[:] = value
+    return array
+
+
+def _check_picture(name, content):
+    try:
+        with PIL.Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as picture:
+            picture.load()
+    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+        received = f"{len(content)} bytes that begin with {content[:8]!r}"
+        raise InputError(f"{name}: expected a whole PNG or JPEG. Received: {received}") from error

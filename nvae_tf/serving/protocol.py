@@ -1,0 +1,117 @@
+"""The words that gRPC and REST have in common: which model, its signatures, its versions, and errors."""
+
+import dataclasses
+import os
+from typing import NamedTuple
+
+_ADVICE = {
+    "NOT_FOUND": "no such model, version or label is served there",
+    "UNAVAILABLE": "nothing answers there, or it is not ready: check host, port and TLS",
+    "DEADLINE_EXCEEDED": "no answer in time: allow more, or send fewer rows",
+    "RESOURCE_EXHAUSTED": "the server's queue is full, or the message is larger than max_message_bytes",
+    "INVALID_ARGUMENT": "wrong input, of this request or of one that was merged with it into a batch",
+}
+
+
+class ServerError(Exception):
+    """What came instead of an answer.
+
+    Attributes:
+        code: name of gRPC's status code, for REST too, such as `"NOT_FOUND"`.
+        message: the server's text, or that of the connection.
+        endpoint: where the request went, such as `"grpc://localhost:8500"`.
+        model: `ModelSpec` that was asked for.
+        signature: name that was asked for; None where the request was not for a signature.
+    """
+
+    def __init__(self, code, message, endpoint, model, signature=None):
+        self.code, self.message, self.endpoint, self.model, self.signature = code, message, endpoint, model, signature
+        advice = f" ({_ADVICE[code]})" if code in _ADVICE else ""
+        asked = f"model {model}" + (f", signature {signature}" if signature else "")
+        super().__init__(f"{endpoint}, {asked}: {code}{advice}. Received: {message}")
+
+
+class InputError(ValueError):
+    """An input that the signature does not take, found before anything was sent."""
+
+
+class ModelSpec(NamedTuple):
+    """Which model: its name, and a version (an integer) or a label; without both the latest version."""
+
+    name: str
+    version: int | None = None
+    label: str | None = None
+
+    def __str__(self):
+        if self.version is not None:
+            return f"{self.name} version {self.version}"
+        return f"{self.name} label {self.label}" if self.label else self.name
+
+
+class TensorSpec(NamedTuple):
+    """An input or output: the name of its dtype (strings are `"string"`) and its shape, None where any size fits."""
+
+    dtype: str
+    shape: tuple
+
+
+class Signature(NamedTuple):
+    """`{name: TensorSpec}` of what a signature takes and gives."""
+
+    inputs: dict
+    outputs: dict
+
+
+class Metadata(NamedTuple):
+    """The version that answers, and `{name: Signature}` of it."""
+
+    version: int
+    signatures: dict
+
+
+class VersionStatus(NamedTuple):
+    """State of a version, such as `"AVAILABLE"` or `"LOADING"`, and its error, empty if there is none."""
+
+    version: int
+    state: str
+    error: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TLS:
+    """Files of a connection with TLS.
+
+    Args:
+        root_certs: PEM file of the authorities to trust; None for those of the system. Default None.
+        client_cert: PEM file of the client's certificate, where the server asks for one. Default None.
+        client_key: PEM file of its key. Default None.
+
+    Raises:
+        ValueError: a file is missing, or there is a certificate without its key.
+    """
+
+    root_certs: str | None = None
+    client_cert: str | None = None
+    client_key: str | None = None
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            path = getattr(self, field.name)
+            if path is not None and not os.path.isfile(path):
+                raise ValueError(f"{field.name}: expected a file. Received: {path}")
+        if (self.client_cert is None) != (self.client_key is None):
+            raise ValueError(
+                f"client_cert, client_key: expected both or none. Received: {self.client_cert}, {self.client_key}"
+            )
+
+
+def tensor_spec(dtype, sizes):
+    """`TensorSpec` of a name such as `"DT_FLOAT"` and of sizes in which -1 means any."""
+    name = dtype.removeprefix("DT_").lower()
+    name = {"float": "float32", "double": "float64", "half": "float16"}.get(name, name)
+    return TensorSpec(name, tuple(None if size == -1 else size for size in sizes))
+
+
+def is_for_clients(signature_name):
+    """Whether a signature is one to call: TensorFlow 2 also lists the initialiser of the SavedModel."""
+    return not signature_name.startswith("__saved_model")

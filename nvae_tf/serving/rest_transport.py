@@ -1,0 +1,192 @@
+"""REST to a server of TensorFlow Serving's protocol."""
+
+import base64
+import json
+import time
+
+import numpy as np
+import requests
+import requests.adapters
+
+from nvae_tf.serving.protocol import Metadata, ServerError, Signature, VersionStatus, is_for_clients, tensor_spec
+
+_CODES = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    413: "RESOURCE_EXHAUSTED",
+    429: "RESOURCE_EXHAUSTED",
+    500: "INTERNAL",
+    501: "UNIMPLEMENTED",
+    502: "UNAVAILABLE",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+_CHUNK_BYTES = 2**16
+_MAX_CONNECTIONS = 256
+
+
+class RestTransport:
+    """Sends single requests: no checks of what is sent, no second try. Threads may share it.
+
+    Args:
+        host: name or address. Default "localhost".
+        port: of REST. Default 8501.
+        tls: `TLS`; None for no encryption. TensorFlow Serving itself has none for REST: this is for a proxy before it.
+            Default None.
+        max_message_bytes: largest body to send or take. Default 256 MiB.
+
+    Raises:
+        ServerError: by every method, where there is no answer. HTTP's 400 is INVALID_ARGUMENT (and stands for
+            FAILED_PRECONDITION too), 404 NOT_FOUND, 429 RESOURCE_EXHAUSTED, 500 INTERNAL, 503 UNAVAILABLE, 504
+            DEADLINE_EXCEEDED.
+    """
+
+    def __init__(self, host="localhost", port=8501, tls=None, max_message_bytes=2**28):
+        scheme = "http" if tls is None else "https"
+        self.endpoint, self._max_bytes = f"{scheme}://{host}:{port}", max_message_bytes
+        self._session = requests.Session()
+        self._session.mount(f"{scheme}://", requests.adapters.HTTPAdapter(pool_maxsize=_MAX_CONNECTIONS))
+        # Given with every request: the session's own yield to the environment's REQUESTS_CA_BUNDLE.
+        self._tls = {}
+        if tls is not None:
+            certificate = (tls.client_cert, tls.client_key) if tls.client_cert else None
+            self._tls = {"verify": tls.root_certs or True, "cert": certificate}
+        self._signatures = {}
+
+    def predict(self, model, signature, inputs, timeout):
+        """Outputs `{name: array}` of a signature.
+
+        Args:
+            model: `ModelSpec`.
+            signature: its name; empty for the default signature.
+            inputs: `{name: array}`; strings are object arrays of bytes.
+            timeout: seconds.
+        """
+        body = {"inputs": {name: json_value(array) for name, array in inputs.items()}}
+        if signature:
+            body["signature_name"] = signature
+        values = self.post(model, body, timeout, signature).get("outputs")
+        # JSON names neither dtypes nor the only output of a signature: the metadata do.
+        name = signature or "serving_default"
+        if name not in self._signatures.get(model, {}):
+            self._signatures[model] = self.metadata(model, timeout).signatures
+        try:
+            specs = self._signatures[model][name].outputs
+            if len(specs) == 1:
+                values = {name: values for name in specs}
+            return {name: _array(values[name], spec) for name, spec in specs.items()}
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            message = f"an answer that does not fit the signature: {error!r}"
+            raise ServerError("UNKNOWN", message, self.endpoint, model, signature) from error
+
+    def metadata(self, model, timeout):
+        """`Metadata` of a `ModelSpec`; `timeout` in seconds."""
+        answer = self._request("GET", model, "/metadata", None, timeout, None)
+        try:
+            definitions = answer["metadata"]["signature_def"]["signature_def"]
+            signatures = {
+                name: Signature(_tensors(definition.get("inputs", {})), _tensors(definition.get("outputs", {})))
+                for name, definition in definitions.items()
+                if is_for_clients(name)
+            }
+            return Metadata(int(answer["model_spec"]["version"]), signatures)
+        except (KeyError, TypeError, ValueError) as error:
+            message = f"metadata that cannot be read: {error!r}"
+            raise ServerError("UNKNOWN", message, self.endpoint, model) from error
+
+    def status(self, model, timeout):
+        """List of `VersionStatus`, the latest version first; `timeout` in seconds."""
+        answer = self._request("GET", model, "", None, timeout, None)
+        try:
+            versions = [
+                VersionStatus(int(entry["version"]), entry["state"], entry["status"]["error_message"])
+                for entry in answer["model_version_status"]
+            ]
+        except (KeyError, TypeError, ValueError) as error:
+            message = f"a status that cannot be read: {error!r}"
+            raise ServerError("UNKNOWN", message, self.endpoint, model) from error
+        return sorted(versions, reverse=True)
+
+    def post(self, model, body, timeout, signature=None):
+        """The answer, a dict, to a body of the predict API: a dict, or bytes that are sent as they are."""
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        if len(data) > self._max_bytes:
+            message = f"a request of {len(data)} bytes"
+            raise ServerError("RESOURCE_EXHAUSTED", message, self.endpoint, model, signature)
+        return self._request("POST", model, ":predict", data, timeout, signature)
+
+    def close(self):
+        """Ends the connections."""
+        self._session.close()
+
+    def _request(self, method, model, ending, data, timeout, signature):
+        path = f"/v1/models/{model.name}"
+        if model.version is not None:
+            path += f"/versions/{model.version}"
+        elif model.label:
+            path += f"/labels/{model.label}"
+        try:
+            status, content = self._exchange(method, f"{self.endpoint}{path}{ending}", data, timeout)
+            answer = json.loads(content)
+            if status == 200:
+                return answer
+            code, message = _CODES.get(status, "UNKNOWN"), answer["error"]
+        except _NoAnswerError as error:
+            code, message = error.args
+        except (KeyError, TypeError, ValueError):
+            # Not of the server's making: a proxy's page, or another program at that port.
+            code, message = _CODES.get(status, "UNKNOWN"), f"HTTP {status}: {content[:200]!r}"
+        raise ServerError(code, message, self.endpoint, model, signature)
+
+    def _exchange(self, method, url, data, timeout):
+        deadline = time.monotonic() + timeout
+        options = {"data": data, "timeout": timeout, "stream": True, **self._tls}
+        try:
+            with self._session.request(method, url, **options) as response:
+                return response.status_code, self._content(response, deadline)
+        except requests.RequestException as error:
+            # A wait for the rest of a body that ends in a timeout is a ConnectionError of requests.
+            if isinstance(error, requests.Timeout) or time.monotonic() >= deadline:
+                raise _NoAnswerError("DEADLINE_EXCEEDED", f"none within {timeout:.3g} s") from error
+            code = "UNAVAILABLE" if isinstance(error, requests.ConnectionError) else "UNKNOWN"
+            raise _NoAnswerError(code, str(error)) from error
+
+    def _content(self, response, deadline):
+        content = bytearray()
+        for chunk in response.iter_content(_CHUNK_BYTES):
+            content += chunk
+            if len(content) > self._max_bytes:
+                raise _NoAnswerError("RESOURCE_EXHAUSTED", f"an answer of more than {self._max_bytes} bytes")
+            if time.monotonic() > deadline:
+                raise _NoAnswerError("DEADLINE_EXCEEDED", f"{len(content)} bytes of an answer")
+        return bytes(content)
+
+
+class _NoAnswerError(Exception):
+    """Code and message of an answer that is given up."""
+
+
+def json_value(array):
+    """An array as the predict API takes it: nested lists, and bytes as `{"b64": ...}`."""
+    array = np.asarray(array)
+    if array.dtype == object:
+        return [{"b64": base64.b64encode(value).decode()} for value in array]
+    return array.tolist()
+
+
+def _array(values, spec):
+    if spec.dtype == "string":
+        rows = [base64.b64decode(value["b64"]) if isinstance(value, dict) else value.encode() for value in values]
+        array = np.empty(len(rows), object)
+        array[:] = rows
+        return array
+    return np.array(values, spec.dtype)
+
+
+def _tensors(infos):
+    return {
+        name: tensor_spec(info["dtype"], [int(dim["size"]) for dim in info["tensor_shape"].get("dim", [])])
+        for name, info in infos.items()
+    }

@@ -1,0 +1,115 @@
+r"""Checks that a running server meets the TensorFlow Serving contract with an exported model, and how fast it answers.
+
+    python tools/check_server.py --grpc_port=8500 --rest_port=8501 --card=saved_models/nvae/1/assets.extra/model.json
+    python tools/check_server.py --host=gpu-7 --grpc_port=8500 --concurrency=1,16,64 --load_seconds=20 --json=load.json
+
+Of gRPC, REST or both: status and metadata; with --card every signature against the golden answers beside the card; that
+a seed gives one image whatever else is in its batch; the right code for everything that is wrong; good requests beside
+bad ones; then latencies and images a second. One line for each check. Exit status 1 if any failed.
+"""
+
+import os
+import sys
+
+from absl import app, flags
+from json_file import write_json
+from server_flags import chosen_tls, define_server
+
+# What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
+
+FLAGS = flags.FLAGS
+
+define_server()
+flags.DEFINE_integer("grpc_port", None, "Port of gRPC, usually 8500; not checked if not given.", 1, 65535)
+flags.DEFINE_integer("rest_port", None, "Port of REST, usually 8501; not checked if not given.", 1, 65535)
+flags.DEFINE_string("card", None, "The served version's assets.extra/model.json, golden.npz beside it.")
+flags.DEFINE_list("concurrency", ["1", "4", "16"], "Clients at once, one load check for each; empty for none.")
+flags.DEFINE_float("load_seconds", 5.0, "Length of each load check.", lower_bound=0.0)
+flags.DEFINE_integer("rows", 1, "Images of a request in the load checks.", lower_bound=1)
+flags.DEFINE_string("json", None, "File for the results as well.")
+
+flags.register_validator(
+    "concurrency",
+    lambda texts: all(text.isascii() and text.isdigit() and 1 <= int(text) <= 1024 for text in texts),
+    message="expected whole numbers from 1 to 1024 with commas between them",
+)
+flags.register_validator(
+    "json",
+    lambda path: path is None or os.path.isdir(os.path.dirname(path) or "."),
+    message="expected a name in an existing folder",
+)
+
+
+@flags.multi_flags_validator(["grpc_port", "rest_port"], message="expected --grpc_port, --rest_port or both")
+def _has_port(values):
+    return any(port is not None for port in values.values())
+
+
+def make_target():
+    """`Target` of the flags; ValueError or OSError where a file is wrong."""
+    from nvae_tf.serving.conformance import Target
+    from nvae_tf.serving.golden import read_golden
+    from nvae_tf.serving.protocol import ModelSpec
+    from nvae_tf.serving.rest_transport import RestTransport
+
+    tls, golden = chosen_tls(), read_golden(FLAGS.card) if FLAGS.card else None
+    transports = {}
+    if FLAGS.grpc_port:
+        from nvae_tf.serving.grpc_transport import GrpcTransport
+
+        transports["grpc"] = GrpcTransport(FLAGS.host, FLAGS.grpc_port, tls)
+    if FLAGS.rest_port:
+        transports["rest"] = RestTransport(FLAGS.host, FLAGS.rest_port, tls)
+    return Target(transports, ModelSpec(FLAGS.model, FLAGS.version, FLAGS.label), FLAGS.timeout, golden)
+
+
+def run_checks(target, figures):
+    """`Outcome`s of all checks, printed as they end; the `LoadFigures` go into the list `figures`."""
+    from nvae_tf.serving.conformance import basic_checks, run_check
+    from nvae_tf.serving.load import concurrency_checks, load_checks
+    from nvae_tf.serving.refusals import refusal_checks
+
+    outcomes = []
+
+    def run(checks):
+        for check in checks:
+            outcome = run_check(check)
+            outcomes.append(outcome)
+            print(f"{'PASS' if outcome.passed else 'FAIL'}  {outcome.name}: {outcome.reason}", flush=True)
+
+    run(basic_checks(target))
+    if not any(outcome.passed for outcome in outcomes if outcome.name.endswith("default signature is sample")):
+        print("sample is not answered: nothing further is checked", flush=True)
+        return outcomes
+    run(concurrency_checks(target))
+    run(refusal_checks(target))
+    concurrencies = [int(text) for text in FLAGS.concurrency]
+    run(load_checks(target, concurrencies, FLAGS.load_seconds, FLAGS.rows, figures))
+    return outcomes
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
+    try:
+        target = make_target()
+    except (ValueError, OSError, ImportError) as error:
+        sys.exit(f"check_server.py: {error}")
+    if target.golden is None:
+        print("without --card: answers are not compared with the golden ones", flush=True)
+    figures = []
+    outcomes = run_checks(target, figures)
+    failed = sum(not outcome.passed for outcome in outcomes)
+    if FLAGS.json:
+        results = {"server": FLAGS.host, "model": str(target.model), "card": FLAGS.card, "failed": failed}
+        results |= {"checks": [outcome._asdict() for outcome in outcomes], "load": [row._asdict() for row in figures]}
+        write_json(FLAGS.json, results)
+        print(f"written: {FLAGS.json}")
+    if failed:
+        sys.exit(f"check_server.py: {failed} of {len(outcomes)} checks failed")
+    print(f"meets the TensorFlow Serving contract in all {len(outcomes)} checks")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,201 @@
+r"""Asks a server of TensorFlow Serving's protocol for what an exported model can do.
+
+    python tools/client.py status
+    python tools/client.py sample --num=64 --temperature=0.7 --out=samples.png --images_dir=samples
+    python tools/client.py reconstruct --images=a.png,b.jpg --out=reconstructions.png
+    python tools/client.py interpolate --images=a.png,b.png --frames=16 --out=way.png
+    python tools/client.py interpolate --seeds=1,2 --temperature=0.7 --out=way.png
+    python tools/client.py score --images=a.png,b.png            (JSON lines; pictures of the model's size)
+    python tools/client.py encode --images=a.png,b.png --out=latents.npz
+
+with --host, --port, --protocol=grpc|rest, --model, --version or --label, --timeout and --tls. The seed of the first
+image, or score, is --seed, and of each after it one more.
+"""
+
+import json
+import math
+import os
+import pathlib
+import sys
+
+from absl import app, flags
+from server_flags import chosen_tls, define_server
+
+# What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
+
+FLAGS = flags.FLAGS
+
+_SUFFIXES = {"sample": ".png", "reconstruct": ".png", "interpolate": ".png", "score": ".jsonl", "encode": ".npz"}
+_COMMANDS = ("status", *_SUFFIXES)
+
+define_server()
+flags.DEFINE_enum("protocol", "grpc", ["grpc", "rest"], "How to talk to the server.")
+flags.DEFINE_integer("port", None, "Its port; 8500 for gRPC and 8501 for REST if not given.", 1, 65535)
+flags.DEFINE_string("out", None, "File: PNG of all pictures; .npz of encode; .jsonl of score, which else prints.")
+flags.DEFINE_string("images_dir", None, "Folder for one PNG a picture as well: 000000.png ...; made if need be.")
+flags.DEFINE_list("images", None, "PNG or JPEG files, with commas between them; two for interpolate.")
+flags.DEFINE_integer("num", 16, "Pictures of sample.", lower_bound=1)
+flags.DEFINE_integer("seed", 0, "Seed of the first picture; the others have the next ones.")
+flags.DEFINE_list("seeds", None, "Two seeds, for interpolate instead of images.")
+flags.DEFINE_float("temperature", 1.0, "Factor of the scale that the model draws with.")
+flags.DEFINE_integer("frames", 16, "Pictures of interpolate, both ends included.", lower_bound=2)
+flags.DEFINE_integer("batch_size", 16, "Rows of a request, at most; no more than the server's largest.", lower_bound=1)
+flags.register_validator(
+    "temperature", lambda value: 0.0 < value < math.inf, message="expected a positive, finite number"
+)
+
+
+def make_client():
+    """`Client` of the flags."""
+    from nvae_tf.serving.client import Client
+
+    if FLAGS.protocol == "grpc":
+        from nvae_tf.serving.grpc_transport import GrpcTransport as Transport
+    else:
+        from nvae_tf.serving.rest_transport import RestTransport as Transport
+    address = {"host": FLAGS.host} | ({"port": FLAGS.port} if FLAGS.port else {})
+    transport = Transport(**address, tls=chosen_tls())
+    return Client(transport, FLAGS.model, FLAGS.version, FLAGS.label, FLAGS.timeout)
+
+
+def in_batches(request, *columns):
+    """The outputs, `{name: array}`, of request(*rows) on batches of the columns, arrays or lists of equal length."""
+    import numpy as np
+
+    size, parts = FLAGS.batch_size, []
+    for start in range(0, len(columns[0]), size):
+        parts.append(request(*(column[start : start + size] for column in columns)))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def image_paths():
+    """--images, of which there must be one."""
+    if not FLAGS.images:
+        raise ValueError("--images: expected files with commas between them. Received: none")
+    return FLAGS.images
+
+
+def read_files():
+    """Contents of --images."""
+    return [pathlib.Path(path).read_bytes() for path in image_paths()]
+
+
+def read_pixels(shape):
+    """uint8 [B, H, W, C] of --images, which must be of a shape (None, H, W, C)."""
+    import numpy as np
+    import PIL.Image
+
+    _, height, width, channels = shape
+    pictures = []
+    for path in image_paths():
+        with PIL.Image.open(path) as picture:
+            if picture.size != (width, height):
+                size = f"{picture.width} x {picture.height}"
+                raise ValueError(f"--images: {path}: expected {width} x {height} pixels. Received: {size}")
+            pictures.append(np.asarray(picture.convert("L" if channels == 1 else "RGB")))
+    return np.stack(pictures).reshape(-1, height, width, channels)
+
+
+def seeds(count):
+    """So many seeds from --seed on."""
+    return list(range(FLAGS.seed, FLAGS.seed + count))
+
+
+def way(client):
+    """The outputs of --frames pictures from one image, or seed, to another."""
+    import numpy as np
+
+    alpha = np.linspace(0.0, 1.0, FLAGS.frames, dtype=np.float32)
+    ends = FLAGS.seeds or FLAGS.images or []
+    if len(ends) != 2:
+        raise ValueError(f"--images, --seeds: expected two of one of them. Received: {len(ends)}")
+    if not FLAGS.seeds:
+        first, second = ([content] * FLAGS.frames for content in read_files())
+        return in_batches(client.interpolate, first, second, alpha)
+    first, second = ([int(seed)] * FLAGS.frames for seed in FLAGS.seeds)
+    return in_batches(lambda *rows: client.interpolate_seeds(*rows, FLAGS.temperature), first, second, alpha)
+
+
+def pictures_of(client, command):
+    """The outputs of a command that makes pictures."""
+    if command == "sample":
+        return in_batches(lambda rows: client.sample(rows, FLAGS.temperature), seeds(FLAGS.num))
+    if command == "interpolate":
+        return way(client)
+    files = read_files()
+    return in_batches(lambda *rows: client.reconstruct(*rows, FLAGS.temperature), files, seeds(len(files)))
+
+
+def write_pictures(images, columns):
+    """Writes uint8 [N, H, W, C] to --out, and where asked to --images_dir."""
+    import numpy as np
+
+    from nvae_tf.evaluation.images import save_grid, save_images
+
+    images = images / np.float32(255)
+    save_grid(FLAGS.out, images, columns)
+    print(f"written: {FLAGS.out}")
+    if FLAGS.images_dir:
+        save_images(FLAGS.images_dir, images)
+        print(f"written: {len(images)} images in {FLAGS.images_dir}")
+
+
+def score_lines(client):
+    """A JSON object for each of --images: its file, NELBO in nats, bits per dimension and KL of each group in nats."""
+    pixels = read_pixels(client.signature("score").inputs["image"].shape)
+    scores = in_batches(client.score, pixels, seeds(len(pixels)))
+    for row, path in enumerate(FLAGS.images):
+        yield json.dumps({"file": path, **{name: values[row].tolist() for name, values in sorted(scores.items())}})
+
+
+def write_atomically(path, write):
+    """Calls write(file) on a binary file that gets its name when it is whole."""
+    temporary = f"{path}.tmp"
+    with open(temporary, "wb") as file:
+        write(file)
+    os.replace(temporary, path)
+    print(f"written: {path}")
+
+
+def run(client, command):
+    """Asks, and writes or prints the answer."""
+    if command == "status":
+        version, signatures = client.metadata()
+        for status in client.status():
+            print(f"version {status.version}: {status.state} {status.error}".rstrip())
+        print(f"version {version} answers: {', '.join(sorted(signatures))}")
+    elif command == "score":
+        lines = list(score_lines(client))
+        if FLAGS.out:
+            write_atomically(FLAGS.out, lambda file: file.write("".join(f"{line}\n" for line in lines).encode()))
+        else:
+            print("\n".join(lines))
+    elif command == "encode":
+        import numpy as np
+
+        encoded = in_batches(client.encode, read_files())
+        write_atomically(FLAGS.out, lambda file: np.savez(file, files=np.array(FLAGS.images), **encoded))
+    else:
+        write_pictures(pictures_of(client, command)["image"], FLAGS.frames if command == "interpolate" else None)
+
+
+def main(argv):
+    if len(argv) != 2 or argv[1] not in _COMMANDS:
+        raise app.UsageError(f"expected one of {', '.join(_COMMANDS)}. Received: {argv[1:]}")
+    command = argv[1]
+    suffix = _SUFFIXES.get(command)
+    needed = suffix and (FLAGS.out or command != "score")
+    if needed and not ((FLAGS.out or "").endswith(suffix) and os.path.isdir(os.path.dirname(FLAGS.out) or ".")):
+        raise app.UsageError(f"--out: expected a name ending in {suffix} in an existing folder. Received: {FLAGS.out}")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
+    from nvae_tf.serving.protocol import ServerError
+
+    try:
+        with make_client() as client:
+            run(client, command)
+    except (ServerError, ValueError, OSError, ImportError) as error:
+        sys.exit(f"client.py: {error}")
+
+
+if __name__ == "__main__":
+    app.run(main)
