@@ -49,8 +49,7 @@ def sample_graph(model, batch_size=None, num_sampled_groups=None):
         raise ValueError(f"num_sampled_groups: expected 1 to {len(names)}. Received: {num_sampled_groups}")
 
     def sample(temperature, **noise):
-        params = model.generate([noise.get(name) for name in names], temperature)
-        return {"likelihood_params": params, **mean_output(config, params)}
+        return _outputs(config, model.generate([noise.get(name) for name in names], temperature))
 
     inputs = _specs(names[:count], model.noise_shapes(batch_size))
     return DeviceGraph("sample", {**inputs, "temperature": tf.TensorSpec([batch_size], name="temperature")}, sample)
@@ -62,8 +61,7 @@ def decode_graph(model):
     names = numbered("latent", config)
 
     def decode(**latents):
-        params = model.decode([latents[name] for name in names])
-        return {"likelihood_params": params, **mean_output(config, params)}
+        return _outputs(config, model.decode([latents[name] for name in names]))
 
     return DeviceGraph("decode", _specs(names, model.noise_shapes(None)), decode)
 
@@ -99,14 +97,23 @@ def _specs(names, shapes):
     return {name: tf.TensorSpec(shape, name=name) for name, shape in zip(names, shapes, strict=False)}
 
 
-def mean_output(config, params):
-    """`{name: the likelihood's mean}` from likelihood parameters [B, H, W, P], as `sample_graph` returns it."""
+def _outputs(config, params):
+    return {"likelihood_params": params, mean_name(config): likelihood_mean(config, params)}
+
+
+def mean_name(config):
+    """Name of the output that holds the likelihood's mean, for a `ModelConfig`."""
+    return "probabilities" if config.likelihood == "bernoulli" else "mean_image"
+
+
+def likelihood_mean(config, params):
+    """The likelihood's mean [B, H, W, C] in [0, 1], of likelihood parameters [B, H, W, P]."""
     if config.likelihood == "bernoulli":
-        return {"probabilities": tf.sigmoid(params)}
+        return tf.sigmoid(params)
     if config.likelihood == "normal":
         loc = BOUND * tf.tanh(channels(params, 0, config.image_channels) / BOUND)
-        return {"mean_image": (tf.clip_by_value(loc, -1.0, 1.0) + 1.0) / 2.0}
-    return {"mean_image": _mixture_mean(params, config.image_channels, config.num_mixtures)}
+        return (tf.clip_by_value(loc, -1.0, 1.0) + 1.0) / 2.0
+    return _mixture_mean(params, config.image_channels, config.num_mixtures)
 
 
 def _mixture_mean(params, num_channels, num_mixtures):

@@ -1,0 +1,169 @@
+"""How near an exported file comes to the Keras model that it was made from: parity.json, and a table of several."""
+
+import json
+import pathlib
+import statistics
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from nvae_tf.export.device_graph import mean_name
+from nvae_tf.export.signatures import numbered
+
+FORMAT = 1
+PARITY = "parity.json"
+# Largest error relative to an output's largest value that is rounding and not a fault.
+_LIMITS = {"float32": 1e-4, "float16": 5e-2}
+_TIMED_RUNS = 5
+
+
+def draw_cases(nvae, graph, batch_size, temperature, num=4, seed=0):
+    """Random inputs of a `DeviceGraph`, and what the Keras model makes of them.
+
+    Args:
+        nvae: `NVAE`.
+        graph: `DeviceGraph`, `sample`, `decode` or `encode`.
+        batch_size: B.
+        temperature: of every other case, from the first; 1 in the others.
+        num: of cases. Default 4.
+        seed: of the draw. Default 0.
+
+    Returns:
+        List of ({input: array}, {output: array}), float32.
+    """
+    rng, answer, cases = np.random.default_rng(seed), _ANSWERS[graph.name], []
+    for index in range(num):
+        inputs = {}
+        for name, spec in graph.inputs.items():
+            shape = [batch_size, *spec.shape[1:]]
+            if name == "temperature":
+                inputs[name] = np.full(shape, temperature if index % 2 == 0 else 1.0, np.float32)
+            else:
+                inputs[name] = (rng.random if name == "image" else rng.standard_normal)(shape, np.float32)
+        cases.append((inputs, {name: np.asarray(value) for name, value in answer(nvae, inputs).items()}))
+    return cases
+
+
+def _sample(nvae, inputs):
+    shapes = nvae.noise_shapes(len(inputs["temperature"]))
+    # Without noise a group is at its prior's mean.
+    names = zip(numbered("noise", nvae.model_config), shapes, strict=True)
+    noise = [inputs.get(name, np.zeros(shape, np.float32)) for name, shape in names]
+    return _likelihood(nvae, nvae.generate(noise, temperature=tf.constant(inputs["temperature"])))
+
+
+def _decode(nvae, inputs):
+    return _likelihood(nvae, nvae.decode([inputs[name] for name in numbered("latent", nvae.model_config)]))
+
+
+def _likelihood(nvae, params):
+    return {"likelihood_params": params, mean_name(nvae.model_config): nvae.likelihood(params).mean()}
+
+
+def _encode(nvae, inputs):
+    config = nvae.model_config
+    result = nvae(inputs["image"], noise=[inputs[name] for name in numbered("posterior_noise", config)])
+    outputs = dict(zip(numbered("noise", config), nvae.prior_noise(result.latents), strict=True))
+    outputs |= zip(numbered("latent", config), result.latents, strict=True)
+    return {**outputs, "kl_per_group": result.kl_per_group}
+
+
+_ANSWERS = {"sample": _sample, "decode": _decode, "encode": _encode}
+
+
+def compare(path, precision, runtime, version, run, cases):
+    """Runs a file and compares.
+
+    Args:
+        path: `pathlib.Path` of the file.
+        precision: of its weights, `"float32"` or `"float16"`.
+        runtime, version: what runs it, as text.
+        run: on one thread of the CPU, function from {input: array} to {output: array}.
+        cases: as `draw_cases` gives them; outputs that the file does not have are left out.
+
+    Returns:
+        The file's entry in parity.json: {"file", "bytes", "precision", "runtime", "version", "seconds": median of a run,
+        "outputs": {name: {"max_error", "mean_error", "relative": max_error over the output's largest magnitude}}}.
+
+    Raises:
+        ValueError: an output differs by more than rounding.
+    """
+    received = [run(inputs) for inputs, _ in cases]
+    outputs = {}
+    for name in received[0]:
+        expected, values = (np.stack([case[name] for case in one]) for one in ([c[1] for c in cases], received))
+        errors = np.abs(values - expected)
+        largest = float(np.max(np.abs(expected)))
+        outputs[name] = {
+            "max_error": float(errors.max()),
+            "mean_error": float(errors.mean()),
+            "relative": float(errors.max()) / max(largest, np.finfo(np.float32).tiny),
+        }
+        if not outputs[name]["relative"] <= _LIMITS[precision]:  # NaN is none
+            raise ValueError(
+                f"{path.name}: expected {name} as Keras gives it, within {_LIMITS[precision]:.0e} of its largest value. "
+                f"Received: {outputs[name]}"
+            )
+    return {
+        "file": path.name,
+        "bytes": path.stat().st_size,
+        "precision": precision,
+        "runtime": runtime,
+        "version": version,
+        "seconds": _median_seconds(run, cases[0][0]),
+        "outputs": outputs,
+    }
+
+
+def _median_seconds(run, inputs):
+    seconds = []
+    for _ in range(_TIMED_RUNS):
+        start = time.perf_counter()
+        run(inputs)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def write_parity(folder, export, entries):
+    """Writes parity.json.
+
+    Args:
+        folder: `pathlib.Path`.
+        export: what it is: `"TFLite"`, `"ONNX"`, `"SavedModel"`.
+        entries: list of what `compare` returns.
+    """
+    against = f"NVAE of Keras {keras.__version__}, TensorFlow {tf.__version__}"
+    content = {"format": FORMAT, "export": export, "against": against, "files": entries}
+    (folder / PARITY).write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def parity_table(paths):
+    """Markdown table of several parity.json: a row a file, with the output that differs most.
+
+    Args:
+        paths: of the files.
+
+    Raises:
+        ValueError: a file that `write_parity` did not write.
+    """
+    lines = [
+        "| Export | File | MB | Runtime | ms, one thread | Largest error | Mean error | Relative to the largest value |",
+        "|---|---|---:|---|---:|---:|---:|---:|",
+    ]
+    for path in map(pathlib.Path, paths):
+        try:
+            content = json.loads(path.read_text())
+            lines += [_row(content["export"], entry) for entry in content["files"]]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path}: expected what an export writes as {PARITY}. Received: {error!r}") from error
+    return "\n".join(lines) + "\n"
+
+
+def _row(export, entry):
+    worst = max(entry["outputs"].values(), key=lambda output: output["relative"])
+    errors = " | ".join(f"{worst[name]:.1e}" for name in ("max_error", "mean_error", "relative"))
+    runtime = f"{entry['runtime']} {entry['version']}"
+    size, milliseconds = entry["bytes"] / 1e6, entry["seconds"] * 1e3
+    return f"| {export} | {entry['file']} | {size:.1f} | {runtime} | {milliseconds:.2f} | {errors} |"
