@@ -1,0 +1,189 @@
+"""What the checks of a SavedModel look at: its folder, its protobuf and the operations that its signatures reach."""
+
+import dataclasses
+import functools
+import json
+import pathlib
+
+from google.protobuf.message import DecodeError
+from tensorflow.core.framework import node_def_pb2
+from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
+
+# No protobuf may be larger; nothing can read one that is.
+_MAX_PROTOBUF_BYTES = 2**31 - 1
+
+
+class NotASavedModelError(ValueError):
+    """A path that holds no SavedModel that can be read; the message names it and says what is there."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Operation:
+    """A node that a signature reaches.
+
+    Attributes:
+        node: the NodeDef.
+        function: name of the library's function that holds it; empty in the graph itself.
+    """
+
+    node: node_def_pb2.NodeDef
+    function: str
+
+    def __str__(self):
+        return f"{self.node.op} {self.node.name} in {self.function or 'the graph'}"
+
+
+@dataclasses.dataclass(frozen=True)
+class SavedModel:
+    """A SavedModel's folder and protobuf.
+
+    Attributes:
+        path: of the version folder, absolute.
+        published: False for a folder that has yet to get its version number.
+        meta_graph: the MetaGraphDef with the tag "serve" alone, or the first where there is none.
+    """
+
+    path: pathlib.Path
+    published: bool
+    meta_graph: meta_graph_pb2.MetaGraphDef
+
+    @property
+    def signatures(self):
+        """{name: SignatureDef}, without those by which TensorFlow marks the operation that initialises."""
+        signatures = self.meta_graph.signature_def.items()
+        return {name: signature for name, signature in sorted(signatures) if not name.startswith("__saved_model_")}
+
+    @property
+    def tensors(self):
+        """(text, name, TensorInfo) of every input and output."""
+        for signature_name, signature in self.signatures.items():
+            for kind, infos in (("input", signature.inputs), ("output", signature.outputs)):
+                for name, info in sorted(infos.items()):
+                    yield f"{kind} {name} of {signature_name}", name, info
+
+    @functools.cached_property
+    def functions(self):
+        """{name: FunctionDef} of those that the signatures reach."""
+        return self._reached[1]
+
+    @functools.cached_property
+    def operations(self):
+        """List of `Operation` that the signatures reach, in the graph and in the functions that it calls."""
+        return self._reached[0]
+
+    @functools.cached_property
+    def _reached(self):
+        graph = self.meta_graph.graph_def
+        library = {function.signature.name: function for function in graph.library.function}
+        nodes, called, operations = {node.name: node for node in graph.node}, {}, []
+        pending = [nodes.get(tensor_node(info)) for _, _, info in self.tensors]
+        seen = set()
+        while pending:
+            node = pending.pop()
+            if node is not None and node.name not in seen:
+                seen.add(node.name)
+                operations.append(Operation(node, ""))
+                pending.extend(nodes.get(name.lstrip("^").partition(":")[0]) for name in node.input)
+        for operation in operations:
+            # The list grows while it is walked: functions call functions.
+            for name in _called_functions(operation.node):
+                if name in library and name not in called:
+                    called[name] = library[name]
+                    operations.extend(Operation(node, name) for node in library[name].node_def)
+        return operations, called
+
+    @property
+    def card_path(self):
+        """Path of the model card."""
+        return self.path / "assets.extra" / "model.json"
+
+    @functools.cached_property
+    def card(self):
+        """Content of the model card; None where there is none, or no JSON object in it."""
+        try:
+            card = json.loads(self.card_path.read_text())
+        except (OSError, ValueError):
+            return None
+        return card if isinstance(card, dict) else None
+
+    @property
+    def card_batch_sizes(self):
+        """The card's allowed_batch_sizes; None where it has no list of positive whole numbers."""
+        sizes = (self.card or {}).get("allowed_batch_sizes")
+        valid = isinstance(sizes, list) and all(isinstance(size, int) and size > 0 for size in sizes)
+        return sizes if valid else None
+
+
+def tensor_node(info):
+    """Name of the node that gives a signature's tensor."""
+    return info.name.partition(":")[0]
+
+
+def _called_functions(node):
+    yield node.op
+    for value in node.attr.values():
+        yield value.func.name
+        yield from (function.name for function in value.list.func)
+
+
+def version_folders(base_path):
+    """{number: path} of the version folders of a base path."""
+    return {int(path.name): path for path in base_path.iterdir() if path.is_dir() and is_version(path.name)}
+
+
+def is_version(name):
+    """Whether the server takes a folder of this name for a version: a 64-bit number."""
+    return name.isascii() and name.isdecimal() and int(name) < 2**63
+
+
+def find_version(path):
+    """Version folder of a path: itself where it holds a SavedModel, or the newest version of a base path.
+
+    Raises:
+        NotASavedModelError: it is neither.
+    """
+    path = pathlib.Path(path).resolve()
+    expected = f"{path}: expected a folder with saved_model.pb, or one with such folders named 1, 2, ..."
+    if not path.is_dir():
+        raise NotASavedModelError(f"{expected} Received: {'a file' if path.exists() else 'nothing there'}")
+    if (path / "saved_model.pb").is_file():
+        return path
+    folders = version_folders(path)
+    if not folders:
+        raise NotASavedModelError(f"{expected} Received: {_listing(path)}")
+    newest = folders[max(folders)]
+    if not (newest / "saved_model.pb").is_file():
+        raise NotASavedModelError(f"{newest}: expected saved_model.pb in every version. Received: {_listing(newest)}")
+    return newest
+
+
+def _listing(folder):
+    names = sorted(path.name for path in folder.iterdir())
+    return f"a folder with {', '.join(names[:5])}{', ...' * (len(names) > 5)}" if names else "an empty folder"
+
+
+def read_saved_model(version_dir, published=True):
+    """`SavedModel` of a folder with a saved_model.pb.
+
+    Args:
+        version_dir: the folder.
+        published: False for a folder that has yet to get its version number.
+
+    Raises:
+        NotASavedModelError: the file is missing, damaged or empty.
+    """
+    path = pathlib.Path(version_dir).resolve()
+    file = path / "saved_model.pb"
+    expected = f"{file}: expected the protobuf of a SavedModel."
+    try:
+        if file.stat().st_size > _MAX_PROTOBUF_BYTES:
+            raise NotASavedModelError(f"{file}: expected less than 2 GiB. Received: {file.stat().st_size:,} bytes")
+        meta_graphs = saved_model_pb2.SavedModel.FromString(file.read_bytes()).meta_graphs
+    except OSError as error:
+        raise NotASavedModelError(f"{expected} Received: {error}") from error
+    except DecodeError as error:
+        raise NotASavedModelError(f"{expected} Received: a damaged file ({error})") from error
+    if not meta_graphs:
+        raise NotASavedModelError(f"{expected} Received: {file.stat().st_size:,} bytes without any graph")
+    served = [meta_graph for meta_graph in meta_graphs if list(meta_graph.meta_info_def.tags) == ["serve"]]
+    return SavedModel(path, published, (served or meta_graphs)[0])

@@ -1,0 +1,230 @@
+"""Rules about what the server reads beside the graph: its configuration files and the warm-up requests.
+
+Each is a function from a `SavedModel` to its findings. What breaks each rule, and why it is one, is in the list of
+nvae_tf/export/saved_model_lint.py.
+"""
+
+import functools
+import json
+import pathlib
+import subprocess
+import sys
+
+import tensorflow as tf
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
+from google.protobuf.message import DecodeError
+
+from nvae_tf.export.saved_model_contents import version_folders
+from nvae_tf.export.saved_model_file_rules import NotChecked
+from nvae_tf.export.saved_model_rules import dtype_name, shape_of
+
+try:
+    from tensorflow_serving.apis import prediction_log_pb2
+    from tensorflow_serving.config import model_server_config_pb2
+except ImportError as error:
+    raise ImportError(
+        f"the check of a SavedModel needs tensorflow-serving-api: pip install 'nvae_tf[serve]'. Received: {error}"
+    ) from error
+
+WARMUP = "tf_serving_warmup_requests"
+MAX_WARMUP_RECORDS = 1000
+_PREDICTION_TYPE = "predict_log"
+# Fields of the messages that tensorflow-serving-api leaves out: servables/tensorflow/session_bundle_config.proto and
+# config/monitoring_config.proto. The text format needs the names and types alone.
+_MESSAGES = {
+    "BatchingParameters": {
+        "max_batch_size": "Int64Value",
+        "batch_timeout_micros": "Int64Value",
+        "max_enqueued_batches": "Int64Value",
+        "num_batch_threads": "Int64Value",
+        "thread_pool_name": "StringValue",
+        "allowed_batch_sizes": "repeated int64",
+        "pad_variable_length_inputs": "bool",
+        "enable_large_batch_splitting": "BoolValue",
+        "max_execution_batch_size": "Int64Value",
+    },
+    "PrometheusConfig": {"enable": "bool", "path": "string"},
+    "MonitoringConfig": {"prometheus_config": "PrometheusConfig"},
+}
+
+
+@functools.cache
+def _message_class(message_name):
+    file = descriptor_pb2.FileDescriptorProto(name="serving.proto", syntax="proto3")
+    file.dependency.append(wrappers_pb2.DESCRIPTOR.name)
+    for name, fields in _MESSAGES.items():
+        message = file.message_type.add(name=name)
+        for number, (field_name, kind) in enumerate(fields.items(), 1):
+            field = message.field.add(name=field_name, number=number, label="LABEL_OPTIONAL")
+            if kind.startswith("repeated "):
+                field.label, kind = field.LABEL_REPEATED, kind.removeprefix("repeated ")
+            if kind[0].islower():
+                field.type = field.Type.Value(f"TYPE_{kind.upper()}")
+            else:
+                field.type = field.TYPE_MESSAGE
+                field.type_name = f".{kind}" if kind in _MESSAGES else f".google.protobuf.{kind}"
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
+    pool.AddSerializedFile(file.SerializeToString())
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(message_name))
+
+
+def _config(model, name, message):
+    """A configuration file beside the version folders, as a message. ParseError names line and column."""
+    path = model.path.parent / name
+    if not path.is_file():
+        raise NotChecked(f"no {name} beside the version")
+    return text_format.Parse(path.read_bytes(), message)
+
+
+def batching_parameters(model):
+    name = "batching_parameters.txt"
+    try:
+        parameters = _config(model, name, _message_class("BatchingParameters")())
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        yield f"{name}: {error}"
+        return
+    for field in ("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads"):
+        least = 0 if field == "batch_timeout_micros" else 1
+        if parameters.HasField(field) and getattr(parameters, field).value < least:
+            yield f"{name}: expected {field} >= {least}. Received: {getattr(parameters, field).value}"
+    sizes, largest = list(parameters.allowed_batch_sizes), parameters.max_batch_size.value
+    if sizes and sizes != sorted(set(sizes)):
+        yield f"{name}: expected ascending allowed_batch_sizes. Received: {sizes}"
+    elif sizes and sizes[-1] != largest:
+        yield f"{name}: expected the last of allowed_batch_sizes to be max_batch_size, {largest}. Received: {sizes}"
+    if model.card_batch_sizes not in (None, sizes):
+        yield f"{name}: expected allowed_batch_sizes as in model.json, {model.card_batch_sizes}. Received: {sizes}"
+
+
+def allowed_batch_sizes(model):
+    """Batch sizes that the server runs: of batching_parameters.txt, or of the model card; none without either."""
+    try:
+        parameters = _config(model, "batching_parameters.txt", _message_class("BatchingParameters")())
+        return list(parameters.allowed_batch_sizes)
+    except (NotChecked, text_format.ParseError, UnicodeDecodeError):
+        return model.card_batch_sizes or []
+
+
+def models_config(model):
+    name = "models.config"
+    try:
+        message = _config(model, name, model_server_config_pb2.ModelServerConfig())
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        yield f"{name}: {error}"
+        return
+    if not message.model_config_list.config:
+        yield f"{name}: expected model_config_list with a config"
+    for config in message.model_config_list.config:
+        if not config.name:
+            yield f"{name}: expected a name in every config"
+        if not config.base_path.startswith("/") and "://" not in config.base_path:
+            yield f"{name}, {config.name}: expected an absolute base_path. Received: {config.base_path!r}"
+        if config.model_platform != "tensorflow":
+            yield f"{name}, {config.name}: expected model_platform tensorflow. Received: {config.model_platform!r}"
+        here = model.published and pathlib.PurePath(config.base_path).name == model.path.parent.name
+        absent = set(config.version_labels.values()) - set(version_folders(model.path.parent)) if here else ()
+        for version in sorted(absent):
+            yield f"{name}, {config.name}: version_labels name the version {version}, which is not there"
+
+
+def monitoring_config(model):
+    name = "monitoring.config"
+    try:
+        prometheus = _config(model, name, _message_class("MonitoringConfig")()).prometheus_config
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        yield f"{name}: {error}"
+        return
+    if prometheus.enable and not prometheus.path.startswith("/"):
+        yield f"{name}: expected a path that starts with /. Received: {prometheus.path!r}"
+
+
+def _requests(model):
+    """List of PredictRequest of the warm-up file. ValueError says what is wrong with it."""
+    path = model.path / "assets.extra" / WARMUP
+    if not path.is_file():
+        raise ValueError(f"expected assets.extra/{WARMUP}")
+    requests = []
+    try:
+        for index, record in enumerate(tf.data.TFRecordDataset(str(path)).as_numpy_iterator()):
+            log = prediction_log_pb2.PredictionLog.FromString(record)
+            if not log.HasField(_PREDICTION_TYPE):
+                raise ValueError(f"{WARMUP}, record {index}: expected a PredictionLog with a predict_log")
+            requests.append(log.predict_log.request)
+    except tf.errors.OpError as error:
+        raise ValueError(f"{WARMUP}: expected a TFRecord. Received: {error.message}") from error
+    except DecodeError as error:
+        raise ValueError(f"{WARMUP}, record {len(requests)}: expected a PredictionLog. Received: {error}") from error
+    if not 1 <= len(requests) <= MAX_WARMUP_RECORDS:
+        raise ValueError(f"{WARMUP}: expected 1 to {MAX_WARMUP_RECORDS:,} records. Received: {len(requests):,}")
+    return requests
+
+
+def warmup_file(model):
+    try:
+        _requests(model)
+    except ValueError as error:
+        yield str(error)
+
+
+def _checked_requests(model):
+    try:
+        return _requests(model)
+    except ValueError as error:
+        raise NotChecked("no warm-up file that can be read") from error
+
+
+def warmup_requests(model):
+    for index, request in enumerate(_checked_requests(model)):
+        text = f"{WARMUP}, record {index}"
+        signature = model.signatures.get(_signature_name(request))
+        if signature is None:
+            yield f"{text}: the graph has no signature {_signature_name(request)!r}"
+        elif set(request.inputs) != set(signature.inputs):
+            yield f"{text}: expected the inputs {sorted(signature.inputs)}. Received: {sorted(request.inputs)}"
+        else:
+            for name, value in sorted(request.inputs.items()):
+                yield from _misfit(f"{text}, input {name}", value, signature.inputs[name])
+            if len({_rows(value) for value in request.inputs.values()}) > 1:
+                yield f"{text}: expected one batch size. Received: {sorted(map(_rows, request.inputs.values()))}"
+
+
+def _misfit(text, value, info):
+    expected, received = shape_of(info), shape_of(value)
+    if dtype_name(value) != dtype_name(info):
+        yield f"{text}: expected {dtype_name(info)}. Received: {dtype_name(value)}"
+    elif not tf.TensorShape(info.tensor_shape).is_compatible_with(value.tensor_shape):
+        yield f"{text}: expected the shape {list(expected)}. Received: {received and list(received)}"
+
+
+def _signature_name(request):
+    return request.model_spec.signature_name or "serving_default"
+
+
+def _rows(value):
+    """Number of rows of a TensorProto; 0 for a scalar."""
+    return next(iter(shape_of(value) or ()), 0)
+
+
+def warmup_coverage(model):
+    requests = _checked_requests(model)
+    covered = {(_signature_name(r), _rows(value)) for r in requests for value in r.inputs.values()}
+    for name in (name for name, signature in model.signatures.items() if signature.inputs):
+        sizes = {size for signature, size in covered if signature == name}
+        missing = sorted(set(allowed_batch_sizes(model)) - sizes)
+        if missing:
+            yield f"{WARMUP}: no request of {name} with the batch size {', '.join(map(str, missing))}"
+        elif not sizes:
+            yield f"{WARMUP}: no request of {name}"
+
+
+def executes(model):
+    program = pathlib.Path(__file__).with_name("saved_model_replay.py")
+    # -P: or its folder would come first among those that modules are looked for in.
+    command = [sys.executable, "-P", str(program), str(model.path)]
+    process = subprocess.run(command, capture_output=True, text=True)
+    if process.returncode:
+        lines = process.stderr.strip().splitlines()[-1:] or ["no message"]
+        yield f"the process ended with {process.returncode}: {lines[0]}"
+    else:
+        yield from json.loads(process.stdout.splitlines()[-1])
