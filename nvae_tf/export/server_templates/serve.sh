@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# TensorFlow Serving in Docker: gRPC on port 8500, REST on 8501.
+#
+#   ./serve.sh        on the CPU
+#   ./serve.sh gpu    on the GPUs, with the NVIDIA Container Toolkit
+#
+# TF_SERVING_IMAGE names another image: the server must be of the TensorFlow of the export (model.json) or newer.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+image=tensorflow/serving:latest
+options=()
+if [[ "${1:-cpu}" == gpu ]]; then
+  image=tensorflow/serving:latest-gpu
+  options=(--gpus all)
+fi
+flags=(
+  @FLAG@
+)
+exec docker run --rm --name @NAME@ -p 8500:8500 -p 8501:8501 -e MODEL_NAME=@NAME@ \
+  --mount "type=bind,source=$here,target=/models/@NAME@,readonly" \
+  ${options[@]+"${options[@]}"} "${TF_SERVING_IMAGE:-$image}" "${flags[@]}"
