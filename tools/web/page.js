@@ -1,0 +1,198 @@
+// The page: what its controls say is drawn by the decoder, one picture after the other.
+
+import {Decoder} from "./decoder.js";
+import {cropPadding, drawImage, latentNoise, meanImage, toUint8} from "./host_sampler.js";
+import {slerp} from "./slerp.js";
+
+const NUM_VARIATIONS = 8;
+// Images of a seed below this index are samples; the variations' own noise is that of the images from here on.
+const FIRST_VARIATION = 1000;
+// Small pictures are shown as the squares that they are.
+const SMALL_SIZE = 64;
+const ACCELERATORS = {wasm: "the CPU (wasm)", webgpu: "the GPU (WebGPU)"};
+
+const main = document.querySelector("main");
+const element = id => document.getElementById(id);
+const number = id => element(id).valueAsNumber;
+const checked = name => document.querySelector(`[name=${name}]:checked`).value;
+const canvases = id => [...element(id).querySelectorAll("canvas")];
+
+let decoder;
+let redraws = 0;
+const noiseOf = index => latentNoise(decoder.noise.map(({size}) => size), number("seed"), index);
+
+// What is still to be done, one thing at a time; what is asked for again meanwhile begins anew.
+const wanted = new Set();
+const everything = ["samples", "variations", "path"];
+const tasks = {
+  async compile() {
+    try {
+      await decoder.compile(checked("accelerator"));
+    } catch (error) {
+      // The model that was compiled before is still there.
+      document.querySelector(`[value=${decoder.accelerator}]`).checked = true;
+      throw error;
+    }
+  },
+
+  async samples(superseded) {
+    const times = [];
+    for (const [index, canvas] of canvases("samples").entries()) {
+      times.push(await draw(canvas, noiseOf(index), index));
+      if (superseded()) return;
+    }
+    const median = times.sort((a, b) => a - b)[Math.floor(times.length / 2)].toPrecision(3);
+    element("status").textContent =
+      `${times.length} pictures, ${median} ms each on ${ACCELERATORS[checked("accelerator")]}.`;
+  },
+
+  async variations(superseded) {
+    const kept = number("kept"), coarse = noiseOf(Number(checked("chosen")));
+    for (const [i, canvas] of canvases("variations").entries()) {
+      const index = FIRST_VARIATION + redraws * NUM_VARIATIONS + i;
+      const noise = noiseOf(index).map((fine, group) => group < kept ? coarse[group] : fine);
+      await draw(canvas, noise, index);
+      if (superseded()) return;
+    }
+  },
+
+  async path() {
+    const indices = [Number(checked("chosen")), Number(element("other").value)];
+    const [first, second] = indices.map(noiseOf);
+    const between = first.map((values, group) => slerp(values, second[group], number("fraction")));
+    const [start, middle, end] = canvases("path");
+    await draw(start, first, indices[0]);
+    await draw(middle, between, indices[0]);
+    await draw(end, second, indices[1]);
+  },
+};
+
+/** Does tasks in the order in which they are asked for; an error ends them all and is shown. */
+async function request(...names) {
+  for (const name of names) wanted.add(name);
+  if (main.ariaBusy === "true") return;
+  main.ariaBusy = "true";
+  try {
+    for (const name of wanted) {
+      wanted.delete(name);
+      await tasks[name](() => wanted.has(name));
+    }
+  } catch (error) {
+    wanted.clear();
+    showProblem(error.message);
+  }
+  main.ariaBusy = "false";
+}
+
+/** Draws a picture from noise; the milliseconds of decoding it and of making its pixels. */
+async function draw(canvas, noise, index) {
+  const {image: {height, width, channels, padding}, likelihood} = decoder.sidecar, started = performance.now();
+  const params = await decoder.run(noise, number("temperature"));
+  const image = checked("pixels") === "mean"
+    ? meanImage(params, likelihood, channels)
+    : drawImage(params, likelihood, channels, number("seed"), index);
+  const bytes = toUint8(cropPadding(image, height, width, padding));
+  const milliseconds = performance.now() - started;
+  const pixels = new ImageData(width, height);
+  for (let i = 0; i < height * width; i++) {
+    for (let c = 0; c < 3; c++) pixels.data[4 * i + c] = bytes[i * channels + Math.min(c, channels - 1)];
+    pixels.data[4 * i + 3] = 255;
+  }
+  canvas.getContext("2d").putImageData(pixels, 0, 0);
+  // The page answers between pictures.
+  await (globalThis.scheduler?.yield?.() ?? new Promise(resolve => setTimeout(resolve)));
+  return milliseconds;
+}
+
+function showProblem(message) {
+  element("problem").textContent = message;
+  if (message) element("status").textContent = "";
+}
+
+function newCanvas(label) {
+  const {height, width} = decoder.sidecar.image;
+  const canvas = Object.assign(document.createElement("canvas"), {height, width, role: "img", ariaLabel: label});
+  canvas.classList.toggle("small", Math.max(height, width) <= SMALL_SIZE);
+  return canvas;
+}
+
+/** As many samples as are asked for, each with a radio button that chooses it; and the list of pictures to go to. */
+function layOutSamples() {
+  const count = number("rows") ** 2, indices = Array.from({length: count}, (_, index) => index);
+  const chosen = Math.min(document.querySelector("[name=chosen]:checked")?.value ?? 0, count - 1);
+  const other = Math.min(element("other").value || 1, count - 1);
+  canvases("samples").forEach(canvas => canvas.parentElement.remove());
+  element("samples").style.setProperty("--columns", number("rows"));
+  element("samples").append(...indices.map(index => {
+    const label = document.createElement("label"), input = document.createElement("input");
+    Object.assign(input, {type: "radio", name: "chosen", value: index, checked: index === chosen});
+    label.append(input, newCanvas(`Picture ${index + 1}`));
+    return label;
+  }));
+  element("other").replaceChildren(...indices.map(index => new Option(`picture ${index + 1}`, index)));
+  element("other").value = other;
+}
+
+/** What stands beside the sliders. */
+function showValues() {
+  element("temperature-value").value = number("temperature").toFixed(2);
+  element("rows-value").value = element("rows").ariaValueText = `${number("rows") ** 2}`;
+  element("kept-value").value = element("kept").ariaValueText = `${number("kept")} of ${element("kept").max}`;
+  element("fraction-value").value = element("fraction").ariaValueText = `${Math.round(100 * number("fraction"))} %`;
+  for (const span of document.querySelectorAll(".chosen")) span.textContent = Number(checked("chosen")) + 1;
+}
+
+function describe({sidecar: {image, likelihood, checkpoint, temperature}, noise}) {
+  const step = checkpoint?.step == null ? "" : `, step ${checkpoint.step.toLocaleString("en")}`;
+  element("facts").textContent =
+    `${noise.length} groups of latents, pictures of ${image.height} × ${image.width} × ${image.channels}, ` +
+    `${likelihood.kind.replace("_", " ")} likelihood${step}.`;
+  element("temperature").value = temperature ?? 1;
+  element("kept").max = noise.length;
+  element("kept").value = Math.ceil(noise.length / 2);
+}
+
+/** What each control asks for when it is changed. */
+function listen() {
+  const on = (id, event, names, before) => element(id).addEventListener(event, ({target}) => {
+    if (!target.checkValidity()) return;
+    showProblem("");
+    before?.();
+    showValues();
+    request(...names);
+  });
+  on("temperature", "input", everything);
+  on("seed", "input", everything);
+  on("next-seed", "click", everything, () => element("seed").stepUp());
+  on("rows", "input", everything, layOutSamples);
+  on("pixels", "input", everything);
+  on("accelerator", "input", ["compile", ...everything]);
+  on("samples", "input", ["variations", "path"]);
+  on("kept", "input", ["variations"]);
+  on("redraw", "click", ["variations"], () => redraws++);
+  on("other", "input", ["path"]);
+  on("fraction", "input", ["path"]);
+}
+
+async function start() {
+  decoder = await Decoder.load(new URL("model/", document.baseURI));
+  describe(decoder);
+  const problem = decoder.webGpuProblem;
+  document.querySelector("[value=webgpu]").disabled = problem !== null;
+  element("webgpu-problem").textContent = problem ? `No WebGPU: ${problem}.` : "";
+  if (!problem) decoder.webGpuLoss().then(showProblem);
+  layOutSamples();
+  element("variations").append(...Array.from({length: NUM_VARIATIONS}, (_, i) => newCanvas(`Variation ${i + 1}`)));
+  element("path").append(...["The first picture", "The picture between them", "The second picture"].map(newCanvas));
+  showValues();
+  await decoder.compile(checked("accelerator"));
+  listen();
+}
+
+start().then(() => everything, error => {
+  showProblem(error.message);
+  return [];
+}).then(names => {
+  main.ariaBusy = "false";
+  request(...names);
+});
