@@ -1,0 +1,189 @@
+"""tools/serve_page.py without a browser, and without LiteRT.js: a folder that looks like tools/web stands in for it."""
+
+import contextlib
+import http.client
+import json
+import pathlib
+import shutil
+import socket
+import threading
+
+import pytest
+
+_WEB = pathlib.Path(__file__).resolve().parents[2] / "tools" / "web"
+_SECRET = "not to be served"
+
+
+@pytest.fixture
+def web(tmp_path):
+    """tools/web, with stand-ins for the packages, and files beside it that are not to be served."""
+    web = shutil.copytree(_WEB, tmp_path / "web", ignore=shutil.ignore_patterns("node_modules"))
+    for package, version in json.loads((web / "package.json").read_text())["dependencies"].items():
+        folder = web / "node_modules" / package
+        for name in ("dist/index.js", "dist/index.d.ts", "wasm/litert.js", "wasm/litert.wasm"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(name)
+        (folder / "package.json").write_text(json.dumps({"version": version}))
+    (tmp_path / "secret.js").write_text(_SECRET)
+    (web / "node_modules" / "secret.js").write_text(_SECRET)
+    return web
+
+
+@pytest.fixture
+def model_dir(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "decoder.json").write_text(json.dumps({"files": {"float32": "decoder_float32.tflite"}}))
+    (folder / "decoder_float32.tflite").write_bytes(b"\x1c\0\0\0TFL3 and so on")
+    (folder / "secret.bin").write_text(_SECRET)
+    return folder
+
+
+@pytest.fixture
+def serve_page(program, web, model_dir, monkeypatch):
+    """The program as a module, with that folder for its page."""
+    module = program("serve_page", f"--model_dir={model_dir}", "--port=0")
+    monkeypatch.setattr(module, "_WEB", web)
+    return module
+
+
+@contextlib.contextmanager
+def _answering(module, model_dir):
+    """Function that sends one request, (method, path): (status, headers, body)."""
+    with module.PageServer(module.page_files() | module.model_files(model_dir), 0) as server:
+        thread = threading.Thread(target=server.serve_forever, args=[0.01])
+        thread.start()
+
+        def ask(path, method="GET"):
+            connection = http.client.HTTPConnection(*server.server_address, timeout=10)
+            connection.request(method, path)
+            response = connection.getresponse()
+            answer = response.status, dict(response.getheaders()), response.read()
+            connection.close()
+            return answer
+
+        try:
+            assert server.server_address[0] == "127.0.0.1"
+            yield ask
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_files_have_their_types_and_the_headers(serve_page, model_dir, web):
+    types = {
+        "/": "text/html; charset=utf-8",
+        "/style.css": "text/css; charset=utf-8",
+        "/page.js?fresh": "text/javascript; charset=utf-8",
+        "/node_modules/@litertjs/core/dist/index.js": "text/javascript; charset=utf-8",
+        "/node_modules/@litertjs/core/wasm/litert.wasm": "application/wasm",
+        "/model/decoder.json": "application/json",
+        "/model/decoder_float32.tflite": "application/octet-stream",
+    }
+    with _answering(serve_page, model_dir) as ask:
+        for path, expected in types.items():
+            status, headers, body = ask(path)
+            assert (status, headers["Content-Type"]) == (200, expected) and len(body) == int(headers["Content-Length"])
+            assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
+            assert headers["Cross-Origin-Embedder-Policy"] == "require-corp"
+            assert headers["Content-Security-Policy"].startswith(
+                "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'"
+            )
+        assert body == (model_dir / "decoder_float32.tflite").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../secret.js",
+        "/%2e%2e/secret.js",
+        "/model/../../secret.js",
+        "//secret.js",
+        "/model/secret.bin",
+        "/node_modules/secret.js",
+        "/node_modules/@litertjs/core/dist/index.d.ts",
+        "/package.json",
+        "/index.html/",
+        "/model/",
+    ],
+)
+def test_no_other_file_is_served(serve_page, model_dir, path):
+    with _answering(serve_page, model_dir) as ask:
+        status, _, body = ask(path)
+        assert status == 404 and _SECRET.encode() not in body
+        assert ask("/", "POST")[0] == 501
+
+
+def test_a_file_that_is_gone_is_not_found(serve_page, model_dir):
+    with _answering(serve_page, model_dir) as ask:
+        (model_dir / "decoder_float32.tflite").unlink()
+        assert ask("/model/decoder_float32.tflite")[0] == 404
+
+
+def _spoil(model_dir, spoiled):
+    sidecar, decoder = model_dir / "decoder.json", model_dir / "decoder_float32.tflite"
+    {
+        "no folder": lambda: shutil.rmtree(model_dir),
+        "no sidecar": sidecar.unlink,
+        "not JSON": lambda: sidecar.write_text("{"),
+        "a list": lambda: sidecar.write_text("[]"),
+        "no name": lambda: sidecar.write_text('{"files": {}}'),
+        "a path": lambda: sidecar.write_text('{"files": {"float32": "../secret.js"}}'),
+        "the folder above": lambda: sidecar.write_text('{"files": {"float32": ".."}}'),
+        "no decoder": decoder.unlink,
+        "another kind": lambda: decoder.write_bytes(b"PK\x03\x04 a ZIP"),
+        "empty": lambda: decoder.write_bytes(b""),
+    }[spoiled]()
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "message"),
+    [
+        (
+            "no folder",
+            "--model_dir=MODEL: expected a folder with decoder.json, as tools/export.py --format=tflite writes",
+        ),
+        ("no sidecar", "Received: a folder without it"),
+        ("not JSON", "decoder.json: expected JSON with the name files.float32. Received: JSONDecodeError"),
+        ("a list", "decoder.json: expected JSON with the name files.float32. Received: TypeError"),
+        ("no name", "decoder.json: expected JSON with the name files.float32. Received: KeyError('float32')"),
+        ("a path", "decoder.json: expected JSON with the name files.float32. Received: ValueError"),
+        ("the folder above", "decoder.json: expected the file that it names, files.float32. Received: no "),
+        ("no decoder", "decoder.json: expected the file that it names, files.float32. Received: no "),
+        ("another kind", "decoder_float32.tflite: expected a TFLite model. Received: a file of another kind"),
+        ("empty", "decoder_float32.tflite: expected a TFLite model. Received: a file of another kind"),
+    ],
+)
+def test_a_wrong_model_ends_it_before_it_starts(serve_page, model_dir, spoiled, message):
+    _spoil(model_dir, spoiled)
+    with pytest.raises(SystemExit) as ended:
+        serve_page.main(["serve_page"])
+    assert str(ended.value).startswith("serve_page.py: ")
+    assert message.replace("MODEL", str(model_dir)) in str(ended.value)
+
+
+@pytest.mark.parametrize("version", [None, "2.0.0"])
+def test_missing_or_other_packages_end_it_before_it_starts(serve_page, web, version):
+    folder = web / "node_modules" / "@litertjs" / "core"
+    shutil.rmtree(folder) if version is None else (folder / "package.json").write_text(json.dumps({"version": version}))
+    with pytest.raises(SystemExit) as ended:
+        serve_page.main(["serve_page"])
+    assert f"{folder}: expected @litertjs/core 2.5.3. Received: {version or 'none'}" in str(ended.value)
+    assert f"npm ci --prefix {web}" in str(ended.value)
+
+
+def test_a_port_in_use_is_named(serve_page):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        serve_page.FLAGS.port = port
+        with pytest.raises(SystemExit, match=f"--port={port}: expected a free port. Received: Address already in use"):
+            serve_page.main(["serve_page"])
+
+
+def test_the_lock_names_no_registry():
+    lock = json.loads((_WEB / "package-lock.json").read_text())
+    packages = {name: package for name, package in lock["packages"].items() if name}
+    assert {"node_modules/@litertjs/core", "node_modules/@litertjs/wasm-utils"} <= set(packages)
+    for package in packages.values():
+        assert package["integrity"].startswith("sha512-")
+        assert package.get("resolved", "https://registry.npmjs.org/").startswith("https://registry.npmjs.org/")
