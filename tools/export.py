@@ -1,0 +1,144 @@
+r"""Exports a trained or converted model: for TensorFlow Serving, for devices, or as ONNX.
+
+    python tools/export.py --format=saved_model --run_dir=runs/mnist --out=saved_models/nvae --temperature=0.7
+    python tools/export.py --format=tflite --run_dir=runs/mnist --out=exported/tflite --encoder
+    python tools/export.py --format=onnx --run_dir=runs/mnist --out=exported/onnx
+
+A SavedModel becomes the next version of the folder when it has passed every check; no version is ever overwritten. What
+it is served with, and how, is in saved_models/README.md.
+"""
+
+import json
+import math
+import os
+import pathlib
+import sys
+import time
+
+from absl import app, flags
+
+# What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
+
+FLAGS = flags.FLAGS
+
+_FORMATS = ("saved_model", "tflite", "onnx")
+# Flags that are of some formats alone.
+_OF_FORMATS = {
+    "name": ("saved_model",),
+    "pixels": ("saved_model",),
+    "batch_sizes": ("saved_model",),
+    "num_groups": ("tflite",),
+    "encoder": ("tflite", "onnx"),
+}
+
+flags.DEFINE_enum("format", None, _FORMATS, "What to write.", required=True)
+flags.DEFINE_string("run_dir", None, "Folder of the run: config.json and checkpoints/.", required=True)
+flags.DEFINE_string("out", None, "Folder to write to, made if need be.", required=True)
+flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the latest if not given.")
+flags.DEFINE_bool("ema", True, "Use the moving average of the weights where the run keeps one.")
+flags.DEFINE_float(
+    "bn_temperature", None, "Use the batch-norm statistics that readjust_bn.py made at this temperature."
+)
+flags.DEFINE_float("temperature", 1.0, "Temperature that the export recommends.")
+flags.DEFINE_string("name", "nvae", "saved_model: name of the model for the server.")
+flags.DEFINE_enum("pixels", "mean", ["mean", "sample"], "saved_model: mean of the likelihood, or a draw from it.")
+flags.DEFINE_list("batch_sizes", ["1", "2", "4", "8", "16"], "saved_model: batches that the server may run, ascending.")
+flags.DEFINE_integer("num_groups", None, "tflite: groups that are sampled, coarsest first; all if not given.", 1)
+flags.DEFINE_bool("encoder", False, "tflite, onnx: write the encoder as well.")
+
+flags.register_validator(
+    "run_dir",
+    lambda path: path is None or os.path.isfile(os.path.join(path, "config.json")),
+    message="expected a run folder with config.json",
+)
+flags.register_validator(
+    "out", lambda path: path is None or not os.path.exists(path) or os.path.isdir(path), message="expected a folder"
+)
+flags.register_validator(
+    "temperature", lambda value: 0.0 < value < math.inf, message="expected a positive, finite number"
+)
+flags.register_validator(
+    "batch_sizes",
+    lambda texts: bool(texts) and all(text.isascii() and text.isdigit() for text in texts),
+    message="expected whole numbers with commas between them",
+)
+for _name, _formats in _OF_FORMATS.items():
+    flags.register_multi_flags_validator(
+        ["format", _name],
+        lambda values, name=_name, formats=_formats: values["format"] in formats or not FLAGS[name].present,
+        message=f"expected --{_name} with --format={' or '.join(_formats)} alone",
+    )
+
+
+def errors(outputs):
+    """The errors in a parity.json or a model card, as text."""
+    return ", ".join(f"{name} {figures['relative']:.1e} relative" for name, figures in outputs.items())
+
+
+def show_saved_model(folder, card):
+    """Prints what came of an export."""
+    print("folded:")
+    for what, count in card["folded"].items():
+        print(f"  {count:>5}  {what}")
+    if card["evaluation"] is None:
+        print("model card: without a likelihood; tools/evaluate.py has not written one of these weights and statistics")
+    parity = card["parity"]
+    print(f"parity with Keras: {errors(parity['outputs'])}; {parity['pixels_that_differ']:.2%} of pixel values differ")
+    print(f"size: {sum(path.stat().st_size for path in folder.rglob('*')) / 2**20:.1f} MiB")
+    print(f"written: {folder}")
+
+
+def show_files(paths):
+    """Prints what came of an export to files of one folder."""
+    from nvae_tf.export.parity import PARITY
+
+    parity = next(path for path in paths if path.name == PARITY)
+    for entry in json.loads(parity.read_text())["files"]:
+        print(f"parity of {entry['file']} with Keras: {errors(entry['outputs'])}")
+    for path in paths:
+        print(f"written: {path}")
+
+
+def export(nvae, out):
+    """Writes what --format asks for."""
+    from nvae_tf.export.provenance import provenance
+
+    origin = provenance(FLAGS.run_dir, nvae, FLAGS.bn_temperature)
+    if FLAGS.format == "saved_model":
+        from nvae_tf.export.saved_model import export_saved_model
+
+        sizes, start = [int(size) for size in FLAGS.batch_sizes], time.perf_counter()
+
+        def report(text):
+            print(f"[{time.perf_counter() - start:5.1f} s] {text}", flush=True)
+
+        options = {"name": FLAGS.name, "pixels": FLAGS.pixels, "temperature": FLAGS.temperature}
+        show_saved_model(*export_saved_model(nvae, out, origin, batch_sizes=sizes, report=report, **options))
+        return
+    if FLAGS.format == "tflite":
+        from nvae_tf.export.tflite import export_tflite
+
+        options = {"num_sampled_groups": FLAGS.num_groups, "encoder": FLAGS.encoder, "temperature": FLAGS.temperature}
+        show_files(export_tflite(nvae, out, origin, **options))
+    else:
+        from nvae_tf.export.onnx import export_onnx
+
+        show_files(export_onnx(nvae, out, origin, encoder=FLAGS.encoder, temperature=FLAGS.temperature))
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
+    from nvae_tf.run import load_run
+
+    try:
+        nvae = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema, FLAGS.bn_temperature)
+        export(nvae, pathlib.Path(FLAGS.out))
+    except (ValueError, OSError, ImportError) as error:
+        # What wrong flags, files and folders, missing packages and failed checks raise; their messages name it.
+        sys.exit(f"export.py: {error}")
+
+
+if __name__ == "__main__":
+    app.run(main)
