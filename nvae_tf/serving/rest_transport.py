@@ -23,7 +23,7 @@ _CODES = {
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
-_CHUNK_BYTES = 2**16
+_CHUNK_BYTES = 2**16  # read between two looks at the clock
 _MAX_CONNECTIONS = 256
 
 
@@ -130,7 +130,7 @@ class RestTransport:
         try:
             status, content = self._exchange(method, f"{self.endpoint}{path}{ending}", data, timeout)
             answer = json.loads(content)
-            if status == 200:
+            if status == 200 and isinstance(answer, dict):
                 return answer
             code, message = _CODES.get(status, "UNKNOWN"), answer["error"]
         except _NoAnswerError as error:

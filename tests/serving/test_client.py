@@ -1,0 +1,305 @@
+"""The client over both protocols, against the stand-in's services with a model of a few lines."""
+
+import itertools
+import pathlib
+import socket
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from nvae_tf.serving import client as client_module
+from nvae_tf.serving.client import Client
+from nvae_tf.serving.grpc_transport import GrpcTransport
+from nvae_tf.serving.protocol import InputError, ModelSpec, ServerError, TensorSpec, VersionStatus
+from nvae_tf.serving.rest_transport import RestTransport
+
+sys.path.append(str(pathlib.Path(__file__).parent))
+from toy_model import ToyModel, png, serving
+
+_RNG = np.random.default_rng(0)
+_IMAGES = _RNG.integers(0, 256, (3, 6, 6, 1), np.uint8)
+_FILES = [png(image) for image in _IMAGES]
+_NOISE = _RNG.standard_normal((3, 2, 2, 3)).astype(np.float32)
+_SEEDS = [1, 2, 2**62]
+_HALF = np.full(3, 0.5, np.float32)
+
+
+@pytest.fixture(scope="module")
+def served():
+    """(`ToyModel`, {protocol: port}); a test changes the model by monkeypatch alone."""
+    model = ToyModel()
+    with serving(model) as (grpc_port, rest_port):
+        yield model, {"grpc": grpc_port, "rest": rest_port}
+
+
+@pytest.fixture(params=["grpc", "rest"])
+def transport(request, served):
+    kind = {"grpc": GrpcTransport, "rest": RestTransport}[request.param]
+    transport = kind("127.0.0.1", served[1][request.param])
+    yield transport
+    transport.close()
+
+
+@pytest.fixture
+def model(served):
+    return served[0]
+
+
+@pytest.fixture
+def client(transport):
+    return Client(transport, "toy", timeout_seconds=20)
+
+
+def _assert_same(received, expected):
+    assert set(received) == set(expected)
+    for name, array in expected.items():
+        assert received[name].dtype == array.dtype, name
+        np.testing.assert_array_equal(received[name], array, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "signature", "inputs"),
+    [
+        ("sample", (_SEEDS, 0.5), "sample", {"seed": np.array(_SEEDS), "temperature": _HALF}),
+        ("decode", ([_NOISE], 0.5), "decode", {"noise_00": _NOISE, "temperature": _HALF}),
+        ("encode", (_FILES,), "encode", {"image_bytes": np.array(_FILES, object)}),
+        ("encode", (_IMAGES,), "encode_pixels", {"image": _IMAGES}),
+        ("encode", (_IMAGES / 255,), "encode_floats", {"image": (_IMAGES / 255).astype(np.float32)}),
+        (
+            "reconstruct",
+            (_FILES, _SEEDS, _HALF),
+            "reconstruct",
+            {"image_bytes": np.array(_FILES, object), "seed": np.array(_SEEDS), "temperature": _HALF},
+        ),
+        (
+            "interpolate",
+            (_FILES, _FILES[::-1], 0.5),
+            "interpolate",
+            {"image_bytes_a": _FILES, "image_bytes_b": _FILES[::-1], "alpha": _HALF},
+        ),
+        (
+            "interpolate_seeds",
+            (_SEEDS, [4, 5, 6], _HALF, 0.5),
+            "interpolate_seeds",
+            {"seed_a": np.array(_SEEDS), "seed_b": np.array([4, 5, 6]), "alpha": _HALF, "temperature": _HALF},
+        ),
+        ("score", (_IMAGES, _SEEDS), "score", {"image": _IMAGES, "seed": np.array(_SEEDS)}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_every_method_answers_as_the_model_does(client, model, monkeypatch, method, arguments, signature, inputs):
+    called = []
+    monkeypatch.setattr(model, "hook", lambda name, inputs: called.append(name))
+    received = getattr(client, method)(*arguments)
+    assert called == [signature]
+    monkeypatch.setattr(model, "checks", False)
+    _assert_same(received, model.predict(signature, inputs))
+
+
+def test_a_whole_number_is_a_temperature(client):
+    _assert_same(client.sample([1], 1), client.sample([1], np.ones(1, np.float32)))
+
+
+def test_says_what_is_served(client):
+    assert client.status() == [VersionStatus(3, "AVAILABLE", "")]
+    version, signatures = client.metadata()
+    assert version == 3 and "__saved_model_init_op" not in signatures
+    assert signatures["score"].inputs == {
+        "image": TensorSpec("uint8", (None, 6, 6, 1)),
+        "seed": TensorSpec("int64", (None,)),
+    }
+    assert signatures["sample"].outputs["png_bytes"] == TensorSpec("string", (None,))
+
+
+@pytest.mark.parametrize("which", [{"version": 3}, {"label": "stable"}], ids=str)
+def test_asks_for_a_version(transport, which):
+    assert Client(transport, "toy", **which).sample([1], 1.0)["image"].shape == (1, 6, 6, 1)
+
+
+@pytest.mark.parametrize("which", [{"version": 4}, {"label": "canary"}, {"model": "other"}], ids=str)
+def test_what_is_not_served_is_not_found(transport, which):
+    client = Client(transport, **{"model": "toy", **which})
+    for call in (client.status, client.metadata, lambda: client.sample([1], 1.0)):
+        with pytest.raises(ServerError, match="Servable not found for request") as error:
+            call()
+        assert (error.value.code, error.value.model) == ("NOT_FOUND", client.model)
+
+
+def test_wrong_inputs_are_not_sent(client, model, monkeypatch):
+    called = []
+    monkeypatch.setattr(model, "hook", lambda name, inputs: called.append(name))
+    for call, message in (
+        (lambda: client.sample([1], -1.0), "temperature: expected positive"),
+        (lambda: client.sample(1, 1.0), "seed: expected shape"),
+        (lambda: client.score(_IMAGES, [1]), "inputs: expected as many rows"),
+        (lambda: client.decode([_NOISE, _NOISE], 1.0), "noise: expected 1 arrays, one for each group. Received: 2"),
+        (lambda: client.predict("draw", {}), "signature: expected one of .*'sample'.* Received: 'draw'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            call()
+    assert not called
+
+
+def test_an_error_says_what_was_asked_where(client, transport, model, monkeypatch):
+    def refuse(name, inputs):
+        raise tf.errors.InvalidArgumentError(None, None, "seed: not today")
+
+    monkeypatch.setattr(model, "hook", refuse)
+    with pytest.raises(ServerError, match="seed: not today") as error:
+        client.sample([1], 1.0)
+    assert (error.value.code, error.value.signature) == ("INVALID_ARGUMENT", "sample")
+    text = str(error.value)
+    assert text.startswith(f"{transport.endpoint}, model toy, signature sample: INVALID_ARGUMENT (wrong input, of this")
+
+
+class _Fails:
+    """A hook that raises so many times, and counts its calls."""
+
+    def __init__(self, error, times):
+        self.error, self.times, self.calls = error, times, 0
+
+    def __call__(self, name, inputs):
+        self.calls += 1
+        if self.calls <= self.times:
+            raise self.error(None, None, "as the test wants")
+
+
+@pytest.fixture
+def waits(monkeypatch):
+    """The waits between tries, which are not waited."""
+    waits = []
+    monkeypatch.setattr(client_module.time, "sleep", waits.append)
+    return waits
+
+
+class TestRetries:
+    def test_unavailable_is_tried_again_after_longer_and_longer_waits(self, client, model, monkeypatch, waits):
+        hook = _Fails(tf.errors.UnavailableError, 4)
+        monkeypatch.setattr(model, "hook", hook)
+        assert client.sample([1], 1.0)["image"].shape == (1, 6, 6, 1)
+        assert hook.calls == 5
+        for wait, longest in zip(waits, [0.1, 0.2, 0.4, 0.8], strict=True):
+            assert longest / 2 <= wait <= longest
+
+    def test_waits_differ_between_clients(self, transport, model, monkeypatch, waits):
+        for _ in range(5):
+            monkeypatch.setattr(model, "hook", _Fails(tf.errors.UnavailableError, 1))
+            Client(transport, "toy").sample([1], 1.0)
+        assert len(set(waits)) == 5
+
+    def test_in_the_end_the_error_is_raised(self, transport, model, monkeypatch, waits):
+        hook = _Fails(tf.errors.UnavailableError, 99)
+        monkeypatch.setattr(model, "hook", hook)
+        with pytest.raises(ServerError, match="as the test wants") as error:
+            Client(transport, "toy", max_retries=2).sample([1], 1.0)
+        assert (error.value.code, hook.calls, len(waits)) == ("UNAVAILABLE", 3, 2)
+
+    @pytest.mark.parametrize("error", [tf.errors.InvalidArgumentError, tf.errors.ResourceExhaustedError])
+    def test_nothing_else_is(self, client, model, monkeypatch, waits, error):
+        hook = _Fails(error, 1)
+        monkeypatch.setattr(model, "hook", hook)
+        with pytest.raises(ServerError):
+            client.sample([1], 1.0)
+        assert hook.calls == 1 and not waits
+
+    def test_all_tries_together_end_with_the_deadline(self, transport, model, monkeypatch):
+        monkeypatch.setattr(model, "hook", _Fails(tf.errors.UnavailableError, 99))
+        start = time.monotonic()
+        with pytest.raises(ServerError) as error:
+            Client(transport, "toy", timeout_seconds=0.5, max_retries=99).sample([1], 1.0)
+        assert error.value.code == "UNAVAILABLE" and time.monotonic() - start < 2
+
+    @pytest.mark.parametrize("protocol", ["grpc", "rest"])
+    def test_a_server_that_comes_later_is_found(self, protocol):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        kind = {"grpc": GrpcTransport, "rest": RestTransport}[protocol]
+        client, ready = Client(kind("127.0.0.1", port), "toy", max_retries=50), threading.Event()
+
+        def serve_later():
+            time.sleep(0.4)
+            with serving(ToyModel(), **{f"{protocol}_port": port}):
+                ready.wait(20)
+
+        server = threading.Thread(target=serve_later)
+        server.start()
+        try:
+            assert client.sample([1], 1.0)["image"].shape == (1, 6, 6, 1)
+        finally:
+            ready.set()
+            server.join()
+            client.close()
+
+
+def test_a_late_answer_is_not_waited_for(transport, model, monkeypatch):
+    client, late = Client(transport, "toy", timeout_seconds=0.4), threading.Event()
+    client.signature("sample")
+    monkeypatch.setattr(model, "hook", lambda name, inputs: late.wait(5))
+    start = time.monotonic()
+    with pytest.raises(ServerError, match="allow more, or send fewer rows") as error:
+        client.sample([1], 1.0)
+    late.set()
+    assert error.value.code == "DEADLINE_EXCEEDED" and time.monotonic() - start < 3
+
+
+@pytest.mark.parametrize("kind", [GrpcTransport, RestTransport])
+def test_nobody_there_is_unavailable(kind):
+    with socket.socket() as taken, pytest.raises(ServerError, match="nothing answers there") as error:
+        taken.bind(("127.0.0.1", 0))  # bound, but it does not listen
+        Client(kind("127.0.0.1", taken.getsockname()[1]), "toy", max_retries=0).status()
+    assert error.value.code == "UNAVAILABLE"
+
+
+def test_answers_may_be_larger_than_the_limit_of_grpc_itself(served, model, monkeypatch):
+    large = np.zeros((1, 5_000_000), np.uint8)
+    monkeypatch.setattr(model, "change", lambda name, outputs: {"image": large})
+    client = Client(GrpcTransport("127.0.0.1", served[1]["grpc"]), "toy")
+    assert client.sample([1], 1.0)["image"].nbytes == 5_000_000
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "rest"])
+@pytest.mark.parametrize("rows", [100, 10_000], ids=["answer", "request"])
+def test_messages_over_the_own_limit_are_refused(served, model, monkeypatch, protocol, rows):
+    kind = {"grpc": GrpcTransport, "rest": RestTransport}[protocol]
+    client = Client(kind("127.0.0.1", served[1][protocol], max_message_bytes=8000), "toy")
+    monkeypatch.setattr(client, "_signatures", Client(kind("127.0.0.1", served[1][protocol]), "toy").metadata()[1])
+    with pytest.raises(ServerError, match="larger than max_message_bytes") as error:
+        client.sample(range(rows), 1.0)
+    assert error.value.code == "RESOURCE_EXHAUSTED"
+
+
+def test_threads_may_share_a_client(client):
+    expected, answers = client.sample(range(8), 0.7)["image"], {}
+
+    def ask(seed):
+        answers[seed] = client.sample([seed], 0.7)["image"][0]
+
+    threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(8)]
+    for action, thread in itertools.product((threading.Thread.start, threading.Thread.join), threads):
+        action(thread)
+    np.testing.assert_array_equal(np.stack([answers[seed] for seed in range(8)]), expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"version": 1, "label": "stable"}, "version, label: expected one at most. Received: 1 and stable"),
+        ({"timeout_seconds": 0}, "timeout_seconds: expected a positive number. Received: 0"),
+        ({"timeout_seconds": float("nan")}, "timeout_seconds: expected a positive number. Received: nan"),
+        ({"max_retries": -1}, "max_retries: expected at least 0. Received: -1"),
+    ],
+    ids=str,
+)
+def test_wrong_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Client(None, **arguments)
+
+
+def test_names_of_models():
+    names = [str(ModelSpec("nvae", *which)) for which in ((), (3,), (None, "stable"))]
+    assert names == ["nvae", "nvae version 3", "nvae label stable"]

@@ -1,0 +1,155 @@
+"""What REST has of its own: HTTP's codes, and answers of something that is no such server."""
+
+import contextlib
+import http.server
+import json
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from nvae_tf.serving.protocol import ModelSpec, ServerError
+from nvae_tf.serving.rest_transport import RestTransport, json_value
+
+_MODEL = ModelSpec("toy")
+_PIECE = 2**16
+_INPUTS = {"seed": np.array([1])}
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *arguments):
+        """Says nothing."""
+
+    def do_GET(self):
+        self.do_POST()
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.paths.append(self.path)
+        status, content = self.server.answers[self.command]
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        for start in range(0, len(content), _PIECE):
+            time.sleep(self.server.seconds_a_piece)
+            with contextlib.suppress(ConnectionError):
+                self.wfile.write(content[start : start + _PIECE])
+
+
+@pytest.fixture(scope="module")
+def scripted():
+    """Server that answers what its attribute `answers`, {HTTP method: (status, content)}, says."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def server(scripted):
+    scripted.paths, scripted.seconds_a_piece = [], 0
+    tensor = {"dtype": "DT_UINT8", "tensor_shape": {"dim": [{"size": "-1"}, {"size": "2"}]}}
+    definitions = {"sample": {"inputs": {}, "outputs": {"image": tensor}}}
+    metadata = {"model_spec": {"version": "3"}, "metadata": {"signature_def": {"signature_def": definitions}}}
+    scripted.answers = {"GET": (200, json.dumps(metadata).encode()), "POST": (200, b'{"outputs": [[1, 2]]}')}
+    return scripted
+
+
+@pytest.fixture
+def transport(server):
+    transport = RestTransport("127.0.0.1", server.server_port)
+    yield transport
+    transport.close()
+
+
+def test_the_only_output_gets_its_name_and_dtype_from_the_metadata(transport, server):
+    for _ in range(2):
+        outputs = transport.predict(_MODEL, "sample", _INPUTS, 5)
+    np.testing.assert_array_equal(outputs["image"], np.array([[1, 2]], np.uint8), strict=True)
+    predict = "/v1/models/toy:predict"
+    assert server.paths == [predict, "/v1/models/toy/metadata", predict]
+
+
+@pytest.mark.parametrize(
+    ("spec", "path"),
+    [
+        (ModelSpec("toy"), "/v1/models/toy"),
+        (ModelSpec("toy", 0), "/v1/models/toy/versions/0"),
+        (ModelSpec("toy", None, "canary"), "/v1/models/toy/labels/canary"),
+    ],
+    ids=["latest", "version", "label"],
+)
+def test_paths(transport, server, spec, path):
+    transport.predict(spec, "sample", _INPUTS, 5)
+    assert server.paths == [f"{path}:predict", f"{path}/metadata"]
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (400, "INVALID_ARGUMENT"),
+        (404, "NOT_FOUND"),
+        (418, "UNKNOWN"),
+        (429, "RESOURCE_EXHAUSTED"),
+        (500, "INTERNAL"),
+        (502, "UNAVAILABLE"),
+        (503, "UNAVAILABLE"),
+        (504, "DEADLINE_EXCEEDED"),
+    ],
+)
+@pytest.mark.parametrize("content", [b'{"error": "the reason"}', b"<html>the reason</html>", b'["the reason"]'])
+def test_codes(transport, server, status, code, content):
+    server.answers["POST"] = status, content
+    with pytest.raises(ServerError, match="the reason") as error:
+        transport.predict(_MODEL, "sample", _INPUTS, 5)
+    assert error.value.code == code
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"<html>",
+        b"{}",
+        b"[]",
+        b'{"outputs": [[1, 2], [3]]}',
+        b'{"outputs": [["a", "b"]]}',
+        b'{"outputs": [[300, 1]]}',
+        b'{"outputs": {"other": []}}',
+    ],
+    ids=str,
+)
+def test_answers_that_are_none(transport, server, content):
+    server.answers["POST"] = 200, content
+    with pytest.raises(ServerError) as error:
+        transport.predict(_MODEL, "sample", _INPUTS, 5)
+    assert error.value.code == "UNKNOWN"
+
+
+@pytest.mark.parametrize("content", [b"{}", b"[]", b'{"model_version_status": 1, "model_spec": 1}'], ids=str)
+def test_status_and_metadata_that_are_none(transport, server, content):
+    server.answers["GET"] = 200, content
+    for question in (transport.status, transport.metadata):
+        with pytest.raises(ServerError) as error:
+            question(_MODEL, 5)
+        assert error.value.code == "UNKNOWN"
+
+
+def test_an_answer_that_trickles_ends_at_the_deadline(transport, server):
+    # No single wait is longer than the deadline, all together are.
+    server.answers["POST"], server.seconds_a_piece = (200, bytes(20 * _PIECE)), 0.1
+    start = time.monotonic()
+    with pytest.raises(ServerError) as error:
+        transport.post(_MODEL, {}, 0.3)
+    assert error.value.code == "DEADLINE_EXCEEDED" and time.monotonic() - start < 1
+
+
+def test_json_values():
+    values = np.empty(1, object)
+    values[:] = [b"\x00\xff"]
+    assert json_value(values) == [{"b64": "AP8="}]
+    assert json_value(np.array([2**62])) == [2**62]
+    assert np.float32(json_value(np.array([0.1], np.float32))[0]) == np.float32(0.1)
