@@ -154,9 +154,16 @@ class InferenceGroup(tf.Module):
         for flow in self.flows:
             latent = flow(latent)
         prior = tfd.Normal(*prior)
-        kl = posterior.log_prob(sample) - prior.log_prob(latent) if self.flows else posterior.kl_divergence(prior)
+        kl = posterior.log_prob(sample) - prior.log_prob(latent) if self.flows else _kl(posterior, prior)
         terms = GroupTerms(latent, (latent - prior.loc) / prior.scale, tf.reduce_sum(kl, axis=(1, 2, 3)))
         return self._merge(state, latent), terms
+
+
+def _kl(posterior, prior):
+    """KL(posterior || prior) of `tfd.Normal`s, nats; TFP's own has an expm1, which ONNX lacks."""
+    ratio = posterior.scale / prior.scale
+    distance = tf.square((posterior.loc - prior.loc) / prior.scale)
+    return 0.5 * (distance + (ratio - 1.0) * (ratio + 1.0)) - tf.math.log(ratio)
 
 
 def _constant_part(merge, start, split):

@@ -84,8 +84,8 @@ def compare(path, precision, runtime, version, run, cases):
         cases: as `draw_cases` gives them; outputs that the file does not have are left out.
 
     Returns:
-        The file's entry in parity.json: {"file", "bytes", "precision", "runtime", "version", "seconds": median of a run,
-        "outputs": {name: {"max_error", "mean_error", "relative": max_error over the output's largest magnitude}}}.
+        The file's entry in parity.json: {"file", "bytes", "precision", "runtime", "version", "seconds": median of a
+        run, "outputs": {name: {"max_error", "mean_error", "relative": max_error over the largest magnitude}}}.
 
     Raises:
         ValueError: an output differs by more than rounding.
@@ -101,9 +101,10 @@ def compare(path, precision, runtime, version, run, cases):
             "mean_error": float(errors.mean()),
             "relative": float(errors.max()) / max(largest, np.finfo(np.float32).tiny),
         }
-        if not outputs[name]["relative"] <= _LIMITS[precision]:  # NaN is none
+        limit = _LIMITS[precision]
+        if not outputs[name]["relative"] <= limit:  # NaN is none
             raise ValueError(
-                f"{path.name}: expected {name} as Keras gives it, within {_LIMITS[precision]:.0e} of its largest value. "
+                f"{path.name}: expected {name} as of Keras, within {limit:.0e} of its largest value. "
                 f"Received: {outputs[name]}"
             )
     return {
@@ -149,7 +150,7 @@ def parity_table(paths):
         ValueError: a file that `write_parity` did not write.
     """
     lines = [
-        "| Export | File | MB | Runtime | ms, one thread | Largest error | Mean error | Relative to the largest value |",
+        "| Export | File | MB | Runtime | ms, one thread | Largest error | Mean error | Largest, relative |",
         "|---|---|---:|---|---:|---:|---:|---:|",
     ]
     for path in map(pathlib.Path, paths):
@@ -165,5 +166,6 @@ def _row(export, entry):
     worst = max(entry["outputs"].values(), key=lambda output: output["relative"])
     errors = " | ".join(f"{worst[name]:.1e}" for name in ("max_error", "mean_error", "relative"))
     runtime = f"{entry['runtime']} {entry['version']}"
-    size, milliseconds = entry["bytes"] / 1e6, entry["seconds"] * 1e3
-    return f"| {export} | {entry['file']} | {size:.1f} | {runtime} | {milliseconds:.2f} | {errors} |"
+    size, seconds = entry["bytes"] / 1e6, entry["seconds"]
+    milliseconds = "" if seconds is None else f"{seconds * 1e3:.2f}"
+    return f"| {export} | {entry['file']} | {size:.1f} | {runtime} | {milliseconds} | {errors} |"

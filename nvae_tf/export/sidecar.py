@@ -14,15 +14,16 @@ SIDECAR, GOLDEN = "decoder.json", "golden.bin"
 _HOW = {
     "bernoulli": "A value is 1 with the probability in `probabilities` (the sigmoid of likelihood_params), else 0.",
     "logistic_mixture": (
-        "K = num_mixtures. The channels of likelihood_params are K logits, then for each image channel c: K means, K log "
-        "scales (at least -7), and K coefficients for each pair dealt to c (before tanh; for RGB one per channel: of the "
-        "pairs (1,0), (2,0), (2,1)). A pixel takes the component with the largest logit + Gumbel noise; channel c is its "
-        "mean + exp(log scale) * logistic noise + the sum over earlier channels of tanh(coefficient) * their value, each "
-        "clipped to [-1, 1]; the image is (value + 1) / 2. `mean_image` mixes means and coefficients by softmax(logits)."
+        "K = num_mixtures. The channels of likelihood_params are K logits, then for each image channel c: K means, K "
+        "log scales (at least -7), and K coefficients for each pair dealt to c (before tanh; for RGB one per channel, "
+        "of the pairs (1,0), (2,0), (2,1)). A pixel takes the component with the largest logit + Gumbel noise; channel "
+        "c is its mean + exp(log scale) * logistic noise + the sum over earlier channels of tanh(coefficient) * their "
+        "value, each clipped to [-1, 1]; the image is (value + 1) / 2. `mean_image` mixes means and coefficients by "
+        "softmax(logits)."
     ),
     "normal": (
-        "The channels of likelihood_params are C locations and C log scales, each to be clamped by 5 tanh(x / 5). A value "
-        "is location + (exp(log scale) + 0.01) * normal noise, clipped to [-1, 1]; the image is (value + 1) / 2. "
+        "The channels of likelihood_params are C locations and C log scales, each to be clamped by 5 tanh(x / 5). A "
+        "value is location + (exp(log scale) + 0.01) * normal noise, clipped to [-1, 1]; the image is (value + 1) / 2. "
         "`mean_image` is that without noise."
     ),
 }

@@ -15,8 +15,8 @@ def half_weights(content, least_weights=1000):
     """The same model with large kernels stored as float16; it computes in float32 as before.
 
     A DEQUANTIZE op between a stored kernel and its convolutions is what TFLite's converter writes, and what runtimes
-    know. The converter would round depthwise kernels, small ones and biases too: a tenth of the weights of a large model,
-    which double its largest error.
+    know. The converter would round depthwise kernels, small ones and biases too: a tenth of the weights of a large
+    model, which double its largest error.
 
     Args:
         content: bytes of a .tflite file.

@@ -1,0 +1,135 @@
+"""ONNX files of a model, for any batch size.
+
+    OUT/
+      sample.onnx    noise_00.., temperature -> likelihood_params and the mean; as `device_graph.sample_graph`
+      decode.onnx    latent_00.. -> the same
+      encode.onnx    image, posterior_noise_00.. -> latent_00.., noise_00.., kl_per_group
+      *_float16.onnx the same with float16 weights
+      parity.json    how near the files come to Keras
+
+Image and likelihood parameters are [B, H, W, C] as everywhere, padding included. Every file carries the provenance
+of the model in its metadata.
+"""
+
+import importlib.metadata
+import json
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+
+from nvae_tf.config import config_to_dict
+from nvae_tf.export.device_graph import decode_graph, encode_graph, sample_graph
+from nvae_tf.export.inference import InferenceModel
+from nvae_tf.export.new_folder import new_folder
+from nvae_tf.export.parity import compare, draw_cases, write_parity
+
+_RUNTIME = "onnxruntime"
+# Those of tf2onnx 1.17.
+OPSETS = range(13, 19)
+
+
+def export_onnx(nvae, out_dir, provenance, *, opset=18, temperature=0.7):
+    """Exports a model.
+
+    Args:
+        nvae: `NVAE`, as `nvae_tf.load_run` gives it.
+        out_dir: new folder.
+        provenance: of the model, for the metadata: `provenance.provenance`.
+        opset: of the files, one of `OPSETS`. Default 18.
+        temperature: that the metadata recommend. Default 0.7.
+
+    Returns:
+        Paths of the files.
+
+    Raises:
+        FileExistsError: `out_dir` is there already.
+        ValueError: an argument out of range, or a file that does not agree with Keras.
+        ImportError: onnxruntime is not installed.
+    """
+    if opset not in OPSETS:
+        raise ValueError(f"opset: expected {OPSETS.start} to {OPSETS.stop - 1}. Received: {opset}")
+    import onnx
+
+    version = onnxruntime_version()
+    with new_folder(out_dir) as folder:
+        model = InferenceModel(nvae)
+        metadata = {
+            "temperature": temperature,
+            "likelihood": nvae.model_config.likelihood,
+            "model": config_to_dict(nvae.model_config),
+            **provenance,
+        }
+        entries = []
+        for graph in (sample_graph(model), decode_graph(model), encode_graph(model)):
+            full = convert(graph, opset)
+            for key, value in metadata.items():
+                text = value if isinstance(value, str) else json.dumps(value)
+                full.metadata_props.add(key=key, value=text)
+            cases = draw_cases(nvae, graph, 2, temperature)
+            for precision, suffix in (("float32", ""), ("float16", "_float16")):
+                path = folder / f"{graph.name}{suffix}.onnx"
+                onnx.save(full if precision == "float32" else half_weights(full), path)
+                onnx.checker.check_model(str(path), full_check=True)
+                entries.append(compare(path, precision, _RUNTIME, version, runner(path), cases))
+        write_parity(folder, "ONNX", entries)
+    return sorted(pathlib.Path(out_dir).iterdir())
+
+
+def convert(graph, opset=18):
+    """`onnx.ModelProto` of a `DeviceGraph` of any batch size."""
+    import tf2onnx
+
+    names = list(graph.inputs)
+    function = tf.function(lambda *values: graph.function(**dict(zip(names, values, strict=True))), autograph=False)
+    model, _ = tf2onnx.convert.from_function(function, list(graph.inputs.values()), opset=opset)
+    for value in (*model.graph.input, *model.graph.output):
+        # Each input would have a number of rows of its own.
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    return model
+
+
+def half_weights(model, least_weights=1000):
+    """A copy of an `onnx.ModelProto` with large kernels stored as float16, each before a Cast to float32.
+
+    It computes in float32 as before; runtimes cast once, when they load the file. Depthwise kernels stay as they are, as
+    in `tflite_weights.half_weights`.
+
+    Args:
+        model: `onnx.ModelProto`.
+        least_weights: a kernel of fewer weights stays as it is. Default 1000.
+    """
+    import onnx
+
+    half, casts = onnx.ModelProto(), []
+    half.CopyFrom(model)
+    for tensor in half.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        # Kernels are [out, in, kh, kw]; those of depthwise convolutions have in = 1.
+        if values.ndim == 4 and values.shape[1] > 1 and values.size >= least_weights:
+            name, stored = tensor.name, f"{tensor.name}/float16"
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), stored))
+            casts.append(onnx.helper.make_node("Cast", [stored], [name], f"{name}/cast", to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *half.graph.node]
+    del half.graph.node[:]
+    half.graph.node.extend(nodes)
+    return half
+
+
+def onnxruntime_version():
+    """Version of onnxruntime; `ImportError` that says what to install where there is none."""
+    try:
+        return importlib.metadata.version(_RUNTIME)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ImportError("ONNX files are checked with onnxruntime: pip install 'nvae_tf[device]'") from error
+
+
+def runner(path):
+    """Function from {input: array} to {output: array} that runs a file on one thread of the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))
