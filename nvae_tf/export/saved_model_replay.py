@@ -1,4 +1,4 @@
-"""A program: runs a SavedModel as TensorFlow Serving does and prints what went wrong, as JSON.
+"""A program: runs a SavedModel as TensorFlow Serving does, and prints what went wrong and what it took, as JSON.
 
 python -P saved_model_replay.py VERSION_DIR
 
@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import sys
+import time
 
 import numpy as np
 import tensorflow as tf
@@ -187,13 +188,17 @@ def _replay(model, path):
 
 def main(version_dir):
     extra = pathlib.Path(version_dir) / "assets.extra"
+    start = time.perf_counter()
     try:
         model = _Model(version_dir)
     except RuntimeError as error:
-        return [f"the C++ loader: {error}"]
+        return {"findings": [f"the C++ loader: {error}"]}
+    loaded = time.perf_counter()
     findings = list(_replay(model, extra / "tf_serving_warmup_requests"))
-    golden = extra / "golden.npz"
-    return findings + (list(_compare(model, golden)) if golden.is_file() else [])
+    seconds = {"load": loaded - start, "warm_up": time.perf_counter() - loaded}
+    if (extra / "golden.npz").is_file():
+        findings += _compare(model, extra / "golden.npz")
+    return {"findings": findings, "seconds": seconds}
 
 
 if __name__ == "__main__":

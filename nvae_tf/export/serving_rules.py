@@ -227,4 +227,4 @@ def executes(model):
         lines = process.stderr.strip().splitlines()[-1:] or ["no message"]
         yield f"the process ended with {process.returncode}: {lines[0]}"
     else:
-        yield from json.loads(process.stdout.splitlines()[-1])
+        yield from json.loads(process.stdout.splitlines()[-1])["findings"]

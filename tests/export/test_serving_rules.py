@@ -1,0 +1,126 @@
+"""For each rule about what the server reads beside the graph, a broken file is caught by that rule alone."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from good_saved_model import WARMUP, build, failed_checks, record, sample_record, write_warmup
+from tensorflow_serving.apis import prediction_log_pb2
+
+from nvae_tf.export import serving_rules
+from nvae_tf.export.saved_model_lint import CHECKS, lint
+
+_BOTH = ("sample", "serving_default")
+_SEED, _TEMPERATURE = np.arange(2), np.ones(2, np.float32)
+_SESSION_LOG = prediction_log_pb2.PredictionLog(session_run_log={}).SerializeToString()
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    """Version folder of a SavedModel that keeps every rule. Shared: no test may write to it."""
+    version = tmp_path_factory.mktemp("base") / "nvae" / "1"
+    build(version)
+    return version
+
+
+@pytest.fixture
+def version(good, tmp_path):
+    """A copy of it that a test may break."""
+    shutil.copytree(good.parent, tmp_path / "nvae")
+    return tmp_path / "nvae" / "1"
+
+
+def _replace(name, old, new):
+    def edit(version):
+        path = version / name
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new))
+
+    return edit
+
+
+def _card(**fields):
+    def edit(version):
+        path = version / "assets.extra" / "model.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+    return edit
+
+
+def _warmup(*records):
+    """Adds records to the good ones."""
+    good = [sample_record(name, rows) for name in _BOTH for rows in (1, 2)]
+    return lambda version: write_warmup(version, [*good, *records])
+
+
+_FILES = {
+    "card-other-sizes": ("batching_parameters", _card(allowed_batch_sizes=[1]), "as in model.json, [1]"),
+    "batching-field": (
+        "batching_parameters",
+        _replace("../batching_parameters.txt", "num_", "no_"),
+        "no_batch_threads",
+    ),
+    "batching-order": (
+        "batching_parameters",
+        _replace("../batching_parameters.txt", "sizes: 1", "sizes: 2"),
+        "expected ascending",
+    ),
+    "batching-last": ("batching_parameters", _replace("../batching_parameters.txt", "value: 2", "value: 4"), "4"),
+    "batching-zero": (
+        "batching_parameters",
+        _replace("../batching_parameters.txt", "num_batch_threads { value: 1", "num_batch_threads { value: 0"),
+        "num_batch_threads >= 1. Received: 0",
+    ),
+    "models-no-text": ("models_config", _replace("../models.config", "config {", "config ["), "models.config: 2:3"),
+    "models-relative": ("models_config", _replace("../models.config", "/models/", "models/"), "'models/nvae'"),
+    "models-platform": ("models_config", _replace("../models.config", '"tensorflow"', '"torch"'), "'torch'"),
+    "models-label": ("models_config", _replace("../models.config", "value: 1", "value: 7"), "the version 7"),
+    "models-empty": ("models_config", lambda version: (version.parent / "models.config").write_text(""), "a config"),
+    "monitoring-text": ("monitoring_config", _replace("../monitoring.config", "enable", "enabled"), "enabled"),
+    "monitoring-path": ("monitoring_config", _replace("../monitoring.config", '"/', '"'), "'monitoring/"),
+    "no-warmup": ("warmup_file", lambda version: (version / WARMUP).unlink(), "expected assets.extra/"),
+    "warmup-no-record": ("warmup_file", lambda version: (version / WARMUP).write_bytes(b"x" * 40), "TFRecord"),
+    "warmup-cut": ("warmup_file", lambda version: os.truncate(version / WARMUP, 150), "TFRecord"),
+    "warmup-no-log": ("warmup_file", _warmup(b"\xff"), "record 4: expected a PredictionLog"),
+    "warmup-other-log": ("warmup_file", _warmup(_SESSION_LOG), "expected a PredictionLog with a predict_log"),
+    "warmup-too-many": ("warmup_file", _warmup(*[sample_record("sample", 1)] * 997), "Received: 1,001"),
+    "warmup-empty": ("warmup_file", lambda version: (version / WARMUP).write_bytes(b""), "Received: 0"),
+    "warmup-signature": ("warmup_requests", _warmup(sample_record("other", 1)), "no signature 'other'"),
+    "warmup-input": ("warmup_requests", _warmup(record("sample", seed=_SEED)), "Received: ['seed']"),
+    "warmup-dtype": (
+        "warmup_requests",
+        _warmup(record("sample", seed=_SEED.astype(np.int32), temperature=_TEMPERATURE)),
+        "input seed: expected int64. Received: int32",
+    ),
+    "warmup-rank": (
+        "warmup_requests",
+        _warmup(record("sample", seed=_SEED[:, None], temperature=_TEMPERATURE)),
+        "expected the shape [-1]. Received: [2, 1]",
+    ),
+    "warmup-rows": (
+        "warmup_requests",
+        _warmup(record("sample", seed=_SEED[:1], temperature=_TEMPERATURE)),
+        "expected one batch size. Received: [1, 2]",
+    ),
+    "warmup-size": (
+        "warmup_coverage",
+        lambda version: write_warmup(version, [sample_record(n, 1 + (n == "sample")) for n in _BOTH for _ in "ab"]),
+        "no request of sample with the batch size 1",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", _FILES)
+def test_broken_files(version, case):
+    rule, edit, words = _FILES[case]
+    edit(version)
+    failed = failed_checks(lint(version, execute=False))
+    assert list(failed) == [rule]
+    assert words in failed[rule]
+
+
+def test_each_rule_has_a_broken_file():
+    rules = {check.name for check in CHECKS if check.function.__module__ == serving_rules.__name__}
+    assert {rule for rule, _, _ in _FILES.values()} == rules - {"executes"}
