@@ -16,6 +16,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import sys
 
 from absl import app, flags
@@ -40,6 +41,11 @@ flags.DEFINE_list("seeds", None, "Two seeds, for interpolate instead of images."
 flags.DEFINE_float("temperature", 1.0, "Factor of the scale that the model draws with.")
 flags.DEFINE_integer("frames", 16, "Pictures of interpolate, both ends included.", lower_bound=2)
 flags.DEFINE_integer("batch_size", 16, "Rows of a request, at most; no more than the server's largest.", lower_bound=1)
+flags.register_validator(
+    "seeds",
+    lambda texts: texts is None or all(re.fullmatch(r"-?[0-9]+", text) for text in texts),
+    message="expected whole numbers with a comma between them",
+)
 flags.register_validator(
     "temperature", lambda value: 0.0 < value < math.inf, message="expected a positive, finite number"
 )

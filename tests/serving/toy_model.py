@@ -171,7 +171,7 @@ def _objects(rows):
 
 
 def _pictures(values):
-    images = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    images = np.clip(np.rint(np.nan_to_num(values)), 0, 255).astype(np.uint8)
     return {"image": images, "png_bytes": _objects([png(image) for image in images])}
 
 

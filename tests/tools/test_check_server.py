@@ -1,0 +1,99 @@
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from absl.flags import IllegalFlagValueError
+
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "serving"))
+from toy_model import ToyModel, serving, write_card
+
+_REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+_SAMPLE = {"seed": np.array([1, 2]), "temperature": np.array([0.5, 1.0], np.float32)}
+
+
+@pytest.fixture(scope="module")
+def served():
+    model = ToyModel()
+    with serving(model) as ports:
+        yield model, ports
+
+
+@pytest.fixture
+def run(served, program, tmp_path):
+    """Function that runs the program on the server, with 0.05 s of each load."""
+    grpc_port, rest_port = served[1]
+    server = ["--host=127.0.0.1", f"--grpc_port={grpc_port}", f"--rest_port={rest_port}", "--model=toy"]
+    return lambda *flags: program("check_server", *server, "--load_seconds=0.05", *flags).main(["check_server.py"])
+
+
+def test_a_server_that_is_right(run, served, tmp_path, capsys):
+    card, out = write_card(tmp_path, served[0], {"sample": _SAMPLE}), tmp_path / "out.json"
+    run(f"--card={card}", "--concurrency=1,2", f"--json={out}")
+    *lines, written, last = capsys.readouterr().out.splitlines()
+    assert all(line.startswith("PASS  ") for line in lines) and written == f"written: {out}"
+    assert last == f"meets the TensorFlow Serving contract in all {len(lines)} checks"
+    results = json.loads(out.read_text())
+    assert results["failed"] == 0 and results["card"] == str(card)
+    assert [f"PASS  {check['name']}: {check['reason']}" for check in results["checks"]] == lines
+    expected = [(protocol, number) for protocol in ("grpc", "rest") for number in (1, 2)]
+    assert [(row["protocol"], row["concurrency"]) for row in results["load"]] == expected
+
+
+def test_failures_are_in_the_exit_status(run, served, tmp_path, monkeypatch, capsys):
+    card, out = write_card(tmp_path, served[0], {"sample": _SAMPLE}), tmp_path / "out.json"
+
+    def change(name, outputs):
+        return outputs | {"image": outputs["image"] ^ 4} if "image" in outputs else outputs
+
+    monkeypatch.setattr(served[0], "change", change)
+    with pytest.raises(SystemExit, match=r"^check_server.py: 4 of \d+ checks failed$"):
+        run(f"--card={card}", "--concurrency=", f"--json={out}")
+    failed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAIL")]
+    assert failed[0] == "FAIL  grpc: golden answer of sample: image: 100.00% of the values differ, by up to 4 levels"
+    results = json.loads(out.read_text())
+    assert results["failed"] == 4 and not results["load"]
+
+
+def test_nobody_there(program, capsys):
+    tool = program("check_server", "--host=127.0.0.1", "--grpc_port=1", "--timeout=2")
+    with pytest.raises(SystemExit, match=r"^check_server.py: 4 of 4 checks failed$"):
+        tool.main(["check_server.py"])
+    output = capsys.readouterr().out
+    assert "FAIL  grpc: status: grpc://127.0.0.1:1, model nvae: UNAVAILABLE (nothing answers there" in output
+    assert "sample is not answered: nothing further is checked" in output
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "expected --grpc_port, --rest_port or both"),
+        (["--rest_port=1", "--concurrency=0"], "expected whole numbers from 1 to 1024"),
+        (["--rest_port=1", "--json=none/x.json"], "expected a name in an existing folder"),
+        (["--rest_port=1", "--version=1", "--label=stable"], "version"),
+    ],
+    ids=["no port", "concurrency", "json", "version and label"],
+)
+def test_wrong_flags(program, flags, message):
+    with pytest.raises(IllegalFlagValueError, match=message):
+        program("check_server", *flags)
+
+
+def test_a_wrong_card_ends_it_at_once(run):
+    with pytest.raises(SystemExit, match="^check_server.py: .*none.json"):
+        run("--card=none.json")
+
+
+def test_rest_needs_no_tensorflow(served, tmp_path):
+    """A machine that only asks needs neither TensorFlow nor gRPC."""
+    for name in ("tensorflow", "grpc"):
+        (tmp_path / f"{name}.py").write_text(f"raise ImportError('{name}')")
+    command = [sys.executable, str(_REPOSITORY / "tools" / "check_server.py"), "--host=127.0.0.1", "--model=toy"]
+    command += [f"--rest_port={served[1][1]}", "--concurrency="]
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{_REPOSITORY}"}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    assert "meets the TensorFlow Serving contract in all" in result.stdout
