@@ -12,10 +12,11 @@ import json
 import math
 import os
 import pathlib
+import re
 import sys
 import time
 
-from absl import app, flags
+from absl import app, flags, logging
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
@@ -28,12 +29,13 @@ _OF_FORMATS = {
     "pixels": ("saved_model",),
     "batch_sizes": ("saved_model",),
     "num_groups": ("tflite",),
-    "encoder": ("tflite", "onnx"),
+    "encoder": ("tflite",),
+    "opset": ("onnx",),
 }
 
 flags.DEFINE_enum("format", None, _FORMATS, "What to write.", required=True)
 flags.DEFINE_string("run_dir", None, "Folder of the run: config.json and checkpoints/.", required=True)
-flags.DEFINE_string("out", None, "Folder to write to, made if need be.", required=True)
+flags.DEFINE_string("out", None, "Folder to make; of a SavedModel also one that has versions.", required=True)
 flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the latest if not given.")
 flags.DEFINE_bool("ema", True, "Use the moving average of the weights where the run keeps one.")
 flags.DEFINE_float(
@@ -44,15 +46,20 @@ flags.DEFINE_string("name", "nvae", "saved_model: name of the model for the serv
 flags.DEFINE_enum("pixels", "mean", ["mean", "sample"], "saved_model: mean of the likelihood, or a draw from it.")
 flags.DEFINE_list("batch_sizes", ["1", "2", "4", "8", "16"], "saved_model: batches that the server may run, ascending.")
 flags.DEFINE_integer("num_groups", None, "tflite: groups that are sampled, coarsest first; all if not given.", 1)
-flags.DEFINE_bool("encoder", False, "tflite, onnx: write the encoder as well.")
+flags.DEFINE_bool("encoder", False, "tflite: write the encoder as well.")
+flags.DEFINE_integer("opset", 18, "onnx: opset of the files.", 13, 18)
 
 flags.register_validator(
     "run_dir",
     lambda path: path is None or os.path.isfile(os.path.join(path, "config.json")),
     message="expected a run folder with config.json",
 )
-flags.register_validator(
-    "out", lambda path: path is None or not os.path.exists(path) or os.path.isdir(path), message="expected a folder"
+flags.register_multi_flags_validator(
+    ["format", "out"],
+    lambda values: (
+        not os.path.exists(values["out"]) or values["format"] == "saved_model" and os.path.isdir(values["out"])
+    ),
+    message="expected --out to be a new folder, or, for a SavedModel, one of versions",
 )
 flags.register_validator(
     "temperature", lambda value: 0.0 < value < math.inf, message="expected a positive, finite number"
@@ -71,8 +78,12 @@ for _name, _formats in _OF_FORMATS.items():
 
 
 def errors(outputs):
-    """The errors in a parity.json or a model card, as text."""
-    return ", ".join(f"{name} {figures['relative']:.1e} relative" for name, figures in outputs.items())
+    """The errors in a parity.json or a model card, as text; of the outputs of all groups the largest."""
+    largest = {}
+    for name, figures in outputs.items():
+        name = re.sub(r"_\d+$", "", name)
+        largest[name] = max(largest.get(name, 0.0), figures["relative"])
+    return ", ".join(f"{name} {error:.1e} relative" for name, error in largest.items())
 
 
 def show_saved_model(folder, card):
@@ -123,13 +134,14 @@ def export(nvae, out):
     else:
         from nvae_tf.export.onnx import export_onnx
 
-        show_files(export_onnx(nvae, out, origin, encoder=FLAGS.encoder, temperature=FLAGS.temperature))
+        show_files(export_onnx(nvae, out, origin, opset=FLAGS.opset, temperature=FLAGS.temperature))
 
 
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
+    logging.set_verbosity(logging.WARNING)  # TensorFlow reports every unnamed input otherwise
     from nvae_tf.run import load_run
 
     try:

@@ -2,7 +2,8 @@
 
 BASE/
   1/  saved_model.pb, variables/
-      assets.extra/  tf_serving_warmup_requests, model.json (the model card), golden.npz (requests and their answers)
+      assets.extra/  tf_serving_warmup_requests, model.json (the model card), golden.npz (requests and their answers),
+                     parity.json (how near the answers come to Keras)
   2/  ...
   batching_parameters.txt, models.config, ...   what the server is started with; see `server_files`
   tmp_...    being written, or refused; the server skips it
@@ -21,6 +22,7 @@ from nvae_tf.checkpoint import files
 from nvae_tf.export import server_files
 from nvae_tf.export.inference import InferenceModel
 from nvae_tf.export.model_card import CARD, GOLDEN, checksums, model_card, write_golden
+from nvae_tf.export.parity import write_parity
 from nvae_tf.export.provenance import file_sum
 from nvae_tf.export.saved_model_contents import is_version
 from nvae_tf.export.saved_model_lint import lint
@@ -122,6 +124,7 @@ def _write(nvae, folder, origin, name, pixels, temperature, batch_sizes, report)
     extra = folder / _EXTRA
     extra.mkdir()
     write_golden(extra / GOLDEN, answers)
+    write_parity(extra, "SavedModel", [_parity_entry(folder, outputs)])
     specs = {**signatures.specs, "serving_default": signatures.specs["sample"]}
     report(f"writing warm-up requests for batches of {', '.join(map(str, batch_sizes))}")
     images = answers["sample"][1]["image"]
@@ -142,6 +145,19 @@ def _write(nvae, folder, origin, name, pixels, temperature, batch_sizes, report)
     )
     (extra / CARD).write_text(json.dumps(card, indent=2) + "\n")
     return card
+
+
+def _parity_entry(folder, outputs):
+    parts = [folder / "saved_model.pb", *(folder / "variables").iterdir()]
+    return {
+        "file": "saved_model.pb, variables",
+        "bytes": sum(path.stat().st_size for path in parts),
+        "precision": "float32",
+        "runtime": "TensorFlow",
+        "version": tf.__version__,
+        "seconds": None,
+        "outputs": outputs,
+    }
 
 
 def golden_answers(signatures, temperature):

@@ -1,0 +1,112 @@
+import json
+import pathlib
+
+import pytest
+from absl.flags import FLAGS, Error
+
+from nvae_tf.export import onnx, saved_model, tflite
+
+
+def _fails(export):
+    with pytest.raises(SystemExit) as ended:
+        export.main([])
+    return str(ended.value)
+
+
+def test_saved_model(program, digits_run, tmp_path, capsys, monkeypatch):
+    # The checks have tests of their own, and tests/export runs them on an export.
+    monkeypatch.setattr(saved_model, "lint", lambda folder, published: [])
+    base = tmp_path / "models" / "digits"
+    flags = (f"--run_dir={digits_run}", f"--out={base}", "--name=digits", "--batch_sizes=1,3", "--temperature=0.7")
+    export = program("export", "--format=saved_model", "--pixels=sample", *flags)
+    export.main([])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == f"written: {base / '1'}"
+    assert any(line.startswith("parity with Keras: likelihood_params ") and "relative" in line for line in lines)
+    assert "weight norm evaluated" in "\n".join(lines)
+    assert any(line.startswith("model card: without a likelihood") for line in lines)
+    assert {path.name for path in base.iterdir()} >= {"1", "models.config", "serve.sh"}
+    card = json.loads((base / "1" / "assets.extra" / "model.json").read_text())
+    assert (card["name"], card["allowed_batch_sizes"], card["temperature"]) == ("digits", [1, 3], 0.7)
+    assert (card["pixels"], card["run"]["step"], card["run"]["batch_norm_temperature"]) == ("sample", 3, None)
+
+    FLAGS.batch_sizes = ["1", "2"]
+    message = _fails(export)
+    assert message.startswith("export.py: batch_sizes: expected [1, 3], as in ") and not (base / "2").exists()
+
+
+@pytest.mark.parametrize(
+    "module, name, flags, options",
+    [
+        (
+            tflite,
+            "export_tflite",
+            ("--format=tflite", "--num_groups=2", "--encoder"),
+            {"num_sampled_groups": 2, "encoder": True, "temperature": 1.0},
+        ),
+        (
+            onnx,
+            "export_onnx",
+            ("--format=onnx", "--opset=17", "--temperature=0.6"),
+            {"opset": 17, "temperature": 0.6},
+        ),
+    ],
+    ids=["tflite", "onnx"],
+)
+def test_files_for_devices(program, digits_run, tmp_path, capsys, monkeypatch, module, name, flags, options):
+    received = {}
+
+    def write(nvae, out, origin, **options):
+        received.update(options, out=out, step=origin["run"]["step"])
+        outputs = {"kl": {"relative": 3e-7}, "noise_00": {"relative": 1e-7}, "noise_01": {"relative": 2e-7}}
+        path = tmp_path / "parity.json"
+        path.write_text(json.dumps({"files": [{"file": "decoder.x", "outputs": outputs}]}))
+        return [path]
+
+    monkeypatch.setattr(module, name, write)
+    program("export", f"--run_dir={digits_run}", f"--out={tmp_path / 'new'}", *flags).main([])
+    assert received == {**options, "out": pathlib.Path(tmp_path / "new"), "step": 3}
+    assert capsys.readouterr().out.splitlines() == [
+        "parity of decoder.x with Keras: kl 3.0e-07 relative, noise 2.0e-07 relative",
+        f"written: {tmp_path / 'parity.json'}",
+    ]
+
+
+def test_missing_statistics_are_named(program, digits_run, tmp_path):
+    flags = (f"--run_dir={digits_run}", f"--out={tmp_path / 'new'}", "--format=saved_model", "--bn_temperature=0.5")
+    message = _fails(program("export", *flags))
+    assert message.startswith("export.py: ") and "of temperature 0.5 (made by tools/readjust_bn.py)" in message
+
+
+def test_a_missing_package_is_named(program, digits_run, tmp_path, monkeypatch):
+    def not_installed():
+        raise ImportError("tensorflow_serving: pip install -e '.[serve]'")
+
+    monkeypatch.setattr(saved_model, "check_installed", not_installed)
+    flags = (f"--run_dir={digits_run}", f"--out={tmp_path / 'new'}", "--format=saved_model")
+    assert _fails(program("export", *flags)) == "export.py: tensorflow_serving: pip install -e '.[serve]'"
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (("--format=torch",), "--format=torch: value should be one of"),
+        (("--temperature=nan",), "--temperature=nan: expected a positive, finite number"),
+        (("--batch_sizes=1,two",), "--batch_sizes=1,two: expected whole numbers"),
+        (("--format=tflite", "--pixels=sample"), "expected --pixels with --format=saved_model alone"),
+        (("--format=saved_model", "--encoder"), "expected --encoder with --format=tflite alone"),
+        (("--format=tflite", "--opset=17"), "expected --opset with --format=onnx alone"),
+        (("--format=onnx", "--out=FOLDER"), "expected --out to be a new folder"),
+        (("--out=FOLDER/file",), "expected --out to be a new folder, or, for a SavedModel, one of versions"),
+        (("--run_dir=FOLDER",), "expected a run folder with config.json"),
+        (("--opset=30",), "--opset=30"),
+        (("--num_groups=0", "--format=tflite"), "--num_groups=0"),
+    ],
+)
+def test_wrong_flags_are_named(program, digits_run, tmp_path, flags, message):
+    (tmp_path / "file").touch()
+    defaults = ("--format=saved_model", f"--run_dir={digits_run}", f"--out={tmp_path / 'new'}")
+    with pytest.raises(Error) as error:
+        program("export", *defaults, *(flag.replace("FOLDER", str(tmp_path)) for flag in flags))
+    assert message in str(error.value).replace("['1', 'two']", "1,two")
