@@ -1,18 +1,29 @@
 """Servers for the tests: the stand-in in a process of its own, on a model that tells how it was called."""
 
+import fcntl
 import json
+import os
 import pathlib
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 
 import grpc
+import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow_serving.apis import model_service_pb2_grpc, predict_pb2, prediction_service_pb2_grpc
+
+import nvae_tf
+from nvae_tf.checkpoint import RunFolder, model_variables
+from nvae_tf.config import Config, ModelConfig
+from nvae_tf.export.provenance import provenance
+from nvae_tf.export.saved_model import export_saved_model
+from nvae_tf.models.nvae import NVAE
 
 _PROGRAM = pathlib.Path(__file__).parent / "stand_in.py"
 
@@ -28,6 +39,7 @@ class StandIn:
     name = "nvae"
 
     def __init__(self, base_path, *flags):
+        self.base_path = pathlib.Path(base_path)
         command = [sys.executable, str(_PROGRAM), f"--base_path={base_path}", f"--model_name={self.name}", *flags]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         ports = self.process.stdout.readline()
@@ -67,6 +79,24 @@ class StandIn:
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
 
+    def publish(self, number, write):
+        """Has a function write a version to a path whose name is skipped, and renames it."""
+        aside = self.base_path / f"{number}.writing"
+        write(aside)
+        aside.rename(self.base_path / str(number))
+
+    def wait_for(self, states):
+        """Waits until the status is {version: state}."""
+        deadline = time.monotonic() + 30
+        while (received := self.states()) != states:
+            assert time.monotonic() < deadline, f"expected {states}. Received: {received}"
+            time.sleep(0.02)
+
+    def states(self):
+        """{version: state} of the status."""
+        _, answer = self.rest(f"/v1/models/{self.name}")
+        return {int(entry["version"]): entry["state"] for entry in answer["model_version_status"]}
+
     def close(self):
         """Asks the process to end; it must do so without an error."""
         self.channel.close()
@@ -86,6 +116,61 @@ def start_stand_in():
     yield start
     for server in started:
         server.close()
+
+
+@pytest.fixture(scope="session")
+def colour_run(tmp_path_factory):
+    """Run folder of a small model of colour images in which every variable differs from its initial value."""
+    model = NVAE(
+        ModelConfig(
+            image_height=8,
+            image_width=8,
+            image_channels=3,
+            likelihood="logistic_mixture",
+            num_mixtures=2,
+            groups_per_scale=1,
+            latent_channels=2,
+            encoder_channels=8,
+            decoder_channels=8,
+            preprocess_blocks=1,
+            preprocess_cells=1,
+            postprocess_blocks=1,
+            postprocess_cells=1,
+            encoder_cells_per_group=1,
+            decoder_cells_per_group=1,
+        )
+    )
+    rng = np.random.default_rng(0)
+    for variable in model.variables:
+        if "kernel" not in variable.name:
+            variable.assign(variable + 0.3 * rng.random(variable.shape, np.float32))
+    folder = RunFolder(tmp_path_factory.mktemp("colour_run")).create(Config(model=model.model_config))
+    folder.save(1, {"model": model_variables(model)})
+    return folder.path
+
+
+@pytest.fixture(scope="session")
+def exported(colour_run, tmp_path_factory):
+    """Base path of an export of `colour_run`. Shared: no test may write to it."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    base_path = folder / "exported"
+    # The first worker exports for all.
+    with open(folder / "exported.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (base_path / "1").exists():
+            nvae = nvae_tf.load_run(colour_run)
+            export_saved_model(nvae, base_path, provenance(colour_run, nvae), batch_sizes=(1, 4, 16))
+    return base_path
+
+
+@pytest.fixture(scope="session")
+def stand_in(exported):
+    """`StandIn` that serves `exported`, with its batching parameters. Shared: no test may stop it."""
+    server = StandIn(exported)
+    yield server
+    server.close()
 
 
 class _Spy(tf.Module):

@@ -17,6 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import stand_in_grpc
 import stand_in_rest
+import tensorflow as tf
 from stand_in_batching import BatchingParameters
 from stand_in_versions import Versions, read_model_config
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
@@ -41,6 +42,7 @@ def _batching(arguments):
 
 
 def main():
+    tf.get_logger().setLevel("ERROR")  # no word of deprecation
     arguments = _arguments()
     config = ModelConfig(name=arguments.model_name)
     if arguments.model_config_file:

@@ -1,5 +1,7 @@
 """One version of a served model: a SavedModel in a TF1 Session of the C++ runtime, its batcher and its warm-up."""
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 from stand_in_batching import Batcher
@@ -72,15 +74,20 @@ class Version:
     def _run(self, signature):
         """Function {input: array} -> {output: array}."""
         inputs, outputs = sorted(signature.inputs), sorted(signature.outputs)
-        # Not Session.run: its Python checks shapes and casts, which no server does. What the graph does not refuse
-        # must come through here as it would there.
-        run = self._session._make_callable_from_options(
-            config_pb2.CallableOptions(
-                feed=[signature.inputs[name].name for name in inputs],
-                fetch=[signature.outputs[name].name for name in outputs],
+
+        # Made at the first request, as a server does: this is what a warm-up takes from the first client.
+        @functools.cache
+        def prepared():
+            # Not Session.run: its Python checks shapes and casts, which no server does. What the graph does not refuse
+            # must come through here as it would there.
+            return self._session._make_callable_from_options(
+                config_pb2.CallableOptions(
+                    feed=[signature.inputs[name].name for name in inputs],
+                    fetch=[signature.outputs[name].name for name in outputs],
+                )
             )
-        )
-        return lambda values: dict(zip(outputs, run(*(values[name] for name in inputs)), strict=True))
+
+        return lambda values: dict(zip(outputs, prepared()(*(values[name] for name in inputs)), strict=True))
 
     def _warm_up(self, path):
         """Replays the warm-up file. A record that fails stops the load."""

@@ -22,6 +22,10 @@ def read_model_config(path, name):
     return found[0]
 
 
+def _is_version(path):
+    return path.name.isascii() and path.name.isdecimal() and path.is_dir()
+
+
 class Versions:
     """The versions under a base path.
 
@@ -112,7 +116,7 @@ class Versions:
 
     def _wanted(self):
         # Integers only: what is being written has another name, and is renamed when it is whole.
-        there = {int(path.name) for path in self._base_path.iterdir() if path.name.isdecimal() and path.is_dir()}
+        there = {int(path.name) for path in self._base_path.iterdir() if _is_version(path)}
         policy = self._config.model_version_policy
         kind = policy.WhichOneof("policy_choice")
         if kind == "all":
