@@ -3,10 +3,13 @@ r"""Measures a configuration on this machine: start-up, training step, sampling,
 With --memory: what a training step takes, and how long, for each setting that trades one for the other, each in a
 process of its own. With --estimate: the same from the graph alone, nothing run, for machines that are not at hand.
 
+With --device: one image of the decoder as TFLite, ONNX, SavedModel and Keras model, on one thread.
+
 With --data, which needs no --config: images per second of the data pipeline alone, by source, beside decoding alone.
 
 python tools/benchmark.py --data
 python tools/benchmark.py --config=configs/mnist.py --batch_size=16
+python tools/benchmark.py --config=configs/mnist.py --device
 python tools/benchmark.py --config=configs/cifar10.py --batch_size=16 --config.model.encoder_channels=32 \
     --config.model.decoder_channels=32 --config.model.groups_per_scale=8
 
@@ -24,6 +27,7 @@ import memory
 from absl import app, flags
 from config_flag import checked_config, parse_flags
 from data_speed import data_table
+from device_speed import device_table
 from json_file import write_json
 from ml_collections import config_flags
 
@@ -37,6 +41,7 @@ flags.DEFINE_integer("inter_op_threads", 0, "Ops at a time; 0 for TensorFlow's c
 flags.DEFINE_bool("memory", False, "Measure and estimate the memory of a training step for each setting instead.")
 flags.DEFINE_bool("estimate", False, "Only estimate it; needs no memory for the model and runs nothing.")
 flags.DEFINE_bool("data", False, "Measure the data pipeline by source instead.")
+flags.DEFINE_bool("device", False, "Measure one image of the decoder in every runtime instead, on one thread.")
 flags.DEFINE_integer("data_images", 4000, "Images of each source, with --data.", lower_bound=100)
 flags.DEFINE_enum("strategy", "one", ["one", "mirrored"], "Devices that train.")
 flags.DEFINE_integer("logical_cpus", 0, "Split the CPU into so many devices, for mirrored.", lower_bound=0)
@@ -198,8 +203,12 @@ def main(argv):
         figures = data_table(FLAGS.data_images, FLAGS.batch_size)
     else:
         config = checked_config(_CONFIG, "benchmark.py")
-        table = FLAGS.memory or FLAGS.estimate
-        figures = memory_table(config, FLAGS.batch_size, not FLAGS.estimate) if table else speed(config)
+        if FLAGS.device:
+            figures = device_table(config, FLAGS.steps)
+        elif FLAGS.memory or FLAGS.estimate:
+            figures = memory_table(config, FLAGS.batch_size, not FLAGS.estimate)
+        else:
+            figures = speed(config)
     if FLAGS.json:
         write_json(FLAGS.json, figures)
 

@@ -93,6 +93,15 @@ def encode_graph(model, batch_size=None, noise_only=False):
     return DeviceGraph("encode", inputs, encode)
 
 
+def save_graph(model, graph, folder):
+    """Writes a `DeviceGraph` of an `InferenceModel` as a SavedModel."""
+    module = tf.Module()
+    module.model, module.function = model, tf.function(graph.function, autograph=False)
+    signature = module.function.get_concrete_function(**graph.inputs)
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    tf.saved_model.save(module, folder, {graph.name: signature}, options)
+
+
 def _specs(names, shapes):
     return {name: tf.TensorSpec(shape, name=name) for name, shape in zip(names, shapes, strict=False)}
 

@@ -92,8 +92,8 @@ def convert(graph, opset=18):
 def half_weights(model, least_weights=1000):
     """A copy of an `onnx.ModelProto` with large kernels stored as float16, each before a Cast to float32.
 
-    It computes in float32 as before; runtimes cast once, when they load the file. Depthwise kernels stay as they are, as
-    in `tflite_weights.half_weights`.
+    It computes in float32 as before; runtimes cast once, when they load the file. Depthwise kernels stay as they are,
+    as in `tflite_weights.half_weights`.
 
     Args:
         model: `onnx.ModelProto`.

@@ -17,7 +17,7 @@ import tempfile
 
 import tensorflow as tf
 
-from nvae_tf.export.device_graph import encode_graph, sample_graph
+from nvae_tf.export.device_graph import encode_graph, sample_graph, save_graph
 from nvae_tf.export.inference import InferenceModel
 from nvae_tf.export.new_folder import new_folder
 from nvae_tf.export.parity import compare, draw_cases, write_parity
@@ -85,12 +85,8 @@ def convert(model, graph):
         graph: `DeviceGraph` of batch 1.
     """
     # No Keras layer is in the model, so the variables of a SavedModel become constants of the file without more.
-    module = tf.Module()
-    module.model, module.function = model, tf.function(graph.function, autograph=False)
-    signature = module.function.get_concrete_function(**graph.inputs)
-    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     with tempfile.TemporaryDirectory() as folder:
-        tf.saved_model.save(module, folder, {graph.name: signature}, options)
+        save_graph(model, graph, folder)
         return tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[graph.name]).convert()
 
 

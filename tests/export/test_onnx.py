@@ -1,0 +1,126 @@
+"""Exported ONNX files: what is in the folder, and that it computes what Keras computes for any batch."""
+
+import importlib.metadata
+import json
+
+import numpy as np
+import onnx
+import pytest
+from tiny_export import write_run
+
+from nvae_tf.config import ModelConfig
+from nvae_tf.export.device_graph import decode_graph, encode_graph, sample_graph
+from nvae_tf.export.inference import InferenceModel
+from nvae_tf.export.onnx import convert, export_onnx, half_weights, onnxruntime_version, runner
+from nvae_tf.export.parity import draw_cases
+from nvae_tf.export.provenance import provenance
+from nvae_tf.models.nvae import NVAE
+from nvae_tf.run import load_run
+
+_GRAPHS = {"sample": sample_graph, "decode": decode_graph, "encode": encode_graph}
+_FILES = [f"{name}{suffix}.onnx" for name in sorted(_GRAPHS) for suffix in ("", "_float16")]
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("run") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def nvae(run_dir):
+    return load_run(run_dir)
+
+
+@pytest.fixture(scope="module")
+def exported(nvae, run_dir, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("onnx") / "tiny"
+    export_onnx(nvae, folder, provenance(run_dir, nvae), temperature=0.8)
+    return folder
+
+
+def _relative(received, expected):
+    return np.max(np.abs(received - expected)) / np.max(np.abs(expected))
+
+
+def test_folder_holds_what_it_says(exported):
+    assert {path.name for path in exported.iterdir()} == {*_FILES, "parity.json"}
+    parity = json.loads((exported / "parity.json").read_text())
+    assert sorted(entry["file"] for entry in parity["files"]) == _FILES
+    assert {entry["version"] for entry in parity["files"]} == {onnxruntime_version()}
+    for entry in parity["files"]:
+        limit = 1e-5 if entry["precision"] == "float32" else 5e-3
+        assert all(output["relative"] < limit for output in entry["outputs"].values())
+
+
+@pytest.mark.parametrize("name", _FILES)
+def test_files_are_valid_and_say_where_they_come_from(exported, name):
+    model = onnx.load(exported / name)
+    onnx.checker.check_model(model, full_check=True)
+    assert [opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")] == [18]
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    assert json.loads(metadata["run"])["step"] == 7
+    assert (metadata["temperature"], metadata["likelihood"], metadata["dataset"]) == ("0.8", "bernoulli", "digits")
+    for value in (*model.graph.input, *model.graph.output):
+        assert value.type.tensor_type.shape.dim[0].dim_param == "batch"
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize("name", sorted(_GRAPHS))
+def test_any_batch_is_what_keras_gives(exported, nvae, name, batch_size):
+    graph, run = _GRAPHS[name](InferenceModel(nvae)), runner(exported / f"{name}.onnx")
+    for inputs, expected in draw_cases(nvae, graph, batch_size, 0.7, num=2, seed=9):
+        received = run(inputs)
+        assert set(received) == set(expected)
+        for key, value in expected.items():
+            assert _relative(received[key], value) < 1e-5
+
+
+def test_mixture_without_flows_with_half_weights(tmp_path):
+    config = ModelConfig(
+        image_height=8,
+        image_width=8,
+        image_channels=3,
+        likelihood="logistic_mixture",
+        num_mixtures=2,
+        num_scales=1,
+        groups_per_scale=2,
+        latent_channels=2,
+        encoder_channels=8,
+        decoder_channels=8,
+        preprocess_blocks=1,
+        preprocess_cells=1,
+        postprocess_blocks=1,
+        postprocess_cells=1,
+    )
+    nvae = NVAE(config)
+    graph = encode_graph(InferenceModel(nvae))
+    full = convert(graph)
+    half = half_weights(full, least_weights=100)
+    assert half.ByteSize() < 0.8 * full.ByteSize()
+    ((inputs, expected),) = draw_cases(nvae, graph, 2, 0.7, num=1)
+    for model, tolerance in ((full, 1e-5), (half, 5e-3)):
+        onnx.save(model, tmp_path / "model.onnx")
+        received = runner(tmp_path / "model.onnx")(inputs)
+        for key, value in expected.items():
+            assert _relative(received[key], value) < tolerance
+    assert any(node.op_type == "Cast" for node in half.graph.node)
+
+
+def test_an_export_is_never_replaced(exported, nvae):
+    with pytest.raises(FileExistsError, match=f"{exported}: expected a new folder"):
+        export_onnx(nvae, exported, {})
+
+
+@pytest.mark.parametrize("opset", [12, 19])
+def test_an_opset_out_of_range_is_an_error(nvae, tmp_path, opset):
+    with pytest.raises(ValueError, match=rf"opset: expected 13 to 18\. Received: {opset}"):
+        export_onnx(nvae, tmp_path / "out", {}, opset=opset)
+
+
+def test_without_the_runtime_it_says_what_to_install(nvae, tmp_path, monkeypatch):
+    def version(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    with pytest.raises(ImportError, match=r"onnxruntime: pip install 'nvae_tf\[device\]'"):
+        export_onnx(nvae, tmp_path / "out", {})

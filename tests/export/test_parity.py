@@ -1,0 +1,55 @@
+"""parity.json: its figures, its limits, and the table of several."""
+
+import json
+
+import numpy as np
+import pytest
+
+from nvae_tf.export.parity import compare, parity_table, write_parity
+
+_EXPECTED = np.array([[1.0, -4.0]], np.float32)
+
+
+def _compare(tmp_path, values, precision="float32"):
+    path = tmp_path / "decoder.tflite"
+    path.write_bytes(bytes(2_000_000))
+    cases = [({"noise_00": np.zeros(1)}, {"params": _EXPECTED, "left_out": _EXPECTED})] * 2
+    return compare(path, precision, "runtime", "1.0", lambda inputs: {"params": np.float32(values)}, cases)
+
+
+def test_errors_are_those_of_the_outputs(tmp_path):
+    entry = _compare(tmp_path, [[1.0, -4.1]], "float16")
+    assert set(entry["outputs"]) == {"params"}
+    output = entry["outputs"]["params"]
+    assert output["max_error"] == pytest.approx(0.1, rel=1e-4)
+    assert output["mean_error"] == pytest.approx(0.05, rel=1e-4)
+    assert output["relative"] == pytest.approx(0.025, rel=1e-4)
+    assert entry["seconds"] > 0
+    assert (entry["bytes"], entry["precision"], entry["version"]) == (2_000_000, "float16", "1.0")
+
+
+@pytest.mark.parametrize("value", [-4.1, np.nan], ids=["far", "nan"])
+def test_a_file_that_computes_something_else_is_an_error(tmp_path, value):
+    with pytest.raises(ValueError, match=r"decoder\.tflite: expected params as of Keras, within 1e-04"):
+        _compare(tmp_path, [[1.0, value]])
+
+
+def test_table_has_a_row_for_every_file_with_its_worst_output(tmp_path):
+    entry = _compare(tmp_path, [[1.0, -4.1]], "float16")
+    better = {"max_error": 9.0, "mean_error": 9.0, "relative": 0.001}
+    entry |= {"seconds": 0.0123, "outputs": {"mean_image": better, **entry["outputs"]}}
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        write_parity(tmp_path / name, name.upper(), [entry])
+    lines = parity_table([tmp_path / "one" / "parity.json", tmp_path / "two" / "parity.json"]).splitlines()
+    row = "| decoder.tflite | 2.0 | runtime 1.0 | 12.30 | 1.0e-01 | 5.0e-02 | 2.5e-02 |"
+    assert lines[2:] == [f"| ONE {row}", f"| TWO {row}"]
+    assert len({line.count("|") for line in lines}) == 1
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", json.dumps({"export": "x", "files": [{}]})])
+def test_a_damaged_file_is_named(tmp_path, text):
+    path = tmp_path / "parity.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"{path}: expected what an export writes as parity.json"):
+        parity_table([path])
