@@ -28,14 +28,16 @@ def main(argv):
     if len(argv) != 2:
         _stop(f"expected one folder, as in: check_export.py saved_models/nvae. Received: {argv[1:] or 'none'}")
     try:
-        from nvae_tf.export.saved_model_contents import find_version
+        from nvae_tf.export.saved_model_contents import NotASavedModelError, find_version
         from nvae_tf.export.saved_model_lint import lint
-
+    except ImportError as error:
+        # Without tensorflow-serving-api; the message says what to install.
+        _stop(error)
+    try:
         folder = find_version(argv[1])
         print(f"checking: {folder}")
         results = lint(folder, execute=FLAGS.execute)
-    except (ValueError, ImportError, OSError) as error:
-        # These are what a wrong folder or a missing package raises; their messages name it.
+    except (NotASavedModelError, OSError) as error:
         _stop(error)
     for result in results:
         # A check that failed, or has advice, says why it is one.

@@ -39,7 +39,7 @@ class Result:
     Attributes:
         name, reason: of the check.
         status: "passed", "failed", "note" (advice) or "not checked".
-        detail: the findings, or why nothing was checked.
+        detail: the findings, why nothing was checked, or what the run took.
     """
 
     name: str
@@ -96,6 +96,8 @@ _TO_PUBLISH = (
     Check("monitoring_config", "the server does not start with a wrong file", serving.monitoring_config),
 )
 CHECKS = (*_TO_RUN, *_TO_PUBLISH)
+# Its function gives the findings and what loading and warming up took.
+# Run apart from the others, for it also tells what loading and warming up took.
 EXECUTES = Check("executes", "this is how the server runs it: C++ loader and Session, XLA disabled", serving.executes)
 
 
@@ -119,7 +121,9 @@ def lint(version_dir, published=True, execute=True):
     results = [_run(check, model) for check in CHECKS]
     may_run = all(result.passed for result in results[: len(_TO_RUN)])
     if execute and may_run:
-        return [*results, _run(EXECUTES, model)]
+        findings, seconds = EXECUTES.function(model)
+        took = f"loaded in {seconds['load']:.1f} s, warmed up in {seconds['warm_up']:.1f} s" if seconds else ""
+        return [*results, _result(EXECUTES, findings, took)]
     detail = "not asked for" if may_run else "what it would run failed a check"
     return [*results, Result(EXECUTES.name, EXECUTES.reason, "not checked", detail)]
 
@@ -129,7 +133,12 @@ def _run(check, model):
         findings = list(check.function(model))
     except files.NotChecked as error:
         return Result(check.name, check.reason, "not checked", str(error))
+    return _result(check, findings)
+
+
+def _result(check, findings, detail=""):
+    if not findings:
+        return Result(check.name, check.reason, "passed", detail)
     shown = "; ".join(findings[:_MAX_FINDINGS])
     more = f"; and {len(findings) - _MAX_FINDINGS} more" if len(findings) > _MAX_FINDINGS else ""
-    status = "passed" if not findings else "note" if check.advice else "failed"
-    return Result(check.name, check.reason, status, shown + more)
+    return Result(check.name, check.reason, "note" if check.advice else "failed", shown + more)

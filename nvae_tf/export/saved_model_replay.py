@@ -53,7 +53,9 @@ class _Library:
         status = self.call("TF_NewStatus")
         yield status
         if self.call("TF_GetCode", status, result=ctypes.c_int):
-            raise RuntimeError(self.call("TF_Message", status, result=ctypes.c_char_p).decode(errors="replace"))
+            message = self.call("TF_Message", status, result=ctypes.c_char_p).decode(errors="replace")
+            # On one line: below the first stand the nodes, or several errors.
+            raise RuntimeError(" ".join(message.split()))
 
     def tensor(self, array):
         """TF_Tensor of an array; an array of objects is one of strings."""

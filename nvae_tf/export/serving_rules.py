@@ -28,7 +28,6 @@ except ImportError as error:
 
 WARMUP = "tf_serving_warmup_requests"
 MAX_WARMUP_RECORDS = 1000
-_PREDICTION_TYPE = "predict_log"
 # Fields of the messages that tensorflow-serving-api leaves out: servables/tensorflow/session_bundle_config.proto and
 # config/monitoring_config.proto. The text format needs the names and types alone.
 _MESSAGES = {
@@ -148,7 +147,7 @@ def _requests(model):
     try:
         for index, record in enumerate(tf.data.TFRecordDataset(str(path)).as_numpy_iterator()):
             log = prediction_log_pb2.PredictionLog.FromString(record)
-            if not log.HasField(_PREDICTION_TYPE):
+            if not log.HasField("predict_log"):
                 raise ValueError(f"{WARMUP}, record {index}: expected a PredictionLog with a predict_log")
             requests.append(log.predict_log.request)
     except tf.errors.OpError as error:
@@ -219,12 +218,13 @@ def warmup_coverage(model):
 
 
 def executes(model):
+    """Findings of a run in a process of its own, and the seconds of {"load", "warm_up"}, empty where they failed."""
     program = pathlib.Path(__file__).with_name("saved_model_replay.py")
     # -P: or its folder would come first among those that modules are looked for in.
     command = [sys.executable, "-P", str(program), str(model.path)]
     process = subprocess.run(command, capture_output=True, text=True)
     if process.returncode:
         lines = process.stderr.strip().splitlines()[-1:] or ["no message"]
-        yield f"the process ended with {process.returncode}: {lines[0]}"
-    else:
-        yield from json.loads(process.stdout.splitlines()[-1])["findings"]
+        return [f"the process ended with {process.returncode}: {lines[0]}"], {}
+    answer = json.loads(process.stdout.splitlines()[-1])
+    return answer["findings"], answer.get("seconds", {})
