@@ -1,7 +1,8 @@
 """What half precision (fp16) does to a .tflite file: how near its numbers come to the largest, and how wrong it gets.
 
-A phone's GPU keeps weights and activations in fp16 if it may; beyond 65504 they become infinite, and soon NaN. Here they
-are rounded in storage and summed in float32, as GPUs do; what kernels fused on a GPU would keep unrounded is rounded too.
+A phone's GPU may keep weights and activations in fp16; beyond 65504 they become infinite, and soon NaN. Here the result
+of every op is rounded, as it is when it is stored; the sums inside an op are float32. A GPU that fuses ops rounds less
+often, one that also sums in fp16 is less exact.
 """
 
 import dataclasses
@@ -40,9 +41,8 @@ class Magnitude:
         return LARGEST_HALF / self.largest if self.largest else math.inf
 
     def __str__(self):
-        return (
-            f"{self.source}: {self.tensor}: {self.largest:.4g}, margin to {LARGEST_HALF:.0f}: {self.margin:.3g} times"
-        )
+        risk = "" if self.margin >= SAFE_MARGIN else "AT RISK: "
+        return f"{risk}{self.source}: {self.tensor}: {self.largest:.4g}, {self.margin:.3g} times below fp16's largest"
 
 
 @dataclasses.dataclass(frozen=True)

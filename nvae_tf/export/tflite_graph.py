@@ -11,6 +11,7 @@ from tensorflow.lite.python import schema_py_generated as schema
 _IDENTIFIER = b"TFL3"
 _OP_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 _TYPE_NAMES = {code: name for name, code in vars(schema.TensorType).items() if not name.startswith("_")}
+_NUMBERS = ("FLOAT32", "FLOAT16", "INT32")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,25 +53,29 @@ class TFLiteGraph:
         try:
             self.model = schema.ModelT.InitFromPackedBuf(content, 0)
             self.subgraph = self.model.subgraphs[0]
+            definitions = self.model.signatureDefs
+            self.signature = definitions[0].signatureKey.decode() if definitions else None
             self._names = {}
             self.inputs, self.outputs = self._values("inputs"), self._values("outputs")
             self._names = {value.index: value.name for value in (*self.inputs, *self.outputs)}
             self._check()
         # What reading a wrong offset or length raises, here and in the flatbuffers package.
-        except (struct.error, ValueError, TypeError, IndexError, AttributeError, OverflowError, MemoryError) as error:
+        except (struct.error, ValueError, TypeError, LookupError, AttributeError, OverflowError, MemoryError) as error:
             raise ValueError(f"expected a whole TFLite file. Received: a damaged one ({error})") from error
 
     def _check(self):
-        """Touches what the other methods read, so that a damaged file is found here."""
+        """Reads what the other methods do, so that a damaged file is found here."""
+        for index in range(len(self.subgraph.tensors)):
+            self.name(index), self.declared_shape(index)
+            if self.is_stored(index) and self.dtype(index) in _NUMBERS:
+                self.constant(index)
         for operator in self.operators:
             self.op_name(operator)
+            # A variable's handle has no inputs, an assignment to it no outputs.
+            operator.inputs = [] if operator.inputs is None else operator.inputs
+            operator.outputs = [] if operator.outputs is None else operator.outputs
             for index in (*self.inputs_of(operator), *operator.outputs):
-                self.name(index), self.shape(index), self.dtype(index), self.is_stored(index)
-
-    @property
-    def signature(self):
-        definitions = self.model.signatureDefs
-        return definitions[0].signatureKey.decode() if definitions else None
+                self.dtype(index)
 
     def _values(self, side):
         if self.model.signatureDefs:
@@ -119,7 +124,7 @@ class TFLiteGraph:
         return data is not None and len(data) > 0
 
     def constant(self, index):
-        """Array of a stored tensor of numbers."""
+        """Array of a stored tensor of FLOAT32, FLOAT16 or INT32."""
         dtype = np.dtype(self.dtype(index).lower())
         return self.model.buffers[self._tensor(index).buffer].data.view(dtype).reshape(self.shape(index))
 
@@ -127,7 +132,7 @@ class TFLiteGraph:
         """Set of the tensors whose value does not depend on the inputs: the stored, and what is made of these alone."""
         known = {index for index in range(len(self.subgraph.tensors)) if self.is_stored(index)}
         for operator in self.operators:
-            if operator.inputs is not None and known.issuperset(self.inputs_of(operator)):
+            if len(operator.inputs) and known.issuperset(self.inputs_of(operator)):
                 known.update(map(int, operator.outputs))
         return known
 

@@ -6,6 +6,8 @@ seen to have. A file without findings may still be wrong: `tflite_run` runs it.
 
 import dataclasses
 
+from tensorflow.lite.python import schema_py_generated as schema
+
 _CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
 _BINARY = ("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM")
 _UNARY = (
@@ -25,6 +27,13 @@ _CONSTANT_OPERANDS = {
     "SLICE": (1, 2),
     "STRIDED_SLICE": (1, 2, 3),
     "DEQUANTIZE": (0,),
+}
+# What the rules below read; a damaged file may lack it.
+_LEAST_OPERANDS = {**dict.fromkeys((*_BINARY, "MEAN"), 2), "STRIDED_SLICE": 4}
+_OPTIONS = {
+    "STRIDED_SLICE": schema.StridedSliceOptionsT,
+    "RESIZE_BILINEAR": schema.ResizeBilinearOptionsT,
+    "RESIZE_NEAREST_NEIGHBOR": schema.ResizeNearestNeighborOptionsT,
 }
 _INSTEAD = {
     "SPLIT": "write two convolutions, or slices",
@@ -124,6 +133,9 @@ def _operator_findings(graph, operator, constants):
         advice = _INSTEAD.get(op, "keep it out of the graph")
         yield found("op", f"expected one on the list. Received: {op}; {advice}")
         return
+    if len(inputs) < _LEAST_OPERANDS.get(op, 1) or not isinstance(operator.builtinOptions, _OPTIONS.get(op, object)):
+        yield found("operands", f"expected a whole {op}. Received: one that lacks operands or options")
+        return
     for place in _CONSTANT_OPERANDS.get(op, ()):
         if place < len(operator.inputs) and operator.inputs[place] >= 0 and operator.inputs[place] not in constants:
             operand = graph.name(operator.inputs[place])
@@ -150,7 +162,7 @@ def _stored_type_findings(graph, op, inputs, found):
 
 
 def _binary_findings(graph, op, inputs, constants, found):
-    one, other = (graph.shape(index) for index in inputs)
+    one, other = map(graph.shape, inputs[:2])
     if not constants.isdisjoint(inputs):
         return
     if inputs[0] == inputs[1] and op != "MUL":
@@ -176,7 +188,7 @@ def _is_factor(factor, shape):
 
 
 def _option_findings(graph, op, operator, inputs, found):
-    options, rank = operator.builtinOptions, len(graph.shape(inputs[0])) if inputs else 0
+    options, rank = operator.builtinOptions, len(graph.shape(inputs[0]))
     if op in _SLICES and rank not in (3, 4):
         yield found("rank", f"expected {op} of rank 3 or 4. Received: rank {rank}")
     if op == "STRIDED_SLICE":
@@ -187,11 +199,12 @@ def _option_findings(graph, op, operator, inputs, found):
         }
         for mask in (mask for mask, value in masks.items() if value):
             yield found("mask", f"expected no {mask}_mask (x[..., 0:1], not x[..., 0]). Received: {masks[mask]}")
-        if graph.is_stored(inputs[3]) and (graph.constant(inputs[3]) < 1).any():
-            yield found("stride", f"expected strides from 1 on. Received: {graph.constant(inputs[3]).tolist()}")
+        strides = graph.constant(inputs[3]).tolist() if graph.is_stored(inputs[3]) else []
+        if any(stride < 1 for stride in strides):
+            yield found("stride", f"expected strides from 1 on. Received: {strides}")
     if op == "MEAN" and graph.is_stored(inputs[1]):
-        axes = sorted({int(axis) % rank for axis in graph.constant(inputs[1]).ravel()})
-        if rank != 4 or axes != [1, 2]:
+        axes = graph.constant(inputs[1]).ravel().tolist()
+        if rank != 4 or {axis % 4 for axis in axes} != {1, 2}:
             yield found("axes", f"expected MEAN over height and width. Received: axes {axes} of rank {rank}")
     if op in _RESIZES and options.alignCorners and options.halfPixelCenters:
         yield found("resize", "expected align_corners or half_pixel_centers. Received: both")

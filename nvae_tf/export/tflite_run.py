@@ -1,7 +1,7 @@
 """Runs a .tflite file on the CPU and on LiteRT's GPU delegate, in a process of its own: a crash is a finding too.
 
-The delegate (ML Drift, WebGPU backend) comes with ai-edge-litert and needs a Vulkan device. The software one of Debian's
-chromium-common is enough; it shows whether every op runs and agrees, not how fast a phone is.
+The delegate (ML Drift, WebGPU backend) comes with ai-edge-litert and needs a Vulkan device. The software one that comes
+with Debian's chromium is enough; it shows whether every op runs and agrees, not how fast a phone is.
 """
 
 import dataclasses
