@@ -34,7 +34,7 @@ def version(good, tmp_path):
 
 def test_good_passes(good):
     results = lint(good)
-    assert results[-1].detail.startswith("load: ")
+    assert results[-1].detail.startswith("loaded in ")
     assert {result.name: result.status for result in results} == {c.name: "passed" for c in (*CHECKS, EXECUTES)}
     assert all(result.reason for result in results)
 

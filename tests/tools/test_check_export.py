@@ -43,7 +43,7 @@ def test_passed(run, base_path):
     assert (status, errors) == (0, "")
     lines = text.splitlines()
     assert lines[0] == f"checking: {base_path / '1'}"
-    assert [line.split()[:3] for line in lines if " executes " in line] == [["passed", "executes", "load:"]]
+    assert [line.split()[:3] for line in lines if " executes " in line] == [["passed", "executes", "loaded"]]
     assert [line.split()[2] for line in lines if line.startswith("not checked")][0] == "model_card"
     assert lines[-1] == "34 checks, 0 failed"
 
