@@ -96,8 +96,7 @@ _TO_PUBLISH = (
     Check("monitoring_config", "the server does not start with a wrong file", serving.monitoring_config),
 )
 CHECKS = (*_TO_RUN, *_TO_PUBLISH)
-# Its function gives the findings and what loading and warming up took.
-# Run apart from the others, for it also tells what loading and warming up took.
+# Run apart from the others: its function gives the findings and what loading and warming up took.
 EXECUTES = Check("executes", "this is how the server runs it: C++ loader and Session, XLA disabled", serving.executes)
 
 

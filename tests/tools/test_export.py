@@ -5,6 +5,7 @@ import pytest
 from absl.flags import FLAGS, Error
 
 from nvae_tf.export import onnx, saved_model, tflite
+from nvae_tf.export.saved_model_lint import Result
 
 
 def _fails(export):
@@ -15,7 +16,8 @@ def _fails(export):
 
 def test_saved_model(program, digits_run, tmp_path, capsys, monkeypatch):
     # The checks have tests of their own, and tests/export runs them on an export.
-    monkeypatch.setattr(saved_model, "lint", lambda folder, published: [])
+    checks = [Result("executes", "", "passed", "loaded in 2.0 s, warmed up in 9.0 s")]
+    monkeypatch.setattr(saved_model, "lint", lambda folder, published: checks)
     base = tmp_path / "models" / "digits"
     flags = (f"--run_dir={digits_run}", f"--out={base}", "--name=digits", "--batch_sizes=1,3", "--temperature=0.7")
     export = program("export", "--format=saved_model", "--pixels=sample", *flags)
@@ -23,6 +25,7 @@ def test_saved_model(program, digits_run, tmp_path, capsys, monkeypatch):
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == f"written: {base / '1'}"
     assert any(line.startswith("parity with Keras: likelihood_params ") and "relative" in line for line in lines)
+    assert any(line.endswith("checks: 1 passed; loaded in 2.0 s, warmed up in 9.0 s") for line in lines)
     assert "weight norm evaluated" in "\n".join(lines)
     assert any(line.startswith("model card: without a likelihood") for line in lines)
     assert {path.name for path in base.iterdir()} >= {"1", "models.config", "serve.sh"}
