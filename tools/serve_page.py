@@ -68,16 +68,19 @@ def model_files(model_dir):
             f"Received: {'a folder without it' if sidecar.parent.is_dir() else 'no folder'}"
         )
     try:
-        name = json.loads(sidecar.read_bytes())["files"]["float32"]
-        decoder = sidecar.with_name(name)
+        content = json.loads(sidecar.read_bytes())
+        decoder, golden = map(sidecar.with_name, (content["files"]["float32"], content["golden"]["file"]))
     except (ValueError, LookupError, TypeError) as error:
-        raise ValueError(f"{sidecar}: expected JSON with the name files.float32. Received: {error!r}") from error
-    if not decoder.is_file():
-        raise ValueError(f"{sidecar}: expected the file that it names, files.float32. Received: no {decoder}")
+        raise ValueError(
+            f"{sidecar}: expected JSON with the names files.float32 and golden.file. Received: {error!r}"
+        ) from error
+    for path in (decoder, golden):
+        if not path.is_file():
+            raise ValueError(f"{sidecar}: expected the files that it names. Received: no {path}")
     with decoder.open("rb") as file:
         if file.read(8)[4:] != b"TFL3":
             raise ValueError(f"{decoder}: expected a TFLite model. Received: a file of another kind")
-    return {f"/model/{path.name}": path for path in (sidecar, decoder)}
+    return {f"/model/{path.name}": path for path in (sidecar, decoder, golden)}
 
 
 def content_policy(page):

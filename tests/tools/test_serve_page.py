@@ -12,6 +12,7 @@ import pytest
 
 _WEB = pathlib.Path(__file__).resolve().parents[2] / "tools" / "web"
 _SECRET = "not to be served"
+_JSON = "decoder.json: expected JSON with the names files.float32 and golden.file. Received:"
 
 
 @pytest.fixture
@@ -33,7 +34,9 @@ def web(tmp_path):
 def model_dir(tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
-    (folder / "decoder.json").write_text(json.dumps({"files": {"float32": "decoder_float32.tflite"}}))
+    names = {"files": {"float32": "decoder_float32.tflite"}, "golden": {"file": "golden.bin"}}
+    (folder / "decoder.json").write_text(json.dumps(names))
+    (folder / "golden.bin").write_bytes(bytes(8))
     (folder / "decoder_float32.tflite").write_bytes(b"\x1c\0\0\0TFL3 and so on")
     (folder / "secret.bin").write_text(_SECRET)
     return folder
@@ -78,6 +81,7 @@ def test_files_have_their_types_and_the_headers(serve_page, model_dir, web):
         "/node_modules/@litertjs/core/dist/index.js": "text/javascript; charset=utf-8",
         "/node_modules/@litertjs/core/wasm/litert.wasm": "application/wasm",
         "/model/decoder.json": "application/json",
+        "/model/golden.bin": "application/octet-stream",
         "/model/decoder_float32.tflite": "application/octet-stream",
     }
     with _answering(serve_page, model_dir) as ask:
@@ -128,9 +132,10 @@ def _spoil(model_dir, spoiled):
         "not JSON": lambda: sidecar.write_text("{"),
         "a list": lambda: sidecar.write_text("[]"),
         "no name": lambda: sidecar.write_text('{"files": {}}'),
-        "a path": lambda: sidecar.write_text('{"files": {"float32": "../secret.js"}}'),
-        "the folder above": lambda: sidecar.write_text('{"files": {"float32": ".."}}'),
+        "a path": lambda: sidecar.write_text(sidecar.read_text().replace("golden.bin", "../secret.js")),
+        "the folder above": lambda: sidecar.write_text(sidecar.read_text().replace("golden.bin", "..")),
         "no decoder": decoder.unlink,
+        "no golden": (model_dir / "golden.bin").unlink,
         "another kind": lambda: decoder.write_bytes(b"PK\x03\x04 a ZIP"),
         "empty": lambda: decoder.write_bytes(b""),
     }[spoiled]()
@@ -144,12 +149,19 @@ def _spoil(model_dir, spoiled):
             "--model_dir=MODEL: expected a folder with decoder.json, as tools/export.py --format=tflite writes",
         ),
         ("no sidecar", "Received: a folder without it"),
-        ("not JSON", "decoder.json: expected JSON with the name files.float32. Received: JSONDecodeError"),
-        ("a list", "decoder.json: expected JSON with the name files.float32. Received: TypeError"),
-        ("no name", "decoder.json: expected JSON with the name files.float32. Received: KeyError('float32')"),
-        ("a path", "decoder.json: expected JSON with the name files.float32. Received: ValueError"),
-        ("the folder above", "decoder.json: expected the file that it names, files.float32. Received: no "),
-        ("no decoder", "decoder.json: expected the file that it names, files.float32. Received: no "),
+        (
+            "not JSON",
+            f"{_JSON} JSONDecodeError",
+        ),
+        ("a list", f"{_JSON} TypeError"),
+        (
+            "no name",
+            f"{_JSON} KeyError('float32')",
+        ),
+        ("a path", f"{_JSON} ValueError"),
+        ("the folder above", "decoder.json: expected the files that it names. Received: no "),
+        ("no decoder", "decoder.json: expected the files that it names. Received: no "),
+        ("no golden", "decoder.json: expected the files that it names. Received: no "),
         ("another kind", "decoder_float32.tflite: expected a TFLite model. Received: a file of another kind"),
         ("empty", "decoder_float32.tflite: expected a TFLite model. Received: a file of another kind"),
     ],

@@ -5,12 +5,14 @@ const WASM_FILES = new URL("node_modules/@litertjs/core/wasm/", import.meta.url)
 export class Decoder {
   #litert;
   #bytes;
+  #golden;
   #model = null;
 
   /** Use `Decoder.load`. */
-  constructor(litert, sidecar, bytes) {
+  constructor(litert, sidecar, bytes, golden) {
     this.#litert = litert;
     this.#bytes = bytes;
+    this.#golden = golden;
     /** What decoder.json says. */
     this.sidecar = sidecar;
     /** Inputs of noise, {name, shape, size}, in generation order. */
@@ -21,13 +23,15 @@ export class Decoder {
 
   /** Loads LiteRT.js and the model in a folder; rejects with a message for the user. */
   static async load(folder) {
-    const sidecar = await fetched(new URL("decoder.json", folder)).then(response => response.json());
-    const file = await fetched(new URL(sidecar.files.float32, folder));
-    const bytes = new Uint8Array(await file.arrayBuffer());
+    const sidecar = JSON.parse(new TextDecoder().decode(await fetched(new URL("decoder.json", folder))));
+    const bytes = new Uint8Array(await fetched(new URL(sidecar.files.float32, folder)));
+    const golden = new Float32Array(await fetched(new URL(sidecar.golden.file, folder)));
     try {
       const litert = await import("@litertjs/core");
-      await litert.loadLiteRt(WASM_FILES, {threads: crossOriginIsolated});
-      return new Decoder(litert, sidecar, bytes);
+      // LiteRT.js has threads for an isolated page and a processor with relaxed SIMD alone, and refuses them elsewhere.
+      const threads = crossOriginIsolated && await litert.supportsFeature("relaxedSimd");
+      await litert.loadLiteRt(WASM_FILES, {threads});
+      return new Decoder(litert, sidecar, bytes, golden);
     } catch (error) {
       throw new Error(`LiteRT.js could not be loaded: ${text(error)}. Its files come with npm ci --prefix tools/web.`);
     }
@@ -54,7 +58,7 @@ export class Decoder {
   async compile(accelerator) {
     let model;
     try {
-      model = await this.#litert.loadAndCompile(this.#bytes, {accelerator});
+      model = await this.#litert.loadAndCompile(this.#bytes, {accelerator, gpuOptions: {precision: "fp32"}});
     } catch (error) {
       throw new Error(`The model could not be compiled for ${accelerator}: ${text(error)}`);
     }
@@ -65,6 +69,16 @@ export class Decoder {
     }
     this.#model?.delete();
     this.#model = model;
+  }
+
+  /** Largest error of the parameters that the exporter's golden input gives, relative to the largest of them. */
+  async error() {
+    const {arrays} = this.sidecar.golden, roles = {input: {}, output: {}};
+    for (const {role, name, offset, count} of arrays) roles[role][name] = this.#golden.subarray(offset, offset + count);
+    const {input, output: {likelihood_params: expected}} = roles;
+    const received = await this.run(this.noise.map(({name}) => input[name]), input.temperature[0]);
+    const largest = values => values.reduce((largest, value) => Math.max(largest, Math.abs(value)), 0);
+    return largest(expected.map((value, i) => value - received[i])) / largest(expected);
   }
 
   /** The likelihood's parameters, Float32Array [H, W, P], from one Float32Array for each input of noise. */
@@ -83,11 +97,12 @@ export class Decoder {
   }
 }
 
+/** What is at an address, as an ArrayBuffer. */
 async function fetched(url) {
-  const response = await fetch(url).catch(error => ({ok: false, statusText: text(error)}));
-  if (response.ok) return response;
+  const response = await fetch(url).catch(error => ({ok: false, status: "no answer:", statusText: text(error)}));
+  if (response.ok) return response.arrayBuffer();
   throw new Error(
-    `No model: ${url.pathname} gave ${response.status ?? ""} ${response.statusText}. Start this page with ` +
+    `No model: ${url.pathname} gave ${response.status} ${response.statusText}. Start this page with ` +
     "python tools/serve_page.py --model_dir=DIR, where DIR is a folder that tools/export.py --format=tflite wrote."
   );
 }

@@ -9,6 +9,8 @@ const NUM_VARIATIONS = 8;
 const FIRST_VARIATION = 1000;
 // Small pictures are shown as the squares that they are.
 const SMALL_SIZE = 64;
+// Relative error of float32 on any device is far below, wrong kernels' far above.
+const LARGEST_ERROR = 1e-2;
 const ACCELERATORS = {wasm: "the CPU (wasm)", webgpu: "the GPU (WebGPU)"};
 
 const main = document.querySelector("main");
@@ -18,6 +20,7 @@ const checked = name => document.querySelector(`[name=${name}]:checked`).value;
 const canvases = id => [...element(id).querySelectorAll("canvas")];
 
 let decoder;
+let error = 0;
 let redraws = 0;
 const noiseOf = index => latentNoise(decoder.noise.map(({size}) => size), number("seed"), index);
 
@@ -28,11 +31,12 @@ const tasks = {
   async compile() {
     try {
       await decoder.compile(checked("accelerator"));
-    } catch (error) {
+    } catch (problem) {
       // The model that was compiled before is still there.
       document.querySelector(`[value=${decoder.accelerator}]`).checked = true;
-      throw error;
+      throw problem;
     }
+    await compare();
   },
 
   async samples(superseded) {
@@ -43,7 +47,8 @@ const tasks = {
     }
     const median = times.sort((a, b) => a - b)[Math.floor(times.length / 2)].toPrecision(3);
     element("status").textContent =
-      `${times.length} pictures, ${median} ms each on ${ACCELERATORS[checked("accelerator")]}.`;
+      `${times.length} pictures, ${median} ms each on ${ACCELERATORS[checked("accelerator")]}; ` +
+      `its numbers are within ${error.toExponential(0)} of those of the export.`;
   },
 
   async variations(superseded) {
@@ -77,11 +82,20 @@ async function request(...names) {
       wanted.delete(name);
       await tasks[name](() => wanted.has(name));
     }
-  } catch (error) {
+  } catch (problem) {
     wanted.clear();
-    showProblem(error.message);
+    showProblem(problem.message);
   }
   main.ariaBusy = "false";
+}
+
+/** Takes the decoder's error on the golden input, and says so where it is more than rounding. */
+async function compare() {
+  error = await decoder.error();
+  if (!(error <= LARGEST_ERROR)) {
+    const name = ACCELERATORS[checked("accelerator")];
+    showProblem(`The numbers from ${name} are not those of the export, by ${error.toPrecision(2)} of the largest.`);
+  }
 }
 
 /** Draws a picture from noise; the milliseconds of decoding it and of making its pixels. */
@@ -186,11 +200,12 @@ async function start() {
   element("path").append(...["The first picture", "The picture between them", "The second picture"].map(newCanvas));
   showValues();
   await decoder.compile(checked("accelerator"));
+  await compare();
   listen();
 }
 
-start().then(() => everything, error => {
-  showProblem(error.message);
+start().then(() => everything, problem => {
+  showProblem(problem.message);
   return [];
 }).then(names => {
   main.ariaBusy = "false";

@@ -1,9 +1,7 @@
 """The page's JavaScript modules, run by node, against nvae_tf/export and nvae_tf/evaluation."""
 
 import json
-import os
 import pathlib
-import shutil
 import subprocess
 
 import numpy as np
@@ -12,8 +10,8 @@ import pytest
 from nvae_tf.evaluation.interpolation import slerp
 from nvae_tf.export import host_sampler, philox
 
-_REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
-_DRIVER = pathlib.Path(__file__).with_name("web_functions.mjs")
+_REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
+_DRIVER = pathlib.Path(__file__).with_name("functions.mjs")
 _SEED, _INDEX, _MIXTURES = 2**40 + 11, 2**20 + 3, 4
 _CASES = [("bernoulli", 1), ("bernoulli", 3), ("normal", 3), *(("logistic_mixture", c) for c in (1, 2, 3, 4))]
 
@@ -23,20 +21,15 @@ def _argument(value):
 
 
 @pytest.fixture(scope="module")
-def node():
+def call(node):
     """Function that calls functions of the page, each (module, name, *arguments), in one process: what they give."""
-    if shutil.which("node") is None:
-        reason = "no node (Debian: apt-get install nodejs)"
-        if os.environ.get("NVAE_REQUIRE_SHARED") == "1":
-            pytest.fail(f"{reason} (NVAE_REQUIRE_SHARED=1 forbids skipping)")
-        pytest.skip(reason)
 
     def run(*calls):
         calls = [
             {"module": module, "name": name, "arguments": [_argument(value) for value in arguments]}
             for module, name, *arguments in calls
         ]
-        command = ["node", _DRIVER, _REPOSITORY / "tools" / "web"]
+        command = [node, _DRIVER, _REPOSITORY / "tools" / "web"]
         done = subprocess.run(command, input=json.dumps(calls), capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
@@ -54,30 +47,30 @@ def _values(results, *shape):
     return [np.reshape(result["value"], shape or [-1]) for result in results]
 
 
-def test_random_numbers_are_pythons(node):
+def test_random_numbers_are_pythons(call):
     key = philox.row_key(_SEED, _INDEX, philox.PIXELS)
     calls = [("rowKey", _SEED, _INDEX, philox.PIXELS), ("randomWords", key, 1001), ("uniform", key, 1001, 1e-5, 0.9)]
     calls += [("standardNormal", key, 1001)]
-    words, stream, uniforms, normals = _values(node(*(("philox.js", *call) for call in calls)))
+    words, stream, uniforms, normals = _values(call(*(("philox.js", *call) for call in calls)))
     np.testing.assert_array_equal(words, key)
     np.testing.assert_array_equal(stream, philox.random_words(key, 1001))
     np.testing.assert_array_equal(uniforms.astype(np.float32), philox.uniform(key, [1001], 1e-5, 0.9))
     np.testing.assert_allclose(normals, philox.standard_normal(key, [1001]), rtol=0, atol=1e-6)
 
 
-def test_latent_noise_is_pythons(node):
+def test_latent_noise_is_pythons(call):
     shapes = [[1, 2, 2, 3], [1, 4, 4, 1]]
-    [result] = node(("host_sampler.js", "latentNoise", [12, 16], _SEED, _INDEX))
+    [result] = call(("host_sampler.js", "latentNoise", [12, 16], _SEED, _INDEX))
     for received, expected in zip(result["value"], host_sampler.latent_noise(shapes, _SEED, _INDEX), strict=True):
         np.testing.assert_allclose(received, expected.ravel(), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("likelihood", "num_channels"), _CASES)
-def test_images_are_pythons(node, likelihood, num_channels):
+def test_images_are_pythons(call, likelihood, num_channels):
     params = _params(likelihood, num_channels)
     described = {"kind": likelihood, "num_mixtures": _MIXTURES}
     mean, drawn = _values(
-        node(
+        call(
             ("host_sampler.js", "meanImage", params, described, num_channels),
             ("host_sampler.js", "drawImage", params, described, num_channels, _SEED, _INDEX),
         ),
@@ -88,12 +81,12 @@ def test_images_are_pythons(node, likelihood, num_channels):
     np.testing.assert_allclose(drawn, expected, rtol=0, atol=1e-5)
 
 
-def test_given_noise_picks_the_same_components(node):
+def test_given_noise_picks_the_same_components(call):
     params, rng = _params("logistic_mixture", 3), np.random.default_rng(0)
     components, values = (rng.uniform(1e-5, 1 - 1e-5, [1, 8, 8, size]).astype(np.float32) for size in (_MIXTURES, 3))
     logits = params[..., :_MIXTURES]
     pairs = zip(logits.reshape(-1, _MIXTURES), components.reshape(-1, _MIXTURES), strict=True)
-    results = node(
+    results = call(
         ("host_sampler.js", "drawLogisticMixture", params, 3, _MIXTURES, components, values),
         *(("host_sampler.js", "pickComponent", *pair) for pair in pairs),
     )
@@ -104,20 +97,20 @@ def test_given_noise_picks_the_same_components(node):
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.3, 1.0])
-def test_slerp_is_pythons(node, fraction):
+def test_slerp_is_pythons(call, fraction):
     first, second = np.random.default_rng(0).normal(size=[2, 50]).astype(np.float32)
     across, along = _values(
-        node(("slerp.js", "slerp", first, second, fraction), ("slerp.js", "slerp", first, 2 * first, fraction))
+        call(("slerp.js", "slerp", first, second, fraction), ("slerp.js", "slerp", first, 2 * first, fraction))
     )
     np.testing.assert_allclose(across, slerp(first, second, [fraction])[0], rtol=0, atol=1e-5)
     np.testing.assert_allclose(along, slerp(first, 2 * first, [fraction])[0], rtol=0, atol=1e-5)
 
 
-def test_crop_and_bytes_are_pythons(node):
+def test_crop_and_bytes_are_pythons(call):
     image = np.random.default_rng(0).uniform(-0.2, 1.2, [8, 10, 2]).astype(np.float32)
     image.flat[:4] = np.array([0.5, 1.5, 2.5, 254.5], np.float32) / np.float32(255)
     cropped, whole, as_bytes = _values(
-        node(
+        call(
             ("host_sampler.js", "cropPadding", image, 4, 6, 2),
             ("host_sampler.js", "cropPadding", image, 8, 10, 0),
             ("host_sampler.js", "toUint8", image),
@@ -128,13 +121,13 @@ def test_crop_and_bytes_are_pythons(node):
     np.testing.assert_array_equal(as_bytes, host_sampler.to_uint8(image).ravel())
 
 
-def test_wrong_input_is_named(node):
+def test_wrong_input_is_named(call):
     calls = [("philox.js", "rowKey", seed, index) for seed, index in ((-1, 0), (1.5, 0), (2**53, 0), (0, 2**29))]
     calls += [
         ("host_sampler.js", name, _params("normal", 1), {"kind": "laplace"}, 1, 0)
         for name in ("meanImage", "drawImage")
     ]
-    errors = [result.get("error") for result in node(*calls)]
+    errors = [result.get("error") for result in call(*calls)]
     assert errors[:3] == [f"seed: expected 0 to 2^53 - 1. Received: {seed}" for seed in (-1, 1.5, 2**53)]
     assert errors[3] == f"index: expected 0 to 2^29 - 1. Received: {2**29}"
     assert errors[4:] == ["likelihood: expected one that this page can draw. Received: laplace"] * 2

@@ -1,4 +1,4 @@
-// Opens the page in Chromium as a user would, for test_web_page.py; writes what was seen as JSON.
+// Opens the page in Chromium as a user would, for test_page.py; writes what was seen as JSON.
 // The one argument is JSON: {node_modules, browser, profile, flags, screenshots, steps: [{name, url, act}]}.
 import {createRequire} from "node:module";
 import {join} from "node:path";
@@ -62,6 +62,23 @@ async function tabbed(page) {
   return stops;
 }
 
+/** Widths of the page on a desktop and on a phone, with screenshots; whether its policy refuses a request elsewhere. */
+async function outlook(page) {
+  const widths = {};
+  for (const [name, width] of [["desktop", 1280], ["phone", 360]]) {
+    await page.setViewportSize({width, height: 800});
+    widths[name] = await page.evaluate(() => document.documentElement.scrollWidth);
+    await page.screenshot({path: join(options.screenshots, `${name}.png`), fullPage: true});
+  }
+  await page.emulateMedia({colorScheme: "dark"});
+  await page.screenshot({path: join(options.screenshots, "dark.png"), fullPage: true});
+  const refused = await page.evaluate(() => new Promise(resolve => {
+    document.addEventListener("securitypolicyviolation", event => resolve(event.effectiveDirective));
+    fetch("http://127.0.0.1:9/").catch(() => {});
+  }));
+  return {widths, refused, isolated: await page.evaluate(() => crossOriginIsolated)};
+}
+
 const acts = {
   /** Everything that there is to set, on both accelerators. */
   async everything(page, look) {
@@ -80,6 +97,7 @@ const acts = {
     await look("webgpu");
     await check(page, "[value=sample]");
     await look("drawn");
+    await look("outlook", await outlook(page));
   },
 
   async keyboard(page, look) {
@@ -97,28 +115,13 @@ const acts = {
     await look("after");
   },
 
-  async mixture(page, look) {
+  async accelerators(page, look) {
+    await set(page, "rows", 2);
     await look("wasm");
     await check(page, "[value=webgpu]");
-    await check(page, "[value=sample]");
     await look("webgpu");
-  },
-
-  /** Sizes of the page at two widths; and that its policy would refuse a request to elsewhere. */
-  async outlook(page, look) {
-    const widths = {};
-    for (const [name, width] of [["desktop", 1280], ["phone", 360]]) {
-      await page.setViewportSize({width, height: 800});
-      widths[name] = await page.evaluate(() => document.documentElement.scrollWidth);
-      await page.screenshot({path: join(options.screenshots, `${name}.png`), fullPage: true});
-    }
-    await page.emulateMedia({colorScheme: "dark"});
-    await page.screenshot({path: join(options.screenshots, "dark.png"), fullPage: true});
-    const refused = await page.evaluate(() => new Promise(resolve => {
-      document.addEventListener("securitypolicyviolation", event => resolve(event.effectiveDirective));
-      fetch("http://127.0.0.1:9/").catch(() => {});
-    }));
-    await look("outlook", {widths, refused, isolated: await page.evaluate(() => crossOriginIsolated)});
+    await check(page, "[value=sample]");
+    await look("drawn");
   },
 
   async nothing(page, look) {
@@ -131,6 +134,13 @@ const acts = {
     await idle(page);
     await look("opened");
   },
+
+  async withoutModel(page, look) {
+    await page.route("**/*.tflite", route => route.fulfill({status: 404}));
+    await page.reload();
+    await idle(page);
+    await look("opened");
+  },
 };
 
 const context = await chromium.launchPersistentContext(options.profile, {
@@ -139,6 +149,7 @@ const context = await chromium.launchPersistentContext(options.profile, {
   args: options.flags,
   viewport: {width: 1280, height: 800},
 });
+context.setDefaultTimeout(120_000);
 const results = {}, requests = new Set(), errors = [];
 context.on("request", request => requests.add(request.url()));
 try {
