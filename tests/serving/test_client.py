@@ -115,6 +115,17 @@ def test_says_what_is_served(client):
     assert signatures["sample"].outputs["png_bytes"] == TensorSpec("string", (None,))
 
 
+def test_signatures_are_asked_for_once(transport, model, monkeypatch):
+    asked, metadata = [], model.metadata
+    monkeypatch.setattr(model, "metadata", lambda **which: asked.append(which) or metadata(**which))
+    client = Client(transport, "toy")
+    client.sample([1], 1.0)
+    after_one = len(asked)
+    client.sample([2], 1.0)
+    client.score(_IMAGES[:1], [1])
+    assert len(asked) == after_one
+
+
 @pytest.mark.parametrize("which", [{"version": 3}, {"label": "stable"}], ids=str)
 def test_asks_for_a_version(transport, which):
     assert Client(transport, "toy", **which).sample([1], 1.0)["image"].shape == (1, 6, 6, 1)

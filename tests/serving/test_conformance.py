@@ -100,6 +100,22 @@ def test_what_differs_from_the_card(connect, golden, model, monkeypatch, attribu
     assert {name.partition(": ")[2] for name in failed if name.startswith("rest")} >= failing
 
 
+def test_an_output_without_the_batch_shows_without_a_card(connect, model, monkeypatch):
+    monkeypatch.setattr(model, "signatures", _FLAT)
+    failed = _failures(basic_checks(connect()))
+    assert failed["grpc: metadata"] == "score, mean: expected the batch, of any size, first. Received: ()"
+    assert "rest: metadata" in failed
+
+
+def test_versions_that_are_not_found_by_number(connect, model, monkeypatch):
+    def find(name, number, label):
+        if number:
+            raise tf.errors.NotFoundError(None, None, "no number is")
+
+    monkeypatch.setattr(model, "_find", find)
+    assert set(_failures(basic_checks(connect()))) == {"grpc: by version", "rest: by version"}
+
+
 def test_the_default_signature_gives_other_images(connect, golden, model, monkeypatch):
     def change(name, outputs):
         return outputs | {"image": 255 - outputs["image"]} if name == "serving_default" else outputs
@@ -287,8 +303,8 @@ def test_cards_that_are_damaged(connect, golden, model, tmp_path):
         read_golden(path)
 
 
-def test_an_export_passes(stand_in, exported):
-    golden = read_golden(exported / "1" / "assets.extra" / "model.json")
+def test_an_export_passes(stand_in):
+    golden = read_golden(stand_in.base_path / "1" / "assets.extra" / "model.json")
     transports = {
         "grpc": GrpcTransport("127.0.0.1", stand_in.grpc_port),
         "rest": RestTransport("127.0.0.1", stand_in.rest_port),
