@@ -1,12 +1,12 @@
 """The files that TensorFlow Serving is started with, beside the versions of a model."""
 
+import os
 import pathlib
 import re
-
-from nvae_tf.checkpoint import files
+import uuid
 
 _TEMPLATES = pathlib.Path(__file__).parent / "server_templates"
-_BATCHING = "batching_parameters.txt"
+_BATCHING, _MODELS = "batching_parameters.txt", "models.config"
 # What the server is started with everywhere; the image's own start adds the two ports.
 _FLAGS = (
     "--model_config_file=/models/{name}/models.config",
@@ -28,23 +28,26 @@ def check(base_dir, name, batch_sizes):
         batch_sizes: ascending, as the server may run.
 
     Raises:
-        ValueError: a name or sizes that no server takes, or sizes other than in batching_parameters.txt, which is for
-            all versions.
+        ValueError: a name or sizes that no server takes, or others than in the files that are there, which are for all
+            versions.
     """
     if not re.fullmatch(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?", name):
         raise ValueError(f"name: expected lower-case letters, digits and -, a letter first. Received: {name!r}")
     sizes = list(batch_sizes)
     if not sizes or sizes != sorted(set(sizes)) or sizes[0] < 1:
         raise ValueError(f"batch_sizes: expected ascending numbers from 1 on. Received: {sizes}")
-    path = base_dir / _BATCHING
-    if path.exists():
-        found = [
-            int(size) for size in re.findall(r"^\s*allowed_batch_sizes\s*:\s*(\d+)", path.read_text(), re.MULTILINE)
-        ]
-        if found != sizes:
-            raise ValueError(
-                f"batch_sizes: expected {found}, as in {path}, which all versions share. Received: {sizes}"
-            )
+    found = _read(base_dir / _MODELS, r'^\s*name\s*:\s*"(.*)"')
+    if found and name not in found:
+        raise ValueError(f"name: expected {' or '.join(found)}, as in {base_dir / _MODELS}. Received: {name}")
+    found = [int(size) for size in _read(base_dir / _BATCHING, r"^\s*allowed_batch_sizes\s*:\s*(\d+)")]
+    if found and found != sizes:
+        path = base_dir / _BATCHING
+        raise ValueError(f"batch_sizes: expected {found}, as in {path}, which all versions share. Received: {sizes}")
+
+
+def _read(path, pattern):
+    """What a pattern finds in the lines of a file; nothing where there is no file."""
+    return re.findall(pattern, path.read_text(), re.MULTILINE) if path.exists() else []
 
 
 def write(base_dir, name, batch_sizes):
@@ -60,8 +63,11 @@ def write(base_dir, name, batch_sizes):
     for template in sorted(_TEMPLATES.iterdir()):
         path = base_dir / template.name
         if not path.exists():
-            files.put_file(path, _filled(template.read_text(), name, batch_sizes))
-            path.chmod(0o755 if path.suffix == ".sh" else 0o644)
+            # A name of its own, for two exports may begin at once.
+            temporary = base_dir / f"tmp_{uuid.uuid4().hex}"
+            temporary.write_text(_filled(template.read_text(), name, batch_sizes))
+            temporary.chmod(0o755 if path.suffix == ".sh" else 0o644)
+            os.replace(temporary, path)
             written.append(path)
     return written
 

@@ -111,6 +111,7 @@ def test_what_was_edited_stays(tmp_path):
     "name, sizes, message",
     [
         ("Digits", (1, 2), "name: expected lower-case letters, digits and -, a letter first. Received: 'Digits'"),
+        ("letters", _SIZES, r"name: expected digits, as in .*models\.config\. Received: letters"),
         ("digits", (2, 1), r"batch_sizes: expected ascending numbers from 1 on. Received: \[2, 1\]"),
         ("digits", (0, 1), r"batch_sizes: expected ascending numbers from 1 on. Received: \[0, 1\]"),
         ("digits", (), r"batch_sizes: expected ascending numbers from 1 on. Received: \[\]"),
