@@ -133,7 +133,7 @@ def write_parity(folder, export, entries):
     Args:
         folder: `pathlib.Path`.
         export: what it is: `"TFLite"`, `"ONNX"`, `"SavedModel"`.
-        entries: list of what `compare` returns.
+        entries: list of what `compare` returns; "seconds" may be None.
     """
     against = f"NVAE of Keras {keras.__version__}, TensorFlow {tf.__version__}"
     content = {"format": FORMAT, "export": export, "against": against, "files": entries}

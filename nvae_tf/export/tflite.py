@@ -34,8 +34,8 @@ def export_tflite(nvae, out_dir, provenance, *, num_sampled_groups=None, encoder
         nvae: `NVAE`, as `nvae_tf.load_run` gives it.
         out_dir: new folder.
         provenance: of the model, for the sidecar: `provenance.provenance`.
-        num_sampled_groups: sample the first groups alone and put the others at their prior's mean, for slower phones;
-            None for all. Default None.
+        num_sampled_groups: sample the first groups alone and put the others at their prior's mean; None for all. It
+            spares the host most random numbers and gives smoother images; the graph costs as much. Default None.
         encoder: write the encoder too, to reconstruct and interpolate on the device. Default False.
         temperature: that the sidecar recommends. Default 0.7.
 
