@@ -204,10 +204,12 @@ async function start() {
   listen();
 }
 
-start().then(() => everything, problem => {
-  showProblem(problem.message);
-  return [];
-}).then(names => {
+start().then(() => {
+  main.inert = false;
   main.ariaBusy = "false";
-  request(...names);
+  request(...everything);
+}, problem => {
+  showProblem(problem.message);
+  main.hidden = true;
+  main.ariaBusy = "false";
 });
