@@ -51,7 +51,7 @@ def sample_graph(model, batch_size=None, num_sampled_groups=None):
     def sample(temperature, **noise):
         return _outputs(config, model.generate([noise.get(name) for name in names], temperature))
 
-    inputs = _specs(names[:count], model.noise_shapes(batch_size))
+    inputs = _specs(names[:count], model.noise_shapes(batch_size)[:count])
     return DeviceGraph("sample", {**inputs, "temperature": tf.TensorSpec([batch_size], name="temperature")}, sample)
 
 
@@ -103,7 +103,7 @@ def save_graph(model, graph, folder):
 
 
 def _specs(names, shapes):
-    return {name: tf.TensorSpec(shape, name=name) for name, shape in zip(names, shapes, strict=False)}
+    return {name: tf.TensorSpec(shape, name=name) for name, shape in zip(names, shapes, strict=True)}
 
 
 def _outputs(config, params):

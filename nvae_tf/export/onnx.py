@@ -49,6 +49,7 @@ def export_onnx(nvae, out_dir, provenance, *, opset=18, temperature=0.7):
     """
     if opset not in OPSETS:
         raise ValueError(f"opset: expected {OPSETS.start} to {OPSETS.stop - 1}. Received: {opset}")
+    nvae.group_temperatures(temperature)  # raises where it is none
     import onnx
 
     version = onnxruntime_version()
