@@ -201,6 +201,8 @@ def _named_function(name, function, specs):
     """A concrete function of the inputs by name, whose rows must be as many in every input."""
 
     def checked(**inputs):
+        # The C++ runtime does not hold what it is fed against the signature.
+        inputs = {key: tf.ensure_shape(value, specs[key].shape, name=key) for key, value in inputs.items()}
         sizes = tf.stack([tf.shape(value)[0] for value in inputs.values()])
         same = require(tf.equal(sizes, sizes[0]), f"{', '.join(inputs)}: expected equally many rows", sizes)
         with tf.control_dependencies([same]):
