@@ -1,6 +1,7 @@
 import hashlib
 import json
 import shutil
+import subprocess
 
 import pytest
 
@@ -55,11 +56,19 @@ def test_damaged_evaluation_is_named(nvae, run_dir):
 
 
 def test_commit_of_the_project_alone(nvae, run_dir, monkeypatch, tmp_path):
-    commit = provenance(run_dir, nvae)["git_commit"]
-    assert len(commit.removesuffix("-dirty")) == 40 and int(commit.removesuffix("-dirty"), 16)
-    # Installed into a folder of another project: its commit is not this project's.
-    other = module._PACKAGE.parent / "saved_models"
-    monkeypatch.setattr(module, "_PACKAGE", other)
-    assert provenance(run_dir, nvae)["git_commit"] is None
+    def git(*arguments):
+        command = ["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@b.c", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
     monkeypatch.setattr(module, "_PACKAGE", tmp_path)
     assert provenance(run_dir, nvae)["git_commit"] is None
+    git("init")
+    git("commit", "--allow-empty", "--message=another project, into whose folder the package was installed")
+    (tmp_path / "__init__.py").touch()
+    assert provenance(run_dir, nvae)["git_commit"] is None
+    git("add", "__init__.py")
+    git("commit", "--message=the package")
+    git("tag", "v1")
+    assert provenance(run_dir, nvae)["git_commit"] == git("rev-parse", "HEAD")
+    (tmp_path / "__init__.py").write_text("changed")
+    assert provenance(run_dir, nvae)["git_commit"] == git("rev-parse", "HEAD") + "-dirty"
