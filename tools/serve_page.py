@@ -8,6 +8,7 @@ files of the page, of LiteRT.js and of the model and nothing else; the page's po
 """
 
 import base64
+import contextlib
 import hashlib
 import http.server
 import json
@@ -64,7 +65,7 @@ def model_files(model_dir):
     sidecar = pathlib.Path(model_dir) / _SIDECAR
     if not sidecar.is_file():
         raise ValueError(
-            f"--model_dir={model_dir}: expected a folder with {_SIDECAR}, as tools/export.py --format=tflite writes. "
+            f"--model_dir={model_dir}: expected a folder that tools/export.py --format=tflite wrote, with {_SIDECAR}. "
             f"Received: {'a folder without it' if sidecar.parent.is_dir() else 'no folder'}"
         )
     try:
@@ -127,7 +128,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             for name, value in self.server.headers.items():
                 self.send_header(name, value)
             self.end_headers()
-            shutil.copyfileobj(file, self.wfile)
+            # A browser that leaves the page does not wait for its files.
+            with contextlib.suppress(ConnectionError):
+                shutil.copyfileobj(file, self.wfile)
 
     def log_request(self, code="-", size="-"):
         pass  # errors are logged, each file of the page is not

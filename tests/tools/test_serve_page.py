@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import os
 import pathlib
 import shutil
 import socket
@@ -67,6 +68,7 @@ def _answering(module, model_dir):
 
         try:
             assert server.server_address[0] == "127.0.0.1"
+            ask.address = server.server_address
             yield ask
         finally:
             server.shutdown()
@@ -124,6 +126,16 @@ def test_a_file_that_is_gone_is_not_found(serve_page, model_dir):
         assert ask("/model/decoder_float32.tflite")[0] == 404
 
 
+def test_a_browser_may_leave_before_it_has_a_file(serve_page, model_dir, capsys):
+    os.truncate(model_dir / "golden.bin", 2**26)
+    with _answering(serve_page, model_dir) as ask:
+        with socket.create_connection(ask.address) as browser:
+            browser.sendall(b"GET /model/golden.bin HTTP/1.0\r\n\r\n")
+            assert browser.recv(12) == b"HTTP/1.0 200"
+        assert ask("/")[0] == 200
+    assert capsys.readouterr().err == ""
+
+
 def _spoil(model_dir, spoiled):
     sidecar, decoder = model_dir / "decoder.json", model_dir / "decoder_float32.tflite"
     {
@@ -146,7 +158,7 @@ def _spoil(model_dir, spoiled):
     [
         (
             "no folder",
-            "--model_dir=MODEL: expected a folder with decoder.json, as tools/export.py --format=tflite writes",
+            "--model_dir=MODEL: expected a folder that tools/export.py --format=tflite wrote, with decoder.json",
         ),
         ("no sidecar", "Received: a folder without it"),
         (
