@@ -83,7 +83,6 @@ def golden_case(path, tflite_path, graph):
     for role, values in (("input", graph.inputs), ("output", graph.outputs)):
         for value in values:
             if value.name not in arrays[role] or arrays[role][value.name].shape[1:] != value.shape:
-                raise ValueError(
-                    f"{path}: expected {role} {value.name} of shape {list(value.shape)}. Received: none such"
-                )
+                expected = f"golden {role} {value.name} of shape {list(value.shape)}"
+                raise ValueError(f"{path}: expected {expected}. Received: none such")
     return arrays["input"], arrays["output"]

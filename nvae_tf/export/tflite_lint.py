@@ -80,7 +80,7 @@ def lint(graph):
     for operator in graph.operators:
         findings += _operator_findings(graph, operator, constants)
         for index in operator.outputs:
-            findings += _tensor_findings(graph, index, constants)
+            findings += _tensor_findings(graph, index, constants, graph.inputs_of(operator))
     return findings
 
 
@@ -104,8 +104,8 @@ def _file_findings(graph, constants):
         seen[output.index] = output.name
 
 
-def _tensor_findings(graph, index, constants):
-    """Of a tensor that is there at run time."""
+def _tensor_findings(graph, index, constants, sources=()):
+    """Of a tensor that is there at run time; `sources` are those that it is made of."""
     name, shape, declared = graph.name(index), graph.shape(index), graph.declared_shape(index)
     dtype = graph.dtype(index)
     if len(shape) > 4:
@@ -116,9 +116,11 @@ def _tensor_findings(graph, index, constants):
         yield Finding("dynamic shape", name, f"expected sizes that the file fixes. Received: {list(declared)}")
     if index in constants:
         return
+    # A batch is named where it begins.
+    known = {graph.shape(source)[:1] for source in sources if source not in constants}
     if not shape:
         yield Finding("rank", name, "expected at least 1 ([1] for a single number). Received: a scalar")
-    elif shape[0] != 1:
+    elif shape[0] != 1 and shape[:1] not in known:
         yield Finding("batch", name, f"expected 1 as the first size. Received: shape {list(shape)}")
 
 

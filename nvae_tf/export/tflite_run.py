@@ -91,14 +91,11 @@ def draws(graph, num, seed, temperatures=(0.5, 1.0)):
         {name: float32 array [num, *shape]}.
 
     Raises:
-        RunFailed: an input that is not float32 or has no fixed shape.
+        RunFailed: inputs or outputs that are not float32 of fixed shape, or none.
     """
+    _check_values(graph)
     rng, inputs = np.random.default_rng(seed), {}
     for value in graph.inputs:
-        if value.dtype != "FLOAT32" or -1 in value.shape:
-            raise RunFailed(
-                f"{value.name}: expected a FLOAT32 input of fixed shape. Received: {value.dtype} {list(value.shape)}"
-            )
         shape = (num, *value.shape)
         if value.name == "temperature":
             column = np.linspace(*temperatures, num, dtype=np.float32)
@@ -108,6 +105,16 @@ def draws(graph, num, seed, temperatures=(0.5, 1.0)):
         else:
             inputs[value.name] = rng.standard_normal(shape, np.float32)
     return inputs
+
+
+def _check_values(graph):
+    if graph.signature is None or not graph.inputs or not graph.outputs:
+        raise RunFailed("expected a named signature with inputs and outputs. Received: none")
+    for value in (*graph.inputs, *graph.outputs):
+        if value.dtype != "FLOAT32" or -1 in value.shape:
+            raise RunFailed(
+                f"{value.name}: expected FLOAT32 of fixed shape. Received: {value.dtype} {list(value.shape)}"
+            )
 
 
 def run(path, graph, inputs, device):
@@ -128,8 +135,7 @@ def run(path, graph, inputs, device):
         RunFailed: the file does not run.
     """
     check_runtime()
-    if graph.signature is None:
-        raise RunFailed("expected a named signature. Received: none")
+    _check_values(graph)
     environment = {**os.environ, **(vulkan_environment() if device == "gpu" else {})}
     with tempfile.TemporaryDirectory() as folder:
         given, made = os.path.join(folder, "inputs.npz"), os.path.join(folder, "outputs.npz")
