@@ -20,7 +20,7 @@ const checked = name => document.querySelector(`[name=${name}]:checked`).value;
 const canvases = id => [...element(id).querySelectorAll("canvas")];
 
 let decoder;
-let error = 0;
+let goldenError = 0;
 let redraws = 0;
 const noiseOf = index => latentNoise(decoder.noise.map(({size}) => size), number("seed"), index);
 
@@ -48,7 +48,7 @@ const tasks = {
     const median = times.sort((a, b) => a - b)[Math.floor(times.length / 2)].toPrecision(3);
     element("status").textContent =
       `${times.length} pictures, ${median} ms each on ${ACCELERATORS[checked("accelerator")]}; ` +
-      `its numbers are within ${error.toExponential(0)} of those of the export.`;
+      `its numbers are within ${goldenError.toExponential(0)} of those of the export.`;
   },
 
   async variations(superseded) {
@@ -91,10 +91,10 @@ async function request(...names) {
 
 /** Takes the decoder's error on the golden input, and says so where it is more than rounding. */
 async function compare() {
-  error = await decoder.error();
-  if (!(error <= LARGEST_ERROR)) {
+  goldenError = await decoder.error();
+  if (!(goldenError <= LARGEST_ERROR)) {
     const name = ACCELERATORS[checked("accelerator")];
-    showProblem(`The numbers from ${name} are not those of the export, by ${error.toPrecision(2)} of the largest.`);
+    showProblem(`The numbers from ${name} are not those of the export, by ${goldenError.toPrecision(2)} of the largest.`);
   }
 }
 

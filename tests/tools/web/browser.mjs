@@ -22,7 +22,8 @@ const set = (page, id, value) => settled(page, () => page.evaluate(([id, value])
   input.dispatchEvent(new Event("input", {bubbles: true}));
 }, [id, value]));
 
-const check = (page, selector) => settled(page, () => page.check(selector));
+/** Radio button chosen. It may be put back at once, which `page.check` would take for a failure. */
+const check = (page, selector) => settled(page, () => page.click(selector, {force: true}));
 
 /** Texts and pixels as they are now. */
 const seen = page => page.evaluate(() => ({

@@ -91,6 +91,26 @@ def decoders(export):
     return {"bernoulli": export(_tiny_model(padding=2)), "logistic_mixture": export(mixture)}
 
 
+@pytest.fixture(scope="module")
+def naive(decoders, tmp_path_factory):
+    """Folder like the Bernoulli decoder's, whose decoder has an operation that no delegate takes."""
+    folder = shutil.copytree(decoders["bernoulli"].folder, tmp_path_factory.mktemp("naive") / "export")
+    inputs = json.loads((folder / "decoder.json").read_text())["inputs"]
+    module, specs = tf.Module(), {one["name"]: tf.TensorSpec(one["shape"], name=one["name"]) for one in inputs}
+
+    @tf.function(input_signature=[specs])
+    def sample(tensors):
+        total = tf.add_n([tf.reduce_sum(tensor) for tensor in tensors.values()])
+        return {"likelihood_params": tf.cumsum(total * tf.ones([1, 16, 16, 1]), axis=1)}
+
+    module.sample = sample
+    saved = str(tmp_path_factory.mktemp("saved_model"))
+    tf.saved_model.save(module, saved, signatures={"sample": sample})
+    converter = tf.lite.TFLiteConverter.from_saved_model(saved, signature_keys=["sample"])
+    (folder / "decoder_float32.tflite").write_bytes(converter.convert())
+    return folder
+
+
 @pytest.fixture(scope="session")
 def serve():
     """Function that gives a context with the address of the page with the model in a folder."""

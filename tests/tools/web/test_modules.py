@@ -96,14 +96,16 @@ def test_given_noise_picks_the_same_components(call):
     np.testing.assert_allclose(np.reshape(image, expected.shape), expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("fraction", [0.0, 0.3, 1.0])
-def test_slerp_is_pythons(call, fraction):
-    first, second = np.random.default_rng(0).normal(size=[2, 50]).astype(np.float32)
+# As many values as the finest groups of 256 x 256 models have, and a few.
+@pytest.mark.parametrize(("fraction", "size"), [(0.0, 60), (0.3, 128 * 128 * 20), (1.0, 60)])
+def test_slerp_is_pythons(call, fraction, size):
+    first, second = np.random.default_rng(0).normal(size=[2, size]).astype(np.float16).astype(np.float32)
+    few = first[:50]
     across, along = _values(
-        call(("slerp.js", "slerp", first, second, fraction), ("slerp.js", "slerp", first, 2 * first, fraction))
+        call(("slerp.js", "slerp", first, second, fraction), ("slerp.js", "slerp", few, 2 * few, fraction))
     )
     np.testing.assert_allclose(across, slerp(first, second, [fraction])[0], rtol=0, atol=1e-5)
-    np.testing.assert_allclose(along, slerp(first, 2 * first, [fraction])[0], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(along, slerp(few, 2 * few, [fraction])[0], rtol=0, atol=1e-5)
 
 
 def test_crop_and_bytes_are_pythons(call):

@@ -1,5 +1,6 @@
 """The page of tools/web in headless Chromium, served by tools/serve_page.py, against the Python host sampler."""
 
+import contextlib
 import re
 import shutil
 import urllib.parse
@@ -19,11 +20,13 @@ _SET = {"count": 9, "seed": 2**40 + 1, "temperature": 1.2, "chosen": 2, "other":
 
 
 @pytest.fixture(scope="module")
-def visited(visit, serve, decoders):
-    """What a browser with WebGPU saw of both decoders."""
-    with serve(decoders["bernoulli"].folder) as bernoulli, serve(decoders["logistic_mixture"].folder) as mixture:
+def visited(visit, serve, decoders, naive):
+    """What a browser with WebGPU saw of both decoders, and of one that does not run on WebGPU."""
+    folders = decoders["bernoulli"].folder, decoders["logistic_mixture"].folder, naive
+    with contextlib.ExitStack() as stack:
+        bernoulli, mixture, other = (stack.enter_context(serve(folder)) for folder in folders)
         steps = [("everything", bernoulli, "everything"), ("keyboard", bernoulli, "keyboard")]
-        return visit(_WEBGPU, *steps, ("mixture", mixture, "accelerators"))
+        return visit(_WEBGPU, *steps, ("mixture", mixture, "accelerators"), ("naive", other, "accelerators"))
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +166,13 @@ def test_what_is_wrong_is_said(troubled, decoders):
     for name in ("no_litert", "no_model"):
         assert results[name]["status"] == "" and not results[name]["pictures"]["samples"]
     assert problems["other_numbers"].startswith("The numbers from the CPU (wasm) are not those of the export, by 0.")
+
+
+def test_a_model_that_webgpu_does_not_take_stays_on_the_cpu(visited):
+    seen = visited["results"]["naive"]["webgpu"]
+    assert seen["accelerator"] == "wasm"
+    assert seen["problem"] == "Some operations of this model do not run on WebGPU; tools/check_tflite.py says which."
+    assert "CPU (wasm)" in visited["results"]["naive"]["drawn"]["status"]
 
 
 def test_no_script_fails(visited, troubled):
