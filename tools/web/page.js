@@ -45,9 +45,10 @@ const tasks = {
       times.push(await draw(canvas, noiseOf(index), index));
       if (superseded()) return;
     }
-    const median = times.sort((a, b) => a - b)[Math.floor(times.length / 2)].toPrecision(3);
+    const median = times.sort((a, b) => a - b)[Math.floor(times.length / 2)];
+    const milliseconds = Number(median.toPrecision(3)).toLocaleString("en");
     element("status").textContent =
-      `${times.length} pictures, ${median} ms each on ${ACCELERATORS[checked("accelerator")]}; ` +
+      `${times.length} pictures, ${milliseconds} ms each on ${ACCELERATORS[checked("accelerator")]}; ` +
       `its numbers are within ${goldenError.toExponential(0)} of those of the export.`;
   },
 
