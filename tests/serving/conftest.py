@@ -1,8 +1,6 @@
 """Servers for the tests: the stand-in in a process of its own, on a model that tells how it was called."""
 
-import fcntl
 import json
-import os
 import pathlib
 import signal
 import subprocess
@@ -12,18 +10,13 @@ import urllib.error
 import urllib.request
 
 import grpc
-import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow_serving.apis import model_service_pb2_grpc, predict_pb2, prediction_service_pb2_grpc
 
-import nvae_tf
-from nvae_tf.checkpoint import RunFolder, model_variables
-from nvae_tf.config import Config, ModelConfig
-from nvae_tf.export.provenance import provenance
-from nvae_tf.export.saved_model import export_saved_model
-from nvae_tf.models.nvae import NVAE
+from nvae_tf.export import server_files
+from tests.export.conftest import tiny_base, tiny_run_dir  # noqa: F401
 
 _PROGRAM = pathlib.Path(__file__).parent / "stand_in.py"
 
@@ -119,56 +112,11 @@ def start_stand_in():
 
 
 @pytest.fixture(scope="session")
-def colour_run(tmp_path_factory):
-    """Run folder of a small model of colour images in which every variable differs from its initial value."""
-    model = NVAE(
-        ModelConfig(
-            image_height=8,
-            image_width=8,
-            image_channels=3,
-            likelihood="logistic_mixture",
-            num_mixtures=2,
-            groups_per_scale=1,
-            latent_channels=2,
-            encoder_channels=8,
-            decoder_channels=8,
-            preprocess_blocks=1,
-            preprocess_cells=1,
-            postprocess_blocks=1,
-            postprocess_cells=1,
-            encoder_cells_per_group=1,
-            decoder_cells_per_group=1,
-        )
-    )
-    rng = np.random.default_rng(0)
-    for variable in model.variables:
-        if "kernel" not in variable.name:
-            variable.assign(variable + 0.3 * rng.random(variable.shape, np.float32))
-    folder = RunFolder(tmp_path_factory.mktemp("colour_run")).create(Config(model=model.model_config))
-    folder.save(1, {"model": model_variables(model)})
-    return folder.path
-
-
-@pytest.fixture(scope="session")
-def exported(colour_run, tmp_path_factory):
-    """Base path of an export of `colour_run`. Shared: no test may write to it."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    base_path = folder / "exported"
-    # The first worker exports for all.
-    with open(folder / "exported.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (base_path / "1").exists():
-            nvae = nvae_tf.load_run(colour_run)
-            export_saved_model(nvae, base_path, provenance(colour_run, nvae), batch_sizes=(1, 4, 16))
-    return base_path
-
-
-@pytest.fixture(scope="session")
-def stand_in(exported):
-    """`StandIn` that serves `exported`, with its batching parameters. Shared: no test may stop it."""
-    server = StandIn(exported)
+def stand_in(tiny_base, tmp_path_factory):  # noqa: F811
+    """`StandIn` that serves `tiny_base` and merges up to 16 rows. Shared: no test may stop it."""
+    folder = tmp_path_factory.mktemp("batching")
+    server_files.write(folder, StandIn.name, [1, 4, 16])
+    server = StandIn(tiny_base, f"--batching_parameters_file={folder / 'batching_parameters.txt'}")
     yield server
     server.close()
 

@@ -25,7 +25,7 @@ def serve(versions, port):
     """Starts the server on a port of the loopback, 0 for a free one. Returns (server, port)."""
     server = _Server(("127.0.0.1", port), _Handler)
     server.versions = versions
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     return server, server.server_port
 
 

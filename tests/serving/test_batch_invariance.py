@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import functools
-import json
 import pathlib
 import shutil
 import sys
@@ -11,7 +10,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from nvae_tf.config import ModelConfig
+from nvae_tf.export.inference import InferenceModel
 from nvae_tf.models.noise import keyed_noise, row_keys
+from nvae_tf.models.nvae import NVAE
 
 sys.path.append(str(pathlib.Path(__file__).parent))
 from stand_in_model import Version
@@ -21,10 +23,10 @@ _SINGLE = np.arange(_ROWS)[:, np.newaxis]
 
 
 @pytest.fixture(scope="module")
-def one_by_one(exported, start_stand_in, tmp_path_factory):
+def one_by_one(tiny_base, start_stand_in, tmp_path_factory):
     """A server, in another process than `stand_in`, that runs every request as it comes."""
     base_path = tmp_path_factory.mktemp("one_by_one")
-    shutil.copytree(exported / "1", base_path / "1", ignore=shutil.ignore_patterns("tf_serving_warmup_requests"))
+    shutil.copytree(tiny_base / "1", base_path / "1", ignore=shutil.ignore_patterns("tf_serving_warmup_requests"))
     return start_stand_in(base_path, "--poll_seconds=0.05")
 
 
@@ -87,20 +89,6 @@ def test_images_are_the_same_in_merged_and_padded_batches(stand_in, rows, alone)
     _assert_same_to_rounding(_sample(stand_in, rows, _random_groups([1, 2, 3], 2), threads=16), alone)
 
 
-def test_parameters_are_the_same_in_groups(exported, one_by_one):
-    card = json.loads((exported / "1" / "assets.extra" / "model.json").read_text())
-    rng = np.random.default_rng(3)
-    inputs = {
-        name: rng.standard_normal((_ROWS, *spec["shape"][1:]), np.float32)
-        for name, spec in card["signatures"]["decode"]["inputs"].items()
-    }
-    inputs["temperature"] = rng.uniform(0.1, 1.5, _ROWS).astype(np.float32)
-    predict = functools.partial(one_by_one.predict, "decode")
-    expected, received = (_ask(predict, inputs, groups) for groups in (_SINGLE, _random_groups(range(1, 33), 3)))
-    for name in ("likelihood_params", "mean_image"):
-        np.testing.assert_allclose(received[name], expected[name], rtol=1e-5, atol=1e-5)
-
-
 def test_same_groups_give_the_same_bits_in_another_process_and_after_a_reload(one_by_one, stand_in, rows):
     # Of sizes that need no padding, and one after another: the other server merges nothing.
     groups = _random_groups([1, 4, 16], 4)
@@ -111,28 +99,51 @@ def test_same_groups_give_the_same_bits_in_another_process_and_after_a_reload(on
     np.testing.assert_array_equal(_sample(one_by_one, rows, groups), expected)
 
 
-class _Noise(tf.Module):
-    """What the signatures make of a seed first, by itself."""
+class _Parts(tf.Module):
+    """What signatures are made of: the noise of a seed, and the parameters of a mixture."""
 
-    shapes = [2, 2, 3], [4, 4, 3]
+    def __init__(self):
+        super().__init__()
+        fields = {"image_height": 8, "image_width": 8, "image_channels": 3, "likelihood": "logistic_mixture"}
+        fields |= {"groups_per_scale": 1, "latent_channels": 2, "num_mixtures": 2}
+        fields |= dict.fromkeys(("encoder_channels", "decoder_channels"), 8)
+        fields |= dict.fromkeys(("preprocess_blocks", "preprocess_cells", "postprocess_blocks", "postprocess_cells"), 1)
+        self.model = InferenceModel(NVAE(ModelConfig(**fields)))
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.int64)])
-    def draw(self, seed):
-        shapes = [[tf.shape(seed)[0], *shape] for shape in self.shapes]
-        coarse, fine = keyed_noise(shapes, row_keys(seed, tf.zeros_like(seed)))
-        return {"coarse": coarse, "fine": fine}
+    def noise(self, seed):
+        noise = keyed_noise(self.model.noise_shapes(tf.shape(seed)[0]), row_keys(seed, tf.zeros_like(seed)))
+        return {f"noise_{index}": values for index, values in enumerate(noise)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64), tf.TensorSpec([None], tf.float32)])
+    def params(self, seed, temperature):
+        return {"params": self.model.generate(list(self.noise(seed).values()), temperature)}
 
 
-def test_noise_has_the_same_bits_in_any_batch_after_any_load(rows, tmp_path):
-    noise = _Noise()
-    tf.saved_model.save(noise, str(tmp_path), {"serving_default": noise.draw})
-    version, loaded_again = Version(tmp_path, None), Version(tmp_path, None)
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """Two loads of `_Parts` by the C++ loader."""
+    module, folder = _Parts(), tmp_path_factory.mktemp("parts")
+    tf.saved_model.save(module, str(folder), {"noise": module.noise, "params": module.params})
+    loads = [Version(folder, None) for _ in range(2)]
+    yield loads
+    for version in loads:
+        version.close()
+
+
+@pytest.mark.parametrize("load", range(2))
+def test_noise_has_the_same_bits_in_any_batch_after_any_load(parts, rows, load):
     seeds = {"seed": rows["seed"]}
-    expected = _ask(functools.partial(version.predict, ""), seeds, _SINGLE)
-    assert len(np.unique(expected["fine"], axis=0)) == _ROWS - 1
-    for each in (version, loaded_again):
-        received = _ask(functools.partial(each.predict, ""), seeds, _random_groups(range(1, 33), 5))
-        for name, values in expected.items():
-            np.testing.assert_array_equal(received[name].view(np.uint32), values.view(np.uint32))
-    for each in (version, loaded_again):
-        each.close()
+    expected = _ask(functools.partial(parts[0].predict, "noise"), seeds, _SINGLE)
+    received = _ask(functools.partial(parts[load].predict, "noise"), seeds, _random_groups(range(1, 33), 5))
+    assert len(np.unique(expected["noise_0"], axis=0)) == _ROWS - 1
+    for name, values in expected.items():
+        np.testing.assert_array_equal(received[name].view(np.uint32), values.view(np.uint32))
+
+
+def test_parameters_of_a_mixture_are_the_same_to_rounding(parts, rows):
+    predict = functools.partial(parts[0].predict, "params")
+    expected, received = (
+        _ask(predict, rows, groups)["params"] for groups in (_SINGLE, _random_groups(range(1, 33), 3))
+    )
+    np.testing.assert_allclose(received, expected, rtol=1e-5, atol=1e-5)

@@ -11,7 +11,7 @@ import pytest
 from ovmsclient.tfs_compat.base import errors
 
 _INPUTS = {"seed": np.int64([1, 2, 3]), "temperature": np.float32([0.7, 0.7, 1.0])}
-_SHAPES = {"image": [-1, 8, 8, 3], "png_bytes": [-1]}
+_SHAPES = {"image": [-1, 6, 6, 1], "png_bytes": [-1]}
 
 
 @pytest.fixture(scope="module", params=["grpc", "http"])
