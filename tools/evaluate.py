@@ -7,14 +7,13 @@ whatever means, the same command goes on where it was. The noise of an image dep
 data set alone: batch size, rows at once and devices change the figures by rounding only.
 """
 
-import dataclasses
 import os
 import pathlib
 import zlib
 
 from absl import app, flags
 from device_flags import chosen_strategy, define_devices
-from json_file import write_json
+from evaluation_file import evaluation_context, write_evaluation
 from partial_result import PartialResult
 from progress import Progress
 from run_images import load_images, reading_errors_end, wrong_input_ends
@@ -127,23 +126,12 @@ def run(model, images, strategy):
     print(
         f"{config.data.dataset} {FLAGS.split}: {len(images)} images, step {model.restored_step}, {weights}", flush=True
     )
-    context = {
-        "dataset": config.data.dataset,
-        "split": FLAGS.split,
-        "step": model.restored_step,
-        "seed": FLAGS.seed,
-        "ema": model.averaged,
-        "active_threshold": FLAGS.active_threshold,
-        "bit_depth": config.model.bit_depth,
-    }
+    context = evaluation_context(model, FLAGS.split, FLAGS.seed, FLAGS.active_threshold)
     settings = {**context, "images": len(images), "samples": FLAGS.num_samples, "batch": FLAGS.batch_size}
     settings["weights"] = weights_digest(model)
     result = evaluate_all(model, images, strategy, {**settings, "source": images.store.source})
     print(format_table(result))
-    path = pathlib.Path(FLAGS.run_dir) / "evaluation.json"
-    bits = {"nelbo_bits_per_dim": result.nelbo_bits_per_dim, "bound_bits_per_dim": result.bound_bits_per_dim}
-    write_json(path, {**context, **dataclasses.asdict(result), **bits})
-    print(f"written: {path}")
+    write_evaluation(FLAGS.run_dir, context, result)
 
 
 def main(argv):

@@ -8,15 +8,14 @@ A SavedModel becomes the next version of the folder when it has passed every che
 it is served with, and how, is in saved_models/README.md.
 """
 
-import json
 import math
 import os
 import pathlib
-import re
 import sys
 import time
 
 from absl import app, flags, logging
+from export_report import show_files, show_saved_model
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
@@ -75,39 +74,6 @@ for _name, _formats in _OF_FORMATS.items():
         lambda values, name=_name, formats=_formats: values["format"] in formats or not FLAGS[name].present,
         message=f"expected --{_name} with --format={' or '.join(_formats)} alone",
     )
-
-
-def errors(outputs):
-    """The errors in a parity.json or a model card, as text; of the outputs of all groups the largest."""
-    largest = {}
-    for name, figures in outputs.items():
-        name = re.sub(r"_\d+$", "", name)
-        largest[name] = max(largest.get(name, 0.0), figures["relative"])
-    return ", ".join(f"{name} {error:.1e} relative" for name, error in largest.items())
-
-
-def show_saved_model(folder, card):
-    """Prints what came of an export."""
-    print("folded:")
-    for what, count in card["folded"].items():
-        print(f"  {count:>5}  {what}")
-    if card["evaluation"] is None:
-        print("model card: without a likelihood; tools/evaluate.py has not written one of these weights and statistics")
-    parity = card["parity"]
-    print(f"parity with Keras: {errors(parity['outputs'])}; {parity['pixels_that_differ']:.2%} of pixel values differ")
-    print(f"size: {sum(path.stat().st_size for path in folder.rglob('*')) / 2**20:.1f} MiB")
-    print(f"written: {folder}")
-
-
-def show_files(paths):
-    """Prints what came of an export to files of one folder."""
-    from nvae_tf.export.parity import PARITY
-
-    parity = next(path for path in paths if path.name == PARITY)
-    for entry in json.loads(parity.read_text())["files"]:
-        print(f"parity of {entry['file']} with Keras: {errors(entry['outputs'])}")
-    for path in paths:
-        print(f"written: {path}")
 
 
 def export(nvae, out):

@@ -1,4 +1,4 @@
-r"""The whole way on real images in a few minutes: trains on scikit-learn's digits, evaluates, draws, reconstructs.
+r"""The whole way on real images in a few minutes: trains on scikit-learn's digits, evaluates, draws, exports.
 
 python tools/quickstart.py --run_dir=runs/quickstart
 
@@ -33,22 +33,57 @@ def load_config():
 
 
 def finish(run):
-    """Evaluates the trained model on the test images and writes the pictures."""
+    """Evaluates the trained model on the test images, writes the pictures and exports it."""
+    from evaluation_file import evaluation_context, write_evaluation
     from training_run import pictures_of
 
     from nvae_tf.evaluation.images import save_grid, write_png
     from nvae_tf.evaluation.likelihood import evaluate
     from nvae_tf.evaluation.sampling import sample_images
+    from nvae_tf.objectives.kl import ACTIVE_KL
+    from nvae_tf.run import load_run
 
-    model, folder = run.trainer.model, run.folder.path
+    folder = run.folder.path
+    model = load_run(folder)
     result = evaluate(model, run.held_out_batches(100))
     print(
         f"test NELBO {result.nelbo:.2f} nats ({result.nelbo_bits_per_dim:.4f} bits/dim) on {result.num_images} images: "
         f"reconstruction {-result.reconstruction:.2f}, KL {result.kl:.2f}"
     )
+    write_evaluation(folder, evaluation_context(model, "test", 0, ACTIVE_KL), result)
     save_grid(folder / "samples.png", sample_images(model, _NUM_PICTURES, _TEMPERATURE))
     write_png(folder / "reconstructions.png", pictures_of(model, next(iter(run.held_out_batches(_NUM_PICTURES)))))
     print(f"written: {folder / 'samples.png'} (temperature {_TEMPERATURE}), {folder / 'reconstructions.png'}")
+    export(model, folder)
+
+
+def export(model, run_dir):
+    """Exports in every format that is not there yet for this step, each checked against Keras.
+
+    Args:
+        model: `NVAE` as `nvae_tf.load_run` gives it.
+        run_dir: `pathlib.Path` of the run.
+    """
+    from export_report import show_files, show_saved_model
+
+    from nvae_tf.export.onnx import export_onnx
+    from nvae_tf.export.provenance import provenance
+    from nvae_tf.export.saved_model import export_saved_model
+    from nvae_tf.export.tflite import export_tflite
+
+    origin = provenance(run_dir, model)
+    folder, options = run_dir / "exported" / f"step_{model.restored_step:08d}", {"temperature": _TEMPERATURE}
+    for name, write in (("tflite", export_tflite), ("onnx", export_onnx)):
+        if _is_new(folder / name):
+            show_files(write(model, folder / name, origin, **options))
+    if _is_new(folder / "saved_model"):
+        show_saved_model(*export_saved_model(model, folder / "saved_model", origin, **options))
+
+
+def _is_new(path):
+    if path.exists():
+        print(f"there already: {path}")
+    return not path.exists()
 
 
 def main(argv):
