@@ -67,7 +67,7 @@ def export_onnx(nvae, out_dir, provenance, *, opset=18, temperature=0.7):
             for key, value in metadata.items():
                 text = value if isinstance(value, str) else json.dumps(value)
                 full.metadata_props.add(key=key, value=text)
-            cases = draw_cases(nvae, graph, 2, temperature)
+            cases = [case for rows in (1, 3) for case in draw_cases(nvae, graph, rows, temperature, num=2)]
             for precision, suffix in (("float32", ""), ("float16", "_float16")):
                 path = folder / f"{graph.name}{suffix}.onnx"
                 onnx.save(full if precision == "float32" else half_weights(full), path)

@@ -84,8 +84,9 @@ def compare(path, precision, runtime, version, run, cases):
         cases: as `draw_cases` gives them; outputs that the file does not have are left out.
 
     Returns:
-        The file's entry in parity.json: {"file", "bytes", "precision", "runtime", "version", "seconds": median of a
-        run, "outputs": {name: {"max_error", "mean_error", "relative": max_error over the largest magnitude}}}.
+        The file's entry in parity.json: {"file", "bytes", "precision", "runtime", "version", "seconds": median
+        for the first case, "outputs": {name: {"max_error", "mean_error", "relative": max_error over the largest
+        magnitude}}}.
 
     Raises:
         ValueError: an output differs by more than rounding.
@@ -93,7 +94,7 @@ def compare(path, precision, runtime, version, run, cases):
     received = [run(inputs) for inputs, _ in cases]
     outputs = {}
     for name in received[0]:
-        expected, values = (np.stack([case[name] for case in one]) for one in ([c[1] for c in cases], received))
+        expected, values = (np.concatenate([case[name] for case in one]) for one in ([c[1] for c in cases], received))
         errors = np.abs(values - expected)
         largest = float(np.max(np.abs(expected)))
         outputs[name] = {
