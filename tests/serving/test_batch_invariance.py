@@ -106,8 +106,9 @@ class _Parts(tf.Module):
         super().__init__()
         fields = {"image_height": 8, "image_width": 8, "image_channels": 3, "likelihood": "logistic_mixture"}
         fields |= {"groups_per_scale": 1, "latent_channels": 2, "num_mixtures": 2}
-        fields |= dict.fromkeys(("encoder_channels", "decoder_channels"), 8)
-        fields |= dict.fromkeys(("preprocess_blocks", "preprocess_cells", "postprocess_blocks", "postprocess_cells"), 1)
+        fields |= {"encoder_channels": 8, "decoder_channels": 8, "preprocess_blocks": 1, "postprocess_blocks": 1}
+        cells = "preprocess_cells", "postprocess_cells", "encoder_cells_per_group", "decoder_cells_per_group"
+        fields |= dict.fromkeys(cells, 1)
         self.model = InferenceModel(NVAE(ModelConfig(**fields)))
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.int64)])
