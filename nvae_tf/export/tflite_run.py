@@ -22,6 +22,7 @@ RUNTIME = "ai-edge-litert"
 KNOWN_VERSIONS = ("2.3",)
 _CHROMIUM = pathlib.Path("/usr/lib/chromium")
 _TIMEOUT_SECONDS = 1800
+_MAX_WAITS = 12
 
 
 class NotAvailable(Exception):
@@ -220,9 +221,22 @@ def _on_gpu(path, arrays):
         for buffer, value in zip(inputs.values(), values, strict=True):
             buffer.write(value)
         model.run_by_name(signature, inputs, outputs)
+        _wait(model, signature, next(iter(inputs)), values[0])
         read = zip(outputs.values(), shapes, strict=True)
         rows.append([buffer.read(math.prod(shape), np.float32).reshape(shape) for buffer, shape in read])
     return rows, {"accelerated": model.is_fully_accelerated()}
+
+
+def _wait(model, signature, name, value):
+    """Waits for the device by reading buffers of no use: one whose read takes two minutes can never be read again."""
+    for _ in range(_MAX_WAITS):
+        buffer = model.create_input_buffer_by_name(signature, name)
+        buffer.write(value)
+        try:
+            buffer.read(value.size, np.float32)
+            return
+        except RuntimeError:
+            continue  # where the device is lost the read of the outputs says so
 
 
 def _child(path, given, made, device):

@@ -120,6 +120,30 @@ def test_crash(good_file, tmp_path, monkeypatch):
         run(*good_file, draws(good_file[1], 1, seed=0), "cpu")
 
 
+def test_slow_device():
+    """A read that gives up is asked for again with another buffer, but not for ever."""
+
+    class Model:
+        def __init__(self, num_failures):
+            self.made, self.num_failures = 0, num_failures
+
+        def create_input_buffer_by_name(self, signature, name):
+            self.made += 1
+            return self
+
+        def write(self, value):
+            pass
+
+        def read(self, size, dtype):
+            if self.made <= self.num_failures:
+                raise RuntimeError("Failed to lock custom tensor buffer")
+
+    for num_failures, made in ((0, 1), (2, 3), (1000, 12)):
+        model = Model(num_failures)
+        tflite_run._wait(model, "sample", "x", np.zeros(1, np.float32))
+        assert model.made == made
+
+
 def test_no_driver(good_file, monkeypatch, tmp_path):
     """No Vulkan driver, or one that does not start."""
     inputs = draws(good_file[1], 1, seed=0)
