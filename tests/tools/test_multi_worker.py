@@ -82,12 +82,12 @@ def test_two_workers_give_the_bits_of_two_devices_of_one_process(mirrored, tiny_
     assert RunFolder(run_dir).config.train.num_replicas == 2
 
 
-def test_both_killed_at_ten_random_moments_they_end_with_the_uninterrupted_bits(
+def test_both_killed_at_random_moments_they_end_with_the_uninterrupted_bits(
     mirrored, tiny_run, start_workers, tmp_path
 ):
     run_dir, moments = tmp_path / "run", random.Random(1)
     last = 0
-    for _ in range(10):
+    for _ in range(5):
         workers = start_workers(run_dir)
         target = f"step {last + moments.randint(1, 6)}/{STEPS} "
         for line in workers[0].stdout:
@@ -98,7 +98,7 @@ def test_both_killed_at_ten_random_moments_they_end_with_the_uninterrupted_bits(
             worker.send_signal(signal.SIGKILL)
             worker.communicate()
         last = RunFolder(run_dir).latest_step() or 0
-    assert 6 <= last < STEPS
+    assert 3 <= last < STEPS
     _finish(start_workers(run_dir))
     tiny_run.assert_same_checkpoint(mirrored, run_dir, STEPS)
 
