@@ -28,7 +28,9 @@ flags.DEFINE_string("run_dir", None, "Folder of the run that the file was export
 flags.DEFINE_string("step", None, "Step of the run's checkpoint, or best; the latest if not given.")
 flags.DEFINE_string("reference", None, "Sidecar decoder.json beside its golden.bin, where there is no run.")
 flags.DEFINE_integer("num", 4, "Random inputs that gpu and keras compare.", lower_bound=1)
-flags.DEFINE_integer("num_audit", 32, "Random inputs that half looks for large numbers with.", lower_bound=1)
+flags.DEFINE_integer(
+    "num_audit", 32, "Random inputs that half looks for large numbers with; of 256 x 256 pixels a few.", lower_bound=1
+)
 flags.DEFINE_integer("seed", 0, "Seed of the random inputs.", lower_bound=0)
 flags.DEFINE_bool("verbose", False, "Print the error of every output and the largest number of every tensor.")
 flags.DEFINE_bool(

@@ -21,7 +21,7 @@ RUNTIME = "ai-edge-litert"
 # What `is_fully_accelerated` and the delegate's errors mean was seen with these; others may differ.
 KNOWN_VERSIONS = ("2.3",)
 _CHROMIUM = pathlib.Path("/usr/lib/chromium")
-_TIMEOUT_SECONDS = 1800
+_TIMEOUT_SECONDS = 3600
 _MAX_WAITS = 12
 
 
