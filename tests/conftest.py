@@ -1,5 +1,6 @@
 """Fixtures of all tests, and the environment that must be set before TensorFlow is imported."""
 
+import fcntl
 import os
 import pathlib
 
@@ -38,3 +39,29 @@ def shared_data():
 def golden():
     """Folder with the reference checkpoints and numbers of the original program."""
     return _shared_folder("golden")
+
+
+@pytest.fixture(scope="session")
+def tiny_run_dir(tmp_path_factory):
+    """Run folder; see tests/export/tiny_export.py. Shared: no test may write to it."""
+    return _tiny(tmp_path_factory) / "run"
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory):
+    """Folder of the exported model with version 1, checked and published. Shared: no test may write to it."""
+    return _tiny(tmp_path_factory) / "nvae"
+
+
+def _tiny(tmp_path_factory):
+    from tests.export.tiny_export import export_tiny, write_run
+
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    # The first worker exports for all.
+    with open(folder / "tiny.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "tiny" / "nvae" / "1").exists():
+            export_tiny(write_run(folder / "tiny" / "run"), folder / "tiny" / "nvae")
+    return folder / "tiny"

@@ -17,11 +17,13 @@ class Golden(NamedTuple):
         signatures: `{name: Signature}`.
         answers: `{signature name: (inputs, outputs)}`, both `{name: array}`; strings are object arrays of bytes.
         max_levels: by how many of 255 levels a pixel may differ: one, for rounding; any, where pixels are drawn.
+        max_rows: the largest batch that the server may run.
     """
 
     signatures: dict
     answers: dict
     max_levels: int
+    max_rows: int
 
 
 def read_golden(card_path):
@@ -40,12 +42,13 @@ def read_golden(card_path):
         }
         path, expected = card_path.parent / card["golden"]["file"], card["golden"]["sha256"]
         max_levels = 255 if card["pixels"] == "sample" else 1
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        max_rows = int(card["allowed_batch_sizes"][-1])
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{card_path}: expected a model card. Received: {error!r}") from error
     received = hashlib.sha256(path.read_bytes()).hexdigest()
     if received != expected:
         raise ValueError(f"{path}: expected the sha256 {expected} of {card_path.name}. Received: {received}")
-    return Golden(signatures, _answers(path), max_levels)
+    return Golden(signatures, _answers(path), max_levels, max_rows)
 
 
 def _specs(specs):

@@ -52,7 +52,8 @@ def _one_image(target, protocol):
     alone = np.concatenate([sample(np.array([row])) for row in range(_SEEDS)])
     if len({image.tobytes() for image in alone}) == 1:
         raise CheckFailedError(f"expected another image for every seed. Received: one for all {_SEEDS}")
-    groups = [rng.permutation(_SEEDS)[: rng.integers(1, _MAX_ROWS, endpoint=True)] for _ in range(_MIXED_REQUESTS)]
+    most = min(_MAX_ROWS, target.golden.max_rows) if target.golden else _MAX_ROWS
+    groups = [rng.permutation(_SEEDS)[: rng.integers(1, most, endpoint=True)] for _ in range(_MIXED_REQUESTS)]
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
         mixed = np.concatenate(list(pool.map(sample, groups)))
     compare({"image": alone[np.concatenate(groups)]}, {"image": mixed}, levels(target))

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny_export import write_run
 
 from nvae_tf.config import ModelConfig
 from nvae_tf.distributions.likelihood import image_likelihood
@@ -11,6 +10,7 @@ from nvae_tf.export.device_graph import decode_graph, encode_graph, likelihood_m
 from nvae_tf.export.inference import InferenceModel
 from nvae_tf.hierarchy import num_likelihood_parameters
 from nvae_tf.run import load_run
+from tests.export.tiny_export import write_run
 
 
 @pytest.fixture(scope="module")

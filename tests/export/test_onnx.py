@@ -6,7 +6,6 @@ import json
 import numpy as np
 import onnx
 import pytest
-from tiny_export import write_run
 
 from nvae_tf.config import ModelConfig
 from nvae_tf.export.device_graph import decode_graph, encode_graph, sample_graph
@@ -16,6 +15,7 @@ from nvae_tf.export.parity import draw_cases
 from nvae_tf.export.provenance import provenance
 from nvae_tf.models.nvae import NVAE
 from nvae_tf.run import load_run
+from tests.export.tiny_export import write_run
 
 _GRAPHS = {"sample": sample_graph, "decode": decode_graph, "encode": encode_graph}
 _FILES = [f"{name}{suffix}.onnx" for name in sorted(_GRAPHS) for suffix in ("", "_float16")]

@@ -4,7 +4,6 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny_export import TEMPERATURE
 
 from nvae_tf.evaluation.sampling import sample_images
 from nvae_tf.export import saved_model
@@ -12,6 +11,7 @@ from nvae_tf.export.saved_model import ExportError, export_saved_model, publish
 from nvae_tf.export.saved_model_lint import Result
 from nvae_tf.export.saved_model_parity import keras_parity
 from nvae_tf.run import load_run
+from tests.export.tiny_export import TEMPERATURE
 
 _CARD = {"parity": None}
 

@@ -6,7 +6,6 @@ import os
 
 import numpy as np
 import pytest
-from tiny_export import write_run
 
 from nvae_tf.config import ModelConfig
 from nvae_tf.convert.apply import model_from_checkpoint
@@ -21,6 +20,7 @@ from nvae_tf.export.tflite_lint import lint
 from nvae_tf.export.tflite_weights import cost, half_weights
 from nvae_tf.models.nvae import NVAE
 from nvae_tf.run import load_run
+from tests.export.tiny_export import write_run
 
 _FILES = ["decoder_float16.tflite", "decoder_float32.tflite", "encoder_float16.tflite", "encoder_float32.tflite"]
 

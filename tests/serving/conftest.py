@@ -16,7 +16,6 @@ from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow_serving.apis import model_service_pb2_grpc, predict_pb2, prediction_service_pb2_grpc
 
 from nvae_tf.export import server_files
-from tests.export.conftest import tiny_base, tiny_run_dir  # noqa: F401
 
 _PROGRAM = pathlib.Path(__file__).parent / "stand_in.py"
 

@@ -222,5 +222,7 @@ def write_card(folder, model, examples):
     }
     golden = {"file": "golden.npz", "sha256": hashlib.sha256((folder / "golden.npz").read_bytes()).hexdigest()}
     card = folder / "model.json"
-    card.write_text(json.dumps({"signatures": signatures, "golden": golden, "pixels": "mean"}))
+    card.write_text(
+        json.dumps({"signatures": signatures, "golden": golden, "pixels": "mean", "allowed_batch_sizes": [1, 2, 4]})
+    )
     return card
