@@ -3,13 +3,15 @@ r"""Measures a configuration on this machine: start-up, training step, sampling,
 With --memory: what a training step takes, and how long, for each setting that trades one for the other, each in a
 process of its own. With --estimate: the same from the graph alone, nothing run, for machines that are not at hand.
 
-With --device: one image of the decoder as TFLite, ONNX, SavedModel and Keras model, on one thread.
+With --device: one image of the decoder as TFLite, ONNX, SavedModel and Keras model, on one thread. With --serving: a
+batch from a SavedModel in a Session, as a server draws it, beside the Keras model.
 
 With --data, which needs no --config: images per second of the data pipeline alone, by source, beside decoding alone.
 
 python tools/benchmark.py --data
 python tools/benchmark.py --config=configs/mnist.py --batch_size=16
 python tools/benchmark.py --config=configs/mnist.py --device
+python tools/benchmark.py --config=configs/mnist.py --serving
 python tools/benchmark.py --config=configs/cifar10.py --batch_size=16 --config.model.encoder_channels=32 \
     --config.model.decoder_channels=32 --config.model.groups_per_scale=8
 
@@ -30,6 +32,7 @@ from data_speed import data_table
 from device_speed import device_table
 from json_file import write_json
 from ml_collections import config_flags
+from serving_speed import serving_table
 
 FLAGS = flags.FLAGS
 
@@ -42,6 +45,7 @@ flags.DEFINE_bool("memory", False, "Measure and estimate the memory of a trainin
 flags.DEFINE_bool("estimate", False, "Only estimate it; needs no memory for the model and runs nothing.")
 flags.DEFINE_bool("data", False, "Measure the data pipeline by source instead.")
 flags.DEFINE_bool("device", False, "Measure one image of the decoder in every runtime instead, on one thread.")
+flags.DEFINE_bool("serving", False, "Measure a batch drawn by the SavedModel and by the Keras model instead.")
 flags.DEFINE_integer("data_images", 4000, "Images of each source, with --data.", lower_bound=100)
 flags.DEFINE_enum("strategy", "one", ["one", "mirrored"], "Devices that train.")
 flags.DEFINE_integer("logical_cpus", 0, "Split the CPU into so many devices, for mirrored.", lower_bound=0)
@@ -205,6 +209,8 @@ def main(argv):
         config = checked_config(_CONFIG, "benchmark.py")
         if FLAGS.device:
             figures = device_table(config, FLAGS.steps)
+        elif FLAGS.serving:
+            figures = serving_table(config, FLAGS.batch_size, FLAGS.steps)
         elif FLAGS.memory or FLAGS.estimate:
             figures = memory_table(config, FLAGS.batch_size, not FLAGS.estimate)
         else:

@@ -20,5 +20,3 @@ def test_every_runtime_is_timed():
     seconds = device_speed(Config(model=_ONE_GROUP), count=2)
     assert set(seconds) == {TFLITE, ONNX, SAVED_MODEL, COMPILED, GENERATE}
     assert min(seconds.values()) > 0
-    # What is run op by op from Python is no rival of one compiled call.
-    assert seconds[TFLITE] < seconds[GENERATE]
