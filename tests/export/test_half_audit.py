@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny_tflite import SHAPES, convert, good
 
 from nvae_tf.export.half_audit import audit, relative_error, rounded
 from nvae_tf.export.tflite_graph import TFLiteGraph
 from nvae_tf.export.tflite_run import check_runtime, draws, run
+from tests.export.tiny_tflite import SHAPES, convert, good
 
 _X = {"x": [1, 4, 4, 6]}
 

@@ -5,10 +5,10 @@ import os
 import shutil
 
 import pytest
-from good_saved_model import build, complete, edit_graph, failed_checks
 
 from nvae_tf.export import saved_model_file_rules
 from nvae_tf.export.saved_model_lint import CHECKS, lint
+from tests.export.good_saved_model import build, complete, edit_graph, failed_checks
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from good_saved_model import build, failed_checks, record, sample_record, write_warmup
 
 from nvae_tf.export import saved_model_replay
 from nvae_tf.export.saved_model_contents import NotASavedModelError, find_version
 from nvae_tf.export.saved_model_lint import CHECKS, EXECUTES, lint
+from tests.export.good_saved_model import build, failed_checks, record, sample_record, write_warmup
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,11 @@ import shutil
 
 import pytest
 import tensorflow as tf
-from good_saved_model import build, complete, edit_graph, failed_checks
 from google.protobuf import text_format
 
 from nvae_tf.export import saved_model_rules
 from nvae_tf.export.saved_model_lint import CHECKS, lint
+from tests.export.good_saved_model import build, complete, edit_graph, failed_checks
 
 
 @pytest.fixture(scope="module")

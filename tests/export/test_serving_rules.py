@@ -6,11 +6,11 @@ import shutil
 
 import numpy as np
 import pytest
-from good_saved_model import WARMUP, build, failed_checks, record, sample_record, write_warmup
 from tensorflow_serving.apis import prediction_log_pb2
 
 from nvae_tf.export import serving_rules
 from nvae_tf.export.saved_model_lint import CHECKS, lint
+from tests.export.good_saved_model import WARMUP, build, failed_checks, record, sample_record, write_warmup
 
 _BOTH = ("sample", "serving_default")
 _SEED, _TEMPERATURE = np.arange(2), np.ones(2, np.float32)

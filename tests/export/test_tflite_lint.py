@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny_tflite import SHAPES, constant, conv, convert, good, naive
 
 from nvae_tf.export.tflite_graph import TFLiteGraph
 from nvae_tf.export.tflite_lint import lint
+from tests.export.tiny_tflite import SHAPES, constant, conv, convert, good, naive
 
 _X = {"x": [1, 4, 4, 6]}
 

@@ -6,11 +6,11 @@ import os
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny_tflite import SHAPES, conv, convert, good, naive
 
 from nvae_tf.export import tflite_run
 from nvae_tf.export.tflite_graph import TFLiteGraph
 from nvae_tf.export.tflite_run import NotAvailable, RunFailed, draws
+from tests.export.tiny_tflite import SHAPES, conv, convert, good, naive
 
 _X = {"x": [1, 4, 4, 6]}
 

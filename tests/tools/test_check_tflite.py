@@ -16,7 +16,7 @@ from nvae_tf.export.tflite_graph import TFLiteGraph
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "export"))
 
-from tiny_tflite import SHAPES, convert, naive  # noqa: E402
+from tests.export.tiny_tflite import SHAPES, convert, naive  # noqa: E402
 
 _LINT, _GPU, _KERAS, _HALF = 2, 4, 8, 16
 
