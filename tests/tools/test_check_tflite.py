@@ -1,9 +1,7 @@
 """tools/check_tflite.py: verdict and exit status of good, wrong, damaged and foreign files, and of lesser machines."""
 
 import importlib.metadata
-import pathlib
 import shutil
-import sys
 
 import numpy as np
 import pytest
@@ -13,10 +11,7 @@ import nvae_tf
 from nvae_tf.export.provenance import provenance
 from nvae_tf.export.tflite import export_tflite
 from nvae_tf.export.tflite_graph import TFLiteGraph
-
-sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "export"))
-
-from tests.export.tiny_tflite import SHAPES, convert, naive  # noqa: E402
+from tests.export.tiny_tflite import SHAPES, convert, naive
 
 _LINT, _GPU, _KERAS, _HALF = 2, 4, 8, 16
 
