@@ -5,9 +5,9 @@ import os
 
 import numpy as np
 
+from nvae_tf.checkpoint.files import file_sum
 from nvae_tf.export.device_graph import encode_graph, sample_graph
 from nvae_tf.export.parity import draw_cases
-from nvae_tf.export.provenance import file_sum
 
 # Every other draw is at this temperature, so that a file that ignores its input differs.
 _TEMPERATURE = 0.6

@@ -8,6 +8,7 @@ tmp_old_NAME        being removed
 """
 
 import errno
+import hashlib
 import os
 import shutil
 
@@ -87,6 +88,12 @@ def tidy(folder):
                 path.unlink()
         except OSError as error:
             logging.warning("%s: expected to remove it. Received: %s", path, error)
+
+
+def file_sum(path):
+    """SHA-256 of a file, as hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def free_space(path):

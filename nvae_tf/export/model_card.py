@@ -5,8 +5,8 @@ import datetime
 import numpy as np
 
 from nvae_tf import hierarchy
+from nvae_tf.checkpoint.files import file_sum
 from nvae_tf.config import config_to_dict
-from nvae_tf.export.provenance import file_sum
 
 FORMAT = 1
 CARD, GOLDEN = "model.json", "golden.npz"

@@ -73,6 +73,13 @@ def _encode(nvae, inputs):
 _ANSWERS = {"sample": _sample, "decode": _decode, "encode": _encode}
 
 
+def measure(received, expected):
+    """Errors of an array: {"max_error", "mean_error", "relative": max_error over the largest magnitude expected}."""
+    errors, largest = np.abs(received - expected), float(np.max(np.abs(expected)))
+    relative = float(errors.max()) / max(largest, np.finfo(np.float32).tiny)
+    return {"max_error": float(errors.max()), "mean_error": float(errors.mean()), "relative": relative}
+
+
 def compare(path, precision, runtime, version, run, cases):
     """Runs a file and compares.
 
@@ -85,8 +92,7 @@ def compare(path, precision, runtime, version, run, cases):
 
     Returns:
         The file's entry in parity.json: {"file", "bytes", "precision", "runtime", "version", "seconds": median
-        for the first case, "outputs": {name: {"max_error", "mean_error", "relative": max_error over the largest
-        magnitude}}}.
+        for the first case, "outputs": {name: as of `measure`}}.
 
     Raises:
         ValueError: an output differs by more than rounding.
@@ -95,13 +101,7 @@ def compare(path, precision, runtime, version, run, cases):
     outputs = {}
     for name in received[0]:
         expected, values = (np.concatenate([case[name] for case in one]) for one in ([c[1] for c in cases], received))
-        errors = np.abs(values - expected)
-        largest = float(np.max(np.abs(expected)))
-        outputs[name] = {
-            "max_error": float(errors.max()),
-            "mean_error": float(errors.mean()),
-            "relative": float(errors.max()) / max(largest, np.finfo(np.float32).tiny),
-        }
+        outputs[name] = measure(values, expected)
         limit = _LIMITS[precision]
         if not outputs[name]["relative"] <= limit:  # NaN is none
             raise ValueError(

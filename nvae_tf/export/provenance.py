@@ -10,6 +10,7 @@ import tensorflow as tf
 
 import nvae_tf
 from nvae_tf.checkpoint import RunFolder
+from nvae_tf.checkpoint.files import file_sum
 
 _PACKAGE = pathlib.Path(nvae_tf.__file__).parent
 
@@ -45,12 +46,6 @@ def provenance(run_dir, nvae, batch_norm_temperature=None):
         "git_commit": _git_commit(),
         "evaluation": _evaluation(folder.path, nvae) if batch_norm_temperature is None else None,
     }
-
-
-def file_sum(path):
-    """SHA-256 of a file, as hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _checkpoint_sum(folder):

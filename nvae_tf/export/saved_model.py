@@ -23,7 +23,6 @@ from nvae_tf.export import server_files
 from nvae_tf.export.inference import InferenceModel
 from nvae_tf.export.model_card import CARD, GOLDEN, checksums, model_card, write_golden
 from nvae_tf.export.parity import write_parity
-from nvae_tf.export.provenance import file_sum
 from nvae_tf.export.saved_model_contents import is_version
 from nvae_tf.export.saved_model_lint import lint
 from nvae_tf.export.saved_model_parity import keras_parity
@@ -141,7 +140,7 @@ def _write(nvae, folder, origin, name, pixels, temperature, batch_sizes, report)
         allowed_batch_sizes=list(batch_sizes),
         folded=signatures.model.folded,
         parity={"outputs": outputs, "pixels_that_differ": pixels_that_differ},
-        golden={"file": GOLDEN, "sha256": file_sum(extra / GOLDEN)},
+        golden={"file": GOLDEN, "sha256": files.file_sum(extra / GOLDEN)},
         checksums=checksums(folder),
     )
     (extra / CARD).write_text(json.dumps(card, indent=2) + "\n")
@@ -163,9 +162,9 @@ def _parity_entry(folder, outputs):
 
 def golden_answers(signatures, temperature):
     """`{signature: ({input: array}, {output: array})}`; the images in the requests are samples of the model."""
-    images, answers = None, {}
+    images, answers, specs = None, {}, signatures.specs
     for name, function in sorted(signatures.functions.items(), key=lambda item: item[0] != "sample"):
-        request = example_request(signatures.specs[name]["inputs"], _GOLDEN_ROWS, images, temperature)
+        request = example_request(specs[name]["inputs"], _GOLDEN_ROWS, images, temperature)
         outputs = function(**{key: tf.constant(value) for key, value in request.items()})
         answers[name] = request, {key: np.asarray(value) for key, value in outputs.items()}
         images = answers["sample"][1]["image"]

@@ -3,12 +3,12 @@
 What breaks each rule, and why it is one, is in the list of nvae_tf/export/saved_model_lint.py.
 """
 
-import hashlib
 import pathlib
 import re
 
 import tensorflow as tf
 
+from nvae_tf.checkpoint.files import file_sum
 from nvae_tf.export.saved_model_contents import is_version
 from nvae_tf.export.saved_model_rules import dtype_name, shape_of
 
@@ -108,14 +108,9 @@ def checksums(model):
             yield f"{name} is not in checksums"
         elif not path.is_file():
             yield f"{name} is missing"
-        elif _sha256(path) != expected[name]:
+        elif file_sum(path) != expected[name]:
             yield f"{name} is not the file that the card was written for"
 
 
 def _relative(model, pattern):
     return [path.relative_to(model.path).as_posix() for path in model.path.glob(pattern)]
-
-
-def _sha256(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

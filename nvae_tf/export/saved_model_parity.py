@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from nvae_tf.export.parity import measure
 from nvae_tf.export.pictures import to_bytes, to_model
 from nvae_tf.models.noise import PIXELS, keyed_noise, row_keys
 from nvae_tf.models.pixels import draw_pixels
@@ -20,8 +21,8 @@ def keras_parity(nvae, answers, binarize, pixels):
         binarize, pixels: as of `Signatures`.
 
     Returns:
-        `{output: {"max_error", "mean_error", "relative": max_error over the output's largest magnitude}}` of
-        likelihood_params, kl_per_group and nelbo, and the share of pixel values of images that differ.
+        `{output: errors as of `parity.measure`}` of likelihood_params, kl_per_group and nelbo, and the share of pixel
+        values of images that differ.
 
     Raises:
         ValueError: an output differs by more than rounding.
@@ -57,10 +58,10 @@ def _generate(nvae, noise, request):
 
 
 def _errors(received, name, expected):
-    errors, largest = np.abs(received[name] - expected), float(np.max(np.abs(expected)))
-    relative = float(errors.max()) / largest
-    if not relative <= _LIMIT:  # NaN is none
+    errors = measure(received[name], expected)
+    if not errors["relative"] <= _LIMIT:  # NaN is none
         raise ValueError(
-            f"{name}: expected what Keras gives, within {_LIMIT:.0e} of its largest value. Received: {relative:.1e}"
+            f"{name}: expected what Keras gives, within {_LIMIT:.0e} of its largest value. "
+            f"Received: {errors['relative']:.1e}"
         )
-    return {"max_error": float(errors.max()), "mean_error": float(errors.mean()), "relative": relative}
+    return errors

@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 from nvae_tf.export.saved_model_contents import version_folders
 from nvae_tf.export.saved_model_file_rules import NotChecked
 from nvae_tf.export.saved_model_rules import dtype_name, shape_of
+from nvae_tf.export.warm_up import MOST_RECORDS, WARM_UP
 
 try:
     from tensorflow_serving.apis import prediction_log_pb2
@@ -26,8 +27,6 @@ except ImportError as error:
         f"the check of a SavedModel needs tensorflow-serving-api: pip install 'nvae_tf[serve]'. Received: {error}"
     ) from error
 
-WARMUP = "tf_serving_warmup_requests"
-MAX_WARMUP_RECORDS = 1000
 # Fields of the messages that tensorflow-serving-api leaves out: servables/tensorflow/session_bundle_config.proto and
 # config/monitoring_config.proto. The text format needs the names and types alone.
 _MESSAGES = {
@@ -140,22 +139,22 @@ def monitoring_config(model):
 
 def _requests(model):
     """List of PredictRequest of the warm-up file. ValueError says what is wrong with it."""
-    path = model.path / "assets.extra" / WARMUP
+    path = model.path / "assets.extra" / WARM_UP
     if not path.is_file():
-        raise ValueError(f"expected assets.extra/{WARMUP}")
+        raise ValueError(f"expected assets.extra/{WARM_UP}")
     requests = []
     try:
         for index, record in enumerate(tf.data.TFRecordDataset(str(path)).as_numpy_iterator()):
             log = prediction_log_pb2.PredictionLog.FromString(record)
             if not log.HasField("predict_log"):
-                raise ValueError(f"{WARMUP}, record {index}: expected a PredictionLog with a predict_log")
+                raise ValueError(f"{WARM_UP}, record {index}: expected a PredictionLog with a predict_log")
             requests.append(log.predict_log.request)
     except tf.errors.OpError as error:
-        raise ValueError(f"{WARMUP}: expected a TFRecord. Received: {error.message}") from error
+        raise ValueError(f"{WARM_UP}: expected a TFRecord. Received: {error.message}") from error
     except DecodeError as error:
-        raise ValueError(f"{WARMUP}, record {len(requests)}: expected a PredictionLog. Received: {error}") from error
-    if not 1 <= len(requests) <= MAX_WARMUP_RECORDS:
-        raise ValueError(f"{WARMUP}: expected 1 to {MAX_WARMUP_RECORDS:,} records. Received: {len(requests):,}")
+        raise ValueError(f"{WARM_UP}, record {len(requests)}: expected a PredictionLog. Received: {error}") from error
+    if not 1 <= len(requests) <= MOST_RECORDS:
+        raise ValueError(f"{WARM_UP}: expected 1 to {MOST_RECORDS:,} records. Received: {len(requests):,}")
     return requests
 
 
@@ -175,7 +174,7 @@ def _checked_requests(model):
 
 def warmup_requests(model):
     for index, request in enumerate(_checked_requests(model)):
-        text = f"{WARMUP}, record {index}"
+        text = f"{WARM_UP}, record {index}"
         signature = model.signatures.get(_signature_name(request))
         if signature is None:
             yield f"{text}: the graph has no signature {_signature_name(request)!r}"
@@ -212,9 +211,9 @@ def warmup_coverage(model):
         sizes = {size for signature, size in covered if signature == name}
         missing = sorted(set(allowed_batch_sizes(model)) - sizes)
         if missing:
-            yield f"{WARMUP}: no request of {name} with the batch size {', '.join(map(str, missing))}"
+            yield f"{WARM_UP}: no request of {name} with the batch size {', '.join(map(str, missing))}"
         elif not sizes:
-            yield f"{WARMUP}: no request of {name}"
+            yield f"{WARM_UP}: no request of {name}"
 
 
 def executes(model):

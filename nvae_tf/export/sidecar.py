@@ -5,8 +5,8 @@ import json
 import numpy as np
 
 from nvae_tf import hierarchy
+from nvae_tf.checkpoint.files import file_sum
 from nvae_tf.export.device_graph import mean_name
-from nvae_tf.export.provenance import file_sum
 
 FORMAT = 1
 SIDECAR, GOLDEN = "decoder.json", "golden.bin"

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 WARM_UP = "tf_serving_warmup_requests"
-_MOST_RECORDS = 1000  # the server reads no more
+MOST_RECORDS = 1000  # the server reads no more
 
 
 def check_installed():
@@ -69,8 +69,8 @@ def write_warm_up(path, model_name, specs, batch_sizes, images, temperature):
     check_installed()
     from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-    if len(specs) * len(batch_sizes) > _MOST_RECORDS:
-        most = _MOST_RECORDS // len(specs)
+    if len(specs) * len(batch_sizes) > MOST_RECORDS:
+        most = MOST_RECORDS // len(specs)
         raise ValueError(f"batch_sizes: expected at most {most} of them. Received: {len(batch_sizes)}")
     with tf.io.TFRecordWriter(str(path)) as writer:
         for signature, spec in specs.items():

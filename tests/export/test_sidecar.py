@@ -5,9 +5,9 @@ import json
 import numpy as np
 import tensorflow as tf
 
+from nvae_tf.checkpoint.files import file_sum
 from nvae_tf.config import ModelConfig
 from nvae_tf.export.device_graph import DeviceGraph
-from nvae_tf.export.provenance import file_sum
 from nvae_tf.export.sidecar import write_sidecar
 
 _CONFIG = ModelConfig(image_height=32, image_width=32, padding=2, num_scales=2, groups_per_scale=1, bit_depth=8)
