@@ -115,3 +115,24 @@ def edit_graph(version, edit):
 def failed_checks(results):
     """{name: detail} of the results that did not pass."""
     return {result.name: result.detail for result in results if not result.passed}
+
+
+def replace_text(name, old, new):
+    """Function of a version folder that changes a text in one of its files."""
+
+    def edit(version):
+        path = version / name
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new))
+
+    return edit
+
+
+def change_card(**fields):
+    """Function of a version folder that changes fields of its model card."""
+
+    def edit(version):
+        path = version / "assets.extra" / "model.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+    return edit

@@ -7,7 +7,6 @@ import numpy as np
 import onnx
 import pytest
 
-from nvae_tf.config import ModelConfig
 from nvae_tf.export.device_graph import decode_graph, encode_graph, sample_graph
 from nvae_tf.export.inference import InferenceModel
 from nvae_tf.export.onnx import convert, export_onnx, half_weights, onnxruntime_version, runner
@@ -15,7 +14,7 @@ from nvae_tf.export.parity import draw_cases
 from nvae_tf.export.provenance import provenance
 from nvae_tf.models.nvae import NVAE
 from nvae_tf.run import load_run
-from tests.export.tiny_export import write_run
+from tests.export.tiny_export import MIXTURE, write_run
 
 _GRAPHS = {"sample": sample_graph, "decode": decode_graph, "encode": encode_graph}
 _FILES = [f"{name}{suffix}.onnx" for name in sorted(_GRAPHS) for suffix in ("", "_float16")]
@@ -76,23 +75,7 @@ def test_any_batch_is_what_keras_gives(exported, nvae, name, batch_size):
 
 
 def test_mixture_without_flows_with_half_weights(tmp_path):
-    config = ModelConfig(
-        image_height=8,
-        image_width=8,
-        image_channels=3,
-        likelihood="logistic_mixture",
-        num_mixtures=2,
-        num_scales=1,
-        groups_per_scale=2,
-        latent_channels=2,
-        encoder_channels=8,
-        decoder_channels=8,
-        preprocess_blocks=1,
-        preprocess_cells=1,
-        postprocess_blocks=1,
-        postprocess_cells=1,
-    )
-    nvae = NVAE(config)
+    nvae = NVAE(MIXTURE)
     graph = encode_graph(InferenceModel(nvae))
     full = convert(graph)
     half = half_weights(full, least_weights=100)

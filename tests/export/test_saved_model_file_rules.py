@@ -1,6 +1,5 @@
 """For each rule about the files of a version, a broken one is caught by that rule alone."""
 
-import json
 import os
 import shutil
 
@@ -8,39 +7,7 @@ import pytest
 
 from nvae_tf.export import saved_model_file_rules
 from nvae_tf.export.saved_model_lint import CHECKS, lint
-from tests.export.good_saved_model import build, complete, edit_graph, failed_checks
-
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory):
-    """Version folder of a SavedModel that keeps every rule. Shared: no test may write to it."""
-    version = tmp_path_factory.mktemp("base") / "nvae" / "1"
-    build(version)
-    return version
-
-
-@pytest.fixture
-def version(good, tmp_path):
-    """A copy of it that a test may break."""
-    shutil.copytree(good.parent, tmp_path / "nvae")
-    return tmp_path / "nvae" / "1"
-
-
-def _replace(name, old, new):
-    def edit(version):
-        path = version / name
-        assert old in path.read_text()
-        path.write_text(path.read_text().replace(old, new))
-
-    return edit
-
-
-def _card(**fields):
-    def edit(version):
-        path = version / "assets.extra" / "model.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | fields))
-
-    return edit
+from tests.export.good_saved_model import change_card, complete, edit_graph, failed_checks, replace_text
 
 
 def _cut_variables(version):
@@ -75,17 +42,17 @@ _FILES = {
         lambda version: (version / "saved_model.pb").open("ab").write(b"\xf8\x7f\x00"),
         "saved_model.pb is not the file",
     ),
-    "missing-file": ("checksums", _replace("assets.extra/model.json", "variables.i", "no.i"), "variables/no.index"),
-    "no-checksums": ("checksums", _card(checksums=None), "checksums"),
+    "missing-file": ("checksums", replace_text("assets.extra/model.json", "variables.i", "no.i"), "variables/no.index"),
+    "no-checksums": ("checksums", change_card(checksums=None), "checksums"),
     "card-no-json": (
         "model_card",
         lambda version: (version / "assets.extra" / "model.json").write_text("{"),
         "expected a JSON object",
     ),
-    "card-dtype": ("model_card", _replace("assets.extra/model.json", "uint8", "int32"), "signature sample"),
-    "card-signature": ("model_card", _card(signatures={}), "signature sample: expected"),
-    "card-fields": ("model_card", _card(signatures={"sample": 1}), "TypeError"),
-    "card-sizes": ("model_card", _card(allowed_batch_sizes="12"), "allowed_batch_sizes"),
+    "card-dtype": ("model_card", replace_text("assets.extra/model.json", "uint8", "int32"), "signature sample"),
+    "card-signature": ("model_card", change_card(signatures={}), "signature sample: expected"),
+    "card-fields": ("model_card", change_card(signatures={"sample": 1}), "TypeError"),
+    "card-sizes": ("model_card", change_card(allowed_batch_sizes="12"), "allowed_batch_sizes"),
 }
 
 

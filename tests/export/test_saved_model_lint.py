@@ -14,22 +14,7 @@ import tensorflow as tf
 from nvae_tf.export import saved_model_replay
 from nvae_tf.export.saved_model_contents import NotASavedModelError, find_version
 from nvae_tf.export.saved_model_lint import CHECKS, EXECUTES, lint
-from tests.export.good_saved_model import build, failed_checks, record, sample_record, write_warmup
-
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory):
-    """Version folder of a SavedModel that keeps every rule. Shared: no test may write to it."""
-    version = tmp_path_factory.mktemp("base") / "nvae" / "1"
-    build(version)
-    return version
-
-
-@pytest.fixture
-def version(good, tmp_path):
-    """A copy of it that a test may break."""
-    shutil.copytree(good.parent, tmp_path / "nvae")
-    return tmp_path / "nvae" / "1"
+from tests.export.good_saved_model import failed_checks, record, sample_record, write_warmup
 
 
 def test_good_passes(good):

@@ -1,29 +1,12 @@
 """For each rule about the graph, a broken one is caught by that rule alone."""
 
-import shutil
-
 import pytest
 import tensorflow as tf
 from google.protobuf import text_format
 
 from nvae_tf.export import saved_model_rules
 from nvae_tf.export.saved_model_lint import CHECKS, lint
-from tests.export.good_saved_model import build, complete, edit_graph, failed_checks
-
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory):
-    """Version folder of a SavedModel that keeps every rule. Shared: no test may write to it."""
-    version = tmp_path_factory.mktemp("base") / "nvae" / "1"
-    build(version)
-    return version
-
-
-@pytest.fixture
-def version(good, tmp_path):
-    """A copy of it that a test may break."""
-    shutil.copytree(good.parent, tmp_path / "nvae")
-    return tmp_path / "nvae" / "1"
+from tests.export.good_saved_model import complete, edit_graph, failed_checks
 
 
 def _operation(op, device="", **attributes):

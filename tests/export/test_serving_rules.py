@@ -1,8 +1,6 @@
 """For each rule about what the server reads beside the graph, a broken file is caught by that rule alone."""
 
-import json
 import os
-import shutil
 
 import numpy as np
 import pytest
@@ -10,43 +8,19 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from nvae_tf.export import serving_rules
 from nvae_tf.export.saved_model_lint import CHECKS, lint
-from tests.export.good_saved_model import WARMUP, build, failed_checks, record, sample_record, write_warmup
+from tests.export.good_saved_model import (
+    WARMUP,
+    change_card,
+    failed_checks,
+    record,
+    replace_text,
+    sample_record,
+    write_warmup,
+)
 
 _BOTH = ("sample", "serving_default")
 _SEED, _TEMPERATURE = np.arange(2), np.ones(2, np.float32)
 _SESSION_LOG = prediction_log_pb2.PredictionLog(session_run_log={}).SerializeToString()
-
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory):
-    """Version folder of a SavedModel that keeps every rule. Shared: no test may write to it."""
-    version = tmp_path_factory.mktemp("base") / "nvae" / "1"
-    build(version)
-    return version
-
-
-@pytest.fixture
-def version(good, tmp_path):
-    """A copy of it that a test may break."""
-    shutil.copytree(good.parent, tmp_path / "nvae")
-    return tmp_path / "nvae" / "1"
-
-
-def _replace(name, old, new):
-    def edit(version):
-        path = version / name
-        assert old in path.read_text()
-        path.write_text(path.read_text().replace(old, new))
-
-    return edit
-
-
-def _card(**fields):
-    def edit(version):
-        path = version / "assets.extra" / "model.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | fields))
-
-    return edit
 
 
 def _warmup(*records):
@@ -56,30 +30,30 @@ def _warmup(*records):
 
 
 _FILES = {
-    "card-other-sizes": ("batching_parameters", _card(allowed_batch_sizes=[1]), "as in model.json, [1]"),
+    "card-other-sizes": ("batching_parameters", change_card(allowed_batch_sizes=[1]), "as in model.json, [1]"),
     "batching-field": (
         "batching_parameters",
-        _replace("../batching_parameters.txt", "num_", "no_"),
+        replace_text("../batching_parameters.txt", "num_", "no_"),
         "no_batch_threads",
     ),
     "batching-order": (
         "batching_parameters",
-        _replace("../batching_parameters.txt", "sizes: 1", "sizes: 2"),
+        replace_text("../batching_parameters.txt", "sizes: 1", "sizes: 2"),
         "expected ascending",
     ),
-    "batching-last": ("batching_parameters", _replace("../batching_parameters.txt", "value: 2", "value: 4"), "4"),
+    "batching-last": ("batching_parameters", replace_text("../batching_parameters.txt", "value: 2", "value: 4"), "4"),
     "batching-zero": (
         "batching_parameters",
-        _replace("../batching_parameters.txt", "num_batch_threads { value: 1", "num_batch_threads { value: 0"),
+        replace_text("../batching_parameters.txt", "num_batch_threads { value: 1", "num_batch_threads { value: 0"),
         "num_batch_threads >= 1. Received: 0",
     ),
-    "models-no-text": ("models_config", _replace("../models.config", "config {", "config ["), "models.config: 2:3"),
-    "models-relative": ("models_config", _replace("../models.config", "/models/", "models/"), "'models/nvae'"),
-    "models-platform": ("models_config", _replace("../models.config", '"tensorflow"', '"torch"'), "'torch'"),
-    "models-label": ("models_config", _replace("../models.config", "value: 1", "value: 7"), "the version 7"),
+    "models-no-text": ("models_config", replace_text("../models.config", "config {", "config ["), "models.config: 2:3"),
+    "models-relative": ("models_config", replace_text("../models.config", "/models/", "models/"), "'models/nvae'"),
+    "models-platform": ("models_config", replace_text("../models.config", '"tensorflow"', '"torch"'), "'torch'"),
+    "models-label": ("models_config", replace_text("../models.config", "value: 1", "value: 7"), "the version 7"),
     "models-empty": ("models_config", lambda version: (version.parent / "models.config").write_text(""), "a config"),
-    "monitoring-text": ("monitoring_config", _replace("../monitoring.config", "enable", "enabled"), "enabled"),
-    "monitoring-path": ("monitoring_config", _replace("../monitoring.config", '"/', '"'), "'monitoring/"),
+    "monitoring-text": ("monitoring_config", replace_text("../monitoring.config", "enable", "enabled"), "enabled"),
+    "monitoring-path": ("monitoring_config", replace_text("../monitoring.config", '"/', '"'), "'monitoring/"),
     "no-warmup": ("warmup_file", lambda version: (version / WARMUP).unlink(), "expected assets.extra/"),
     "warmup-no-record": ("warmup_file", lambda version: (version / WARMUP).write_bytes(b"x" * 40), "TFRecord"),
     "warmup-cut": ("warmup_file", lambda version: os.truncate(version / WARMUP, 150), "TFRecord"),

@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 
+from nvae_tf.checkpoint.files import file_sum
 from nvae_tf.config import ModelConfig
 from nvae_tf.convert.apply import model_from_checkpoint
 from nvae_tf.convert.torch_reader import read_checkpoint
@@ -14,13 +15,13 @@ from nvae_tf.export import tflite, tflite_run
 from nvae_tf.export.device_graph import encode_graph, sample_graph
 from nvae_tf.export.inference import InferenceModel
 from nvae_tf.export.parity import draw_cases
-from nvae_tf.export.provenance import file_sum, provenance
+from nvae_tf.export.provenance import provenance
 from nvae_tf.export.tflite_graph import TFLiteGraph
 from nvae_tf.export.tflite_lint import lint
 from nvae_tf.export.tflite_weights import cost, half_weights
 from nvae_tf.models.nvae import NVAE
 from nvae_tf.run import load_run
-from tests.export.tiny_export import write_run
+from tests.export.tiny_export import MIXTURE, write_run
 
 _FILES = ["decoder_float16.tflite", "decoder_float32.tflite", "encoder_float16.tflite", "encoder_float32.tflite"]
 
@@ -119,23 +120,7 @@ def test_encoder_runs_whole_on_the_gpu_delegate(exported):
 
 
 def test_mixture_of_which_some_groups_are_sampled(tmp_path):
-    config = ModelConfig(
-        image_height=8,
-        image_width=8,
-        image_channels=3,
-        likelihood="logistic_mixture",
-        num_mixtures=2,
-        num_scales=1,
-        groups_per_scale=2,
-        latent_channels=2,
-        encoder_channels=8,
-        decoder_channels=8,
-        preprocess_blocks=1,
-        preprocess_cells=1,
-        postprocess_blocks=1,
-        postprocess_cells=1,
-    )
-    nvae = NVAE(config)
+    nvae = NVAE(MIXTURE)
     model = InferenceModel(nvae)
     graph = sample_graph(model, 1, num_sampled_groups=1)
     content = tflite.convert(model, graph)

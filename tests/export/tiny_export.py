@@ -11,6 +11,23 @@ from nvae_tf.run import load_run
 
 BATCH_SIZES = (1, 2)
 TEMPERATURE = 0.8
+# Two groups in one scale, no flow, images in colour.
+MIXTURE = ModelConfig(
+    image_height=8,
+    image_width=8,
+    image_channels=3,
+    likelihood="logistic_mixture",
+    num_mixtures=2,
+    num_scales=1,
+    groups_per_scale=2,
+    latent_channels=2,
+    encoder_channels=8,
+    decoder_channels=8,
+    preprocess_blocks=1,
+    preprocess_cells=1,
+    postprocess_blocks=1,
+    postprocess_cells=1,
+)
 
 
 def write_run(folder):

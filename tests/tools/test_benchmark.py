@@ -2,27 +2,15 @@
 
 import pytest
 
-from nvae_tf.config import Config, ModelConfig
+from nvae_tf.config import Config
 from nvae_tf.models.nvae import NVAE
+from tests.tools.one_group import ONE_GROUP
 from tools.benchmark import Benchmark, forward_flops
-
-# The one-group special case without preprocessing: four convolutions that can be counted by hand.
-_ONE_GROUP = ModelConfig(
-    image_height=4,
-    image_width=8,
-    num_scales=1,
-    groups_per_scale=1,
-    latent_channels=2,
-    encoder_channels=3,
-    decoder_channels=3,
-    preprocess_blocks=0,
-    postprocess_blocks=0,
-)
 
 
 @pytest.fixture(scope="module")
 def model():
-    return NVAE(_ONE_GROUP)
+    return NVAE(ONE_GROUP)
 
 
 def test_operations_are_those_counted_by_hand(model):
@@ -33,7 +21,7 @@ def test_operations_are_those_counted_by_hand(model):
 
 
 def test_figures_are_there_and_agree_with_each_other():
-    benchmark = Benchmark(Config(model=_ONE_GROUP), batch_size=2, count=3)
+    benchmark = Benchmark(Config(model=ONE_GROUP), batch_size=2, count=3)
     built = benchmark.train()
     benchmark.sample(built)
     benchmark.finish(built)

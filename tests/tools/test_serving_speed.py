@@ -4,23 +4,12 @@ import re
 
 import pytest
 
-from nvae_tf.config import Config, ModelConfig
+from nvae_tf.config import Config
 from nvae_tf.export.signatures import Signatures
+from tests.tools.one_group import ONE_GROUP
 from tools.serving_speed import GENERATE, SERVED, UNIT, serving_speed, serving_table
 
-_CONFIG = Config(
-    model=ModelConfig(
-        image_height=4,
-        image_width=8,
-        num_scales=1,
-        groups_per_scale=1,
-        latent_channels=2,
-        encoder_channels=3,
-        decoder_channels=3,
-        preprocess_blocks=0,
-        postprocess_blocks=0,
-    )
-)
+_CONFIG = Config(model=ONE_GROUP)
 
 
 def test_all_are_timed_and_shown(capsys):
