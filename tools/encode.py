@@ -33,7 +33,8 @@ from starts import indexed_batches, run_config
 
 FLAGS = flags.FLAGS
 
-flags.adopt_module_key_flags(run_flags)
+run_flags.define_run()
+run_flags.define_images()
 run_flags.define_output("File to write: .npz or .tfrecord.", ".npz", ".tfrecord")
 flags.mark_flag_as_required("out")
 flags.DEFINE_enum("draw", "mean", ["mean", "sample"], "Mean of each posterior, or a draw from it.")

@@ -16,14 +16,15 @@ from device_flags import chosen_strategy, define_devices
 from evaluation_file import evaluation_context, write_evaluation
 from partial_result import PartialResult
 from progress import Progress
+from run_flags import define_data_dir, define_run
 from run_images import load_images, reading_errors_end, wrong_input_ends
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string("run_dir", None, "Folder of the run: config.json and checkpoints/.", required=True)
-flags.DEFINE_string("data_dir", None, "Folder of the data set's files; the data set `digits` needs none.")
+define_run()
+define_data_dir()
 flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Which images to evaluate.")
 flags.DEFINE_integer("num_samples", 1, "Posterior samples K for each image.", lower_bound=1, upper_bound=2**24 - 1)
 flags.DEFINE_integer("batch_size", 100, "Images per batch.", lower_bound=1)
@@ -36,18 +37,7 @@ flags.DEFINE_integer(
 flags.DEFINE_integer("max_images", 0, "Evaluate only the first images; 0 for all.", lower_bound=0)
 flags.DEFINE_integer("seed", 0, "Seed of binarisation and posterior noise.", lower_bound=0)
 flags.DEFINE_float("active_threshold", 0.01, "Average KL, nats, above which a latent channel is active.", lower_bound=0)
-flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the latest if not given.")
-flags.DEFINE_bool("ema", True, "Use the moving average of the weights where the run keeps one.")
 define_devices()
-
-flags.register_validator(
-    "run_dir",
-    lambda path: path is None or os.path.isfile(os.path.join(path, "config.json")),
-    message="expected a run folder with config.json",
-)
-flags.register_validator(
-    "data_dir", lambda path: path is None or os.path.isdir(path), message="expected an existing folder"
-)
 
 
 def format_table(result):

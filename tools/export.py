@@ -16,6 +16,7 @@ import time
 
 from absl import app, flags, logging
 from export_report import show_files, show_saved_model
+from run_flags import define_run, define_statistics
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
@@ -33,13 +34,9 @@ _OF_FORMATS = {
 }
 
 flags.DEFINE_enum("format", None, _FORMATS, "What to write.", required=True)
-flags.DEFINE_string("run_dir", None, "Folder of the run: config.json and checkpoints/.", required=True)
+define_run()
 flags.DEFINE_string("out", None, "Folder to make; of a SavedModel also one that has versions.", required=True)
-flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the latest if not given.")
-flags.DEFINE_bool("ema", True, "Use the moving average of the weights where the run keeps one.")
-flags.DEFINE_float(
-    "bn_temperature", None, "Use the batch-norm statistics that readjust_bn.py made at this temperature."
-)
+define_statistics()
 flags.DEFINE_float("temperature", 1.0, "Temperature that the export recommends.")
 flags.DEFINE_string("name", "nvae", "saved_model: name of the model for the server.")
 flags.DEFINE_enum("pixels", "mean", ["mean", "sample"], "saved_model: mean of the likelihood, or a draw from it.")
@@ -48,11 +45,6 @@ flags.DEFINE_integer("num_groups", None, "tflite: groups that are sampled, coars
 flags.DEFINE_bool("encoder", False, "tflite: write the encoder as well.")
 flags.DEFINE_integer("opset", 18, "onnx: opset of the files.", 13, 18)
 
-flags.register_validator(
-    "run_dir",
-    lambda path: path is None or os.path.isfile(os.path.join(path, "config.json")),
-    message="expected a run folder with config.json",
-)
 flags.register_multi_flags_validator(
     ["format", "out"],
     lambda values: (

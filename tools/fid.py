@@ -18,6 +18,7 @@ from absl import app, flags
 from device_flags import chosen_strategy, define_devices
 from json_file import write_json
 from progress import Progress
+from run_flags import define_data_dir, define_run, define_statistics
 from run_images import load_images, reading_errors_end, wrong_input_ends
 from temperature_flag import define_temperatures
 
@@ -25,11 +26,11 @@ from temperature_flag import define_temperatures
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string("run_dir", None, "Folder of the run: config.json and checkpoints/.", required=True)
+define_run()
 flags.DEFINE_string("inception", None, "Frozen graph: inception-2015-12-05.tgz, or the .pb in it.")
 flags.DEFINE_string("inception_input", "ExpandDims:0", "Tensor of the graph that takes images [B, H, W, 3], 0 to 255.")
 flags.DEFINE_string("inception_output", "pool_3:0", "Tensor of the graph with the features.")
-flags.DEFINE_string("data_dir", None, "Folder of the data set's files; the data set `digits` needs none.")
+define_data_dir()
 flags.DEFINE_enum("split", "train", ["train", "validation", "test"], "Which images to compare with.")
 flags.DEFINE_string("statistics", None, "Compare with the mu and sigma of this .npz, not with images: FID alone.")
 flags.DEFINE_string("save_statistics", None, "Write mu and sigma of the data set to this .npz.")
@@ -45,21 +46,12 @@ flags.DEFINE_integer(
 define_temperatures(
     ["1.0"], "Factor of every prior's scale: one number, or one for each scale or each group, coarsest first."
 )
-flags.DEFINE_float(
-    "bn_temperature", None, "Use the batch-norm statistics that readjust_bn.py made at this temperature."
-)
+define_statistics()
 flags.DEFINE_enum("pixels", "mean", ["mean", "sample"], "Mean of the likelihood, or a draw from it.")
 flags.DEFINE_integer("seed", 0, "Seed of samples, binarisation, kept features and KID's subsets.", lower_bound=0)
-flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the latest if not given.")
 define_devices()
-flags.DEFINE_bool("ema", True, "Use the moving average of the weights where the run keeps one.")
 
 
-flags.register_validator(
-    "run_dir",
-    lambda path: path is None or os.path.isfile(os.path.join(path, "config.json")),
-    message="expected a run folder with config.json",
-)
 flags.register_validator(
     "inception",
     lambda path: path is not None and os.path.isfile(path),
@@ -67,9 +59,6 @@ flags.register_validator(
     "this project: that of inception-2015-12-05.tgz (about 89 MB; "
     "https://download.tensorflow.org/models/image/imagenet/inception-2015-12-05.tgz), whose "
     "classify_image_graph_def.pb serves as well. Get one of them and give it as --inception=FILE",
-)
-flags.register_validator(
-    "data_dir", lambda path: path is None or os.path.isdir(path), message="expected an existing folder"
 )
 flags.register_validator(
     "save_statistics",

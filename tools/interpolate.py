@@ -20,7 +20,8 @@ from starts import Starts, run_config
 
 FLAGS = flags.FLAGS
 
-flags.adopt_module_key_flags(run_flags)
+run_flags.define_run()
+run_flags.define_images()
 run_flags.define_starts()
 flags.DEFINE_integer("frames", 16, "Pictures of a pair, both ends included.", lower_bound=2, upper_bound=1000)
 flags.DEFINE_integer("batch_size", 16, "Pictures that are decoded at once.", lower_bound=1)

@@ -11,25 +11,19 @@ import os
 
 from absl import app, flags
 from progress import Progress
+from run_flags import define_run
 from run_images import wrong_input_ends
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string("run_dir", None, "Folder of the run: config.json and checkpoints/.", required=True)
+define_run()
 flags.DEFINE_float("temperature", 1.0, "Factor of every prior's scale.")
 flags.DEFINE_integer("num_batches", 500, "Batches that are drawn.", lower_bound=1)
 flags.DEFINE_integer("batch_size", 16, "Images of each batch.", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "Seed of the draw.", lower_bound=0)
-flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the latest if not given.")
-flags.DEFINE_bool("ema", True, "Use the moving average of the weights where the run keeps one.")
 
-flags.register_validator(
-    "run_dir",
-    lambda path: path is None or os.path.isfile(os.path.join(path, "config.json")),
-    message="expected a run folder with config.json",
-)
 flags.register_validator(
     "temperature",
     lambda value: value > 0.0 and math.isfinite(value),

@@ -19,7 +19,8 @@ from starts import indexed_batches, run_config
 
 FLAGS = flags.FLAGS
 
-flags.adopt_module_key_flags(run_flags)
+run_flags.define_run()
+run_flags.define_images()
 flags.DEFINE_integer("num", 32, "Number of images, the first of the split.", lower_bound=1, upper_bound=4096)
 flags.DEFINE_integer("batch_size", 16, "Reconstructions at once.", lower_bound=1)
 flags.DEFINE_bool("progressive", False, "Show what the first groups hold as well.")

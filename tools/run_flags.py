@@ -1,29 +1,46 @@
-"""The flags that programs which look at a run's latents have in common."""
+"""The flags that programs which work on a run have in common."""
 
 import math
 import os
 
 from absl import flags
 
-flags.DEFINE_string("run_dir", None, "Folder of the run: config.json and checkpoints/.", required=True)
-flags.DEFINE_string("data_dir", None, "Folder of the data set's files; the data set `digits` needs none.")
-flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Which images.")
-flags.DEFINE_integer("seed", 0, "Seed of binarisation and noise.", lower_bound=0)
-flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the latest if not given.")
-flags.DEFINE_bool("ema", True, "Use the moving average of the weights where the run keeps one.")
-
-flags.register_validator(
-    "run_dir",
-    lambda path: path is None or os.path.isfile(os.path.join(path, "config.json")),
-    message="expected a run folder with config.json",
-)
-flags.register_validator(
-    "data_dir", lambda path: path is None or os.path.isdir(path), message="expected an existing folder"
-)
-
-
-# The program that calls a function below lists its flags in --help; those above it adopts.
+# The program that calls a function below lists the flags in its --help.
 flags.disclaim_key_flags()
+
+
+def define_run():
+    """The flags --run_dir, --step and --ema: which model of which run."""
+    flags.DEFINE_string("run_dir", None, "Folder of the run: config.json and checkpoints/.", required=True)
+    flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the latest if not given.")
+    flags.DEFINE_bool("ema", True, "Use the moving average of the weights where the run keeps one.")
+    flags.register_validator(
+        "run_dir",
+        lambda path: path is None or os.path.isfile(os.path.join(path, "config.json")),
+        message="expected a run folder with config.json",
+    )
+
+
+def define_statistics():
+    """The flag --bn_temperature."""
+    flags.DEFINE_float(
+        "bn_temperature", None, "Use the batch-norm statistics that readjust_bn.py made at this temperature."
+    )
+
+
+def define_data_dir():
+    """The flag --data_dir."""
+    flags.DEFINE_string("data_dir", None, "Folder of the data set's files; the data set `digits` needs none.")
+    flags.register_validator(
+        "data_dir", lambda path: path is None or os.path.isdir(path), message="expected an existing folder"
+    )
+
+
+def define_images():
+    """The flags --data_dir, --split and --seed: which images, and how they are binarised."""
+    define_data_dir()
+    flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Which images.")
+    flags.DEFINE_integer("seed", 0, "Seed of binarisation and noise.", lower_bound=0)
 
 
 def define_output(description, *suffixes):

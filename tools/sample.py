@@ -16,6 +16,7 @@ import pathlib
 from absl import app, flags
 from device_flags import chosen_strategy, define_devices
 from progress import Progress
+from run_flags import define_run, define_statistics
 from run_images import wrong_input_ends
 from sample_shards import begin, shard_numbers, shard_path, write_shard
 from temperature_flag import define_temperatures
@@ -26,7 +27,7 @@ FLAGS = flags.FLAGS
 
 _GRID_LIMIT = 400
 
-flags.DEFINE_string("run_dir", None, "Folder of the run: config.json and checkpoints/.", required=True)
+define_run()
 flags.DEFINE_string("out", None, "PNG of the grid; RUN_DIR/samples.png if not given.")
 flags.DEFINE_string("images_dir", None, "Folder for one PNG an image as well: 000000.png ...; made if need be.")
 flags.DEFINE_string("npz", None, "File for all images as well: uint8 [N, H, W, C] under the key images.")
@@ -36,14 +37,10 @@ flags.DEFINE_integer("batch_size", 64, "Images that are drawn at once.", lower_b
 define_temperatures(
     ["1.0"], "Factor of every prior's scale: one number, or one for each scale or each group, coarsest first."
 )
-flags.DEFINE_float(
-    "bn_temperature", None, "Use the batch-norm statistics that readjust_bn.py made at this temperature."
-)
+define_statistics()
 flags.DEFINE_integer("seed", 0, "Seed of the draw.", lower_bound=0)
 flags.DEFINE_enum("pixels", "mean", ["mean", "sample"], "Mean of the likelihood, or a draw from it.")
-flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the latest if not given.")
 define_devices()
-flags.DEFINE_bool("ema", True, "Use the moving average of the weights where the run keeps one.")
 flags.DEFINE_string("shards_dir", None, "Folder for .npy files of --shard_size images each, instead of all the above.")
 flags.DEFINE_integer("shard_size", 10_000, "Images of a shard; --first and --num are multiples of it.", lower_bound=1)
 flags.DEFINE_integer("num_workers", 1, "Workers that share the shards.", lower_bound=1)
@@ -54,11 +51,6 @@ def _in_existing_folder(suffix):
     return lambda path: path is None or (path.endswith(suffix) and os.path.isdir(os.path.dirname(path) or "."))
 
 
-flags.register_validator(
-    "run_dir",
-    lambda path: path is None or os.path.isfile(os.path.join(path, "config.json")),
-    message="expected a run folder with config.json",
-)
 flags.register_validator(
     "out", _in_existing_folder(".png"), message="expected a name ending in .png in an existing folder"
 )

@@ -21,7 +21,8 @@ from starts import Starts, run_config
 
 FLAGS = flags.FLAGS
 
-flags.adopt_module_key_flags(run_flags)
+run_flags.define_run()
+run_flags.define_images()
 run_flags.define_starts()
 flags.DEFINE_integer("group", None, "Group that changes, in generation order from 0.", lower_bound=0)
 flags.DEFINE_integer("scale", None, "Scale whose groups change, from 0, the coarsest.", lower_bound=0)

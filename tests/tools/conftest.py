@@ -173,7 +173,7 @@ def program():
                 for flag in defined:
                     own[flag.name] = flag
         vars(flags.FLAGS).update(vars(own))
-        loaded.extend((name, "run_flags"))
+        loaded.append(name)
         _forget(loaded)
         module = importlib.import_module(name)
         flags.FLAGS([name, *map(str, arguments)])
