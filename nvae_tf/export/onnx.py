@@ -122,7 +122,7 @@ def onnxruntime_version():
     try:
         return importlib.metadata.version(_RUNTIME)
     except importlib.metadata.PackageNotFoundError as error:
-        raise ImportError("ONNX files are checked with onnxruntime: pip install 'nvae_tf[device]'") from error
+        raise ImportError("ONNX files are checked with onnxruntime: pip install -e '.[device]'") from error
 
 
 def runner(path):

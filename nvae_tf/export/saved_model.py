@@ -27,7 +27,7 @@ from nvae_tf.export.saved_model_contents import is_version
 from nvae_tf.export.saved_model_lint import lint
 from nvae_tf.export.saved_model_parity import keras_parity
 from nvae_tf.export.signatures import Signatures
-from nvae_tf.export.warm_up import WARM_UP, check_installed, example_request, write_warm_up
+from nvae_tf.export.warm_up import WARM_UP, example_request, write_warm_up
 
 _EXTRA = "assets.extra"
 _GOLDEN_ROWS = 2
@@ -57,11 +57,9 @@ def export_saved_model(
 
     Raises:
         ValueError: an argument out of range, or answers that are not those of Keras.
-        ImportError: tensorflow-serving-api is not installed.
         ExportError: a check failed.
         OSError: it could not be written.
     """
-    check_installed()
     server_files.check(base_dir, name, batch_sizes)
     if not 0.0 < temperature < float("inf"):
         raise ValueError(f"temperature: expected a positive, finite number. Received: {temperature}")

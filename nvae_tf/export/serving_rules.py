@@ -24,7 +24,7 @@ try:
     from tensorflow_serving.config import model_server_config_pb2
 except ImportError as error:
     raise ImportError(
-        f"the check of a SavedModel needs tensorflow-serving-api: pip install 'nvae_tf[serve]'. Received: {error}"
+        f"a SavedModel's checks and warm-up need tensorflow-serving-api: pip install -e '.[serve]'. Received: {error}"
     ) from error
 
 # Fields of the messages that tensorflow-serving-api leaves out: servables/tensorflow/session_bundle_config.proto and

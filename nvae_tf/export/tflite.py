@@ -93,7 +93,7 @@ def litert_version():
     try:
         return importlib.metadata.version(_RUNTIME)
     except importlib.metadata.PackageNotFoundError as error:
-        raise ImportError("TFLite files are checked with ai-edge-litert: pip install 'nvae_tf[device]'") from error
+        raise ImportError("TFLite files are checked with ai-edge-litert: pip install -e '.[device]'") from error
 
 
 def runner(path, signature):

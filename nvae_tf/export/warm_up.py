@@ -7,17 +7,6 @@ WARM_UP = "tf_serving_warmup_requests"
 MOST_RECORDS = 1000  # the server reads no more
 
 
-def check_installed():
-    """Raises ImportError, with what to install, where TensorFlow Serving's messages are missing."""
-    try:
-        import tensorflow_serving.apis  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            f"tensorflow_serving: expected the package tensorflow-serving-api; pip install -e '.[serve]' installs it. "
-            f"Received: {error}"
-        ) from error
-
-
 def example_request(inputs, num_rows, images, temperature):
     """A request with sensible values, the same at every call.
 
@@ -63,10 +52,8 @@ def write_warm_up(path, model_name, specs, batch_sizes, images, temperature):
         images, temperature: as of `example_request`.
 
     Raises:
-        ImportError: tensorflow-serving-api is not installed.
         ValueError: more requests than a server reads.
     """
-    check_installed()
     from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
     if len(specs) * len(batch_sizes) > MOST_RECORDS:

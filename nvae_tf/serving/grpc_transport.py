@@ -6,7 +6,7 @@ try:
     from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
     from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 except ImportError as error:
-    raise ImportError(f"gRPC needs tensorflow-serving-api: pip install 'nvae_tf[serve]'. Received: {error}") from error
+    raise ImportError(f"gRPC needs tensorflow-serving-api: pip install -e '.[serve]'. Received: {error}") from error
 import numpy as np
 import tensorflow as tf
 

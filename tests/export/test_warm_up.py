@@ -1,5 +1,4 @@
 import io
-import sys
 
 import numpy as np
 import PIL.Image
@@ -7,7 +6,7 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
-from nvae_tf.export.warm_up import check_installed, example_request, write_warm_up
+from nvae_tf.export.warm_up import example_request, write_warm_up
 
 _SPECS = {
     "paint": {
@@ -65,10 +64,3 @@ def test_the_file_has_every_signature_at_every_batch_size(tmp_path):
 def test_more_than_the_server_reads_is_refused(tmp_path):
     with pytest.raises(ValueError, match="batch_sizes: expected at most 500 of them. Received: 501"):
         write_warm_up(tmp_path / "requests", "digits", _SPECS, range(1, 502), _IMAGES, 0.7)
-
-
-def test_what_to_install_is_said(monkeypatch):
-    check_installed()
-    monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
-    with pytest.raises(ImportError, match=r"expected the package tensorflow-serving-api; pip install -e '\.\[serve\]'"):
-        check_installed()
