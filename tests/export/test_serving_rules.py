@@ -1,6 +1,8 @@
 """For each rule about what the server reads beside the graph, a broken file is caught by that rule alone."""
 
+import importlib
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -98,3 +100,10 @@ def test_broken_files(version, case):
 def test_each_rule_has_a_broken_file():
     rules = {check.name for check in CHECKS if check.function.__module__ == serving_rules.__name__}
     assert {rule for rule, _, _ in _FILES.values()} == rules - {"executes"}
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
+    with pytest.raises(ImportError, match=r"need tensorflow-serving-api: pip install -e '\.\[serve\]'"):
+        # Nothing of the module is made anew: its imports come first.
+        importlib.reload(serving_rules)
