@@ -29,7 +29,7 @@ def _runs(config, folder):
     temperature = tf.constant(inputs["temperature"])
 
     (folder / "decoder.tflite").write_bytes(tflite.convert(model, graph))
-    onnx.save(onnx_export.convert(sample_graph(model)), folder / "decoder.onnx")
+    onnx.save(onnx_export.convert(model, sample_graph(model)), folder / "decoder.onnx")
     save_graph(model, graph, folder / "saved_model")
     loaded = tf.saved_model.load(folder / "saved_model")
     served, tensors = loaded.signatures[graph.name], {name: tf.constant(value) for name, value in inputs.items()}

@@ -1,12 +1,15 @@
 """Exported ONNX files: what is in the folder, and that it computes what Keras computes for any batch."""
 
+import dataclasses
 import importlib.metadata
 import json
 
 import numpy as np
 import onnx
 import pytest
+import tf2onnx
 
+from nvae_tf.export.blocks import Convolution
 from nvae_tf.export.device_graph import decode_graph, encode_graph, sample_graph
 from nvae_tf.export.inference import InferenceModel
 from nvae_tf.export.onnx import convert, export_onnx, half_weights, onnxruntime_version, runner
@@ -76,8 +79,9 @@ def test_any_batch_is_what_keras_gives(exported, nvae, name, batch_size):
 
 def test_mixture_without_flows_with_half_weights(tmp_path):
     nvae = NVAE(MIXTURE)
-    graph = encode_graph(InferenceModel(nvae))
-    full = convert(graph)
+    model = InferenceModel(nvae)
+    graph = encode_graph(model)
+    full = convert(model, graph)
     half = half_weights(full, least_weights=100)
     assert half.ByteSize() < 0.8 * full.ByteSize()
     ((inputs, expected),) = draw_cases(nvae, graph, 2, 0.7, num=1)
@@ -87,6 +91,42 @@ def test_mixture_without_flows_with_half_weights(tmp_path):
         for key, value in expected.items():
             assert _relative(received[key], value) < tolerance
     assert any(node.op_type == "Cast" for node in half.graph.node)
+
+
+@pytest.mark.parametrize("cell_set", ["res_mbconv", "mbconv_den"])  # the latter has grouped convolutions
+def test_kernels_are_inputs_only_while_it_converts(cell_set, monkeypatch):
+    model = InferenceModel(NVAE(dataclasses.replace(MIXTURE, cell_set=cell_set)))
+    graph, before, inputs = decode_graph(model), model.variables, []
+    from_function = tf2onnx.convert.from_function
+
+    def watched(*arguments, **options):
+        converted = from_function(*arguments, **options)
+        inputs.extend(value.name for value in converted[0].graph.input)
+        return converted
+
+    monkeypatch.setattr(tf2onnx.convert, "from_function", watched)
+    converted = convert(model, graph).graph
+    # Every copy that TensorFlow and tf2onnx make of a constant costs memory.
+    assert len(inputs) - len(graph.inputs) == sum(isinstance(module, Convolution) for module in model.submodules)
+    assert [value.name for value in converted.input] == list(graph.inputs)
+    stored = {tensor.name for tensor in converted.initializer}
+    assert stored <= {name for node in converted.node for name in node.input}
+    assert not [node.name for node in converted.node if set(node.input) <= stored]
+    assert all(one is other for one, other in zip(before, model.variables, strict=True))
+
+
+def test_kernels_are_put_back_where_a_conversion_fails(monkeypatch):
+    def failing(*arguments, **options):
+        function, specs = arguments
+        function.get_concrete_function(*specs)
+        raise ValueError("no")
+
+    model = InferenceModel(NVAE(MIXTURE))
+    before = model.variables
+    monkeypatch.setattr(tf2onnx.convert, "from_function", failing)
+    with pytest.raises(ValueError, match="no"):
+        convert(model, decode_graph(model))
+    assert all(one is other for one, other in zip(before, model.variables, strict=True))
 
 
 def test_an_export_is_never_replaced(exported, nvae):
@@ -105,5 +145,5 @@ def test_without_the_runtime_it_says_what_to_install(nvae, tmp_path, monkeypatch
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "version", version)
-    with pytest.raises(ImportError, match=r"onnxruntime: pip install 'nvae_tf\[device\]'"):
+    with pytest.raises(ImportError, match=r"onnxruntime: pip install -e '\.\[device\]'"):
         export_onnx(nvae, tmp_path / "out", {})
