@@ -80,6 +80,7 @@ _TO_RUN = (
     Check("no_training", "training changes the model, or its answers with the rest of the batch", graph.no_training),
     Check("no_state", "an answer must not depend on the requests before, nor start again at a reload", graph.no_state),
     Check("float32_variables", "other floats are slow, or not run at all, on processors", graph.float32_variables),
+    Check("float32_operations", "half types are slow on processors, and lose digits", graph.float32_operations),
     Check("float64", "float64 takes twice the memory and time", graph.float64, advice=True),
     Check("reply_size", "gRPC clients receive 4 MB at most unless they raise it", _reply_size, advice=True),
     Check("warmup_file", "without it first requests are slow; a wrong one stops the load", serving.warmup_file),

@@ -16,15 +16,22 @@ _MESSAGE_BYTES = 4 * 2**20
 
 _HALF = {"float16", "bfloat16"}
 _STATEFUL_RANDOM = re.compile(
-    r"Random(?!GammaGrad).*|Stateful(Standard|Uniform|Truncated|Random).*|Rng.*|NonDeterministicInts|Multinomial"
-    r"|(Parameterized)?TruncatedNormal|SampleDistortedBoundingBox.*|.*CandidateSampler|AnonymousRandomSeedGenerator"
+    r"Random(?!GammaGrad|IndexShuffle).*|Stateful(Standard|Uniform|Truncated|Random).*|Rng.*|NonDeterministicInts"
+    r"|Multinomial|(Parameterized)?TruncatedNormal|SampleDistortedBoundingBox.*|.*CandidateSampler|RiscRandom.*"
+    r"|AnonymousRandomSeedGenerator|Fractional(Avg|Max)Pool|CudnnRNN(Backprop)?(V\d)?|Skipgram"
 )
 _PYTHON = re.compile(r"PyFunc|PyFuncStateless|EagerPyFunc")
 _XLA = re.compile(r"Xla.*")
 _OPTIMIZER = re.compile(r"(Resource)?(Sparse)?Apply[A-Z].*")
 _BATCH_NORM = re.compile(r"FusedBatchNorm(V\d)?")
-_STATE = re.compile(r"Assign.*|Resource(Scatter|StridedSliceAssign|CountUpTo).*|Scatter(Nd)?(Add|Sub|Update)")
-_WRITES_TABLE = re.compile(r"LookupTable(Insert|Remove|Import).*")
+# Stateful for TensorFlow, or with a reference for input, and yet nothing of a request is left after it: they read what
+# the load put there, check, call, print, or live for one run. A HashTable is filled at the load, and never again.
+_KEEPS_NOTHING = re.compile(
+    r"VarHandleOp|Variable(V2)?|ReadVariableOp|VariableShape|VarIsInitializedOp|IsVariableInitialized|ResourceGather(Nd)?"
+    r"|(Anonymous)?HashTable(V2)?|LookupTable(Find|Size|Export)(V2)?|TensorArray.*|Ref(Enter|Exit|Identity|Merge|Select"
+    r"|Switch|NextIteration)|Assert|CheckNumerics(V2)?|Print(V2)?|StatefulPartitionedCall|RemoteCall|If|Case|While"
+    r"|Empty|GuaranteeConst|DeviceIndex|StatelessRandomGetAlg|IsTensorFloat32Enabled"
+)
 _VARIABLE = re.compile(r"VarHandleOp")
 _PLAIN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _CPU = re.compile(r"(/job:localhost/replica:0/task:0)?(/device:CPU:0|/cpu:0)?", re.IGNORECASE)
@@ -186,7 +193,14 @@ def no_training(model):
 
 
 def no_state(model):
-    yield from map(str, _matching(model, _STATE, _WRITES_TABLE))
+    # All but the last have a rule, and so a reason, of their own.
+    others = (_STATEFUL_RANDOM, _PYTHON, _XLA, _OPTIMIZER, _KEEPS_NOTHING)
+    for operation in model.operations:
+        name = operation.node.op
+        definition = op_def_registry.get(name)
+        keeps = definition and (definition.is_stateful or any(argument.is_ref for argument in definition.input_arg))
+        if keeps and not any(pattern.fullmatch(name) for pattern in others):
+            yield str(operation)
 
 
 def float32_variables(model):
@@ -195,6 +209,19 @@ def float32_variables(model):
         if dtype.is_floating and dtype != tf.float32:
             name = attribute(operation.node, "shared_name").s.decode() or operation.node.name
             yield f"variable {name} is {dtype.name}"
+
+
+def float32_operations(model):
+    """Where Keras computes in mixed precision the variables are float32 and the operations are not."""
+    for dtype in (tf.float16, tf.bfloat16):
+        found = [
+            op
+            for op in model.operations
+            if not _VARIABLE.fullmatch(op.node.op)
+            and any(value.type == dtype.as_datatype_enum for value in op.node.attr.values())
+        ]
+        if found:
+            yield f"{len(found)} operations compute in {dtype.name}, such as {found[0]}"
 
 
 def float64(model):

@@ -5,6 +5,7 @@ import tensorflow as tf
 from google.protobuf import text_format
 
 from nvae_tf.export import saved_model_rules
+from nvae_tf.export.saved_model_contents import read_saved_model
 from nvae_tf.export.saved_model_lint import CHECKS, lint
 from tests.export.good_saved_model import complete, edit_graph, failed_checks
 
@@ -91,13 +92,14 @@ _GRAPHS = {
     "bfloat16": ("no_half", _image("dtype: DT_BFLOAT16"), "is bfloat16"),
     "string": ("bytes_names", _rename("png_bytes", "png"), "output png of sample"),
     "unknown-operation": ("known_operations", _operation("NoSuchOp"), "NoSuchOp"),
-    "gpu-operation": ("cpu_kernels", _operation("NcclAllReduce"), "NcclAllReduce added in"),
+    "gpu-operation": ("cpu_kernels", _operation("CudnnRNNParamsSize"), "CudnnRNNParamsSize added in"),
     "gpu": ("devices", _operation("NoOp", device="/device:GPU:0"), "/device:GPU:0"),
     "tpu": ("devices", _operation("NoOp", device="/job:worker/task:1/device:TPU:0"), "TPU"),
     "random-normal": ("stateless_random", _operation("RandomStandardNormal"), "RandomStandardNormal added"),
     "random-uniform": ("stateless_random", _operation("RandomUniform"), "RandomUniform added"),
     "stateful-uniform": ("stateless_random", _operation("StatefulUniform"), "StatefulUniform added"),
     "generator": ("stateless_random", _operation("RngReadAndSkip"), "RngReadAndSkip added"),
+    "fractional-pool": ("stateless_random", _operation("FractionalMaxPool"), "FractionalMaxPool added"),
     "py-function": ("no_python", _operation("EagerPyFunc"), "EagerPyFunc added"),
     "numpy-function": ("no_python", _operation("PyFunc"), "PyFunc added"),
     "stateless-py-function": ("no_python", _operation("PyFuncStateless"), "PyFuncStateless added"),
@@ -107,6 +109,14 @@ _GRAPHS = {
     "batch-norm-default": ("no_training", _operation("FusedBatchNormV3"), "is_training=True"),
     "optimizer": ("no_training", _operation("ResourceApplyAdam"), "ResourceApplyAdam added"),
     "assignment": ("no_state", _operation("AssignVariableOp"), "AssignVariableOp added"),
+    "scatter": ("no_state", _operation("ScatterMax"), "ScatterMax added"),
+    "queue": ("no_state", _operation("QueueEnqueueV2"), "QueueEnqueueV2 added"),
+    "mutable-table": ("no_state", _operation("MutableHashTableV2"), "MutableHashTableV2 added"),
+    "half-operation": (
+        "float32_operations",
+        _operation("AddV2", T=("type", tf.float16.as_datatype_enum)),
+        "1 operations compute in float16, such as AddV2 added",
+    ),
     "bfloat16-variable": ("float32_variables", _variable, "variable kernel is bfloat16"),
 }
 
@@ -139,6 +149,14 @@ def test_advice(version, case):
     notes = {result.name: result.detail for result in results if result.status == "note"}
     assert list(notes) == [rule]
     assert words in notes[rule]
+
+
+@pytest.mark.parametrize("op", ["LookupTableFindV2", "HashTableV2", "TensorArrayV3", "RandomIndexShuffle", "PrintV2"])
+def test_what_keeps_nothing_of_a_request_is_no_state(version, op):
+    edit_graph(version, _operation(op))
+    model = read_saved_model(version)
+    assert any(operation.node.op == op for operation in model.operations)
+    assert not [*saved_model_rules.no_state(model), *saved_model_rules.stateless_random(model)]
 
 
 def test_each_rule_has_a_broken_model():

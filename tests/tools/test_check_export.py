@@ -45,7 +45,7 @@ def test_passed(run, base_path):
     assert lines[0] == f"checking: {base_path / '1'}"
     assert [line.split()[:3] for line in lines if " executes " in line] == [["passed", "executes", "loaded"]]
     assert [line.split()[2] for line in lines if line.startswith("not checked")][0] == "model_card"
-    assert lines[-1] == "34 checks, 0 failed"
+    assert lines[-1] == "35 checks, 0 failed"
 
 
 def test_failed(run, base_path):
@@ -59,7 +59,7 @@ def test_failed(run, base_path):
         in text
     )
     assert "failed      monitoring_config    monitoring.config: 1:1" in text
-    assert text.endswith("34 checks, 2 failed\n")
+    assert text.endswith("35 checks, 2 failed\n")
 
 
 def test_without_running(run, base_path):
