@@ -33,9 +33,9 @@ class Operation:
         return f"{self.node.op} {self.node.name} in {self.function or 'the graph'}"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class SavedModel:
-    """A SavedModel's folder and protobuf.
+    """A SavedModel's folder and protobuf; equal to itself alone.
 
     Attributes:
         path: of the version folder, absolute.

@@ -6,6 +6,7 @@ nvae_tf/export/saved_model_lint.py.
 
 import functools
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -111,19 +112,42 @@ def models_config(model):
     except (text_format.ParseError, UnicodeDecodeError) as error:
         yield f"{name}: {error}"
         return
-    if not message.model_config_list.config:
+    configs = message.model_config_list.config
+    if not configs:
         yield f"{name}: expected model_config_list with a config"
-    for config in message.model_config_list.config:
-        if not config.name:
-            yield f"{name}: expected a name in every config"
+    names = [config.name for config in configs if config.name]
+    if len(names) < len(configs):
+        yield f"{name}: expected a name in every config"
+    if len(names) > len(set(names)):
+        yield f"{name}: expected another name in every config. Received: {names}"
+    for config in configs:
         if not config.base_path.startswith("/") and "://" not in config.base_path:
             yield f"{name}, {config.name}: expected an absolute base_path. Received: {config.base_path!r}"
         if config.model_platform != "tensorflow":
             yield f"{name}, {config.name}: expected model_platform tensorflow. Received: {config.model_platform!r}"
-        here = model.published and pathlib.PurePath(config.base_path).name == model.path.parent.name
-        absent = set(config.version_labels.values()) - set(version_folders(model.path.parent)) if here else ()
-        for version in sorted(absent):
-            yield f"{name}, {config.name}: version_labels name the version {version}, which is not there"
+        if model.published and _is_of(model, config):
+            for text in _versions(config, sorted(version_folders(model.path.parent))):
+                yield f"{name}, {config.name}: {text}"
+
+
+def _is_of(model, config):
+    """Whether a config is the model's: by the name in its card, or, where there is none, by the name of its folder."""
+    name = (model.card or {}).get("name")
+    return config.name == name if name else pathlib.PurePath(config.base_path).name == model.path.parent.name
+
+
+def _versions(config, present):
+    """Findings about the versions that a config names; `present` are those on the disk, ascending."""
+    policy = config.model_version_policy
+    chosen = set(policy.specific.versions)
+    for version in sorted(chosen - set(present)):
+        yield f"the policy names the version {version}, which is not there"
+    if policy.HasField("specific"):
+        served = chosen
+    else:
+        served = present if policy.HasField("all") else present[-max(policy.latest.num_versions, 1) :]
+    for version in sorted(set(config.version_labels.values()) - set(served)):
+        yield f"version_labels name the version {version}, which is not served. Served: {sorted(served)}"
 
 
 def monitoring_config(model):
@@ -137,6 +161,8 @@ def monitoring_config(model):
         yield f"{name}: expected a path that starts with /. Received: {prometheus.path!r}"
 
 
+# Three rules read them, and the file may be large. One model is kept, the one that is being checked.
+@functools.lru_cache(maxsize=1)
 def _requests(model):
     """List of PredictRequest of the warm-up file. ValueError says what is wrong with it."""
     path = model.path / "assets.extra" / WARM_UP
@@ -219,9 +245,11 @@ def warmup_coverage(model):
 def executes(model):
     """Findings of a run in a process of its own, and the seconds of {"load", "warm_up"}, empty where they failed."""
     program = pathlib.Path(__file__).with_name("saved_model_replay.py")
+    # Tensor cores of GPUs would round to ten bits (TensorFloat-32), far more than the answers may differ by.
+    environment = {**os.environ, "NVIDIA_TF32_OVERRIDE": "0"}
     # -P: or its folder would come first among those that modules are looked for in.
     command = [sys.executable, "-P", str(program), str(model.path)]
-    process = subprocess.run(command, capture_output=True, text=True)
+    process = subprocess.run(command, env=environment, capture_output=True, text=True)
     if process.returncode:
         lines = process.stderr.strip().splitlines()[-1:] or ["no message"]
         return [f"the process ended with {process.returncode}: {lines[0]}"], {}

@@ -2,13 +2,16 @@
 
 import importlib
 import os
+import subprocess
 import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from nvae_tf.export import serving_rules
+from nvae_tf.export.saved_model_contents import read_saved_model
 from nvae_tf.export.saved_model_lint import CHECKS, lint
 from tests.export.good_saved_model import (
     WARMUP,
@@ -29,6 +32,23 @@ def _warmup(*records):
     """Adds records to the good ones."""
     good = [sample_record(name, rows) for name in _BOTH for rows in (1, 2)]
     return lambda version: write_warmup(version, [*good, *records])
+
+
+def _config(fields, base_path="/models/nvae"):
+    return f'config {{ name: "digits" base_path: "{base_path}" model_platform: "tensorflow" {fields} }} '
+
+
+def _models(fields, base_path="/models/nvae", card_name=None, versions=()):
+    """Writes models.config with one config, and folders of other versions."""
+
+    def edit(version):
+        (version.parent / "models.config").write_text(f"model_config_list {{ {_config(fields, base_path)} }}")
+        for number in versions:
+            version.with_name(str(number)).mkdir()
+        if card_name:
+            change_card(name=card_name)(version)
+
+    return edit
 
 
 _FILES = {
@@ -53,6 +73,26 @@ _FILES = {
     "models-relative": ("models_config", replace_text("../models.config", "/models/", "models/"), "'models/nvae'"),
     "models-platform": ("models_config", replace_text("../models.config", '"tensorflow"', '"torch"'), "'torch'"),
     "models-label": ("models_config", replace_text("../models.config", "value: 1", "value: 7"), "the version 7"),
+    "models-not-served": (
+        "models_config",
+        _models('model_version_policy { latest { } } version_labels { key: "stable" value: 1 }', versions=(2,)),
+        "the version 1, which is not served. Served: [2]",
+    ),
+    "models-specific": (
+        "models_config",
+        _models("model_version_policy { specific { versions: 1 versions: 3 } }"),
+        "the policy names the version 3, which is not there",
+    ),
+    "models-mounted-elsewhere": (
+        "models_config",
+        _models('version_labels { key: "stable" value: 7 }', base_path="/srv/other", card_name="digits"),
+        "models.config, digits: version_labels name the version 7",
+    ),
+    "models-one-name": (
+        "models_config",
+        lambda version: (version.parent / "models.config").write_text(f"model_config_list {{ {_config('') * 2} }}"),
+        "Received: ['digits', 'digits']",
+    ),
     "models-empty": ("models_config", lambda version: (version.parent / "models.config").write_text(""), "a config"),
     "monitoring-text": ("monitoring_config", replace_text("../monitoring.config", "enable", "enabled"), "enabled"),
     "monitoring-path": ("monitoring_config", replace_text("../monitoring.config", '"/', '"'), "'monitoring/"),
@@ -95,6 +135,34 @@ def test_broken_files(version, case):
     failed = failed_checks(lint(version, execute=False))
     assert list(failed) == [rule]
     assert words in failed[rule]
+
+
+def test_labels_of_versions_that_are_served(version):
+    policies = ("all { }", "latest { num_versions: 2 }", "specific { versions: 1 versions: 2 }")
+    for policy in policies:
+        labels = 'version_labels { key: "a" value: 1 } version_labels { key: "b" value: 2 }'
+        _models(f"model_version_policy {{ {policy} }} {labels}")(version)
+        version.with_name("2").mkdir(exist_ok=True)
+        assert not list(serving_rules.models_config(read_saved_model(version))), policy
+
+
+def test_the_warm_up_file_is_read_once(version, monkeypatch):
+    read, dataset = [], tf.data.TFRecordDataset
+    monkeypatch.setattr(tf.data, "TFRecordDataset", lambda path: read.append(path) or dataset(path))
+    assert not failed_checks(lint(version, execute=False))
+    assert len(read) == 1
+
+
+def test_the_run_has_no_tensor_float_32(version, monkeypatch):
+    environments = []
+
+    def run(command, env, **options):
+        environments.append(env)
+        return subprocess.CompletedProcess(command, 0, '{"findings": []}\n', "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert serving_rules.executes(read_saved_model(version)) == ([], {})
+    assert environments[0]["NVIDIA_TF32_OVERRIDE"] == "0"
 
 
 def test_each_rule_has_a_broken_file():
