@@ -17,7 +17,8 @@ from tensorflow_serving.apis import model_service_pb2_grpc, predict_pb2, predict
 
 from nvae_tf.export import server_files
 
-_PROGRAM = pathlib.Path(__file__).parent / "stand_in.py"
+_REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+_PROGRAM = "tests.serving.stand_in"
 
 
 class StandIn:
@@ -32,8 +33,8 @@ class StandIn:
 
     def __init__(self, base_path, *flags):
         self.base_path = pathlib.Path(base_path)
-        command = [sys.executable, str(_PROGRAM), f"--base_path={base_path}", f"--model_name={self.name}", *flags]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        command = [sys.executable, "-m", _PROGRAM, f"--base_path={base_path}", f"--model_name={self.name}", *flags]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=_REPOSITORY)
         ports = self.process.stdout.readline()
         assert ports, f"the stand-in ended with code {self.process.wait()}"
         self.grpc_port, self.rest_port = json.loads(ports).values()

@@ -1,6 +1,6 @@
 """A loopback stand-in for TensorFlow Serving: its protocol and its batching, over the C++ runtime. For tests only.
 
-Run by hand: python tests/serving/stand_in.py --base_path=saved_models/nvae --model_name=nvae
+Run by hand, in the repository: python -m tests.serving.stand_in --base_path=saved_models/nvae --model_name=nvae
 
 Prints {"grpc_port": ..., "rest_port": ...} once the model is loaded and warm, and serves until it is interrupted. It
 imports TensorFlow, gRPC and the official protobufs, and nothing of this project: what it can serve needs none of it.
@@ -15,12 +15,12 @@ import threading
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import stand_in_grpc
-import stand_in_rest
 import tensorflow as tf
-from stand_in_batching import BatchingParameters
-from stand_in_versions import Versions, read_model_config
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
+
+from tests.serving import stand_in_grpc, stand_in_rest
+from tests.serving.stand_in_batching import BatchingParameters
+from tests.serving.stand_in_versions import Versions, read_model_config
 
 
 def _arguments():

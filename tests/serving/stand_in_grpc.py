@@ -5,13 +5,14 @@ import contextlib
 
 import grpc
 import tensorflow as tf
-from stand_in_model import arrays
 from tensorflow_serving.apis import (
     get_model_status_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
 )
+
+from tests.serving.stand_in_model import arrays
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 _MAX_MESSAGE = 1024

@@ -4,9 +4,10 @@ import functools
 
 import numpy as np
 import tensorflow as tf
-from stand_in_batching import Batcher
 from tensorflow.core.protobuf import config_pb2
 from tensorflow_serving.apis import prediction_log_pb2
+
+from tests.serving.stand_in_batching import Batcher
 
 _MAX_WARMUP_RECORDS = 1000
 _MAX_VALUES = 2**28

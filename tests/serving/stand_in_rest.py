@@ -5,10 +5,11 @@ import json
 import re
 import threading
 
-import stand_in_json
 import tensorflow as tf
 from google.protobuf import json_format
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2
+
+from tests.serving import stand_in_json
 
 _PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/([^/:]+))?(:predict|/metadata)?")
 _STATUS = {

@@ -7,10 +7,11 @@ import threading
 
 import tensorflow as tf
 from google.protobuf import text_format
-from stand_in_model import Version
 from tensorflow_serving.apis import get_model_metadata_pb2
 from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 from tensorflow_serving.config import model_server_config_pb2
+
+from tests.serving.stand_in_model import Version
 
 
 def read_model_config(path, name):

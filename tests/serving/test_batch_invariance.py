@@ -2,9 +2,7 @@
 
 import concurrent.futures
 import functools
-import pathlib
 import shutil
-import sys
 
 import numpy as np
 import pytest
@@ -14,9 +12,7 @@ from nvae_tf.config import ModelConfig
 from nvae_tf.export.inference import InferenceModel
 from nvae_tf.models.noise import keyed_noise, row_keys
 from nvae_tf.models.nvae import NVAE
-
-sys.path.append(str(pathlib.Path(__file__).parent))
-from stand_in_model import Version
+from tests.serving.stand_in_model import Version
 
 _ROWS = 1000
 _SINGLE = np.arange(_ROWS)[:, np.newaxis]

@@ -1,9 +1,7 @@
 """The client over both protocols, against the stand-in's services with a model of a few lines."""
 
 import itertools
-import pathlib
 import socket
-import sys
 import threading
 import time
 
@@ -16,9 +14,7 @@ from nvae_tf.serving.client import Client
 from nvae_tf.serving.grpc_transport import GrpcTransport
 from nvae_tf.serving.protocol import InputError, ModelSpec, ServerError, TensorSpec, VersionStatus
 from nvae_tf.serving.rest_transport import RestTransport
-
-sys.path.append(str(pathlib.Path(__file__).parent))
-from toy_model import ToyModel, png, serving
+from tests.serving.toy_model import ToyModel, png, serving
 
 _RNG = np.random.default_rng(0)
 _IMAGES = _RNG.integers(0, 256, (3, 6, 6, 1), np.uint8)

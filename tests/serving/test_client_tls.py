@@ -4,7 +4,6 @@ import concurrent.futures
 import pathlib
 import ssl
 import subprocess
-import sys
 
 import grpc
 import pytest
@@ -14,11 +13,8 @@ from nvae_tf.serving.client import Client
 from nvae_tf.serving.grpc_transport import GrpcTransport
 from nvae_tf.serving.protocol import TLS, ServerError
 from nvae_tf.serving.rest_transport import RestTransport
-
-sys.path.append(str(pathlib.Path(__file__).parent))
-import stand_in_grpc
-import stand_in_rest
-from toy_model import ToyModel
+from tests.serving import stand_in_grpc, stand_in_rest
+from tests.serving.toy_model import ToyModel
 
 
 @pytest.fixture(scope="module")

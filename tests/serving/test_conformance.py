@@ -3,8 +3,6 @@
 import contextlib
 import itertools
 import json
-import pathlib
-import sys
 
 import numpy as np
 import pytest
@@ -19,9 +17,7 @@ from nvae_tf.serving.load import concurrency_checks, load_checks, measure_load
 from nvae_tf.serving.protocol import InputError, ModelSpec
 from nvae_tf.serving.refusals import refusal_checks, wrong_inputs
 from nvae_tf.serving.rest_transport import RestTransport
-
-sys.path.append(str(pathlib.Path(__file__).parent))
-from toy_model import SIGNATURES, ToyModel, serving, write_card
+from tests.serving.toy_model import SIGNATURES, ToyModel, serving, write_card
 
 
 @pytest.fixture(scope="module")

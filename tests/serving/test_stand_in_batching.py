@@ -2,8 +2,6 @@
 
 import concurrent.futures
 import dataclasses
-import pathlib
-import sys
 import threading
 import time
 
@@ -11,8 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-sys.path.append(str(pathlib.Path(__file__).parent))
-from stand_in_batching import Batcher, BatchingParameters
+from tests.serving.stand_in_batching import Batcher, BatchingParameters
 
 _PARAMETERS = """
 max_batch_size { value: 4 }

@@ -2,8 +2,6 @@
 
 import concurrent.futures
 import functools
-import pathlib
-import sys
 import threading
 
 import grpc
@@ -12,8 +10,7 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-sys.path.append(str(pathlib.Path(__file__).parent))
-from stand_in_versions import Versions, read_model_config
+from tests.serving.stand_in_versions import Versions, read_model_config
 
 _INPUTS = {"value": np.int64([5])}
 

@@ -7,12 +7,12 @@ import json
 
 import numpy as np
 import PIL.Image
-import stand_in_grpc
-import stand_in_rest
 import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from tensorflow_serving.apis import get_model_metadata_pb2
 from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
+
+from tests.serving import stand_in_grpc, stand_in_rest
 
 _ROWS, _FILES, _SEEDS = ("float32", [None]), ("string", [None]), ("int64", [None])
 _IMAGE = ("uint8", [None, 6, 6, 1])

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from absl.flags import IllegalFlagValueError
 
-sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "serving"))
-from toy_model import ToyModel, serving, write_card
+from tests.serving.toy_model import ToyModel, serving, write_card
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 _SAMPLE = {"seed": np.array([1, 2]), "temperature": np.array([0.5, 1.0], np.float32)}

@@ -1,6 +1,5 @@
 import json
 import pathlib
-import sys
 
 import numpy as np
 import PIL.Image
@@ -8,8 +7,7 @@ import pytest
 from absl import app
 from absl.flags import IllegalFlagValueError
 
-sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "serving"))
-from toy_model import ToyModel, serving
+from tests.serving.toy_model import ToyModel, serving
 
 _IMAGES = np.random.default_rng(0).integers(0, 256, (3, 6, 6, 1), np.uint8)
 
