@@ -7,6 +7,7 @@ import time
 import numpy as np
 import requests
 import requests.adapters
+import urllib3
 
 from nvae_tf.serving.protocol import Metadata, ServerError, Signature, VersionStatus, is_for_clients, tensor_spec
 
@@ -23,8 +24,8 @@ _CODES = {
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
-_CHUNK_BYTES = 2**16  # read between two looks at the clock
-_MAX_CONNECTIONS = 256
+_PIECE_BYTES = 2**16  # read at once at most, of what is there
+_MAX_CONNECTIONS = 1024  # kept: as many as threads may ask at once
 
 
 class RestTransport:
@@ -142,26 +143,34 @@ class RestTransport:
 
     def _exchange(self, method, url, data, timeout):
         deadline = time.monotonic() + timeout
-        options = {"data": data, "timeout": timeout, "stream": True, **self._tls}
+        # Connecting and the wait for the head share the time; the body gets what is left of it.
+        options = {"data": data, "timeout": urllib3.Timeout(total=timeout), "stream": True, **self._tls}
         try:
             with self._session.request(method, url, **options) as response:
-                return response.status_code, self._content(response, deadline)
-        except requests.RequestException as error:
-            # A wait for the rest of a body that ends in a timeout is a ConnectionError of requests.
-            if isinstance(error, requests.Timeout) or time.monotonic() >= deadline:
+                return response.status_code, self._content(response.raw, deadline)
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            late = isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError)
+            if late or time.monotonic() >= deadline:
                 raise _NoAnswerError("DEADLINE_EXCEEDED", f"none within {timeout:.3g} s") from error
-            code = "UNAVAILABLE" if isinstance(error, requests.ConnectionError) else "UNKNOWN"
-            raise _NoAnswerError(code, str(error)) from error
+            # A body that is cut short is a ProtocolError.
+            lost = isinstance(error, requests.ConnectionError | urllib3.exceptions.ProtocolError)
+            raise _NoAnswerError("UNAVAILABLE" if lost else "UNKNOWN", str(error)) from error
 
     def _content(self, response, deadline):
         content = bytearray()
-        for chunk in response.iter_content(_CHUNK_BYTES):
-            content += chunk
+        while (left := deadline - time.monotonic()) > 0:
+            # None once all is read; and where the server closes after its answer: each wait has the whole time then.
+            socket = getattr(response.connection, "sock", None)
+            if socket is not None:
+                socket.settimeout(left)
+            # As it comes: a read of a fixed size may wait once for every byte.
+            piece = response.read1(_PIECE_BYTES, decode_content=True)
+            if not piece:
+                return bytes(content)
+            content += piece
             if len(content) > self._max_bytes:
                 raise _NoAnswerError("RESOURCE_EXHAUSTED", f"an answer of more than {self._max_bytes} bytes")
-            if time.monotonic() > deadline:
-                raise _NoAnswerError("DEADLINE_EXCEEDED", f"{len(content)} bytes of an answer")
-        return bytes(content)
+        raise _NoAnswerError("DEADLINE_EXCEEDED", f"{len(content)} bytes of an answer")
 
 
 class _NoAnswerError(Exception):

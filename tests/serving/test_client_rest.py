@@ -13,7 +13,6 @@ from nvae_tf.serving.protocol import ModelSpec, ServerError
 from nvae_tf.serving.rest_transport import RestTransport, json_value
 
 _MODEL = ModelSpec("toy")
-_PIECE = 2**16
 _INPUTS = {"seed": np.array([1])}
 
 
@@ -29,12 +28,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.server.paths.append(self.path)
         status, content = self.server.answers[self.command]
         self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Content-Length", str(len(content) + self.server.bytes_cut))
         self.end_headers()
-        for start in range(0, len(content), _PIECE):
-            time.sleep(self.server.seconds_a_piece)
-            with contextlib.suppress(ConnectionError):
-                self.wfile.write(content[start : start + _PIECE])
+        if not self.server.seconds_a_byte:
+            self.wfile.write(content)
+            return
+        with contextlib.suppress(ConnectionError):
+            for byte in content:
+                time.sleep(self.server.seconds_a_byte)
+                self.wfile.write(bytes([byte]))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,7 @@ def scripted():
 
 @pytest.fixture
 def server(scripted):
-    scripted.paths, scripted.seconds_a_piece = [], 0
+    scripted.paths, scripted.seconds_a_byte, scripted.bytes_cut = [], 0, 0
     tensor = {"dtype": "DT_UINT8", "tensor_shape": {"dim": [{"size": "-1"}, {"size": "2"}]}}
     definitions = {"sample": {"inputs": {}, "outputs": {"image": tensor}}}
     metadata = {"model_spec": {"version": "3"}, "metadata": {"signature_def": {"signature_def": definitions}}}
@@ -140,11 +142,18 @@ def test_status_and_metadata_that_are_none(transport, server, content):
 
 def test_an_answer_that_trickles_ends_at_the_deadline(transport, server):
     # No single wait is longer than the deadline, all together are.
-    server.answers["POST"], server.seconds_a_piece = (200, bytes(20 * _PIECE)), 0.1
+    server.answers["POST"], server.seconds_a_byte = (200, bytes(20)), 0.1
     start = time.monotonic()
     with pytest.raises(ServerError) as error:
         transport.post(_MODEL, {}, 0.3)
     assert error.value.code == "DEADLINE_EXCEEDED" and time.monotonic() - start < 1
+
+
+def test_an_answer_that_is_cut_short_is_unavailable(transport, server):
+    server.bytes_cut = 1
+    with pytest.raises(ServerError) as error:
+        transport.post(_MODEL, {}, 5)
+    assert error.value.code == "UNAVAILABLE"
 
 
 def test_json_values():
