@@ -45,12 +45,19 @@ flags.DEFINE_integer("num_groups", None, "tflite: groups that are sampled, coars
 flags.DEFINE_bool("encoder", False, "tflite: write the encoder as well.")
 flags.DEFINE_integer("opset", 18, "onnx: opset of the files.", 13, 18)
 
+
+def _has_versions(path):
+    """Whether it is a folder of a served model: empty, or with versions or the server's files."""
+    names = os.listdir(path) if os.path.isdir(path) else ["not a folder"]
+    return not names or "models.config" in names or any(name.isdigit() for name in names)
+
+
 flags.register_multi_flags_validator(
     ["format", "out"],
     lambda values: (
-        not os.path.exists(values["out"]) or values["format"] == "saved_model" and os.path.isdir(values["out"])
+        not os.path.exists(values["out"]) or (values["format"] == "saved_model" and _has_versions(values["out"]))
     ),
-    message="expected --out to be a new folder, or, for a SavedModel, one of versions",
+    message="there is something of the name --out already: expected a new folder, or, for a SavedModel, one of versions",
 )
 flags.register_validator(
     "temperature", lambda value: 0.0 < value < math.inf, message="expected a positive, finite number"
@@ -70,8 +77,12 @@ for _name, _formats in _OF_FORMATS.items():
 
 def export(nvae, out):
     """Writes what --format asks for."""
+    import tensorflow as tf
+
     from nvae_tf.export.provenance import provenance
 
+    # GPUs would round to ten bits (TensorFloat-32), far more than an export may differ from Keras.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
     origin = provenance(FLAGS.run_dir, nvae, FLAGS.bn_temperature)
     if FLAGS.format == "saved_model":
         from nvae_tf.export.saved_model import export_saved_model

@@ -3,6 +3,7 @@ import pathlib
 import sys
 
 import pytest
+import tensorflow as tf
 from absl.flags import FLAGS, Error
 
 from nvae_tf.export import onnx, saved_model, tflite
@@ -68,8 +69,11 @@ def test_files_for_devices(program, digits_run, tmp_path, capsys, monkeypatch, m
         return [path]
 
     monkeypatch.setattr(module, name, write)
+    switched = []
+    monkeypatch.setattr(tf.config.experimental, "enable_tensor_float_32_execution", switched.append)
     program("export", f"--run_dir={digits_run}", f"--out={tmp_path / 'new'}", *flags).main([])
     assert received == {**options, "out": pathlib.Path(tmp_path / "new"), "step": 3}
+    assert switched == [False]
     assert capsys.readouterr().out.splitlines() == [
         "parity of decoder.x with Keras: kl 3.0e-07 relative, noise 2.0e-07 relative",
         f"written: {tmp_path / 'parity.json'}",
@@ -99,8 +103,9 @@ def test_a_missing_package_ends_with_its_message(program, digits_run, tmp_path, 
         (("--format=tflite", "--pixels=sample"), "expected --pixels with --format=saved_model alone"),
         (("--format=saved_model", "--encoder"), "expected --encoder with --format=tflite alone"),
         (("--format=tflite", "--opset=17"), "expected --opset with --format=onnx alone"),
-        (("--format=onnx", "--out=FOLDER"), "expected --out to be a new folder"),
-        (("--out=FOLDER/file",), "expected --out to be a new folder, or, for a SavedModel, one of versions"),
+        (("--format=onnx", "--out=FOLDER"), "the name --out already: expected a new folder"),
+        (("--out=FOLDER/file",), "expected a new folder, or, for a SavedModel, one of versions"),
+        (("--out=FOLDER",), "expected a new folder, or, for a SavedModel, one of versions"),
         (("--run_dir=FOLDER",), "expected a run folder with config.json"),
         (("--opset=30",), "--opset=30"),
         (("--num_groups=0", "--format=tflite"), "--num_groups=0"),
