@@ -57,7 +57,7 @@ flags.register_multi_flags_validator(
     lambda values: (
         not os.path.exists(values["out"]) or (values["format"] == "saved_model" and _has_versions(values["out"]))
     ),
-    message="there is something of the name --out already: expected a new folder, or, for a SavedModel, one of versions",
+    message="the name --out is taken: expected a new folder, or, for a SavedModel, one of versions",
 )
 flags.register_validator(
     "temperature", lambda value: 0.0 < value < math.inf, message="expected a positive, finite number"
