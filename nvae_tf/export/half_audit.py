@@ -52,7 +52,7 @@ class HalfAudit:
     Attributes:
         magnitudes: list of `Magnitude`s, the largest first.
         errors: {output: (largest, mean) difference between all rounded and none, over the largest magnitude of the
-            output}; infinite where the rounded output is not finite.
+            output}; infinite where either output is not finite.
     """
 
     magnitudes: list
@@ -92,8 +92,8 @@ def audit(path, graph, inputs):
 
 
 def relative_error(received, expected):
-    """(largest, mean) difference over the largest magnitude of `expected`; infinite where `received` is not finite."""
-    if not np.isfinite(received).all():
+    """(largest, mean) difference over the largest magnitude of `expected`; infinite where either is not finite."""
+    if not (np.isfinite(received).all() and np.isfinite(expected).all()):
         return math.inf, math.inf
     difference = np.abs(received.astype(np.float64) - expected)
     # A smaller scale than fp32 resolves would make noise of an output of zeros look like an error.

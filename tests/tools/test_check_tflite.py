@@ -109,6 +109,18 @@ def test_other_weights(check, exported, digits_run, tmp_path):
     assert "likelihood_params: largest" in parts["keras"]
 
 
+@pytest.mark.parametrize("side", ["received", "expected"])
+def test_nan(side):
+    """A number that is none, on either side and after a good output, is no agreement."""
+    from tflite_gate import Status, _agreement
+
+    sides = {name: {"a": np.ones(2), "b": np.ones(2)} for name in ("received", "expected")}
+    assert _agreement("keras", **sides, tolerance=1.0, source="Keras").status is Status.PASS
+    sides[side]["b"] = np.array([1.0, np.nan])
+    part = _agreement("keras", **sides, tolerance=1.0, source="Keras")
+    assert part.status is Status.FAIL and part.reason.startswith("b at most inf off Keras")
+
+
 def test_other_model(check, digits_run, tmp_path):
     """Inputs that the run's model does not have."""
     path = tmp_path / "other.tflite"
