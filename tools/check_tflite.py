@@ -4,8 +4,8 @@ python tools/check_tflite.py exports/mnist/decoder_float32.tflite --run_dir=runs
 
 lint   the file alone: ops, ranks, types, constant operands, outputs, against what LiteRT's GPU delegates take
 gpu    the delegate runs all of it, on a Vulkan device that may be software, and agrees with the CPU within 1e-3
-keras  the CPU agrees with the run's Keras model (--run_dir) or the sidecar's golden numbers (--reference):
-       within 1e-5, or 5e-3 where weights are float16
+keras  the CPU agrees with the run's Keras model (--run_dir; --step, --ema and --bn_temperature as in the export) or the
+       sidecar's golden numbers (--reference): within 1e-5, or 5e-3 where weights are float16
 half   the largest number that fp16 would have to hold, and the error when all is rounded to fp16
 
 Differences are relative to the largest magnitude of an output. Each part is PASS, FAIL or NOT SHOWN, where this machine
@@ -17,6 +17,7 @@ import os
 import sys
 
 from absl import app, flags
+from run_flags import define_statistics
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
@@ -26,6 +27,8 @@ EXIT_STATUS = {"lint": 2, "gpu": 4, "keras": 8, "half": 16}
 
 flags.DEFINE_string("run_dir", None, "Folder of the run that the file was exported from.")
 flags.DEFINE_string("step", None, "Step of the run's checkpoint, or best; the latest if not given.")
+flags.DEFINE_bool("ema", True, "Compare with the moving average of the weights where the run keeps one.")
+define_statistics()
 flags.DEFINE_string("reference", None, "Sidecar decoder.json beside its golden.bin, where there is no run.")
 flags.DEFINE_integer("num", 4, "Random inputs that gpu and keras compare.", lower_bound=1)
 flags.DEFINE_integer(
@@ -75,6 +78,8 @@ def main(argv):
         path=path,
         run_dir=FLAGS.run_dir,
         step=FLAGS.step,
+        ema=FLAGS.ema,
+        bn_temperature=FLAGS.bn_temperature,
         reference=FLAGS.reference,
         num_draws=FLAGS.num,
         num_audit_draws=FLAGS.num_audit,

@@ -48,6 +48,8 @@ class Gate:
         path: of the .tflite file.
         run_dir: run whose Keras model the file should agree with; None for none. Default None.
         step: of the run's checkpoint; None for the latest. Default None.
+        ema: use the moving average of the run's weights. Default True.
+        bn_temperature: of readjusted batch-norm statistics; None for the run's own. Default None.
         reference: sidecar decoder.json whose golden numbers it should agree with; None for none. Default None.
         num_draws: random inputs of "gpu" and "keras". Default 4.
         num_audit_draws: random inputs of "half". Default 32.
@@ -57,6 +59,8 @@ class Gate:
     path: str
     run_dir: str | None = None
     step: str | None = None
+    ema: bool = True
+    bn_temperature: float | None = None
     reference: str | None = None
     num_draws: int = 4
     num_audit_draws: int = 32
@@ -106,7 +110,8 @@ class Gate:
             if self.run_dir is not None:
                 import nvae_tf
 
-                source, nvae = self.run_dir, nvae_tf.load_run(self.run_dir, step=self.step)
+                nvae = nvae_tf.load_run(self.run_dir, self.step, self.ema, self.bn_temperature)
+                source = self.run_dir
                 inputs, expected = keras_case(nvae, graph, self.num_draws, self.seed)
             else:
                 source = self.reference

@@ -109,6 +109,22 @@ def test_other_weights(check, exported, digits_run, tmp_path):
     assert "likelihood_params: largest" in parts["keras"]
 
 
+def test_which_model(check, exported, digits_run, monkeypatch):
+    """The flags of the export say which weights and statistics the file is compared with."""
+    asked = []
+
+    def load_run(*arguments):
+        asked.append(arguments)
+        raise ValueError("none such")
+
+    monkeypatch.setattr(nvae_tf, "load_run", load_run)
+    monkeypatch.setenv("VK_ICD_FILENAMES", "none.json")
+    flags = [f"--run_dir={digits_run}", "--step=best", "--noema", "--bn_temperature=0.7"]
+    status, parts = check(exported / "decoder_float32.tflite", *flags)
+    assert status == _KERAS and "none such" in parts["keras"]
+    assert asked == [(str(digits_run), "best", False, 0.7)]
+
+
 @pytest.mark.parametrize("side", ["received", "expected"])
 def test_nan(side):
     """A number that is none, on either side and after a good output, is no agreement."""
