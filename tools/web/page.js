@@ -200,7 +200,7 @@ async function start() {
   element("variations").append(...Array.from({length: NUM_VARIATIONS}, (_, i) => newCanvas(`Variation ${i + 1}`)));
   element("path").append(...["The first picture", "The picture between them", "The second picture"].map(newCanvas));
   showValues();
-  await decoder.compile(checked("accelerator"));
+  await decoder.compile("wasm");
   await compare();
   listen();
 }

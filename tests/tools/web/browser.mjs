@@ -125,6 +125,17 @@ const acts = {
     await look("drawn");
   },
 
+  /** Back on the page after WebGPU was chosen on it. */
+  async back(page, look) {
+    await set(page, "rows", 2);
+    await check(page, "[value=webgpu]");
+    await look("webgpu");
+    await page.goto("about:blank");
+    await page.goBack();
+    await idle(page);
+    await look("back");
+  },
+
   async nothing(page, look) {
     await look("opened");
   },

@@ -25,7 +25,7 @@ def visited(visit, serve, decoders, naive):
     folders = decoders["bernoulli"].folder, decoders["logistic_mixture"].folder, naive
     with contextlib.ExitStack() as stack:
         bernoulli, mixture, other = (stack.enter_context(serve(folder)) for folder in folders)
-        steps = [("everything", bernoulli, "everything"), ("keyboard", bernoulli, "keyboard")]
+        steps = [(act, bernoulli, act) for act in ("everything", "keyboard", "back")]
         return visit(_WEBGPU, *steps, ("mixture", mixture, "accelerators"), ("naive", other, "accelerators"))
 
 
@@ -95,6 +95,12 @@ def test_pictures_of_a_mixture_are_the_python_host_samplers(visited, decoders, m
     seen = visited["results"]["mixture"][moment]
     assert seen["accelerator"] == ("wasm" if moment == "wasm" else "webgpu")
     _assert_pictures(seen, _expected(decoders["logistic_mixture"], count=4, drawn=moment == "drawn"))
+
+
+def test_the_page_begins_anew_after_back(visited, decoders):
+    before, after = (visited["results"]["back"][moment] for moment in ("webgpu", "back"))
+    assert (before["accelerator"], after["accelerator"]) == ("webgpu", "wasm")
+    _assert_pictures(after, _expected(decoders["bernoulli"]))
 
 
 @pytest.mark.slow
