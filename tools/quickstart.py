@@ -64,6 +64,7 @@ def export(model, run_dir):
         model: `NVAE` as `nvae_tf.load_run` gives it.
         run_dir: `pathlib.Path` of the run.
     """
+    import tensorflow as tf
     from export_report import show_files, show_saved_model
 
     from nvae_tf.export.onnx import export_onnx
@@ -71,6 +72,8 @@ def export(model, run_dir):
     from nvae_tf.export.saved_model import export_saved_model
     from nvae_tf.export.tflite import export_tflite
 
+    # GPUs would round to ten bits (TensorFloat-32), far more than an export may differ from Keras.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
     origin = provenance(run_dir, model)
     folder, options = run_dir / "exported" / f"step_{model.restored_step:08d}", {"temperature": _TEMPERATURE}
     for name, write in (("tflite", export_tflite), ("onnx", export_onnx)):

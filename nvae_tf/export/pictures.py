@@ -71,14 +71,18 @@ def _jpeg_size(name, data):
 def _png(name, data):
     # The decoder's own error knows no input: the op's name in it does.
     with tf.name_scope(name):
-        # Asked for an alpha, the decoder makes grey of fewer than 8 bits nearly transparent: only where there is one.
-        kind = tf.io.decode_raw(tf.strings.substr(data, _PNG_KIND, 1), tf.uint8)[0]
-        return tf.cond(kind <= _PNG_RGB, lambda: tf.io.decode_png(data, channels=3), lambda: _over_white(data))
-
-
-def _over_white(data):
-    rgba = tf.cast(tf.io.decode_png(data, channels=4), tf.int32)
+        rgba = tf.io.decode_png(data, channels=4)
     colour, alpha = rgba[..., :3], rgba[..., 3:]
+    # Grey and RGB have one transparent colour or none (tRNS); the alpha of the rest, which the decoder adds, is nearly
+    # transparent for grey of fewer than 8 bits.
+    kind = tf.io.decode_raw(tf.strings.substr(data, _PNG_KIND, 1), tf.uint8)[0]
+    alpha = tf.where((kind <= _PNG_RGB) & (alpha > 0), tf.constant(255, tf.uint8), alpha)
+    # Most images are opaque: theirs is not the memory of wider numbers.
+    return tf.cond(tf.reduce_all(alpha == 255), lambda: colour, lambda: _over_white(colour, alpha))
+
+
+def _over_white(colour, alpha):
+    colour, alpha = tf.cast(colour, tf.int32), tf.cast(alpha, tf.int32)
     return tf.cast((colour * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
 
 

@@ -64,8 +64,6 @@ def export_saved_model(
     if not 0.0 < temperature < float("inf"):
         raise ValueError(f"temperature: expected a positive, finite number. Received: {temperature}")
     base_dir.mkdir(parents=True, exist_ok=True)
-    for path in server_files.write(base_dir, name, batch_sizes):
-        report(f"written: {path}")
     folder = base_dir / f"tmp_{uuid.uuid4().hex[:12]}"
     try:
         card = _write(nvae, folder, origin, name, pixels, temperature, batch_sizes, report)
@@ -80,6 +78,10 @@ def export_saved_model(
         raise ExportError(f"{folder}: expected an export that passes every check. Not published, for it fails:{lines}")
     # The last is the one that ran it.
     report(f"checks: {sum(result.status == 'passed' for result in results)} passed; {results[-1].detail}")
+    # Not before: these files bind all later exports. Another export may have written them meanwhile.
+    server_files.check(base_dir, name, batch_sizes)
+    for path in server_files.write(base_dir, name, batch_sizes):
+        report(f"written: {path}")
     return publish(folder), card
 
 
@@ -92,7 +94,7 @@ def publish(folder):
     Returns:
         The new path.
     """
-    for path in folder.rglob("*"):
+    for path in (*folder.rglob("*"), folder):
         files.sync(path)
     base_dir = folder.parent
     while True:

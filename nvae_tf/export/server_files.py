@@ -7,6 +7,7 @@ import uuid
 
 _TEMPLATES = pathlib.Path(__file__).parent / "server_templates"
 _BATCHING, _MODELS = "batching_parameters.txt", "models.config"
+_BATCH_THREADS = 4  # batches that run at once, and the processors that a pod asks for them
 # What the server is started with everywhere; the image's own start adds the two ports.
 _FLAGS = (
     "--model_config_file=/models/{name}/models.config",
@@ -82,5 +83,8 @@ def _filled(text, name, batch_sizes):
         elif "@BATCH_SIZE@" in line:
             lines += [line.replace("@BATCH_SIZE@", str(size)) for size in batch_sizes]
         else:
-            lines.append(line.replace("@NAME@", name).replace("@LARGEST@", str(batch_sizes[-1])))
+            values = {"@NAME@": name, "@LARGEST@": str(batch_sizes[-1]), "@BATCH_THREADS@": str(_BATCH_THREADS)}
+            for place, value in values.items():
+                line = line.replace(place, value)
+            lines.append(line)
     return "\n".join(lines) + "\n"

@@ -1,6 +1,8 @@
 """Images inside the graph, against Pillow."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -55,6 +57,34 @@ def test_png_files_are_read_as_training_reads_them(read, mode, channels):
 def test_palettes_of_few_colours(read, bits):
     data = _file("P", bits=bits)
     np.testing.assert_array_equal(read([data], 3)[0], decode(data, 3, "file"))
+
+
+@pytest.mark.parametrize("mode, colour", [("L", 40), ("RGB", (40, 50, 60)), ("1", 255)])
+def test_a_transparent_colour_is_laid_over_white(read, mode, colour):
+    image = Image.open(io.BytesIO(_file(mode)))
+    image.putpixel((2, 3), colour)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", transparency=colour)
+    expected = decode(buffer.getvalue(), 3, "file")
+    assert expected[3, 2].min() == 255
+    np.testing.assert_array_equal(read([buffer.getvalue()], 3)[0], expected)
+
+
+@pytest.mark.parametrize("transparent", [None, 4])
+def test_grey_of_four_bits(read, transparent):
+    values = range(8)
+    data = _four_bit_file([[value] * 8 for value in values], transparent)
+    assert read([data], 3)[0, :, 0, 0].tolist() == [255 if value == transparent else 17 * value for value in values]
+
+
+def _four_bit_file(rows, transparent):
+    """PNG of grey values from 0 to 15, which Pillow reads and does not write."""
+    lines = b"".join(bytes([0, *(a << 4 | b for a, b in zip(row[::2], row[1::2], strict=True))]) for row in rows)
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", len(rows[0]), len(rows), 4, 0, 0, 0, 0))]
+    chunks += [] if transparent is None else [(b"tRNS", struct.pack(">H", transparent))]
+    chunks += [(b"IDAT", zlib.compress(lines)), (b"IEND", b"")]
+    parts = [struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 def test_of_sixteen_bits_the_high_byte_counts(read):

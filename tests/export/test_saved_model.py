@@ -112,6 +112,16 @@ def test_the_next_number_after_the_newest(written, tmp_path):
     assert all((tmp_path / name / "kept").exists() for name in ("2", "010", "latest", "tmp_12"))
 
 
+def test_all_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    synced, folder = [], tmp_path / "tmp_a"
+    (folder / "variables").mkdir(parents=True)
+    (folder / "variables" / "data").touch()
+    monkeypatch.setattr(saved_model.files, "sync", synced.append)
+    publish(folder)
+    assert set(synced[:-1]) == {folder, folder / "variables", folder / "variables" / "data"}
+    assert synced[-1] == tmp_path
+
+
 def test_exports_at_once_get_a_number_each(tmp_path):
     folders = [tmp_path / f"tmp_{index}" for index in range(24)]
     for folder in folders:
@@ -144,12 +154,15 @@ def test_what_fails_a_check_is_not_published(written, tmp_path):
     written["results"].append(Result("serve_tag", "the server loads this graph", "failed", "expected the tag serve"))
     with pytest.raises(ExportError) as error:
         _export(tmp_path)
-    [folder] = [path for path in tmp_path.iterdir() if path.is_dir()]
+    # No file that would bind the next export to this one's sizes.
+    [folder] = tmp_path.iterdir()
     assert folder.name.startswith("tmp_") and (folder / "saved_model.pb").exists()
     assert str(error.value).startswith(f"{folder}: expected an export that passes every check.")
     assert str(error.value).endswith("\n  serve_tag: expected the tag serve (the server loads this graph)")
     written["results"].pop()
-    assert _export(tmp_path)[0] == tmp_path / "1"
+    assert _export(tmp_path, batch_sizes=(3,))[0] == tmp_path / "1"
+    with pytest.raises(ValueError, match=r"batch_sizes: expected \[3\], as in"):
+        _export(tmp_path)
 
 
 def test_an_interruption_leaves_no_folder(written, tmp_path, monkeypatch):

@@ -66,6 +66,7 @@ def test_compose(folder):
         {"type": "bind", "source": ".", "target": "/models/digits", "read_only": True}
     ]
     assert services["cpu"]["image"].endswith(":latest}") and services["gpu"]["image"].endswith(":latest-gpu}")
+    assert services["gpu"]["environment"] == {"MODEL_NAME": "digits", "NVIDIA_TF32_OVERRIDE": "0"}
     assert services["cpu"]["ports"] == ["8500:8500", "8501:8501"]
 
 
@@ -81,7 +82,9 @@ def test_kubernetes(folder):
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert {port["targetPort"]: port["port"] for port in service["spec"]["ports"]} == ports
     assert scaler["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"] == service["metadata"]["name"]
-    assert "cpu" in container["resources"]["requests"]  # of which the scaler takes a part
+    threads = container["resources"]["requests"]["cpu"]  # of which the scaler takes a part
+    assert f"num_batch_threads {{ value: {threads} }}" in (folder / "batching_parameters.txt").read_text()
+    assert {"name": "NVIDIA_TF32_OVERRIDE", "value": "0"} in container["env"]
 
 
 @pytest.mark.parametrize("device", ["cpu", "gpu"])
@@ -95,7 +98,12 @@ def test_serve_script(folder, tmp_path, device):
     image = {"cpu": "tensorflow/serving:latest", "gpu": "tensorflow/serving:latest-gpu"}[device]
     assert arguments[arguments.index(image) + 1 :] == _FLAGS
     assert f"type=bind,source={folder},target=/models/digits,readonly" in arguments
-    assert ("--gpus" in arguments) == (device == "gpu")
+    assert ("--gpus" in arguments) == ("NVIDIA_TF32_OVERRIDE=0" in arguments) == (device == "gpu")
+
+
+def test_serve_script_names_another_word(folder):
+    done = subprocess.run([folder / "serve.sh", "GPU"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "serve.sh: expected cpu or gpu. Received: GPU\n")
 
 
 def test_what_was_edited_stays(tmp_path):

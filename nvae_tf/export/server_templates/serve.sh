@@ -8,12 +8,21 @@
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-image=tensorflow/serving:latest
-options=()
-if [[ "${1:-cpu}" == gpu ]]; then
-  image=tensorflow/serving:latest-gpu
-  options=(--gpus all)
-fi
+case "${1:-cpu}" in
+  cpu)
+    image=tensorflow/serving:latest
+    options=()
+    ;;
+  gpu)
+    image=tensorflow/serving:latest-gpu
+    # float32 as on processors, not TensorFloat-32, which rounds to ten bits.
+    options=(--gpus all -e NVIDIA_TF32_OVERRIDE=0)
+    ;;
+  *)
+    echo "serve.sh: expected cpu or gpu. Received: $1" >&2
+    exit 2
+    ;;
+esac
 flags=(
   @FLAG@
 )
