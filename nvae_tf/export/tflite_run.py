@@ -41,11 +41,13 @@ class Result:
         outputs: {name: float32 array [N, *shape]}.
         largest: largest magnitude of each tensor over the draws [num_tensors]; NaN where it is never computed. Of the
             device "reference" alone, else None.
+        sums: the same of a channel's sum of magnitudes over height and width; NaN for tensors not of rank 4.
         accelerated: whether the delegate took every op; of the device "gpu" alone, else None.
     """
 
     outputs: dict
     largest: np.ndarray | None = None
+    sums: np.ndarray | None = None
     accelerated: bool | None = None
 
 
@@ -62,21 +64,23 @@ def check_runtime():
 
 
 def vulkan_environment():
-    """Variables of a process that make it find a Vulkan device: the one that VK_ICD_FILENAMES names, else Chromium's.
+    """Variables of a process that help it to find a Vulkan loader and driver.
 
-    Raises:
-        NotAvailable: there is neither.
+    Chromium's loader stands in where the system has none. The driver is the one that VK_DRIVER_FILES or
+    VK_ICD_FILENAMES names, else Chromium's, else what the loader finds.
     """
-    if os.environ.get("VK_ICD_FILENAMES"):
-        return {}
+    variables = {}
+    if any(_CHROMIUM.glob("libvulkan.so*")):
+        paths = [*filter(None, [os.environ.get("LD_LIBRARY_PATH")]), str(_CHROMIUM)]
+        variables["LD_LIBRARY_PATH"] = os.pathsep.join(paths)
     driver = _CHROMIUM / "vk_swiftshader_icd.json"
-    if not driver.is_file():
-        raise NotAvailable(
-            f"expected a Vulkan driver: VK_ICD_FILENAMES, or {driver}. Received: neither; apt-get install chromium"
-        )
-    # Chromium brings its own libvulkan.so.1, and the system may have none.
-    paths = [str(_CHROMIUM), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
-    return {"VK_ICD_FILENAMES": str(driver), "LD_LIBRARY_PATH": os.pathsep.join(paths)}
+    if not _named_driver() and driver.is_file():
+        variables["VK_ICD_FILENAMES"] = str(driver)
+    return variables
+
+
+def _named_driver():
+    return os.environ.get("VK_DRIVER_FILES") or os.environ.get("VK_ICD_FILENAMES")
 
 
 def draws(graph, num, seed, temperatures=(0.5, 1.0)):
@@ -155,14 +159,15 @@ def run(path, graph, inputs, device):
         with np.load(made) as file:
             names = sorted(value.name for value in graph.outputs)
             outputs = {name: file[f"arr_{place}"] for place, name in enumerate(names)}
-            largest = file["largest"] if device == "reference" else None
-            return Result(outputs, largest, bool(file["accelerated"]) if device == "gpu" else None)
+            largest, sums = file["magnitudes"] if device == "reference" else (None, None)
+            return Result(outputs, largest, sums, bool(file["accelerated"]) if device == "gpu" else None)
 
 
 def _raise_problem(process):
     if "No adapters found" in process.stderr:
-        driver = os.environ.get("VK_ICD_FILENAMES") or _CHROMIUM
-        raise NotAvailable(f"expected a Vulkan device. Received: none that {driver} could start")
+        named = _named_driver()
+        received = f"none that {named} could start" if named else "none; VK_DRIVER_FILES names one"
+        raise NotAvailable(f"expected a Vulkan device. Received: {received}; apt-get install chromium brings one")
     if process.returncode < 0:
         raise RunFailed(f"the process crashed with {signal.Signals(-process.returncode).name}")
     rejected = re.search(r"not supported by GPU delegate:\n(.*?)\n[^\n]*will run on the", process.stderr, re.DOTALL)
@@ -189,20 +194,23 @@ def _on_cpu(path, arrays, reference):
         if reference:
             magnitudes = _magnitudes(interpreter)
             largest = magnitudes if largest is None else np.fmax(largest, magnitudes)
-    return rows, {} if largest is None else {"largest": largest}
+    return rows, {} if largest is None else {"magnitudes": largest}
 
 
 def _magnitudes(interpreter):
-    """Largest magnitude of every tensor, by index; the kernels' own working tensors come last."""
+    """`largest` and `sums` of a `Result` [2, num_tensors]; the kernels' own working tensors come last."""
     details = interpreter.get_tensor_details()
-    result = np.full(max(detail["index"] for detail in details) + 1, np.nan, np.float32)
+    result = np.full([2, max(detail["index"] for detail in details) + 1], np.nan, np.float32)
     for index in (detail["index"] for detail in details if np.issubdtype(detail["dtype"], np.floating)):
         try:
             value = interpreter.get_tensor(index)
         except ValueError:  # a tensor that no op computes
             continue
         # Infinity for NaN, which would hide behind every number.
-        result[index] = np.nan_to_num(np.abs(value), nan=np.inf, posinf=np.inf).max(initial=0.0)
+        value = np.nan_to_num(np.abs(value), nan=np.inf, posinf=np.inf)
+        result[0, index] = value.max(initial=0.0)
+        if value.ndim == 4:
+            result[1, index] = value.sum(axis=(1, 2)).max(initial=0.0)
     return result
 
 

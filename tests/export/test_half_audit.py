@@ -78,6 +78,16 @@ def test_sum_of_a_mean(save):
     assert 85 * 256 < result.at_risk[0].largest < 95 * 256
 
 
+def test_sum_of_a_mean_of_either_sign(save):
+    """An upper half of 300 overflows though the lower half takes all of it away again."""
+    signs = np.full([1, 32, 32, 1], 300.0, np.float32)
+    signs[:, 16:] = -299.0
+    path, graph = save(convert(lambda x: {"y": tf.reduce_mean(x * signs, [1, 2], keepdims=True)}, x=[1, 32, 32, 1]))
+    result = audit(path, graph, {"x": np.ones([1, 1, 32, 32, 1], np.float32)})
+    assert [(risk.source, risk.tensor) for risk in result.at_risk] == [("sum of MEAN", "y")]
+    assert result.at_risk[0].largest == 512 * 599 and result.at_risk[0].margin < 1
+
+
 def test_large_weights(save):
     """Weights beyond float16."""
     path, graph = save(convert(lambda x: {"y": tf.tanh(x) * tf.constant([1e5] * 6)}, **_X))

@@ -145,15 +145,40 @@ def test_slow_device():
 
 
 def test_no_driver(good_file, monkeypatch, tmp_path):
-    """No Vulkan driver, or one that does not start."""
+    """A Vulkan driver that does not start."""
     inputs = draws(good_file[1], 1, seed=0)
-    monkeypatch.setenv("VK_ICD_FILENAMES", str(tmp_path / "none.json"))
-    with pytest.raises(NotAvailable, match="expected a Vulkan device. Received: none that .*none.json could start"):
-        tflite_run.run(*good_file, inputs, "gpu")
-    monkeypatch.delenv("VK_ICD_FILENAMES")
+    for name in ("VK_ICD_FILENAMES", "VK_DRIVER_FILES"):
+        monkeypatch.setenv(name, str(tmp_path / f"{name}.json"))
+        message = f"expected a Vulkan device. Received: none that .*{name}.json could start; apt-get install chromium"
+        with pytest.raises(NotAvailable, match=message):
+            tflite_run.run(*good_file, inputs, "gpu")
+
+
+def test_named_driver(good_file, monkeypatch):
+    """Chromium's driver works where the user names it, though the loader lies beside it and the system has none."""
+    driver = tflite_run._CHROMIUM / "vk_swiftshader_icd.json"
+    if not driver.is_file():
+        pytest.skip(f"no {driver}")
+    for name in ("VK_DRIVER_FILES", "VK_ICD_FILENAMES"):
+        monkeypatch.delenv("VK_DRIVER_FILES", raising=False)
+        monkeypatch.setenv(name, str(driver))
+        assert run(*good_file, draws(good_file[1], 1, seed=0), "gpu").accelerated
+
+
+def test_vulkan_environment(monkeypatch, tmp_path):
+    """Chromium's loader comes after the user's folders, its driver where none is named; without it nothing is set."""
+    for name in ("VK_ICD_FILENAMES", "VK_DRIVER_FILES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LD_LIBRARY_PATH", "mine")
     monkeypatch.setattr(tflite_run, "_CHROMIUM", tmp_path)
-    with pytest.raises(NotAvailable, match="apt-get install chromium"):
-        tflite_run.run(*good_file, inputs, "gpu")
+    assert tflite_run.vulkan_environment() == {}
+    driver = tmp_path / "vk_swiftshader_icd.json"
+    for path in (driver, tmp_path / "libvulkan.so.1"):
+        path.touch()
+    paths = {"LD_LIBRARY_PATH": f"mine{os.pathsep}{tmp_path}"}
+    assert tflite_run.vulkan_environment() == {**paths, "VK_ICD_FILENAMES": str(driver)}
+    monkeypatch.setenv("VK_DRIVER_FILES", "other.json")
+    assert tflite_run.vulkan_environment() == paths
 
 
 def test_versions(monkeypatch):
