@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 _ADVICE = {
     "NOT_FOUND": "no such model, version or label is served there",
-    "UNAVAILABLE": "nothing answers there, or it is not ready: check host, port and TLS",
+    "UNAVAILABLE": "nothing answers there, or it is not ready or its queue full: check host, port and TLS, or wait",
     "DEADLINE_EXCEEDED": "no answer in time: allow more, or send fewer rows",
-    "RESOURCE_EXHAUSTED": "the server's queue is full, or the message is larger than max_message_bytes",
+    "RESOURCE_EXHAUSTED": "the message is larger than max_message_bytes (--max_message_mb), or than the server takes",
     "INVALID_ARGUMENT": "wrong input, of this request or of one that was merged with it into a batch",
 }
 
