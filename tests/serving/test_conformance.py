@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from nvae_tf.serving.load import concurrency_checks, load_checks, measure_load
 from nvae_tf.serving.protocol import InputError, ModelSpec
 from nvae_tf.serving.refusals import refusal_checks, wrong_inputs
 from nvae_tf.serving.rest_transport import RestTransport
+from tests.serving import toy_model
 from tests.serving.toy_model import SIGNATURES, ToyModel, serving, write_card
 
 
@@ -141,6 +143,32 @@ def test_one_image_for_all_seeds(connect, model, monkeypatch):
     assert "expected another image for every seed" in failed["grpc: one seed, one image, in any batch"]
 
 
+@pytest.mark.parametrize(
+    ("error", "message", "times", "reason"),
+    [
+        (tf.errors.InvalidArgumentError, "temperature: too cold", 2, None),
+        (tf.errors.InvalidArgumentError, "temperature: too cold", 48, "temperature: too cold"),
+        (tf.errors.InvalidArgumentError, "seed: too old", 1, "seed: too old"),
+        (tf.errors.FailedPreconditionError, "temperature: too cold", 1, "FAILED_PRECONDITION"),
+    ],
+    ids=["sent again", "without end", "for another input", "another code"],
+)
+def test_good_requests_that_are_refused_beside_bad_ones(connect, model, monkeypatch, error, message, times, reason):
+    begun, left = threading.Event(), itertools.count(1)
+
+    def hook(name, inputs):
+        if (inputs["temperature"] <= 0).any():
+            begun.set()
+        elif begun.is_set() and next(left) <= times:
+            raise error(None, None, message)
+
+    monkeypatch.setattr(model, "hook", hook)
+    (check,) = itertools.islice(concurrency_checks(connect()), 1, 2)
+    outcome = run_check(check)
+    assert outcome.passed == (reason is None), outcome
+    assert (reason or "after 2 refusals") in outcome.reason
+
+
 class _Rattled:
     """A model's hook and change: after a refusal, the next sample is another."""
 
@@ -174,12 +202,25 @@ def test_refusals_that_spoil_the_answers_after_them(connect, golden, model, monk
 def test_wrong_input_that_is_answered(connect, model, monkeypatch):
     monkeypatch.setattr(model, "checks", False)
     failed = _failures(refusal_checks(connect()))
-    for what in ("temperature -1.0", "temperature 0.0", "temperature nan"):
-        assert failed[f"grpc: refuses sample, {what}"] == "expected INVALID_ARGUMENT. Received: an answer"
-        assert f"rest: refuses sample, {what}" in failed
-    assert "grpc: refuses encode_floats, 1.5 in image" in failed and "grpc: refuses decode, NaN in noise_00" in failed
+    for what in ("-1.0", "0.0", "nan"):
+        reason = failed[f"grpc: refuses sample, {what} in temperature"]
+        assert reason == "expected INVALID_ARGUMENT that names temperature. Received: an answer"
+        assert f"rest: refuses sample, {what} in temperature" in failed
+    assert "grpc: refuses encode_floats, 1.5 in image" in failed and "grpc: refuses decode, nan in noise_00" in failed
     # What the model's own arithmetic stumbles over is not INVALID_ARGUMENT either.
     assert "grpc: refuses sample, an input too many" in failed
+
+
+def test_refusals_that_do_not_say_which_input_is_wrong(connect, monkeypatch):
+    def refuse(message, error=tf.errors.InvalidArgumentError):
+        raise error(None, None, "no")
+
+    monkeypatch.setattr(toy_model, "refuse", refuse)
+    failed = {name.removeprefix("grpc: refuses ") for name in _failures(refusal_checks(connect()))}
+    signatures = ("sample", "decode", "reconstruct", "interpolate_seeds")
+    expected = {f"{name}, -1.0 in temperature" for name in signatures} | {"interpolate, a text in image_bytes_b"}
+    assert failed >= expected | {"decode, nan in noise_00", "sample, seed of rank 2"}
+    assert "sample, an input too few" not in failed
 
 
 def test_wrong_codes(connect, model, monkeypatch):
@@ -194,8 +235,8 @@ def test_wrong_codes(connect, model, monkeypatch):
     target = connect()
     target.examples = {"sample": {"seed": np.array([1, 2]), "temperature": np.ones(2, np.float32)}}
     failed = _failures(refusal_checks(target))
-    assert failed["grpc: refuses sample, temperature nan"].startswith(
-        "expected INVALID_ARGUMENT. Received: UNKNOWN: odd"
+    assert failed["grpc: refuses sample, nan in temperature"].startswith(
+        "expected INVALID_ARGUMENT that names temperature. Received: UNKNOWN: odd"
     )
     assert "grpc: refuses unknown model" not in failed
     monkeypatch.setattr(model, "_find", find)
@@ -297,14 +338,3 @@ def test_cards_that_are_damaged(connect, golden, model, tmp_path):
         file.write(b"x")
     with pytest.raises(ValueError, match="golden.npz: expected the sha256 .* of model.json. Received: "):
         read_golden(path)
-
-
-def test_an_export_passes(stand_in):
-    golden = read_golden(stand_in.base_path / "1" / "assets.extra" / "model.json")
-    transports = {
-        "grpc": GrpcTransport("127.0.0.1", stand_in.grpc_port),
-        "rest": RestTransport("127.0.0.1", stand_in.rest_port),
-    }
-    target = Target(transports, ModelSpec(stand_in.name), 60, golden)
-    checks = itertools.chain(basic_checks(target), concurrency_checks(target), refusal_checks(target))
-    assert not _failures(checks)

@@ -96,6 +96,7 @@ _WRONG_FORMS = (
 _WRONG_ADDRESSES = (
     ("NOT_FOUND", {"keywords": {"name": "other"}}),
     ("NOT_FOUND", {"keywords": {"version": 99}}),
+    ("NOT_FOUND", {"keywords": {"version_label": "other"}}),
     ("FAILED_PRECONDITION", {"signature": "other"}),
     ("INVALID_ARGUMENT", {"keywords": {"output_filter": ["other"]}}),
 )
@@ -146,7 +147,9 @@ class Fuzz:
             status, answer = self.server.rest(_PREDICT, body[: rng.integers(len(body))])
             assert (status, list(answer)) == (400, ["error"])
         elif kind == "value" and right.signature not in _UNDISTURBED:
-            self._assert_refused(*_wrong_value(rng, right))
+            message = self._assert_refused(*_wrong_value(rng, right))
+            # Of this request or of another that was merged with it.
+            assert any(name in message for name in right.inputs), message
         else:
             self._assert_answered(right, self._answers[index], self._rest if kind == "right by REST" else self._grpc)
             kind = "right"
@@ -156,6 +159,7 @@ class Fuzz:
         with pytest.raises(grpc.RpcError) as error:
             self.server.predict(request.signature, request.inputs, **request.keywords)
         assert error.value.code().name == code, error.value.details()
+        return error.value.details()
 
     def _assert_answered(self, request, expected, send):
         answer = send(request)

@@ -133,7 +133,8 @@ class ToyModel:
 
     def _interpolate(self, image_bytes_a, image_bytes_b, alpha):
         alpha = alpha[:, None, None, None]
-        return _pictures(_read(image_bytes_a) * (1 - alpha) + _read(image_bytes_b) * alpha)
+        first, second = _read(image_bytes_a, "image_bytes_a"), _read(image_bytes_b, "image_bytes_b")
+        return _pictures(first * (1 - alpha) + second * alpha)
 
     def _interpolate_seeds(self, seed_a, seed_b, alpha, temperature):
         ends = (self._sample(seed, temperature)["image"] for seed in (seed_a, seed_b))
@@ -182,11 +183,11 @@ def png(image):
     return file.getvalue()
 
 
-def _read(files):
+def _read(files, name="image_bytes"):
     try:
         return np.stack([np.asarray(PIL.Image.open(io.BytesIO(content))).reshape(6, 6, 1) for content in files])
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
-        refuse(f"image_bytes: {error}")
+        refuse(f"{name}: {error}")
 
 
 @contextlib.contextmanager
