@@ -6,6 +6,7 @@ import os
 import numpy as np
 
 from nvae_tf.checkpoint.files import file_sum
+from nvae_tf.export import tflite_run
 from nvae_tf.export.device_graph import encode_graph, sample_graph
 from nvae_tf.export.parity import draw_cases
 
@@ -63,11 +64,19 @@ def golden_case(path, tflite_path, graph):
 
     Raises:
         ValueError: a sidecar of another file or model, or one that is damaged.
+        NotAvailable: the sidecar has no golden numbers of the file's signature.
     """
     try:
         with open(path, encoding="utf-8") as file:
             sidecar = json.load(file)
-        sums, golden = sidecar["sha256"], sidecar["golden"]
+        sums, part = dict(sidecar["sha256"]), sidecar
+        if graph.signature == "encode":
+            part = sidecar["encoder"] or {}
+            if "golden" not in part:
+                raise tflite_run.NotAvailable(
+                    f"{path}: expected golden numbers of encode. Received: none; export again"
+                )
+        golden = part["golden"]
         golden_path = os.path.join(os.path.dirname(path), golden["file"])
         numbers, arrays = np.fromfile(golden_path, "<f4"), {"input": {}, "output": {}}
         for entry in golden["arrays"]:

@@ -129,9 +129,11 @@ def draw_image(params, likelihood, num_channels, seed, index=0):
         index: of the image among those of the seed. Default 0.
 
     Raises:
-        ValueError: another likelihood, or a P that does not fit it.
+        ValueError: another likelihood, a P that does not fit it, or not one image.
     """
     params = _checked(params, likelihood, num_channels)
+    if params.ndim != 4 or params.shape[0] != 1:
+        raise ValueError(f"params: expected [1, H, W, P], of one image. Received: shape {params.shape}")
     key = philox.row_key(seed, index, philox.PIXELS)
     shape = [*params.shape[:-1], num_channels]
     if likelihood == "bernoulli":

@@ -142,7 +142,7 @@ def _fill_in(graph, values):
 
 
 def half_weights(model, least_weights=1000):
-    """A copy of an `onnx.ModelProto` with large kernels stored as float16, each before a Cast to float32.
+    """A copy of an `onnx.ModelProto` with large kernels of convolutions as float16, each before a Cast to float32.
 
     It computes in float32 as before; runtimes cast once, when they load the file. Depthwise kernels stay as they are,
     as in `tflite_weights.half_weights`.
@@ -155,10 +155,10 @@ def half_weights(model, least_weights=1000):
 
     half, casts = onnx.ModelProto(), []
     half.CopyFrom(model)
+    kernels = {node.input[1] for node in half.graph.node if node.op_type == "Conv" and _num_groups(node) == 1}
     for tensor in half.graph.initializer:
         values = onnx.numpy_helper.to_array(tensor)
-        # Kernels are [out, in, kh, kw]; those of depthwise convolutions have in = 1.
-        if values.ndim == 4 and values.shape[1] > 1 and values.size >= least_weights:
+        if tensor.name in kernels and values.size >= least_weights:
             name, stored = tensor.name, f"{tensor.name}/float16"
             tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), stored))
             casts.append(onnx.helper.make_node("Cast", [stored], [name], f"{name}/cast", to=onnx.TensorProto.FLOAT))
@@ -166,6 +166,10 @@ def half_weights(model, least_weights=1000):
     del half.graph.node[:]
     half.graph.node.extend(nodes)
     return half
+
+
+def _num_groups(conv):
+    return next((attribute.i for attribute in conv.attribute if attribute.name == "group"), 1)
 
 
 def onnxruntime_version():

@@ -39,21 +39,22 @@ _DISTRIBUTIONS = {
 }
 
 
-def write_sidecar(folder, model_config, case, graphs, *, temperature, provenance, cost):
+def write_sidecar(folder, model_config, cases, graphs, *, temperature, provenance, cost):
     """Writes golden.bin and decoder.json beside the .tflite files of a folder.
 
     Args:
         folder: `pathlib.Path`; its `NAME_float32.tflite` and `NAME_float16.tflite` are there.
         model_config: `ModelConfig`.
-        case: ({input: array}, {output: array}) of `sample`, by the Keras model.
+        cases: for each of `graphs` its golden numbers ({input: array}, {output: array}), by the Keras model.
         graphs: `{"decoder": DeviceGraph}`, also `"encoder"` where there is one.
         temperature: recommended.
         provenance: of the model.
         cost: {"parameters", "macs"} of the decoder.
     """
-    inputs, outputs = case
+    inputs, outputs = cases["decoder"]
     files = sorted(path.name for path in folder.glob("*.tflite"))
     likelihood, padding = model_config.likelihood, model_config.padding
+    golden = _write_golden(folder / GOLDEN, cases)
     content = {
         "format": FORMAT,
         **_signature("decoder", graphs["decoder"]),
@@ -73,13 +74,13 @@ def write_sidecar(folder, model_config, case, graphs, *, temperature, provenance
         "num_sampled_groups": len(inputs) - 1,
         "temperature": temperature,
         **cost,
-        "golden": {"file": GOLDEN, "arrays": _write_golden(folder / GOLDEN, inputs, outputs)},
+        "golden": golden["decoder"],
         "checkpoint": {"step": provenance["run"]["step"], "sha256": provenance["run"]["checkpoint_sha256"]},
         "provenance": provenance,
         "sha256": {name: file_sum(folder / name) for name in (*files, GOLDEN)},
     }
     if "encoder" in graphs:
-        content["encoder"] = _encoder(graphs["encoder"])
+        content["encoder"] = {**_encoder(graphs["encoder"]), "golden": golden["encoder"]}
     (folder / SIDECAR).write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
@@ -102,15 +103,17 @@ def _tensor(name, shape, **more):
     return {"name": name, "shape": list(shape), "dtype": "float32", **more}
 
 
-def _write_golden(path, inputs, outputs):
-    """Writes float32 arrays one after the other, little-endian; where each begins, in numbers."""
-    arrays, entries, offset = [], [], 0
-    for role, values in (("input", inputs), ("output", outputs)):
-        for name, value in values.items():
-            entries.append(
-                {"name": name, "role": role, "shape": list(value.shape), "offset": offset, "count": value.size}
-            )
-            arrays.append(value.ravel().astype("<f4"))
-            offset += value.size
+def _write_golden(path, cases):
+    """Writes float32 arrays one after the other, little-endian; for each case the file, and where its arrays begin."""
+    arrays, golden, offset = [], {}, 0
+    for graph, case in cases.items():
+        golden[graph] = {"file": path.name, "arrays": []}
+        for role, values in zip(("input", "output"), case, strict=True):
+            for name, value in values.items():
+                golden[graph]["arrays"].append(
+                    {"name": name, "role": role, "shape": list(value.shape), "offset": offset, "count": value.size}
+                )
+                arrays.append(value.ravel().astype("<f4"))
+                offset += value.size
     path.write_bytes(np.concatenate(arrays).tobytes())
-    return entries
+    return golden

@@ -53,15 +53,17 @@ def export_tflite(nvae, out_dir, provenance, *, num_sampled_groups=None, encoder
         graphs = {"decoder": sample_graph(model, 1, num_sampled_groups)}
         if encoder:
             graphs["encoder"] = encode_graph(model, 1, noise_only=True)
-        entries, decoder_cost, golden = [], None, None
+        entries, decoder_cost, golden = [], None, {}
         for name, graph in graphs.items():
             content, cases = convert(model, graph), draw_cases(nvae, graph, 1, temperature)
             if name == "decoder":
-                decoder_cost, golden = cost(content), cases[0]
+                decoder_cost = cost(content)
             for precision, data in (("float32", content), ("float16", half_weights(content))):
                 path = folder / f"{name}_{precision}.tflite"
                 path.write_bytes(data)
                 entries.append(compare(path, precision, _RUNTIME, version, runner(path, graph.name), cases))
+            inputs, outputs = cases[0]
+            golden[name] = inputs, {key: value for key, value in outputs.items() if key in entries[-1]["outputs"]}
         write_sidecar(
             folder,
             nvae.model_config,

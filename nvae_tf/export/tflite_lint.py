@@ -87,7 +87,10 @@ def lint(graph):
 def _file_findings(graph, constants):
     if graph.signature is None:
         yield Finding("signature", "file", "expected a named signature. Received: none, so inputs have no stable names")
-    if len(graph.model.subgraphs) > 1:
+    signatures = [definition.signatureKey.decode() for definition in graph.model.signatureDefs or []]
+    if len(signatures) > 1:
+        yield Finding("signature", "file", f"expected one signature. Received: {', '.join(signatures)}")
+    if len(graph.model.subgraphs) > max(len(signatures), 1):
         count = len(graph.model.subgraphs)
         yield Finding("subgraph", "file", f"expected one graph, without control flow. Received: {count}")
     inputs, seen = {value.index for value in graph.inputs}, {}

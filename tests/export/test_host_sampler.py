@@ -108,6 +108,12 @@ def test_parameters_that_do_not_fit_are_refused():
             host_sampler.draw_image(np.zeros([1, 2, 2, 7]), likelihood, 3, seed=0)
 
 
+@pytest.mark.parametrize("shape", [(2, 4, 4, 1), (4, 4, 1)])
+def test_an_image_is_drawn_alone(shape):
+    with pytest.raises(ValueError, match=r"params: expected \[1, H, W, P\], of one image. Received: shape"):
+        host_sampler.draw_image(np.zeros(shape), "bernoulli", 1, seed=0)
+
+
 def test_needs_neither_tensorflow_nor_keras():
     code = (
         "import sys; from nvae_tf.export import host_sampler; sys.exit(bool({'tensorflow', 'keras'} & {*sys.modules}))"

@@ -93,6 +93,23 @@ def test_mixture_without_flows_with_half_weights(tmp_path):
     assert any(node.op_type == "Cast" for node in half.graph.node)
 
 
+def test_only_kernels_of_convolutions_become_half():
+    helper, number = onnx.helper, onnx.TensorProto.FLOAT
+    shapes = {"kernel": [4, 4, 3, 3], "depthwise": [4, 1, 3, 3], "start": [1, 4, 8, 8]}
+    values = {name: onnx.numpy_helper.from_array(np.ones(shape, np.float32), name) for name, shape in shapes.items()}
+    nodes = [
+        helper.make_node("Add", ["x", "start"], ["a"]),
+        helper.make_node("Conv", ["a", "kernel"], ["b"], pads=[1] * 4),
+        helper.make_node("Conv", ["b", "depthwise"], ["c"], pads=[1] * 4, group=4),
+    ]
+    ends = [helper.make_tensor_value_info(name, number, [1, 4, 8, 8]) for name in ("x", "c")]
+    model = helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:], list(values.values())))
+    half = half_weights(model, least_weights=1).graph
+    casts = [node.output[0] for node in half.node if node.op_type == "Cast"]
+    assert casts == [node.input[1] for node in half.node if node.op_type == "Conv"][:1] == ["kernel"]
+    assert {tensor.name for tensor in half.initializer} == {"kernel/float16", "depthwise", "start"}
+
+
 @pytest.mark.parametrize("cell_set", ["res_mbconv", "mbconv_den"])  # the latter has grouped convolutions
 def test_kernels_are_inputs_only_while_it_converts(cell_set, monkeypatch):
     model = InferenceModel(NVAE(dataclasses.replace(MIXTURE, cell_set=cell_set)))

@@ -8,7 +8,7 @@ import tensorflow as tf
 from nvae_tf.checkpoint.files import file_sum
 from nvae_tf.config import ModelConfig
 from nvae_tf.export.device_graph import DeviceGraph
-from nvae_tf.export.sidecar import write_sidecar
+from nvae_tf.export.sidecar import _write_golden, write_sidecar
 
 _CONFIG = ModelConfig(image_height=32, image_width=32, padding=2, num_scales=2, groups_per_scale=1, bit_depth=8)
 _PROVENANCE = {"run": {"step": 5, "checkpoint_sha256": "ab"}, "dataset": "mnist"}
@@ -25,7 +25,7 @@ def _write(folder):
     write_sidecar(
         folder,
         _CONFIG,
-        (inputs, outputs),
+        {"decoder": (inputs, outputs)},
         graphs,
         temperature=0.6,
         provenance=_PROVENANCE,
@@ -70,6 +70,14 @@ def test_golden_arrays_lie_where_the_sidecar_says(tmp_path):
         found = values[array["offset"] : array["offset"] + array["count"]].reshape(array["shape"])
         np.testing.assert_array_equal(found, arrays[array["name"]])
     assert len(values) == sum(array["count"] for array in sidecar["golden"]["arrays"])
+
+
+def test_golden_arrays_of_the_encoder_come_after(tmp_path):
+    one, two = ({"x": np.full([2], value, np.float32)} for value in (1, 2))
+    golden = _write_golden(tmp_path / "golden.bin", {"decoder": (one, two), "encoder": (two, one)})
+    assert [array["offset"] for array in golden["encoder"]["arrays"]] == [4, 6]
+    assert {part["file"] for part in golden.values()} == {"golden.bin"}
+    assert np.fromfile(tmp_path / "golden.bin", "<f4").tolist() == [1, 1, 2, 2, 2, 2, 1, 1]
 
 
 def test_checksums_are_of_the_files(tmp_path):

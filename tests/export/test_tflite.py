@@ -185,7 +185,7 @@ def test_without_the_runtime_it_says_what_to_install(nvae, tmp_path, monkeypatch
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "version", version)
-    with pytest.raises(ImportError, match=r"ai-edge-litert: pip install 'nvae_tf\[device\]'"):
+    with pytest.raises(ImportError, match=r"ai-edge-litert: pip install -e '\.\[device\]'"):
         tflite.export_tflite(nvae, tmp_path / "out", {})
 
 

@@ -1,6 +1,7 @@
 """tools/check_tflite.py: verdict and exit status of good, wrong, damaged and foreign files, and of lesser machines."""
 
 import importlib.metadata
+import json
 import shutil
 
 import numpy as np
@@ -11,6 +12,7 @@ import nvae_tf
 from nvae_tf.export.provenance import provenance
 from nvae_tf.export.tflite import export_tflite
 from nvae_tf.export.tflite_graph import TFLiteGraph
+from nvae_tf.export.tflite_run import NotAvailable
 from tests.export.tiny_tflite import SHAPES, convert, naive
 
 _LINT, _GPU, _KERAS, _HALF = 2, 4, 8, 16
@@ -67,10 +69,27 @@ def test_verbose(check, exported):
 
 def test_reference(check, exported):
     """The golden numbers beside the file."""
-    status, parts = check(exported / "decoder_float32.tflite", f"--reference={exported / 'decoder.json'}")
-    assert status == 0 and parts["keras"].split()[1] == "PASS"
-    status, parts = check(exported / "encoder_float32.tflite", f"--reference={exported / 'decoder.json'}")
-    assert status == _KERAS and "expected golden input image of shape [1, 16, 16, 1]" in parts["keras"]
+    for name in ("decoder", "encoder"):
+        status, parts = check(exported / f"{name}_float32.tflite", f"--reference={exported / 'decoder.json'}")
+        assert status == 0 and parts["keras"].split()[1] == "PASS"
+
+
+def test_reference_without_the_encoder(exported, tmp_path):
+    """A sidecar of before the encoder's numbers, or of the decoder alone: nothing is shown, nothing fails."""
+    from tflite_reference import golden_case
+
+    folder = shutil.copytree(exported, tmp_path / "copy")
+    path, content = folder / "encoder_float32.tflite", json.loads((folder / "decoder.json").read_text())
+    without = {key: value for key, value in content["encoder"].items() if key != "golden"}
+    for encoder in (without, None):
+        (folder / "decoder.json").write_text(json.dumps({**content, "encoder": encoder}))
+        with pytest.raises(NotAvailable, match="expected golden numbers of encode. Received: none"):
+            golden_case(folder / "decoder.json", path, TFLiteGraph(path.read_bytes()))
+
+
+def _with_sums_in_a_list(path):
+    content = json.loads(path.read_text())
+    return json.dumps({**content, "sha256": list(content["sha256"].values())}).encode()
 
 
 def test_damaged_reference(exported, tmp_path):
@@ -86,6 +105,7 @@ def test_damaged_reference(exported, tmp_path):
         (path, path.read_bytes() + bytes(4), "decoder_float32.tflite: expected SHA-256"),
         (sidecar, b'{"format": 1}', r"Received: KeyError\('sha256'\)"),
         (sidecar, b"[", "Received: JSONDecodeError"),
+        (sidecar, _with_sums_in_a_list(sidecar), "Received: ValueError"),
     ]
     for file, content, message in damages:
         whole = file.read_bytes()
