@@ -22,6 +22,8 @@ const canvases = id => [...element(id).querySelectorAll("canvas")];
 let decoder;
 let goldenError = 0;
 let redraws = 0;
+// What is wrong until a control is changed, and what is until the model is compiled anew.
+const problems = {passing: "", lasting: ""};
 const noiseOf = index => latentNoise(decoder.noise.map(({size}) => size), number("seed"), index);
 
 // What is still to be done, one thing at a time; what is asked for again meanwhile begins anew.
@@ -32,9 +34,10 @@ const tasks = {
     try {
       await decoder.compile(checked("accelerator"));
     } catch (problem) {
-      // The model that was compiled before is still there.
+      // The model that was compiled before is still there, and draws what is asked for.
       document.querySelector(`[value=${decoder.accelerator}]`).checked = true;
-      throw problem;
+      showProblem(problem.message);
+      return;
     }
     await compare();
   },
@@ -92,10 +95,12 @@ async function request(...names) {
 
 /** Takes the decoder's error on the golden input, and says so where it is more than rounding. */
 async function compare() {
+  showProblem("", "lasting");
   goldenError = await decoder.error();
   if (!(goldenError <= LARGEST_ERROR)) {
     const name = ACCELERATORS[checked("accelerator")];
-    showProblem(`The numbers from ${name} are not those of the export, by ${goldenError.toPrecision(2)} of the largest.`);
+    const difference = `${goldenError.toPrecision(2)} of the largest`;
+    showProblem(`The numbers from ${name} are not those of the export, by ${difference}.`, "lasting");
   }
 }
 
@@ -119,8 +124,12 @@ async function draw(canvas, noise, index) {
   return milliseconds;
 }
 
-function showProblem(message) {
-  element("problem").textContent = message;
+/** Shows what is wrong, `kind` a key of `problems`; "" for nothing. */
+function showProblem(message, kind = "passing") {
+  problems[kind] = message;
+  const shown = Object.values(problems).filter(Boolean).join(" ");
+  // An alert is read aloud whenever it is written.
+  if (element("problem").textContent !== shown) element("problem").textContent = shown;
   if (message) element("status").textContent = "";
 }
 
@@ -157,12 +166,19 @@ function showValues() {
   for (const span of document.querySelectorAll(".chosen")) span.textContent = Number(checked("chosen")) + 1;
 }
 
-function describe({sidecar: {image, likelihood, checkpoint, temperature}, noise}) {
+function describe({sidecar, noise}) {
+  const {image, likelihood, checkpoint, temperature, num_groups: numGroups} = sidecar, slider = element("temperature");
   const step = checkpoint?.step == null ? "" : `, step ${checkpoint.step.toLocaleString("en")}`;
+  const whole = noise.length === numGroups;
+  const groups = whole ? `${numGroups} groups of latents` : `${noise.length} of ${numGroups} groups of latents are sampled`;
   element("facts").textContent =
-    `${noise.length} groups of latents, pictures of ${image.height} × ${image.width} × ${image.channels}, ` +
+    `${groups}, pictures of ${image.height} × ${image.width} × ${image.channels}, ` +
     `${likelihood.kind.replace("_", " ")} likelihood${step}.`;
-  element("temperature").value = temperature ?? 1;
+  element("same-seed").hidden = !whole;
+  // What the export recommends is within the slider's range.
+  slider.min = Math.min(slider.min, temperature ?? 1);
+  slider.max = Math.max(slider.max, temperature ?? 1);
+  slider.value = temperature ?? 1;
   element("kept").max = noise.length;
   element("kept").value = Math.ceil(noise.length / 2);
 }
@@ -195,7 +211,7 @@ async function start() {
   const problem = decoder.webGpuProblem;
   document.querySelector("[value=webgpu]").disabled = problem !== null;
   element("webgpu-problem").textContent = problem ? `No WebGPU: ${problem}.` : "";
-  if (!problem) decoder.webGpuLoss().then(showProblem);
+  if (!problem) decoder.webGpuLoss().then(message => showProblem(message, "lasting"));
   layOutSamples();
   element("variations").append(...Array.from({length: NUM_VARIATIONS}, (_, i) => newCanvas(`Variation ${i + 1}`)));
   element("path").append(...["The first picture", "The picture between them", "The second picture"].map(newCanvas));

@@ -28,6 +28,8 @@ const check = (page, selector) => settled(page, () => page.click(selector, {forc
 /** Texts and pixels as they are now. */
 const seen = page => page.evaluate(() => ({
   status: document.getElementById("status").textContent,
+  facts: document.getElementById("facts").textContent,
+  sameSeed: document.getElementById("same-seed").checkVisibility(),
   problem: document.getElementById("problem").textContent,
   webgpuProblem: document.getElementById("webgpu-problem").textContent,
   webgpuDisabled: document.querySelector("[value=webgpu]").disabled,
@@ -78,6 +80,17 @@ async function outlook(page) {
     fetch("http://127.0.0.1:9/").catch(() => {});
   }));
   return {widths, refused, isolated: await page.evaluate(() => crossOriginIsolated)};
+}
+
+/** The page opened anew with a decoder.json that `change` was called with. */
+async function withSidecar(page, change) {
+  await page.route("**/decoder.json", async route => {
+    const response = await route.fetch(), json = await response.json();
+    change(json);
+    await route.fulfill({response, json});
+  });
+  await page.reload();
+  await idle(page);
 }
 
 const acts = {
@@ -137,6 +150,18 @@ const acts = {
   },
 
   async nothing(page, look) {
+    await look("opened");
+  },
+
+  async touched(page, look) {
+    await look("opened");
+    await set(page, "rows", 2);
+    await look("touched");
+  },
+
+  /** A decoder of which the first two groups of nine alone are sampled, at a temperature beyond the slider's. */
+  async fewerGroups(page, look) {
+    await withSidecar(page, sidecar => Object.assign(sidecar, {num_groups: 9, temperature: 2.02}));
     await look("opened");
   },
 

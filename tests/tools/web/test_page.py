@@ -39,7 +39,8 @@ def troubled(visit, serve, decoders, tmp_path_factory):
         steps = [
             ("no_webgpu", well, "nothing"),
             ("no_litert", well, "withoutLiteRt"),
-            ("other_numbers", other, "nothing"),
+            ("other_numbers", other, "touched"),
+            ("fewer_groups", well, "fewerGroups"),
         ]
         return visit([], *steps, ("no_model", other, "withoutModel"))
 
@@ -144,8 +145,8 @@ def test_every_control_is_reached_by_tab_and_works_by_key(visited, decoders):
     ]
     assert [stop["id"] for stop in before["stops"]] == [*controls, "fraction"]
     assert all(stop["outline"] == "solid" and stop["named"] for stop in before["stops"])
-    assert after["values"] == {"temperature": "0.8", "seed": "1", "kept": "2", "fraction": "0.5"}
-    expected = _expected(decoders["bernoulli"], seed=1, temperature=0.8, chosen=1, kept=2, other=2)
+    assert after["values"] == {"temperature": "0.76", "seed": "1", "kept": "2", "fraction": "0.5"}
+    expected = _expected(decoders["bernoulli"], seed=1, temperature=0.76, chosen=1, kept=2, other=2)
     expected.pop("variations")
     variations = after["pictures"].pop("variations")
     _assert_pictures(after, expected)
@@ -172,12 +173,23 @@ def test_what_is_wrong_is_said(troubled, decoders):
     for name in ("no_litert", "no_model"):
         assert results[name]["status"] == "" and not results[name]["pictures"]["samples"]
     assert problems["other_numbers"].startswith("The numbers from the CPU (wasm) are not those of the export, by 0.")
+    assert troubled["results"]["other_numbers"]["touched"]["problem"] == problems["other_numbers"]
+
+
+def test_groups_that_are_not_sampled_are_told(troubled):
+    whole, fewer = (troubled["results"][name]["opened"] for name in ("no_webgpu", "fewer_groups"))
+    assert whole["facts"].startswith("2 groups of latents, pictures of ") and whole["sameSeed"]
+    assert fewer["facts"].startswith("2 of 9 groups of latents are sampled, pictures of ") and not fewer["sameSeed"]
+    assert fewer["values"]["temperature"] == "2.02" and fewer["problem"] == ""
 
 
 def test_a_model_that_webgpu_does_not_take_stays_on_the_cpu(visited):
     seen = visited["results"]["naive"]["webgpu"]
     assert seen["accelerator"] == "wasm"
-    assert seen["problem"] == "Some operations of this model do not run on WebGPU; tools/check_tflite.py says which."
+    lasting = visited["results"]["naive"]["wasm"]["problem"]  # its numbers are not those of the export
+    refusal = "Some operations of this model do not run on WebGPU; tools/check_tflite.py says which."
+    assert lasting and seen["problem"] == f"{refusal} {lasting}"
+    assert "CPU (wasm)" in seen["status"]  # what was asked for is drawn nevertheless
     assert "CPU (wasm)" in visited["results"]["naive"]["drawn"]["status"]
 
 
