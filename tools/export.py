@@ -98,7 +98,7 @@ def export(nvae, out):
     if FLAGS.format == "tflite":
         from nvae_tf.export.tflite import export_tflite
 
-        options = {"num_sampled_groups": FLAGS.num_groups, "encoder": FLAGS.encoder, "temperature": FLAGS.temperature}
+        options = {"num_groups": FLAGS.num_groups, "encoder": FLAGS.encoder, "temperature": FLAGS.temperature}
         show_files(export_tflite(nvae, out, origin, **options))
     else:
         from nvae_tf.export.onnx import export_onnx

@@ -7,11 +7,10 @@ import enum
 from tflite_reference import golden_case, keras_case
 
 from nvae_tf.export import half_audit, tflite_lint, tflite_run
+from nvae_tf.export.parity import TOLERANCES
 from nvae_tf.export.tflite_graph import TFLiteGraph
 
 GPU_TOLERANCE = 1e-3
-FLOAT32_TOLERANCE = 1e-5
-FLOAT16_TOLERANCE = 5e-3
 HALF_TOLERANCE = 2e-2
 
 
@@ -102,7 +101,7 @@ class Gate:
         return _agreement("gpu", gpu.outputs, cpu.outputs, GPU_TOLERANCE, "the CPU", "every op accelerated; ")
 
     def _keras(self, graph):
-        tolerance = FLOAT16_TOLERANCE if _has_half_weights(graph) else FLOAT32_TOLERANCE
+        tolerance = TOLERANCES["float16" if _has_half_weights(graph) else "float32"]
         if self.run_dir is None and self.reference is None:
             return Part("keras", Status.NOT_SHOWN, "expected --run_dir or --reference. Received: neither")
         tflite_run.check_runtime()

@@ -28,7 +28,7 @@ class DeviceGraph:
     function: typing.Callable
 
 
-def sample_graph(model, batch_size=None, num_sampled_groups=None):
+def sample_graph(model, batch_size=None, num_groups=None):
     """`sample`: noise_00.. [B, h, w, latent_channels] and temperature [B] -> likelihood_params and the mean.
 
     The mean is `probabilities` for the Bernoulli likelihood, else `mean_image`: [B, H, W, C] in [0, 1], with padding.
@@ -36,7 +36,7 @@ def sample_graph(model, batch_size=None, num_sampled_groups=None):
     Args:
         model: `InferenceModel`.
         batch_size: B; None for any. Default None.
-        num_sampled_groups: only the first groups have noise, the others are at their prior's mean; None for all.
+        num_groups: only the first groups have noise, the others are at their prior's mean; None for all.
             Default None.
 
     Raises:
@@ -44,9 +44,9 @@ def sample_graph(model, batch_size=None, num_sampled_groups=None):
     """
     config = model.model_config
     names = numbered("noise", config)
-    count = len(names) if num_sampled_groups is None else num_sampled_groups
+    count = len(names) if num_groups is None else num_groups
     if not 1 <= count <= len(names):
-        raise ValueError(f"num_sampled_groups: expected 1 to {len(names)}. Received: {num_sampled_groups}")
+        raise ValueError(f"num_groups: expected 1 to {len(names)}. Received: {num_groups}")
 
     def sample(temperature, **noise):
         return _outputs(config, model.generate([noise.get(name) for name in names], temperature))

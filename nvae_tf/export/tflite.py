@@ -26,14 +26,14 @@ from nvae_tf.export.tflite_weights import cost, half_weights
 _RUNTIME = "ai-edge-litert"
 
 
-def export_tflite(nvae, out_dir, provenance, *, num_sampled_groups=None, encoder=False, temperature=0.7):
+def export_tflite(nvae, out_dir, provenance, *, num_groups=None, encoder=False, temperature=0.7):
     """Exports a model's decoder.
 
     Args:
         nvae: `NVAE`, as `nvae_tf.load_run` gives it.
         out_dir: new folder.
         provenance: of the model, for the sidecar: `provenance.provenance`.
-        num_sampled_groups: sample the first groups alone and put the others at their prior's mean; None for all. It
+        num_groups: sample the first groups alone and put the others at their prior's mean; None for all. It
             spares the host most random numbers and gives smoother images; the graph costs as much. Default None.
         encoder: write the encoder too, to reconstruct and interpolate on the device. Default False.
         temperature: that the sidecar recommends. Default 0.7.
@@ -50,7 +50,7 @@ def export_tflite(nvae, out_dir, provenance, *, num_sampled_groups=None, encoder
     version = litert_version()
     with new_folder(out_dir) as folder:
         model = InferenceModel(nvae)
-        graphs = {"decoder": sample_graph(model, 1, num_sampled_groups)}
+        graphs = {"decoder": sample_graph(model, 1, num_groups)}
         if encoder:
             graphs["encoder"] = encode_graph(model, 1, noise_only=True)
         entries, decoder_cost, golden = [], None, {}

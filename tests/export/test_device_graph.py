@@ -58,7 +58,7 @@ def test_the_noise_of_encode_is_what_sample_makes_the_same_latents_from(model):
 
 
 def test_groups_that_are_not_sampled_are_at_their_priors_mean(model):
-    every, first = sample_graph(model), sample_graph(model, num_sampled_groups=1)
+    every, first = sample_graph(model), sample_graph(model, num_groups=1)
     assert list(first.inputs) == ["noise_00", "temperature"]
     inputs = _draw(every, 2)
     expected = every.function(**inputs | {"noise_01": tf.zeros_like(inputs["noise_01"])})["likelihood_params"]
@@ -68,5 +68,5 @@ def test_groups_that_are_not_sampled_are_at_their_priors_mean(model):
 
 @pytest.mark.parametrize("count", [0, 3])
 def test_a_number_of_groups_out_of_range_is_an_error(model, count):
-    with pytest.raises(ValueError, match=rf"num_sampled_groups: expected 1 to 2\. Received: {count}"):
-        sample_graph(model, num_sampled_groups=count)
+    with pytest.raises(ValueError, match=rf"num_groups: expected 1 to 2\. Received: {count}"):
+        sample_graph(model, num_groups=count)

@@ -122,7 +122,7 @@ def test_encoder_runs_whole_on_the_gpu_delegate(exported):
 def test_mixture_of_which_some_groups_are_sampled(tmp_path):
     nvae = NVAE(MIXTURE)
     model = InferenceModel(nvae)
-    graph = sample_graph(model, 1, num_sampled_groups=1)
+    graph = sample_graph(model, 1, num_groups=1)
     content = tflite.convert(model, graph)
     half = half_weights(content, least_weights=100)
     assert [value.name for value in TFLiteGraph(content).inputs] == ["noise_00", "temperature"]

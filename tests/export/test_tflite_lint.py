@@ -118,6 +118,11 @@ def _second_subgraph(graph):
     graph.model.subgraphs.append(graph.subgraph)
 
 
+def _second_signature(graph):
+    _second_subgraph(graph)
+    graph.model.signatureDefs = graph.model.signatureDefs * 2
+
+
 def _no_operands(graph):
     _operator(graph, "MEAN").inputs = []
 
@@ -135,6 +140,7 @@ def _int8_kernel(graph):
         (_both_corners_and_centers, "resize"),
         (_no_signature, "signature"),
         (_second_subgraph, "subgraph"),
+        (_second_signature, "signature"),
         (_no_operands, "operands"),
         (_int8_kernel, "dtype"),
     ],
@@ -152,6 +158,14 @@ def test_finding_names_the_tensor():
     finding = lint(TFLiteGraph(convert(lambda x, y: {"sum": x + y}, **_X, y=[1])))[0]
     expected = "broadcast: sum: expected tensors of one shape for ADD. Received: [1, 4, 4, 6] and [1]"
     assert str(finding) == expected
+
+
+def test_signatures_are_named(good_file):
+    """Two signatures have two graphs, which is no control flow."""
+    graph = TFLiteGraph(good_file)
+    _second_signature(graph)
+    (finding,) = lint(graph)
+    assert str(finding) == "signature: file: expected one signature. Received: sample, sample"
 
 
 def test_batch_is_named_once():

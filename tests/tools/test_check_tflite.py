@@ -23,7 +23,7 @@ def exported(digits_run, tmp_path_factory):
     """Folder that the run of digits was exported to, its last two groups at their prior's mean; with the encoder."""
     folder = tmp_path_factory.mktemp("exported") / "tflite"
     nvae = nvae_tf.load_run(digits_run)
-    export_tflite(nvae, folder, provenance(digits_run, nvae), num_sampled_groups=1, encoder=True)
+    export_tflite(nvae, folder, provenance(digits_run, nvae), num_groups=1, encoder=True)
     return folder
 
 

@@ -47,7 +47,7 @@ def test_saved_model(program, digits_run, tmp_path, capsys, monkeypatch):
             tflite,
             "export_tflite",
             ("--format=tflite", "--num_groups=2", "--encoder"),
-            {"num_sampled_groups": 2, "encoder": True, "temperature": 1.0},
+            {"num_groups": 2, "encoder": True, "temperature": 1.0},
         ),
         (
             onnx,
