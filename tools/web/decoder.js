@@ -2,6 +2,19 @@
 
 const WASM_FILES = new URL("node_modules/@litertjs/core/wasm/", import.meta.url).href;
 
+const TEXT = ["a text", value => typeof value === "string"], NUMBER = ["a whole number", Number.isInteger];
+const isInput = value => typeof value?.name === "string" && Array.isArray(value.shape);
+// What the page needs of decoder.json: {path: [meaning, test]}.
+const FIELDS = {
+  "signature": TEXT, "files.float32": TEXT, "golden.file": TEXT, "likelihood.kind": TEXT,
+  "image.height": NUMBER, "image.width": NUMBER, "image.channels": NUMBER, "image.padding": NUMBER, "num_groups": NUMBER,
+  "golden.arrays": ["a list", Array.isArray],
+  "inputs": [
+    "a list of {name, shape} with temperature among them",
+    value => Array.isArray(value) && value.every(isInput) && value.some(({name}) => name === "temperature"),
+  ],
+};
+
 export class Decoder {
   #litert;
   #bytes;
@@ -23,18 +36,19 @@ export class Decoder {
 
   /** Loads LiteRT.js and the model in a folder; rejects with a message for the user. */
   static async load(folder) {
-    const sidecar = JSON.parse(new TextDecoder().decode(await fetched(new URL("decoder.json", folder))));
+    const sidecar = parsed(await fetched(new URL("decoder.json", folder)));
     const bytes = new Uint8Array(await fetched(new URL(sidecar.files.float32, folder)));
     const golden = new Float32Array(await fetched(new URL(sidecar.golden.file, folder)));
+    let litert;
     try {
-      const litert = await import("@litertjs/core");
+      litert = await import("@litertjs/core");
       // LiteRT.js has threads for an isolated page and a processor with relaxed SIMD alone, and refuses them elsewhere.
       const threads = crossOriginIsolated && await litert.supportsFeature("relaxedSimd");
       await litert.loadLiteRt(WASM_FILES, {threads});
-      return new Decoder(litert, sidecar, bytes, golden);
     } catch (error) {
       throw new Error(`LiteRT.js could not be loaded: ${text(error)}. Its files come with npm ci --prefix tools/web.`);
     }
+    return new Decoder(litert, sidecar, bytes, golden);
   }
 
   /** Why WebGPU cannot be used, or null. */
@@ -95,6 +109,21 @@ export class Decoder {
       for (const tensor of [...Object.values(inputs), ...Object.values(outputs)]) tensor.delete();
     }
   }
+}
+
+/** The content of decoder.json, which has the fields that this page needs. */
+function parsed(bytes) {
+  let sidecar;
+  try {
+    sidecar = JSON.parse(new TextDecoder().decode(bytes));
+  } catch (error) {
+    throw new Error(`decoder.json: expected JSON. Received: ${text(error)}`);
+  }
+  for (const [path, [meaning, fits]] of Object.entries(FIELDS)) {
+    const value = path.split(".").reduce((value, name) => value?.[name], sidecar);
+    if (!fits(value)) throw new Error(`decoder.json: expected ${path}, ${meaning}. Received: ${JSON.stringify(value)}`);
+  }
+  return sidecar;
 }
 
 /** What is at an address, as an ArrayBuffer. */

@@ -165,6 +165,11 @@ const acts = {
     await look("opened");
   },
 
+  async withoutInputs(page, look) {
+    await withSidecar(page, sidecar => delete sidecar.inputs);
+    await look("opened");
+  },
+
   async withoutLiteRt(page, look) {
     await page.route("**/litert_wasm*.js", route => route.abort());
     await page.reload();

@@ -41,6 +41,7 @@ def troubled(visit, serve, decoders, tmp_path_factory):
             ("no_litert", well, "withoutLiteRt"),
             ("other_numbers", other, "touched"),
             ("fewer_groups", well, "fewerGroups"),
+            ("no_inputs", well, "withoutInputs"),
         ]
         return visit([], *steps, ("no_model", other, "withoutModel"))
 
@@ -170,7 +171,8 @@ def test_what_is_wrong_is_said(troubled, decoders):
     assert "npm ci --prefix tools/web" in problems["no_litert"]
     assert problems["no_model"].startswith("No model: /model/decoder_float32.tflite gave 404 Not Found.")
     assert "tools/serve_page.py --model_dir=DIR" in problems["no_model"]
-    for name in ("no_litert", "no_model"):
+    assert problems["no_inputs"].startswith("decoder.json: expected inputs, a list of {name, shape} with temperature")
+    for name in ("no_litert", "no_model", "no_inputs"):
         assert results[name]["status"] == "" and not results[name]["pictures"]["samples"]
     assert problems["other_numbers"].startswith("The numbers from the CPU (wasm) are not those of the export, by 0.")
     assert troubled["results"]["other_numbers"]["touched"]["problem"] == problems["other_numbers"]
