@@ -1,10 +1,8 @@
 """Checks of what is about to be sent: the server fails a whole batch, other people's rows too, for one wrong row."""
 
-import io
-
 import numpy as np
-import PIL.Image
 
+from nvae_tf.serving.pictures import open_picture
 from nvae_tf.serving.protocol import InputError
 
 _RANGES = {
@@ -56,7 +54,7 @@ def _checked(name, value, spec):
             raise InputError(f"{name}: expected {expected}. Received: {wrong.flat[0]}")
     if name.startswith("image_bytes"):
         for row, content in enumerate(array):
-            _check_picture(f"{name}, row {row}", content)
+            open_picture(f"{name}, row {row}", content)
     return array
 
 
@@ -80,12 +78,3 @@ def _strings(name, value):
     array = np.empty(len(value), object)
     array[:] = value
     return array
-
-
-def _check_picture(name, content):
-    try:
-        with PIL.Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as picture:
-            picture.load()
-    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
-        received = f"{len(content)} bytes that begin with {content[:8]!r}"
-        raise InputError(f"{name}: expected a whole PNG or JPEG. Received: {received}") from error
