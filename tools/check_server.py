@@ -8,12 +8,13 @@ a seed gives one image whatever else is in its batch; the right code for everyth
 bad ones; then latencies and images a second. One line for each check. Exit status 1 if any failed.
 """
 
+import math
 import os
 import sys
 
 from absl import app, flags
 from json_file import write_json
-from server_flags import chosen_tls, define_server
+from server_flags import connection, define_server
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
@@ -24,7 +25,7 @@ flags.DEFINE_integer("grpc_port", None, "Port of gRPC, usually 8500; not checked
 flags.DEFINE_integer("rest_port", None, "Port of REST, usually 8501; not checked if not given.", 1, 65535)
 flags.DEFINE_string("card", None, "The served version's assets.extra/model.json, golden.npz beside it.")
 flags.DEFINE_list("concurrency", ["1", "4", "16"], "Clients at once, one load check for each; empty for none.")
-flags.DEFINE_float("load_seconds", 5.0, "Length of each load check.", lower_bound=0.0)
+flags.DEFINE_float("load_seconds", 5.0, "Length of each load check.")
 flags.DEFINE_integer("rows", 1, "Images of a request in the load checks.", lower_bound=1)
 flags.DEFINE_string("json", None, "File for the results as well.")
 
@@ -32,6 +33,11 @@ flags.register_validator(
     "concurrency",
     lambda texts: all(text.isascii() and text.isdigit() and 1 <= int(text) <= 1024 for text in texts),
     message="expected whole numbers from 1 to 1024 with commas between them",
+)
+flags.register_validator(
+    "load_seconds",
+    lambda value: 0.0 < value < math.inf,
+    message="expected a positive number; no load is checked with --concurrency=",
 )
 flags.register_validator(
     "json",
@@ -52,14 +58,14 @@ def make_target():
     from nvae_tf.serving.protocol import ModelSpec
     from nvae_tf.serving.rest_transport import RestTransport
 
-    tls, golden = chosen_tls(), read_golden(FLAGS.card) if FLAGS.card else None
+    shared, golden = connection(), read_golden(FLAGS.card) if FLAGS.card else None
     transports = {}
     if FLAGS.grpc_port:
         from nvae_tf.serving.grpc_transport import GrpcTransport
 
-        transports["grpc"] = GrpcTransport(FLAGS.host, FLAGS.grpc_port, tls)
+        transports["grpc"] = GrpcTransport(port=FLAGS.grpc_port, **shared)
     if FLAGS.rest_port:
-        transports["rest"] = RestTransport(FLAGS.host, FLAGS.rest_port, tls)
+        transports["rest"] = RestTransport(port=FLAGS.rest_port, **shared)
     return Target(transports, ModelSpec(FLAGS.model, FLAGS.version, FLAGS.label), FLAGS.timeout, golden)
 
 

@@ -8,8 +8,8 @@ r"""Asks a server of TensorFlow Serving's protocol for what an exported model ca
     python tools/client.py score --images=a.png,b.png            (JSON lines; pictures of the model's size)
     python tools/client.py encode --images=a.png,b.png --out=latents.npz
 
-with --host, --port, --protocol=grpc|rest, --model, --version or --label, --timeout and --tls. The seed of the first
-image, or score, is --seed, and of each after it one more.
+with --host, --port, --protocol=grpc|rest, --model, --version or --label, --timeout, --max_message_mb and --tls. The
+seed of the first image, or score, is --seed, and of each after it one more.
 """
 
 import json
@@ -20,7 +20,7 @@ import re
 import sys
 
 from absl import app, flags
-from server_flags import chosen_tls, define_server
+from server_flags import connection, define_server
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
@@ -59,8 +59,7 @@ def make_client():
         from nvae_tf.serving.grpc_transport import GrpcTransport as Transport
     else:
         from nvae_tf.serving.rest_transport import RestTransport as Transport
-    address = {"host": FLAGS.host} | ({"port": FLAGS.port} if FLAGS.port else {})
-    transport = Transport(**address, tls=chosen_tls())
+    transport = Transport(**connection(), **({"port": FLAGS.port} if FLAGS.port else {}))
     return Client(transport, FLAGS.model, FLAGS.version, FLAGS.label, FLAGS.timeout)
 
 
@@ -89,17 +88,11 @@ def read_files():
 def read_pixels(shape):
     """uint8 [B, H, W, C] of --images, which must be of a shape (None, H, W, C)."""
     import numpy as np
-    import PIL.Image
 
-    _, height, width, channels = shape
-    pictures = []
-    for path in image_paths():
-        with PIL.Image.open(path) as picture:
-            if picture.size != (width, height):
-                size = f"{picture.width} x {picture.height}"
-                raise ValueError(f"--images: {path}: expected {width} x {height} pixels. Received: {size}")
-            pictures.append(np.asarray(picture.convert("L" if channels == 1 else "RGB")))
-    return np.stack(pictures).reshape(-1, height, width, channels)
+    from nvae_tf.serving.pictures import read_picture
+
+    files = zip(image_paths(), read_files(), strict=True)
+    return np.stack([read_picture(f"--images: {path}", content, shape[1:]) for path, content in files])
 
 
 def seeds(count):
@@ -112,9 +105,9 @@ def way(client):
     import numpy as np
 
     alpha = np.linspace(0.0, 1.0, FLAGS.frames, dtype=np.float32)
-    ends = FLAGS.seeds or FLAGS.images or []
-    if len(ends) != 2:
-        raise ValueError(f"--images, --seeds: expected two of one of them. Received: {len(ends)}")
+    seeds_or_files = [ends for ends in (FLAGS.seeds, FLAGS.images) if ends]
+    if [len(ends) for ends in seeds_or_files] != [2]:
+        raise ValueError(f"--images, --seeds: expected two of one of them. Received: {FLAGS.images} and {FLAGS.seeds}")
     if not FLAGS.seeds:
         first, second = ([content] * FLAGS.frames for content in read_files())
         return in_batches(client.interpolate, first, second, alpha)
@@ -166,10 +159,12 @@ def write_atomically(path, write):
 def run(client, command):
     """Asks, and writes or prints the answer."""
     if command == "status":
-        version, signatures = client.metadata()
-        for status in client.status():
+        statuses = client.status()
+        for status in statuses:
             print(f"version {status.version}: {status.state} {status.error}".rstrip())
-        print(f"version {version} answers: {', '.join(sorted(signatures))}")
+        if any(status.state == "AVAILABLE" for status in statuses):
+            version, signatures = client.metadata()
+            print(f"version {version} answers: {', '.join(sorted(signatures))}")
     elif command == "score":
         lines = list(score_lines(client))
         if FLAGS.out:

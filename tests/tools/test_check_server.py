@@ -71,10 +71,11 @@ def test_nobody_there(program, capsys):
     [
         ([], "expected --grpc_port, --rest_port or both"),
         (["--rest_port=1", "--concurrency=0"], "expected whole numbers from 1 to 1024"),
+        (["--rest_port=1", "--load_seconds=0"], "expected a positive number; no load is checked with --concurrency="),
         (["--rest_port=1", "--json=none/x.json"], "expected a name in an existing folder"),
         (["--rest_port=1", "--version=1", "--label=stable"], "version"),
     ],
-    ids=["no port", "concurrency", "json", "version and label"],
+    ids=["no port", "concurrency", "load", "json", "version and label"],
 )
 def test_wrong_flags(program, flags, message):
     with pytest.raises(IllegalFlagValueError, match=message):

@@ -4,8 +4,10 @@ import pathlib
 import numpy as np
 import PIL.Image
 import pytest
+import tensorflow as tf
 from absl import app
 from absl.flags import IllegalFlagValueError
+from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 
 from tests.serving.toy_model import ToyModel, serving
 
@@ -91,6 +93,23 @@ def test_status(run, capsys):
     assert first == "version 3: AVAILABLE" and second.startswith("version 3 answers: decode, encode, ")
 
 
+def test_status_while_no_version_is_available(run, served, monkeypatch, capsys):
+    def metadata(*which, **more):
+        raise tf.errors.NotFoundError(None, None, "not yet")
+
+    monkeypatch.setattr(served[0], "state", ModelVersionStatus.LOADING)
+    monkeypatch.setattr(served[0], "metadata", metadata)
+    run("status")
+    assert capsys.readouterr().out == "version 3: LOADING\n"
+
+
+def test_messages_over_the_limit(run, served, monkeypatch):
+    large = {"image": np.zeros((1, 3_000_000), np.uint8)}
+    monkeypatch.setattr(served[0], "change", lambda name, outputs: large)
+    with pytest.raises(SystemExit, match=r"RESOURCE_EXHAUSTED \(.*--max_message_mb"):
+        run("sample", "--num=1", "--out=s.png", "--max_message_mb=1")
+
+
 @pytest.mark.parametrize(
     ("command", "flags", "message"),
     [
@@ -104,9 +123,10 @@ def test_status(run, capsys):
         (
             "interpolate",
             ["--images=a.png", "--out=w.png"],
-            "--images, --seeds: expected two .* Received: 1",
+            r"--images, --seeds: expected two .* Received: \['a.png'\] and None",
         ),
-        ("interpolate", ["--seeds=1,2,3", "--out=w.png"], "--images, --seeds: expected two .* Received: 3"),
+        ("interpolate", ["--seeds=1,2,3", "--out=w.png"], r"expected two .* Received: None and \['1', '2', '3'\]"),
+        ("interpolate", ["--seeds=1,2", "--images=a.png,b.png", "--out=w.png"], "expected two of one of them"),
         ("status", ["--tls_root_certs=a.png"], "--tls: expected with --tls_root_certs"),
         ("status", ["--tls", "--tls_root_certs=none.pem"], "root_certs: expected a file. Received: none.pem"),
     ],
