@@ -73,11 +73,11 @@ def draw_shards(model, temperatures, strategy):
     """Draws this worker's shards that are not there yet."""
     from nvae_tf.evaluation.images import to_uint8
     from nvae_tf.evaluation.sampling import evaluated_kernels, sample_images
-    from nvae_tf.export.provenance import provenance
+    from nvae_tf.export.provenance import weights
 
     size, folder = FLAGS.shard_size, pathlib.Path(FLAGS.shards_dir)
     numbers = shard_numbers(FLAGS.first, FLAGS.num, size, FLAGS.worker_index, FLAGS.num_workers)
-    origin = provenance(FLAGS.run_dir, model, FLAGS.bn_temperature)["run"]
+    origin = weights(FLAGS.run_dir, model, FLAGS.bn_temperature)
     begin(folder, {**origin, "seed": FLAGS.seed, "temperature": temperatures, "pixels": FLAGS.pixels, "size": size})
     missing = [number for number in numbers if not shard_path(folder, number).exists()]
     batch, progress, kernels = min(FLAGS.batch_size, size), Progress(len(missing) * size), evaluated_kernels(model)

@@ -47,10 +47,14 @@ def begin(folder, settings):
     """
     path = folder / "shards.json"
     folder.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        temporary = _temporary(path)
-        temporary.write_text(json.dumps(settings, indent=2) + "\n")
-        os.replace(temporary, path)
+    temporary = _temporary(path)
+    temporary.write_text(json.dumps(settings, indent=2) + "\n")
+    try:
+        os.link(temporary, path)  # the first worker's settings count: nothing is replaced
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink()
     found = json.loads(path.read_text())
     other = {name: value for name, value in settings.items() if found.get(name) != value}
     if other:

@@ -32,19 +32,28 @@ def provenance(run_dir, nvae, batch_norm_temperature=None):
         CheckpointError: the checkpoint is not there any more.
         ValueError: evaluation.json is damaged.
     """
-    folder = RunFolder(run_dir)
-    step = folder.resolve_step(nvae.restored_step)
     return {
-        "run": {
-            "step": step,
-            "averaged": nvae.averaged,
-            "batch_norm_temperature": batch_norm_temperature,
-            "checkpoint_sha256": _checkpoint_sum(folder.step_folder(step)),
-        },
+        "run": weights(run_dir, nvae, batch_norm_temperature),
         "dataset": nvae.config.data.dataset,
         "versions": {"nvae_tf": nvae_tf.__version__, "tensorflow": tf.__version__, "keras": keras.__version__},
         "git_commit": _git_commit(),
-        "evaluation": _evaluation(folder.path, nvae) if batch_norm_temperature is None else None,
+        "evaluation": _evaluation(RunFolder(run_dir).path, nvae) if batch_norm_temperature is None else None,
+    }
+
+
+def weights(run_dir, nvae, batch_norm_temperature=None):
+    """Which weights and statistics a model has: the part "run" of `provenance`, with its arguments.
+
+    Raises:
+        CheckpointError: the checkpoint is not there any more.
+    """
+    folder = RunFolder(run_dir)
+    step = folder.resolve_step(nvae.restored_step)
+    return {
+        "step": step,
+        "averaged": nvae.averaged,
+        "batch_norm_temperature": batch_norm_temperature,
+        "checkpoint_sha256": _checkpoint_sum(folder.step_folder(step)),
     }
 
 

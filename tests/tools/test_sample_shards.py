@@ -1,4 +1,6 @@
 import json
+import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -46,12 +48,23 @@ def test_a_folder_holds_images_of_one_kind(tmp_path):
         begin(tmp_path / "new", {"seed": 3, "size": 2})
 
 
+def test_of_workers_that_begin_at_once_the_first_counts(tmp_path, monkeypatch):
+    begin(tmp_path, {"seed": 1})
+    monkeypatch.setattr(pathlib.Path, "exists", lambda self: False)  # as before the other's file is there
+    with pytest.raises(ValueError, match="Received: {'seed': 3}"):
+        begin(tmp_path, {"seed": 3})
+    assert [path.name for path in tmp_path.iterdir()] == ["shards.json"]
+
+
 def test_workers_draw_what_one_draw_gives_and_skip_what_is_there(program, digits_run, tmp_path, capsys):
+    run_dir, tmp_path = shutil.copytree(digits_run, tmp_path / "run"), tmp_path / "shards"
+    (run_dir / "evaluation.json").write_text("{")  # which says nothing of the images
+
     def work(worker_index):
         flags = (f"--shards_dir={tmp_path}", "--first=4", "--num=12", "--shard_size=4", "--batch_size=3")
         temperature = "--temperature=0.7"
         workers = ("--num_workers=2", f"--worker_index={worker_index}")
-        program("sample", f"--run_dir={digits_run}", *flags, temperature, *workers).main([])
+        program("sample", f"--run_dir={run_dir}", *flags, temperature, *workers).main([])
 
     work(0)
     assert f"written: 2 shards in {tmp_path}; 0 were there" in capsys.readouterr().out
