@@ -1,4 +1,10 @@
-"""The gRPC side of the stand-in: the official servicers of tensorflow_serving.apis."""
+"""The gRPC side of the stand-in: the official servicers of tensorflow_serving.apis.
+
+Methods and messages: apis/{prediction_service,model_service,model,predict,get_model_metadata,get_model_status}.proto. A
+version or a label, not both, and no name of a signature for `serving_default`: apis/model.proto.
+
+No source in hand: the code for a metadata_field that is missing or another; how long an error's message may be.
+"""
 
 import concurrent.futures
 import contextlib

@@ -1,4 +1,4 @@
-"""The protocol of the stand-in, as serving.md and the official stubs have it."""
+"""The protocol of the stand-in, as the files that its parts name and the official stubs have it."""
 
 import ast
 import base64

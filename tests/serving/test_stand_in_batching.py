@@ -1,4 +1,4 @@
-"""The batch rules of serving.md (`tensorflow_serving/batching/batching_util.h`), on the stand-in's batcher."""
+"""The batch rules of `tensorflow_serving/batching/batching_util.h`, on the stand-in's batcher."""
 
 import concurrent.futures
 import dataclasses
