@@ -5,9 +5,9 @@ Run by hand, in the repository: python -m tests.serving.stand_in --base_path=sav
 Prints {"grpc_port": ..., "rest_port": ...} once the model is loaded and warm, and serves until it is interrupted. It
 imports TensorFlow, gRPC and the official protobufs, and nothing of this project: what it can serve needs none of it.
 
-Each part names the files of tensorflow/serving (under tensorflow_serving/) that its rules are those of, and what it does
-where no source was in hand. The definitions of messages (apis/, config/) were, in tensorflow-serving-api; the other files
-are named for what is known of them, without a copy to compare with.
+Each part names the files of tensorflow/serving (under tensorflow_serving/) that its rules are those of, and what it
+does where no source was in hand. The definitions of messages (apis/, config/) were, in tensorflow-serving-api; the
+other files are named for what is known of them, without a copy to compare with.
 """
 
 import argparse

@@ -3,8 +3,8 @@
 The rules are those of `tensorflow_serving/batching/batching_util.h`: dimension 0 of every tensor is the batch; the rows
 of different requests are concatenated, padded by repeating a row to an allowed size, run once, and split.
 
-UNAVAILABLE for a full queue, and that the oldest is taken first: TensorFlow's
-`core/kernels/batching_util/shared_batch_scheduler.h`. No source in hand: the words of the other messages.
+UNAVAILABLE for a full queue: TensorFlow's core/kernels/batching_util/shared_batch_scheduler.h, which takes the queues
+in turn where this takes the oldest request first. No source in hand: the words of the other messages.
 """
 
 import collections

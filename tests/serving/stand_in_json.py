@@ -1,11 +1,11 @@
 """Bodies of the REST predict method: JSON to the arrays of a signature, and back.
 
-g3doc/api_rest.md: rows under `instances` and `predictions`, columns under `inputs` and `outputs`; one input may go without
-its name, one output does; `{"b64": ...}`; strings are base64 only in outputs whose name ends in `_bytes`. No defaults are
-filled in.
+g3doc/api_rest.md: rows under `instances` and `predictions`, columns under `inputs` and `outputs`; one input may go
+without its name, one output does; `{"b64": ...}`; strings are base64 only in outputs whose name ends in `_bytes`. No
+defaults are filled in.
 
-No source in hand: which JSON numbers pass for which dtype, that names which are not the signature's are refused (a server
-may pass over them), and the words of all messages.
+No source in hand: which JSON numbers pass for which dtype, that names which are not the signature's are refused (a
+server may pass over them), and the words of all messages.
 """
 
 import base64

@@ -1,8 +1,8 @@
 """One version of a served model: a SavedModel in a TF1 Session of the C++ runtime, its batcher and its warm-up.
 
 Names of inputs, outputs and `output_filter`: apis/predict.proto. Warm-up: apis/prediction_log.proto and
-g3doc/saved_model_warmup.md, with its 1,000 records. FAILED_PRECONDITION for an unknown signature and INVALID_ARGUMENT for
-wrong inputs: servables/tensorflow/predict_util.cc. "XLA compilation disabled" is TensorFlow's own.
+g3doc/saved_model_warmup.md, with its 1,000 records. FAILED_PRECONDITION for an unknown signature and INVALID_ARGUMENT
+for wrong inputs: servables/tensorflow/predict_util.cc. "XLA compilation disabled" is TensorFlow's own.
 
 No source in hand: the largest tensor that one value may stand for. Unlike a server it refuses a function that needs XLA
 at the load and not at the call.

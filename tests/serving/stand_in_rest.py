@@ -1,7 +1,7 @@
 """The REST side of the stand-in: predict, status and metadata over HTTP.
 
-g3doc/api_rest.md: the paths, `{"error": ...}`, and JSON of apis/get_model_status.proto and apis/get_model_metadata.proto.
-400 for bad input, 404 for an unknown model or version; 429, 500, 503 and 504.
+g3doc/api_rest.md: the paths, `{"error": ...}`, and JSON of apis/get_model_status.proto and
+apis/get_model_metadata.proto. 400 for bad input, 404 for an unknown model or version; 429, 500, 503 and 504.
 
 No source in hand: 400 for a path or verb that is none of these, and for FAILED_PRECONDITION.
 """

@@ -2,10 +2,11 @@
 
 Folders whose names are integers, and the policy (latest by default, all, specific):
 config/file_system_storage_path_source.proto. Names and labels: config/model_server_config.proto. States:
-apis/get_model_status.proto. NOT_FOUND for an unknown model or version. The new version is loaded while the old one serves.
+apis/get_model_status.proto. NOT_FOUND for an unknown model or version. The new version is loaded while the old one
+serves.
 
-No source in hand: NOT_FOUND for an unknown label, that a version which failed is not loaded again, and that requests under
-way are waited for.
+No source in hand: NOT_FOUND for an unknown label, that a version which failed is not loaded again, and that requests
+under way are waited for.
 """
 
 import contextlib
