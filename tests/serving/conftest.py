@@ -1,4 +1,4 @@
-"""Servers for the tests: the stand-in in a process of its own, on a model that tells how it was called."""
+"""Servers for the tests: the stand-in in a process of its own, and its services on a toy model in this one."""
 
 import json
 import pathlib
@@ -16,6 +16,12 @@ from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow_serving.apis import model_service_pb2_grpc, predict_pb2, prediction_service_pb2_grpc
 
 from nvae_tf.export import server_files
+from nvae_tf.serving.conformance import Target
+from nvae_tf.serving.golden import read_golden
+from nvae_tf.serving.grpc_transport import GrpcTransport
+from nvae_tf.serving.protocol import ModelSpec
+from nvae_tf.serving.rest_transport import RestTransport
+from tests.serving.toy_model import ToyModel, serving, write_card
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 _PROGRAM = "tests.serving.stand_in"
@@ -119,6 +125,38 @@ def stand_in(tiny_base, tmp_path_factory):  # noqa: F811
     server = StandIn(tiny_base, f"--batching_parameters_file={folder / 'batching_parameters.txt'}")
     yield server
     server.close()
+
+
+@pytest.fixture(scope="module")
+def served():
+    """(`ToyModel`, (gRPC port, REST port)); a test changes the model by monkeypatch alone."""
+    model = ToyModel()
+    with serving(model) as ports:
+        yield model, ports
+
+
+@pytest.fixture
+def model(served):
+    return served[0]
+
+
+@pytest.fixture
+def connect(served):
+    """Function that gives the `Target`, with a `Golden` or without."""
+    grpc_port, rest_port = served[1]
+    transports = {"grpc": GrpcTransport("127.0.0.1", grpc_port), "rest": RestTransport("127.0.0.1", rest_port)}
+    yield lambda golden=None: Target(transports, ModelSpec("toy"), 10, golden)
+    for transport in transports.values():
+        transport.close()
+
+
+@pytest.fixture(scope="module")
+def golden(served, tmp_path_factory):
+    """`Golden` of the toy model."""
+    model, (grpc_port, _) = served
+    target = Target({"grpc": GrpcTransport("127.0.0.1", grpc_port)}, ModelSpec("toy"), 10)
+    examples = {name: inputs for name, inputs in target.examples.items() if name != "serving_default"}
+    return read_golden(write_card(tmp_path_factory.mktemp("card"), model, examples))
 
 
 class _Spy(tf.Module):

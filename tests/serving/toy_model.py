@@ -12,6 +12,7 @@ from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from tensorflow_serving.apis import get_model_metadata_pb2
 from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 
+from nvae_tf.serving.conformance import run_check
 from tests.serving import stand_in_grpc, stand_in_rest
 
 _ROWS, _FILES, _SEEDS = ("float32", [None]), ("string", [None]), ("int64", [None])
@@ -190,6 +191,20 @@ def _read(files, name="image_bytes"):
         refuse(f"{name}: {error}")
 
 
+class Rattled:
+    """A model's hook and change: after a refusal, the next sample is another."""
+
+    def __init__(self, refusals=1):
+        self.refusals = refusals
+
+    def hook(self, name, inputs):
+        if name == "sample" and (np.asarray(inputs.get("temperature", 1)) <= 0).any():
+            self.refusals -= 1
+
+    def change(self, name, outputs):
+        return outputs | {"image": outputs["image"] ^ 255} if self.refusals <= 0 else outputs
+
+
 @contextlib.contextmanager
 def serving(model, grpc_port=0, rest_port=0):
     """Context of (gRPC port, REST port) of a `ToyModel` on the loopback; 0 for free ones."""
@@ -227,3 +242,10 @@ def write_card(folder, model, examples):
         json.dumps({"signatures": signatures, "golden": golden, "pixels": "mean", "allowed_batch_sizes": [1, 2, 4]})
     )
     return card
+
+
+def failures(checks):
+    """{name: reason} of the checks that fail."""
+    outcomes = [run_check(check) for check in checks]
+    assert outcomes and len({outcome.name for outcome in outcomes}) == len(outcomes)
+    return {outcome.name: outcome.reason for outcome in outcomes if not outcome.passed}
