@@ -46,22 +46,21 @@ def run_dir(tmp_path_factory):
     return folder.path
 
 
-def test_writes_a_grid_without_padding(run_dir):
-    done = _sample(f"--run_dir={run_dir}", "--num=5", "--temperature=0.5", "--pixels=sample")
-    assert done.returncode == 0, done.stderr
+def test_writes_a_grid_without_padding(program, run_dir):
+    program("sample", f"--run_dir={run_dir}", "--num=5", "--temperature=0.5", "--pixels=sample").main([])
     with PIL.Image.open(run_dir / "samples.png") as image:
         assert image.size == (3 * 6 + 2 * 2, 2 * 6 + 2) and image.mode == "L"
         assert {value for _, value in image.getcolors()} == {0, 128, 255}  # 128: the lines between images
 
 
-def test_writes_each_image_and_an_array_which_do_not_depend_on_the_batch(run_dir, tmp_path):
+def test_writes_each_image_and_an_array_which_do_not_depend_on_the_batch(program, run_dir, tmp_path):
     files = (
         f"--images_dir={tmp_path / 'images'}",
         f"--npz={tmp_path / 'images.npz'}",
         f"--out={tmp_path / 'grid.png'}",
     )
-    done = _sample(f"--run_dir={run_dir}", "--num=5", "--temperature=0.5,1.0", "--batch_size=2", *files)
-    assert done.returncode == 0, done.stderr
+    flags = ("--num=5", "--temperature=0.5,1.0", "--batch_size=2", *files)
+    program("sample", f"--run_dir={run_dir}", *flags).main([])
     with np.load(tmp_path / "images.npz") as file:
         images = file["images"]
     assert images.shape == (5, 6, 6, 1) and images.dtype == np.uint8
@@ -81,7 +80,6 @@ def test_writes_each_image_and_an_array_which_do_not_depend_on_the_batch(run_dir
         ("--temperature=0", "--temperature=['0']: expected a positive, finite number"),
         ("--temperature=nan", "--temperature=['nan']: expected a positive, finite number"),
         ("--temperature=0.5,warm", "--temperature=['0.5', 'warm']: expected a positive, finite number"),
-        ("--temperature=1,1,1", "temperature: expected one, 1 (one for each scale) or 2 (one for each group)"),
         ("--npz=a.png", "--npz=a.png: expected a name ending in .npz in an existing folder"),
         ("--out=nowhere/a.png", "--out=nowhere/a.png: expected a name ending in .png in an existing folder"),
         ("--out=a.jpg", "--out=a.jpg"),
@@ -93,6 +91,13 @@ def test_wrong_flags_are_named(run_dir, flag, message):
     done = _sample(f"--run_dir={run_dir}", flag)
     assert done.returncode != 0
     assert message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_temperatures_that_are_not_those_of_the_model(program, run_dir):
+    with pytest.raises(
+        SystemExit, match=r"temperature: expected one, 1 \(one for each scale\) or 2 "
+    ):
+        program("sample", f"--run_dir={run_dir}", "--temperature=1,1,1").main([])
 
 
 def test_run_dir_is_required():
