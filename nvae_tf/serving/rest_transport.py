@@ -41,7 +41,8 @@ class RestTransport:
     Raises:
         ServerError: by every method, where there is no answer. HTTP's 400 is INVALID_ARGUMENT (and stands for
             FAILED_PRECONDITION too), 404 NOT_FOUND, 429 RESOURCE_EXHAUSTED, 500 INTERNAL, 503 UNAVAILABLE, 504
-            DEADLINE_EXCEEDED.
+            DEADLINE_EXCEEDED; an answer that is cut short is UNAVAILABLE. Connecting, head and body share a request's
+            timeout, but that a head which trickles is waited for.
     """
 
     def __init__(self, host="localhost", port=8501, tls=None, max_message_bytes=2**28):
