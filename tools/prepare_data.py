@@ -108,7 +108,8 @@ def _run_until_stopped(function):
             signal.signal(number, _stop)
         future.result()
     except _Stopped as stopped:
-        print(f"prepare_data.py: {stopped}: stopped; the same command goes on with what is done", file=sys.stderr)
+        # In one piece: print would let a line of progress in before the end of the line.
+        sys.stderr.write(f"prepare_data.py: {stopped}: stopped; the same command goes on with what is done\n")
         for _ in range(_STOP_TRIES):
             # Also those that were just being started. Nobody waits for shards that are half done.
             done = wait([future], _STOP_SECONDS).done

@@ -94,9 +94,7 @@ def test_wrong_flags_are_named(run_dir, flag, message):
 
 
 def test_temperatures_that_are_not_those_of_the_model(program, run_dir):
-    with pytest.raises(
-        SystemExit, match=r"temperature: expected one, 1 \(one for each scale\) or 2 "
-    ):
+    with pytest.raises(SystemExit, match=r"temperature: expected one, 1 \(one for each scale\) or 2 "):
         program("sample", f"--run_dir={run_dir}", "--temperature=1,1,1").main([])
 
 
