@@ -53,6 +53,16 @@ def tiny_base(tmp_path_factory):
     return _tiny(tmp_path_factory) / "nvae"
 
 
+@pytest.fixture(scope="module")
+def served():
+    """(`ToyModel`, {"grpc": port, "rest": port}) of a server of it; a test changes the model by monkeypatch alone."""
+    from tests.serving.toy_model import ToyModel, serving
+
+    model = ToyModel()
+    with serving(model) as (grpc_port, rest_port):
+        yield model, {"grpc": grpc_port, "rest": rest_port}
+
+
 def _tiny(tmp_path_factory):
     from tests.export.tiny_export import export_tiny, write_run
 

@@ -17,7 +17,7 @@ import os
 import sys
 
 from absl import app, flags
-from run_flags import define_statistics
+from run_flags import define_checkpoint, define_statistics
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
@@ -26,8 +26,7 @@ FLAGS = flags.FLAGS
 EXIT_STATUS = {"lint": 2, "gpu": 4, "keras": 8, "half": 16}
 
 flags.DEFINE_string("run_dir", None, "Folder of the run that the file was exported from.")
-flags.DEFINE_string("step", None, "Step of the run's checkpoint, or best; the latest if not given.")
-flags.DEFINE_bool("ema", True, "Compare with the moving average of the weights where the run keeps one.")
+define_checkpoint()
 define_statistics()
 flags.DEFINE_string("reference", None, "Sidecar decoder.json beside its golden.bin, where there is no run.")
 flags.DEFINE_integer("num", 4, "Random inputs that gpu and keras compare.", lower_bound=1)

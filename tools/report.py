@@ -16,6 +16,7 @@ import pathlib
 import sys
 
 from absl import app, flags
+from run_flags import define_checkpoint
 from temperature_flag import define_temperatures
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
@@ -31,8 +32,7 @@ flags.DEFINE_integer("num", None, "Samples in each grid; 64 if not given, fewer 
 flags.DEFINE_integer("num_reconstructions", 24, "Images that are reconstructed.", lower_bound=2)
 flags.DEFINE_integer("batch_size", 64, "Images at once.", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "Seed of all draws.", lower_bound=0)
-flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the latest if not given.")
-flags.DEFINE_bool("ema", True, "Use the moving average of the weights where the run keeps one.")
+define_checkpoint()
 
 
 flags.register_validator(

@@ -12,13 +12,18 @@ flags.disclaim_key_flags()
 def define_run():
     """The flags --run_dir, --step and --ema: which model of which run."""
     flags.DEFINE_string("run_dir", None, "Folder of the run: config.json and checkpoints/.", required=True)
-    flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the latest if not given.")
-    flags.DEFINE_bool("ema", True, "Use the moving average of the weights where the run keeps one.")
+    define_checkpoint()
     flags.register_validator(
         "run_dir",
         lambda path: path is None or os.path.isfile(os.path.join(path, "config.json")),
         message="expected a run folder with config.json",
     )
+
+
+def define_checkpoint():
+    """The flags --step and --ema: which model of a run."""
+    flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the latest if not given.")
+    flags.DEFINE_bool("ema", True, "Use the moving average of the weights where the run keeps one.")
 
 
 def define_statistics():

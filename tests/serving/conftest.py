@@ -21,7 +21,7 @@ from nvae_tf.serving.golden import read_golden
 from nvae_tf.serving.grpc_transport import GrpcTransport
 from nvae_tf.serving.protocol import ModelSpec
 from nvae_tf.serving.rest_transport import RestTransport
-from tests.serving.toy_model import ToyModel, serving, write_card
+from tests.serving.toy_model import write_card
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 _PROGRAM = "tests.serving.stand_in"
@@ -127,14 +127,6 @@ def stand_in(tiny_base, tmp_path_factory):  # noqa: F811
     server.close()
 
 
-@pytest.fixture(scope="module")
-def served():
-    """(`ToyModel`, (gRPC port, REST port)); a test changes the model by monkeypatch alone."""
-    model = ToyModel()
-    with serving(model) as ports:
-        yield model, ports
-
-
 @pytest.fixture
 def model(served):
     return served[0]
@@ -143,8 +135,8 @@ def model(served):
 @pytest.fixture
 def connect(served):
     """Function that gives the `Target`, with a `Golden` or without."""
-    grpc_port, rest_port = served[1]
-    transports = {"grpc": GrpcTransport("127.0.0.1", grpc_port), "rest": RestTransport("127.0.0.1", rest_port)}
+    ports = served[1]
+    transports = {"grpc": GrpcTransport("127.0.0.1", ports["grpc"]), "rest": RestTransport("127.0.0.1", ports["rest"])}
     yield lambda golden=None: Target(transports, ModelSpec("toy"), 10, golden)
     for transport in transports.values():
         transport.close()
@@ -153,8 +145,8 @@ def connect(served):
 @pytest.fixture(scope="module")
 def golden(served, tmp_path_factory):
     """`Golden` of the toy model."""
-    model, (grpc_port, _) = served
-    target = Target({"grpc": GrpcTransport("127.0.0.1", grpc_port)}, ModelSpec("toy"), 10)
+    model, ports = served
+    target = Target({"grpc": GrpcTransport("127.0.0.1", ports["grpc"])}, ModelSpec("toy"), 10)
     examples = {name: inputs for name, inputs in target.examples.items() if name != "serving_default"}
     return read_golden(write_card(tmp_path_factory.mktemp("card"), model, examples))
 

@@ -24,25 +24,12 @@ _SEEDS = [1, 2, 2**62]
 _HALF = np.full(3, 0.5, np.float32)
 
 
-@pytest.fixture(scope="module")
-def served():
-    """(`ToyModel`, {protocol: port}); a test changes the model by monkeypatch alone."""
-    model = ToyModel()
-    with serving(model) as (grpc_port, rest_port):
-        yield model, {"grpc": grpc_port, "rest": rest_port}
-
-
 @pytest.fixture(params=["grpc", "rest"])
 def transport(request, served):
     kind = {"grpc": GrpcTransport, "rest": RestTransport}[request.param]
     transport = kind("127.0.0.1", served[1][request.param])
     yield transport
     transport.close()
-
-
-@pytest.fixture
-def model(served):
-    return served[0]
 
 
 @pytest.fixture

@@ -8,24 +8,17 @@ import numpy as np
 import pytest
 from absl.flags import IllegalFlagValueError
 
-from tests.serving.toy_model import ToyModel, serving, write_card
+from tests.serving.toy_model import write_card
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 _SAMPLE = {"seed": np.array([1, 2]), "temperature": np.array([0.5, 1.0], np.float32)}
 
 
-@pytest.fixture(scope="module")
-def served():
-    model = ToyModel()
-    with serving(model) as ports:
-        yield model, ports
-
-
 @pytest.fixture
 def run(served, program, tmp_path):
     """Function that runs the program on the server, with 0.05 s of each load."""
-    grpc_port, rest_port = served[1]
-    server = ["--host=127.0.0.1", f"--grpc_port={grpc_port}", f"--rest_port={rest_port}", "--model=toy"]
+    ports = served[1]
+    server = ["--host=127.0.0.1", f"--grpc_port={ports['grpc']}", f"--rest_port={ports['rest']}", "--model=toy"]
     return lambda *flags: program("check_server", *server, "--load_seconds=0.05", *flags).main(["check_server.py"])
 
 
@@ -92,7 +85,7 @@ def test_rest_needs_no_tensorflow(served, tmp_path):
     for name in ("tensorflow", "grpc"):
         (tmp_path / f"{name}.py").write_text(f"raise ImportError('{name}')")
     command = [sys.executable, str(_REPOSITORY / "tools" / "check_server.py"), "--host=127.0.0.1", "--model=toy"]
-    command += [f"--rest_port={served[1][1]}", "--concurrency="]
+    command += [f"--rest_port={served[1]['rest']}", "--concurrency="]
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{_REPOSITORY}"}
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr

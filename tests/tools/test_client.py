@@ -9,16 +9,7 @@ from absl import app
 from absl.flags import IllegalFlagValueError
 from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 
-from tests.serving.toy_model import ToyModel, serving
-
 _IMAGES = np.random.default_rng(0).integers(0, 256, (3, 6, 6, 1), np.uint8)
-
-
-@pytest.fixture(scope="module")
-def served():
-    model = ToyModel()
-    with serving(model) as (grpc_port, rest_port):
-        yield model, {"grpc": grpc_port, "rest": rest_port}
 
 
 @pytest.fixture(params=["grpc", "rest"])
