@@ -12,7 +12,7 @@ import importlib
 _EXPORTS = {
     "NVAE": "nvae_tf.models.nvae",
     "NVAEOutput": "nvae_tf.models.nvae",
-    "load_run": "nvae_tf.run",
+    "load_run": "nvae_tf.runs.load",
 }
 
 __version__ = "0.1.0"

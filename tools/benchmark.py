@@ -25,14 +25,15 @@ import resource
 import statistics
 import time
 
-import memory
 from absl import app, flags
-from config_flag import checked_config, parse_flags
-from data_speed import data_table
-from device_speed import device_table
-from json_file import write_json
 from ml_collections import config_flags
-from serving_speed import serving_table
+
+from nvae_tf.json_file import write_json
+from nvae_tf.runs.benchmark_data import data_table
+from nvae_tf.runs.benchmark_device import device_table
+from nvae_tf.runs.benchmark_serving import serving_table
+from nvae_tf.training import memory
+from tools.flags import checked_config, parse_flags
 
 FLAGS = flags.FLAGS
 
@@ -225,7 +226,7 @@ def speed(config):
 
     tf.config.threading.set_intra_op_parallelism_threads(FLAGS.intra_op_threads)
     tf.config.threading.set_inter_op_parallelism_threads(FLAGS.inter_op_threads)
-    from nvae_tf.training.strategy import make_strategy
+    from nvae_tf.training.distributed.strategy import make_strategy
 
     strategy = make_strategy(FLAGS.strategy, num_logical_cpus=FLAGS.logical_cpus)
     benchmark = Benchmark(config, FLAGS.batch_size, FLAGS.steps, strategy)

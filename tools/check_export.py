@@ -28,8 +28,8 @@ def main(argv):
     if len(argv) != 2:
         _stop(f"expected one folder, as in: check_export.py saved_models/nvae. Received: {argv[1:] or 'none'}")
     try:
-        from nvae_tf.export.saved_model_contents import NotASavedModelError, find_version
-        from nvae_tf.export.saved_model_lint import lint
+        from nvae_tf.export.saved_model.check.contents import NotASavedModelError, find_version
+        from nvae_tf.export.saved_model.check.lint import lint
     except ImportError as error:
         # Without tensorflow-serving-api; the message says what to install.
         _stop(error)

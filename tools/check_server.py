@@ -13,8 +13,9 @@ import os
 import sys
 
 from absl import app, flags
-from json_file import write_json
-from server_flags import connection, define_server
+
+from nvae_tf.json_file import write_json
+from tools.flags import connection, define_server
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
@@ -53,7 +54,7 @@ def _has_port(values):
 
 def make_target():
     """`Target` of the flags; ValueError or OSError where a file is wrong."""
-    from nvae_tf.serving.conformance import Target
+    from nvae_tf.serving.check.conformance import Target
     from nvae_tf.serving.golden import read_golden
     from nvae_tf.serving.protocol import ModelSpec
     from nvae_tf.serving.rest_transport import RestTransport
@@ -71,9 +72,9 @@ def make_target():
 
 def run_checks(target, figures):
     """`Outcome`s of all checks, printed as they end; the `LoadFigures` go into the list `figures`."""
-    from nvae_tf.serving.conformance import basic_checks, run_check
-    from nvae_tf.serving.load import concurrency_checks, load_checks
-    from nvae_tf.serving.refusals import refusal_checks
+    from nvae_tf.serving.check.conformance import basic_checks, run_check
+    from nvae_tf.serving.check.load import concurrency_checks, load_checks
+    from nvae_tf.serving.check.refusals import refusal_checks
 
     outcomes = []
 

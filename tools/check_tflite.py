@@ -17,7 +17,8 @@ import os
 import sys
 
 from absl import app, flags
-from run_flags import define_checkpoint, define_statistics
+
+from tools.flags import define_checkpoint, define_statistics
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
@@ -71,7 +72,7 @@ def main(argv):
     path = argv[1]
     if not os.path.isfile(path):
         sys.exit(f"check_tflite.py: FILE: expected an existing file. Received: {path}")
-    from tflite_gate import Gate, Status
+    from nvae_tf.export.tflite.check.gate import Gate, Status
 
     gate = Gate(
         path=path,

@@ -20,7 +20,8 @@ import re
 import sys
 
 from absl import app, flags
-from server_flags import connection, define_server
+
+from tools.flags import connection, define_server
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
@@ -89,7 +90,7 @@ def read_pixels(shape):
     """uint8 [B, H, W, C] of --images, which must be of a shape (None, H, W, C)."""
     import numpy as np
 
-    from nvae_tf.serving.pictures import read_picture
+    from nvae_tf.serving.read_images import read_picture
 
     files = zip(image_paths(), read_files(), strict=True)
     return np.stack([read_picture(f"--images: {path}", content, shape[1:]) for path, content in files])
@@ -129,7 +130,7 @@ def write_pictures(images, columns):
     """Writes uint8 [N, H, W, C] to --out, and where asked to --images_dir."""
     import numpy as np
 
-    from nvae_tf.evaluation.images import save_grid, save_images
+    from nvae_tf.evaluation.write_images import save_grid, save_images
 
     images = images / np.float32(255)
     save_grid(FLAGS.out, images, columns)

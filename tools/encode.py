@@ -24,10 +24,11 @@ import os
 
 import run_flags
 from absl import app, flags
-from latent_files import PARTS, check_size, layout, row_arrays, write_npz, write_records
-from progress import Progress
-from run_images import load_images, reading_errors_end, wrong_input_ends
-from starts import indexed_batches, run_config
+
+from nvae_tf.evaluation.latent_files import PARTS, check_size, layout, row_arrays, write_npz, write_records
+from nvae_tf.runs.data import load_images, reading_errors_end, wrong_input_ends
+from nvae_tf.runs.progress import Progress
+from nvae_tf.runs.starts import indexed_batches, run_config
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
@@ -67,7 +68,7 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
-    from nvae_tf.run import load_run
+    from nvae_tf.runs.load import load_run
 
     with wrong_input_ends("encode.py"):
         config = run_config(FLAGS.run_dir, FLAGS.step)

@@ -12,12 +12,12 @@ import pathlib
 import zlib
 
 from absl import app, flags
-from device_flags import chosen_strategy, define_devices
-from evaluation_file import evaluation_context, write_evaluation
-from partial_result import PartialResult
-from progress import Progress
-from run_flags import define_data_dir, define_run
-from run_images import load_images, reading_errors_end, wrong_input_ends
+
+from nvae_tf.checkpoint.evaluation_file import evaluation_context, write_evaluation
+from nvae_tf.evaluation.partial_result import PartialResult
+from nvae_tf.runs.data import load_images, reading_errors_end, wrong_input_ends
+from nvae_tf.runs.progress import Progress
+from tools.flags import chosen_strategy, define_data_dir, define_devices, define_run
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
@@ -64,7 +64,7 @@ def format_table(result):
 def prepare():
     """Everything that can fail on a wrong flag: (model, images, strategy)."""
     from nvae_tf.checkpoint import RunFolder
-    from nvae_tf.run import load_run
+    from nvae_tf.runs.load import load_run
 
     folder = RunFolder(FLAGS.run_dir)
     folder.resolve_step(FLAGS.step)
@@ -77,7 +77,7 @@ def prepare():
 
 def evaluate_all(model, images, strategy, settings):
     """`LikelihoodResult` of all images, going on where a run with the same settings was stopped."""
-    from nvae_tf.data.pipeline import eval_batches
+    from nvae_tf.data.batches import eval_batches
     from nvae_tf.evaluation.likelihood import evaluate
 
     config, progress = model.config, Progress(len(images))

@@ -15,8 +15,9 @@ import sys
 import time
 
 from absl import app, flags, logging
-from export_report import show_files, show_saved_model
-from run_flags import define_run, define_statistics
+
+from nvae_tf.export.summary import show_files, show_saved_model
+from tools.flags import define_run, define_statistics
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
@@ -79,13 +80,13 @@ def export(nvae, out):
     """Writes what --format asks for."""
     import tensorflow as tf
 
-    from nvae_tf.export.provenance import provenance
+    from nvae_tf.runs.provenance import provenance
 
     # GPUs would round to ten bits (TensorFloat-32), far more than an export may differ from Keras.
     tf.config.experimental.enable_tensor_float_32_execution(False)
     origin = provenance(FLAGS.run_dir, nvae, FLAGS.bn_temperature)
     if FLAGS.format == "saved_model":
-        from nvae_tf.export.saved_model import export_saved_model
+        from nvae_tf.export.saved_model.export import export_saved_model
 
         sizes, start = [int(size) for size in FLAGS.batch_sizes], time.perf_counter()
 
@@ -96,7 +97,7 @@ def export(nvae, out):
         show_saved_model(*export_saved_model(nvae, out, origin, batch_sizes=sizes, report=report, **options))
         return
     if FLAGS.format == "tflite":
-        from nvae_tf.export.tflite import export_tflite
+        from nvae_tf.export.tflite.export import export_tflite
 
         options = {"num_groups": FLAGS.num_groups, "encoder": FLAGS.encoder, "temperature": FLAGS.temperature}
         show_files(export_tflite(nvae, out, origin, **options))
@@ -111,7 +112,7 @@ def main(argv):
         raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
     logging.set_verbosity(logging.WARNING)  # TensorFlow reports every unnamed input otherwise
-    from nvae_tf.run import load_run
+    from nvae_tf.runs.load import load_run
 
     try:
         nvae = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema, FLAGS.bn_temperature)

@@ -15,12 +15,18 @@ import pathlib
 import sys
 
 from absl import app, flags
-from device_flags import chosen_strategy, define_devices
-from json_file import write_json
-from progress import Progress
-from run_flags import define_data_dir, define_run, define_statistics
-from run_images import load_images, reading_errors_end, wrong_input_ends
-from temperature_flag import define_temperatures
+
+from nvae_tf.json_file import write_json
+from nvae_tf.runs.data import load_images, reading_errors_end, wrong_input_ends
+from nvae_tf.runs.progress import Progress
+from tools.flags import (
+    chosen_strategy,
+    define_data_dir,
+    define_devices,
+    define_run,
+    define_statistics,
+    define_temperatures,
+)
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
@@ -77,10 +83,10 @@ _DATA_BIT_DEPTH = 8  # the data set as it is, whatever the model's bit depth
 def prepare():
     """Everything that can fail on a wrong flag: extractor, model, strategy, temperatures, images, moments."""
     from nvae_tf.checkpoint import RunFolder
-    from nvae_tf.evaluation.features import load_moments
-    from nvae_tf.evaluation.inception import InceptionFeatures
+    from nvae_tf.evaluation.fid.features import load_moments
+    from nvae_tf.evaluation.fid.inception import InceptionFeatures
     from nvae_tf.evaluation.sampling import spread_temperatures
-    from nvae_tf.run import load_run
+    from nvae_tf.runs.load import load_run
 
     folder = RunFolder(FLAGS.run_dir)
     folder.resolve_step(FLAGS.step)
@@ -111,8 +117,8 @@ def warn_of_few(name, count, dim):
 
 def data_batches(images, config):
     """Images of the data set without padding, uint8 [B, H, W, 3]."""
-    from nvae_tf.data.pipeline import eval_batches
-    from nvae_tf.evaluation.inception import to_rgb
+    from nvae_tf.data.batches import eval_batches
+    from nvae_tf.evaluation.fid.inception import to_rgb
     from nvae_tf.models.pixels import crop_padding
 
     for batch in eval_batches(images, config.data, _DATA_BIT_DEPTH, FLAGS.batch_size, FLAGS.seed):
@@ -121,7 +127,7 @@ def data_batches(images, config):
 
 def sample_batches(model, strategy, temperatures):
     """Samples of the model, uint8 [B, H, W, 3]."""
-    from nvae_tf.evaluation.inception import to_rgb
+    from nvae_tf.evaluation.fid.inception import to_rgb
     from nvae_tf.evaluation.sampling import evaluated_kernels, sample_images
 
     kernels, size = evaluated_kernels(model), min(FLAGS.batch_size, FLAGS.num_samples)
@@ -134,7 +140,7 @@ def sample_batches(model, strategy, temperatures):
 
 def data_features(extractor, images, config):
     """`collect` of the data set, from the cache where the same images went through the same graph."""
-    from nvae_tf.evaluation.features import collect, load_features, save_features
+    from nvae_tf.evaluation.fid.features import collect, load_features, save_features
 
     settings = [extractor.sha256, FLAGS.inception_input, FLAGS.inception_output, extractor.resizing]
     digest = hashlib.sha256(json.dumps([*settings, FLAGS.max_features, FLAGS.seed]).encode())
@@ -159,7 +165,7 @@ def data_features(extractor, images, config):
 
 def context(extractor, model, temperatures):
     """What the figures depend on, for the JSON."""
-    from nvae_tf.evaluation.fid import NEIGHBOURS, NUM_SUBSETS, SUBSET_SIZE
+    from nvae_tf.evaluation.fid.distances import NEIGHBOURS, NUM_SUBSETS, SUBSET_SIZE
 
     return {
         "num_samples": FLAGS.num_samples,
@@ -187,8 +193,8 @@ def context(extractor, model, temperatures):
 
 def run(extractor, model, strategy, temperatures, images, moments):
     """Compares as the flags say, prints the figures and writes the JSON."""
-    from nvae_tf.evaluation.features import collect, save_moments
-    from nvae_tf.evaluation.fid import compare
+    from nvae_tf.evaluation.fid.distances import compare
+    from nvae_tf.evaluation.fid.features import collect, save_moments
 
     config, count, data_sample = model.config, None, None
     if images is not None:

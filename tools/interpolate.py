@@ -13,8 +13,9 @@ import pathlib
 
 import run_flags
 from absl import app, flags
-from run_images import reading_errors_end, wrong_input_ends
-from starts import Starts, run_config
+
+from nvae_tf.runs.data import reading_errors_end, wrong_input_ends
+from nvae_tf.runs.starts import Starts, run_config
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
@@ -57,8 +58,8 @@ def run(model, starts):
     """Writes the strip and the animation."""
     import numpy as np
 
-    from nvae_tf.evaluation.images import grid, save_animation, save_grid
     from nvae_tf.evaluation.sampling import evaluated_kernels
+    from nvae_tf.evaluation.write_images import grid, save_animation, save_grid
 
     kernels = evaluated_kernels(model)
     noise = starts.noise(model, kernels)
@@ -78,7 +79,7 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
-    from nvae_tf.run import load_run
+    from nvae_tf.runs.load import load_run
 
     with reading_errors_end("interpolate.py"):
         with wrong_input_ends("interpolate.py"):

@@ -59,10 +59,9 @@ def lines(comparisons, verbose=False):
 
 def run():
     """Prints the table; returns whether all numbers agree."""
-    from golden import compare, inputs, read_expected
-    from reproduction import Reproduction
-
+    from nvae_tf.convert.golden import compare, inputs, read_expected
     from nvae_tf.convert.torch_reader import read_checkpoint
+    from nvae_tf.runs.reproduction import Reproduction
     from nvae_tf.training.trainer import configure_runtime
 
     configure_runtime()

@@ -144,10 +144,10 @@ def _in_flags(error):
 def prepare():
     """Prepares the data set as the flags say."""
     import tqdm
-    from progress import Progress
 
     from nvae_tf.data.parallel import num_cores
     from nvae_tf.data.prepare import Options, Preparation
+    from nvae_tf.runs.progress import Progress
 
     info = _dataset_info()
     if FLAGS.download:
@@ -206,7 +206,7 @@ def _write_contact_sheet(folder, manifest):
 
     from nvae_tf.data.datasets import dataset_info
     from nvae_tf.data.sources.prepared import find_prepared
-    from nvae_tf.evaluation.images import grid, write_png
+    from nvae_tf.evaluation.write_images import grid, write_png
 
     info = dataset_info("folder").with_size(manifest.image_height, manifest.channels)
     sheets = []

@@ -13,7 +13,7 @@ import time
 
 from absl import app, flags
 
-from nvae_tf.training.interruption import Interruption
+from nvae_tf.runs.interruption import Interruption
 
 FLAGS = flags.FLAGS
 
@@ -34,14 +34,13 @@ def load_config():
 
 def finish(run):
     """Evaluates the trained model on the test images, writes the pictures and exports it."""
-    from evaluation_file import evaluation_context, write_evaluation
-    from training_run import pictures_of
-
-    from nvae_tf.evaluation.images import save_grid, write_png
+    from nvae_tf.checkpoint.evaluation_file import evaluation_context, write_evaluation
     from nvae_tf.evaluation.likelihood import evaluate
     from nvae_tf.evaluation.sampling import sample_images
+    from nvae_tf.evaluation.write_images import save_grid, write_png
     from nvae_tf.objectives.kl import ACTIVE_KL
-    from nvae_tf.run import load_run
+    from nvae_tf.runs.load import load_run
+    from nvae_tf.runs.training_run import pictures_of
 
     folder = run.folder.path
     model = load_run(folder)
@@ -65,12 +64,12 @@ def export(model, run_dir):
         run_dir: `pathlib.Path` of the run.
     """
     import tensorflow as tf
-    from export_report import show_files, show_saved_model
 
     from nvae_tf.export.onnx import export_onnx
-    from nvae_tf.export.provenance import provenance
-    from nvae_tf.export.saved_model import export_saved_model
-    from nvae_tf.export.tflite import export_tflite
+    from nvae_tf.export.saved_model.export import export_saved_model
+    from nvae_tf.export.summary import show_files, show_saved_model
+    from nvae_tf.export.tflite.export import export_tflite
+    from nvae_tf.runs.provenance import provenance
 
     # GPUs would round to ten bits (TensorFloat-32), far more than an export may differ from Keras.
     tf.config.experimental.enable_tensor_float_32_execution(False)
@@ -95,8 +94,8 @@ def main(argv):
     start = time.perf_counter()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
     with Interruption() as stop:
-        from prepare_run import prepare
-        from run_program import run_program
+        from nvae_tf.runs.prepare import prepare
+        from nvae_tf.runs.program import run_program
 
         run = run_program("quickstart.py", stop, lambda: prepare(load_config(), FLAGS.run_dir, None, stop))
     finish(run)

@@ -10,9 +10,10 @@ import math
 import os
 
 from absl import app, flags
-from progress import Progress
-from run_flags import define_run
-from run_images import wrong_input_ends
+
+from nvae_tf.runs.data import wrong_input_ends
+from nvae_tf.runs.progress import Progress
+from tools.flags import define_run
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
@@ -38,7 +39,7 @@ def main(argv):
     from nvae_tf.checkpoint import RunFolder
     from nvae_tf.checkpoint.statistics import save_statistics
     from nvae_tf.evaluation.readjust import readjust
-    from nvae_tf.run import load_run
+    from nvae_tf.runs.load import load_run
 
     with wrong_input_ends("readjust_bn.py"):
         model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)

@@ -12,8 +12,9 @@ import pathlib
 
 import run_flags
 from absl import app, flags
-from run_images import load_images, reading_errors_end, wrong_input_ends
-from starts import indexed_batches, run_config
+
+from nvae_tf.runs.data import load_images, reading_errors_end, wrong_input_ends
+from nvae_tf.runs.starts import indexed_batches, run_config
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
@@ -80,8 +81,8 @@ def run(model, images):
     """Writes the picture and prints the figures."""
     import numpy as np
 
-    from nvae_tf.evaluation.images import save_grid
     from nvae_tf.evaluation.sampling import evaluated_kernels
+    from nvae_tf.evaluation.write_images import save_grid
 
     groups, kernels = len(model.groups), evaluated_kernels(model)
     counts = kept_counts(groups) if FLAGS.progressive else [groups]
@@ -104,7 +105,7 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
-    from nvae_tf.run import load_run
+    from nvae_tf.runs.load import load_run
 
     with wrong_input_ends("reconstruct.py"):
         images = load_images(run_config(FLAGS.run_dir, FLAGS.step), FLAGS.data_dir, FLAGS.split, FLAGS.num)

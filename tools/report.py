@@ -16,8 +16,8 @@ import pathlib
 import sys
 
 from absl import app, flags
-from run_flags import define_checkpoint
-from temperature_flag import define_temperatures
+
+from tools.flags import define_checkpoint, define_temperatures
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
@@ -83,8 +83,8 @@ def count_parts(model):
 
 def load_first_images(config):
     """(images [N, H, W, C], None), or (None, why there are none) where no --data_dir was given and one is needed."""
-    import report_pictures
-    from run_images import load_images
+    from nvae_tf.evaluation.report import pictures as report_pictures
+    from nvae_tf.runs.data import load_images
 
     count = max(FLAGS.num_reconstructions, 2 * _INTERPOLATIONS)
     try:
@@ -98,7 +98,7 @@ def load_first_images(config):
 
 def add_pictures(report, model, folder):
     """Draws the report's pictures, all of one model."""
-    import report_pictures
+    from nvae_tf.evaluation.report import pictures as report_pictures
 
     height = report.config.model.image_height
     report.num_samples = FLAGS.num or report_pictures.default_count(height)
@@ -118,13 +118,12 @@ def add_pictures(report, model, folder):
 
 def gather(run_dir):
     """The `Report` of a run."""
-    from report_data import Report
-
     from nvae_tf.checkpoint import RunFolder
-    from nvae_tf.evaluation.scalars import read_scalars
+    from nvae_tf.checkpoint.figures import MetricsFile
+    from nvae_tf.evaluation.report.data import Report
+    from nvae_tf.evaluation.report.scalars import read_scalars
     from nvae_tf.models.nvae import shapes_only
-    from nvae_tf.run import load_run
-    from nvae_tf.training.metrics import MetricsFile
+    from nvae_tf.runs.load import load_run
 
     folder = RunFolder(run_dir)
     report = Report(run_dir=run_dir, config=folder.config)
@@ -159,8 +158,8 @@ def made_from(report):
 def main(argv):
     run_dir = run_dir_of(argv[1:])
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
-    from report_sections import render
-    from run_images import reading_errors_end
+    from nvae_tf.evaluation.report.sections import render
+    from nvae_tf.runs.data import reading_errors_end
 
     try:
         with reading_errors_end("report.py"):

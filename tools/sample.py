@@ -14,12 +14,11 @@ import os
 import pathlib
 
 from absl import app, flags
-from device_flags import chosen_strategy, define_devices
-from progress import Progress
-from run_flags import define_run, define_statistics
-from run_images import wrong_input_ends
-from sample_shards import begin, shard_numbers, shard_path, write_shard
-from temperature_flag import define_temperatures
+
+from nvae_tf.evaluation.sample_shards import begin, shard_numbers, shard_path, write_shard
+from nvae_tf.runs.data import wrong_input_ends
+from nvae_tf.runs.progress import Progress
+from tools.flags import chosen_strategy, define_devices, define_run, define_statistics, define_temperatures
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
@@ -71,9 +70,9 @@ flags.register_multi_flags_validator(
 
 def draw_shards(model, temperatures, strategy):
     """Draws this worker's shards that are not there yet."""
-    from nvae_tf.evaluation.images import to_uint8
     from nvae_tf.evaluation.sampling import evaluated_kernels, sample_images
-    from nvae_tf.export.provenance import weights
+    from nvae_tf.evaluation.write_images import to_uint8
+    from nvae_tf.runs.provenance import weights
 
     size, folder = FLAGS.shard_size, pathlib.Path(FLAGS.shards_dir)
     numbers = shard_numbers(FLAGS.first, FLAGS.num, size, FLAGS.worker_index, FLAGS.num_workers)
@@ -96,9 +95,9 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
-    from nvae_tf.evaluation.images import save_grid, save_images, save_npz
     from nvae_tf.evaluation.sampling import sample_images, spread_temperatures
-    from nvae_tf.run import load_run
+    from nvae_tf.evaluation.write_images import save_grid, save_images, save_npz
+    from nvae_tf.runs.load import load_run
 
     with wrong_input_ends("sample.py"):
         strategy = chosen_strategy()

@@ -12,10 +12,10 @@ python tools/train.py ... --coordinator=localhost:12345 --num_workers=2 --worker
 import os
 
 from absl import app, flags
-from config_flag import checked_config, parse_flags
 from ml_collections import config_flags
 
-from nvae_tf.training.interruption import Interruption
+from nvae_tf.runs.interruption import Interruption
+from tools.flags import checked_config, parse_flags
 
 FLAGS = flags.FLAGS
 
@@ -49,10 +49,9 @@ def _is_profile(value):
 
 
 def _prepare(config, interruption):
-    from prepare_run import prepare
-
-    from nvae_tf.training.cluster import resolve_cluster
-    from nvae_tf.training.strategy import make_strategy
+    from nvae_tf.runs.prepare import prepare
+    from nvae_tf.training.distributed.cluster import resolve_cluster
+    from nvae_tf.training.distributed.strategy import make_strategy
 
     if FLAGS.coordinator:
         print(f"worker {FLAGS.worker_index}: waiting for all {FLAGS.num_workers} at {FLAGS.coordinator}", flush=True)
@@ -70,7 +69,7 @@ def main(argv):
     profile = FLAGS.profile and tuple(map(int, FLAGS.profile))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone: its notices would hide the messages of the run
     with Interruption() as interruption:
-        from run_program import run_program
+        from nvae_tf.runs.program import run_program
 
         run_program(
             "train.py",

@@ -14,8 +14,9 @@ import pathlib
 
 import run_flags
 from absl import app, flags
-from run_images import reading_errors_end, wrong_input_ends
-from starts import Starts, run_config
+
+from nvae_tf.runs.data import reading_errors_end, wrong_input_ends
+from nvae_tf.runs.starts import Starts, run_config
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
@@ -92,9 +93,9 @@ def run(model, starts, groups):
     """Writes the picture."""
     import numpy as np
 
-    from nvae_tf.evaluation.images import save_grid
     from nvae_tf.evaluation.latents import decode_noise
     from nvae_tf.evaluation.sampling import evaluated_kernels
+    from nvae_tf.evaluation.write_images import save_grid
 
     kernels, rows = evaluated_kernels(model), []
     for key, noise in zip(starts.keys, starts.noise(model, kernels), strict=True):
@@ -110,7 +111,7 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
-    from nvae_tf.run import load_run
+    from nvae_tf.runs.load import load_run
 
     with reading_errors_end("traverse.py"):
         with wrong_input_ends("traverse.py"):

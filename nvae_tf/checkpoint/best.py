@@ -4,7 +4,7 @@ import json
 
 from absl import logging
 
-from nvae_tf.checkpoint.files import put_file
+from nvae_tf.files import put_file
 
 
 def read_best(path, steps):

@@ -16,11 +16,11 @@ import re
 import tensorflow as tf
 from absl import logging
 
-from nvae_tf.checkpoint import files
+from nvae_tf import files
 from nvae_tf.checkpoint.best import read_best, write_best
 from nvae_tf.checkpoint.errors import CheckpointError, DamagedCheckpointError
-from nvae_tf.checkpoint.names import current_folder, final_folder, list_steps, step_of
 from nvae_tf.checkpoint.state import StateReader, newest_good, num_bytes, write_state
+from nvae_tf.checkpoint.steps import current_folder, final_folder, list_steps, step_of
 from nvae_tf.config import load_config, save_config
 
 _MILESTONE = "milestone"

@@ -12,7 +12,7 @@ import re
 
 import numpy as np
 
-from nvae_tf.checkpoint import files
+from nvae_tf import files
 from nvae_tf.checkpoint.errors import CheckpointError, DamagedCheckpointError
 
 _NAME = re.compile(r"batch_norm_t(?P<temperature>[0-9.e+-]+?)(?P<average>_ema)?\.npz")

@@ -5,7 +5,7 @@ Another data set is another row of `DATASETS`; another file format is another so
 
 import dataclasses
 
-from nvae_tf.data.images import Fit
+from nvae_tf.data.decode import Fit
 
 _PHOTOS = {"channels": 3, "likelihood": "logistic_mixture", "horizontal_flip": True}
 _ENCODED = ("image_folder", "zip")
@@ -28,7 +28,7 @@ class DatasetInfo:
         bit_depth: bits per value of the published run, or of the customary one where there is none.
         binarize: whether it is binarised dynamically.
         horizontal_flip: whether training flips images left to right.
-        crop, crop_size, resize: as of `nvae_tf.data.images.Fit`: what it needs in its published form.
+        crop, crop_size, resize: as of `nvae_tf.data.decode.Fit`: what it needs in its published form.
         num_images: {split: count} of the whole set; None where it has no fixed one.
         num_test: images held out, by a seeded shuffle, where a source has no splits of its own; None for a fraction.
         tfds_name: its name in TensorFlow Datasets; None where it is not there.

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 from absl import logging
 
-from nvae_tf.data.images import DamagedImageError
+from nvae_tf.data.decode import DamagedImageError
 from nvae_tf.data.parallel import map_in_order, num_cores
 from nvae_tf.data.stores import is_encoded, whole_array
 

@@ -25,8 +25,8 @@ from nvae_tf.data.manifest import (
     write_json,
     write_manifest,
 )
-from nvae_tf.data.opening import SPLITS, open_splits
 from nvae_tf.data.shard_writer import Work, check_damaged, default_images_per_shard, shard_tasks, write_shards
+from nvae_tf.data.splits import SPLITS, open_splits
 from nvae_tf.data.stores import FittedStore
 
 _PROGRESS = ".progress"
@@ -39,7 +39,7 @@ class Options:
 
     Attributes:
         resize: cut images of another size to the aspect ratio and resize them. Default False.
-        split_seed, test_fraction: as of `nvae_tf.data.opening.open_splits`. Default 0 and 0.1.
+        split_seed, test_fraction: as of `nvae_tf.data.splits.open_splits`. Default 0 and 0.1.
         images_per_shard: None for `default_images_per_shard`. Default None.
         num_processes: that read and write. Default 1.
         max_damaged: images of a split that are left out because they cannot be read. Default 10.

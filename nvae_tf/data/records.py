@@ -16,7 +16,7 @@ import struct
 import google_crc32c
 import numpy as np
 
-from nvae_tf.data.images import DamagedImageError
+from nvae_tf.data.decode import DamagedImageError
 
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")

@@ -8,7 +8,7 @@ import pathlib
 
 import numpy as np
 
-from nvae_tf.data.images import DamagedImageError, encode_png
+from nvae_tf.data.decode import DamagedImageError, encode_png
 from nvae_tf.data.manifest import Shard, write_json
 from nvae_tf.data.parallel import map_in_order
 from nvae_tf.data.records import encode_example, write_record

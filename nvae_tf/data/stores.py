@@ -16,7 +16,7 @@ threads; what they hold open is opened again in another process.
 
 import numpy as np
 
-from nvae_tf.data.images import to_channels
+from nvae_tf.data.decode import to_channels
 
 
 def whole_array(store):

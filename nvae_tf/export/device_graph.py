@@ -9,8 +9,8 @@ import typing
 import tensorflow as tf
 
 from nvae_tf.distributions.normal import BOUND
-from nvae_tf.export.blocks import channels
-from nvae_tf.export.signatures import numbered
+from nvae_tf.export.saved_model.signatures import numbered
+from nvae_tf.inference.blocks import channels
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from nvae_tf.serving.pictures import open_picture
 from nvae_tf.serving.protocol import InputError
+from nvae_tf.serving.read_images import open_picture
 
 _RANGES = {
     "temperature": ("positive, finite numbers", lambda array: np.isfinite(array) & (array > 0)),

@@ -12,10 +12,10 @@ from nvae_tf.models.noise import draw_noise
 from nvae_tf.objectives.kl import kl_weight
 from nvae_tf.objectives.regularizers import regularization_weight
 from nvae_tf.training.accumulation import GradientAccumulator
+from nvae_tf.training.distributed.strategy import num_workers
 from nvae_tf.training.errors import Interrupted, NonFiniteLossError
-from nvae_tf.training.schedule import batch_size_factor, learning_rate
+from nvae_tf.training.schedules import batch_size_factor, learning_rate
 from nvae_tf.training.step import TrainingStep
-from nvae_tf.training.strategy import num_workers
 
 _NOISE = 7  # keeps the noise of the latents apart from the other streams of the run's seed
 

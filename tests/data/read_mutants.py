@@ -37,7 +37,7 @@ def read(kind, folder):
     """Reads all images of a folder as training does: (read, left out)."""
     from nvae_tf.data.datasets import dataset_info
     from nvae_tf.data.image_set import ImageSet
-    from nvae_tf.data.opening import open_images
+    from nvae_tf.data.splits import open_images
 
     info = dataset_info(kind["dataset"]).with_size(kind["size"], kind["channels"])
     good = damaged = 0

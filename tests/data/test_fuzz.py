@@ -18,8 +18,8 @@ from PIL import Image
 
 from nvae_tf.data.datasets import dataset_info
 from nvae_tf.data.image_set import ImageSet
-from nvae_tf.data.opening import open_images
 from nvae_tf.data.prepare import Options, Preparation
+from nvae_tf.data.splits import open_images
 
 HERE = pathlib.Path(__file__).parent
 REPOSITORY = HERE.parents[1]

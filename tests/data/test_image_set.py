@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from nvae_tf.data import image_set
+from nvae_tf.data.decode import DamagedImageError
 from nvae_tf.data.image_set import ImageSet, TooManyDamagedError
-from nvae_tf.data.images import DamagedImageError
 from nvae_tf.data.stores import ArrayStore, SubsetStore
 
 

@@ -11,9 +11,9 @@ import tensorflow as tf
 from PIL import Image
 
 from nvae_tf.data.datasets import dataset_info
-from nvae_tf.data.opening import open_images
 from nvae_tf.data.prepare import Options, Preparation
 from nvae_tf.data.shard_writer import default_images_per_shard
+from nvae_tf.data.splits import open_images
 
 INFO = dataset_info("folder").with_size(8, 3)
 IMAGES = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), np.uint8)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nvae_tf.data.images import DamagedImageError
+from nvae_tf.data.decode import DamagedImageError
 from nvae_tf.data.records import RecordFile, RecordFiles, decode_example, encode_example, example_class, write_record
 
 RECORDS = [b"first", b"", bytes(range(256)) * 300, b"last"]

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from nvae_tf.data.images import DamagedImageError, Fit
+from nvae_tf.data.decode import DamagedImageError, Fit
 from nvae_tf.data.stores import ArrayStore, FittedStore, SubsetStore, is_encoded, whole_array
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 4, 6, 3), np.uint8)

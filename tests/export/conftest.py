@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from tests.export.good_saved_model import build
+from tests.export.saved_model.check.good_saved_model import build
 
 
 @pytest.fixture(scope="session")

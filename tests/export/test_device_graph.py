@@ -7,9 +7,9 @@ import tensorflow as tf
 from nvae_tf.config import ModelConfig
 from nvae_tf.distributions.likelihood import image_likelihood
 from nvae_tf.export.device_graph import decode_graph, encode_graph, likelihood_mean, mean_name, sample_graph
-from nvae_tf.export.inference import InferenceModel
 from nvae_tf.hierarchy import num_likelihood_parameters
-from nvae_tf.run import load_run
+from nvae_tf.inference.model import InferenceModel
+from nvae_tf.runs.load import load_run
 from tests.export.tiny_export import write_run
 
 

@@ -9,14 +9,14 @@ import onnx
 import pytest
 import tf2onnx
 
-from nvae_tf.export.blocks import Convolution
 from nvae_tf.export.device_graph import decode_graph, encode_graph, sample_graph
-from nvae_tf.export.inference import InferenceModel
 from nvae_tf.export.onnx import convert, export_onnx, half_weights, onnxruntime_version, runner
 from nvae_tf.export.parity import draw_cases
-from nvae_tf.export.provenance import provenance
+from nvae_tf.inference.blocks import Convolution
+from nvae_tf.inference.model import InferenceModel
 from nvae_tf.models.nvae import NVAE
-from nvae_tf.run import load_run
+from nvae_tf.runs.load import load_run
+from nvae_tf.runs.provenance import provenance
 from tests.export.tiny_export import MIXTURE, write_run
 
 _GRAPHS = {"sample": sample_graph, "decode": decode_graph, "encode": encode_graph}

@@ -4,10 +4,10 @@ import numpy as np
 
 from nvae_tf.checkpoint import RunFolder, model_variables
 from nvae_tf.config import Config, DataConfig, ModelConfig
-from nvae_tf.export.provenance import provenance
-from nvae_tf.export.saved_model import export_saved_model
+from nvae_tf.export.saved_model.export import export_saved_model
 from nvae_tf.models.nvae import NVAE
-from nvae_tf.run import load_run
+from nvae_tf.runs.load import load_run
+from nvae_tf.runs.provenance import provenance
 
 BATCH_SIZES = (1, 2)
 TEMPERATURE = 0.8

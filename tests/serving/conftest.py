@@ -15,8 +15,8 @@ import tensorflow as tf
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow_serving.apis import model_service_pb2_grpc, predict_pb2, prediction_service_pb2_grpc
 
-from nvae_tf.export import server_files
-from nvae_tf.serving.conformance import Target
+from nvae_tf.export.saved_model import server_files
+from nvae_tf.serving.check.conformance import Target
 from nvae_tf.serving.golden import read_golden
 from nvae_tf.serving.grpc_transport import GrpcTransport
 from nvae_tf.serving.protocol import ModelSpec

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from nvae_tf.config import ModelConfig
-from nvae_tf.export.inference import InferenceModel
+from nvae_tf.inference.model import InferenceModel
 from nvae_tf.models.noise import keyed_noise, row_keys
 from nvae_tf.models.nvae import NVAE
 from tests.serving.stand_in_model import Version

@@ -2,12 +2,12 @@
 
 import pytest
 
-from nvae_tf.serving.conformance import Target, basic_checks, run_check
+from nvae_tf.serving.check.conformance import Target, basic_checks, run_check
+from nvae_tf.serving.check.load import concurrency_checks
+from nvae_tf.serving.check.refusals import refusal_checks
 from nvae_tf.serving.golden import read_golden
 from nvae_tf.serving.grpc_transport import GrpcTransport
-from nvae_tf.serving.load import concurrency_checks
 from nvae_tf.serving.protocol import ModelSpec
-from nvae_tf.serving.refusals import refusal_checks
 from nvae_tf.serving.rest_transport import RestTransport
 
 

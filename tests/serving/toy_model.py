@@ -12,7 +12,7 @@ from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from tensorflow_serving.apis import get_model_metadata_pb2
 from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 
-from nvae_tf.serving.conformance import run_check
+from nvae_tf.serving.check.conformance import run_check
 from tests.serving import stand_in_grpc, stand_in_rest
 
 _ROWS, _FILES, _SEEDS = ("float32", [None]), ("string", [None]), ("int64", [None])

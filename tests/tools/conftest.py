@@ -175,7 +175,7 @@ def program():
         vars(flags.FLAGS).update(vars(own))
         loaded.append(name)
         _forget(loaded)
-        module = importlib.import_module(name)
+        module = importlib.import_module(f"tools.{name}")
         flags.FLAGS([name, *map(str, arguments)])
         return module
 
@@ -186,4 +186,4 @@ def program():
 
 def _forget(modules):
     for name in modules:
-        sys.modules.pop(name, None)
+        sys.modules.pop(f"tools.{name}", None)

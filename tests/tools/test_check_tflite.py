@@ -9,11 +9,11 @@ import pytest
 import tensorflow as tf
 
 import nvae_tf
-from nvae_tf.export.provenance import provenance
-from nvae_tf.export.tflite import export_tflite
-from nvae_tf.export.tflite_graph import TFLiteGraph
-from nvae_tf.export.tflite_run import NotAvailable
-from tests.export.tiny_tflite import SHAPES, convert, naive
+from nvae_tf.export.tflite.check.run import NotAvailable
+from nvae_tf.export.tflite.export import export_tflite
+from nvae_tf.export.tflite.flatbuffer import TFLiteGraph
+from nvae_tf.runs.provenance import provenance
+from tests.export.tflite.tiny_tflite import SHAPES, convert, naive
 
 _LINT, _GPU, _KERAS, _HALF = 2, 4, 8, 16
 
@@ -76,7 +76,7 @@ def test_reference(check, exported):
 
 def test_reference_without_the_encoder(exported, tmp_path):
     """A sidecar of before the encoder's numbers, or of the decoder alone: nothing is shown, nothing fails."""
-    from tflite_reference import golden_case
+    from nvae_tf.export.tflite.check.reference import golden_case
 
     folder = shutil.copytree(exported, tmp_path / "copy")
     path, content = folder / "encoder_float32.tflite", json.loads((folder / "decoder.json").read_text())
@@ -94,7 +94,7 @@ def _with_sums_in_a_list(path):
 
 def test_damaged_reference(exported, tmp_path):
     """Golden numbers that were changed or cut, and a sidecar that is none."""
-    from tflite_reference import golden_case
+    from nvae_tf.export.tflite.check.reference import golden_case
 
     folder = shutil.copytree(exported, tmp_path / "copy")
     path, sidecar, golden = folder / "decoder_float32.tflite", folder / "decoder.json", folder / "golden.bin"
@@ -148,7 +148,7 @@ def test_which_model(check, exported, digits_run, monkeypatch):
 @pytest.mark.parametrize("side", ["received", "expected"])
 def test_nan(side):
     """A number that is none, on either side and after a good output, is no agreement."""
-    from tflite_gate import Status, _agreement
+    from nvae_tf.export.tflite.check.gate import Status, _agreement
 
     sides = {name: {"a": np.ones(2), "b": np.ones(2)} for name in ("received", "expected")}
     assert _agreement("keras", **sides, tolerance=1.0, source="Keras").status is Status.PASS

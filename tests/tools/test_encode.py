@@ -6,12 +6,12 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from latent_files import layout
-from run_images import load_images
 
-from nvae_tf.data.pipeline import eval_batches
+from nvae_tf.data.batches import eval_batches
+from nvae_tf.evaluation.latent_files import layout
 from nvae_tf.models.noise import keyed_noise, row_keys
-from nvae_tf.run import load_run
+from nvae_tf.runs.data import load_images
+from nvae_tf.runs.load import load_run
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 SHAPES = [(4, 4, 2), (8, 8, 2), (8, 8, 2)]
@@ -98,7 +98,7 @@ def test_a_damaged_image_is_left_out(digits_run, program, tmp_path, monkeypatch)
 
 
 def test_too_large_an_npz_is_refused_before_the_model_is_built(digits_run, program, tmp_path, monkeypatch):
-    monkeypatch.setattr("nvae_tf.run.load_run", None)
+    monkeypatch.setattr("nvae_tf.runs.load.load_run", None)
     flags = (f"--run_dir={digits_run}", f"--out={tmp_path / 'a.npz'}", "--max_gib=1e-5", "--max_images=20")
     with pytest.raises(SystemExit, match=r"encode.py: --out: expected at most --max_gib=1e-05 GiB .* a .tfrecord may"):
         program("encode", *flags).main(["encode"])

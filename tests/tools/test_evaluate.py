@@ -7,15 +7,15 @@ import sys
 
 import numpy as np
 import pytest
-from partial_result import PartialResult
-from run_images import load_images
 
 from nvae_tf.checkpoint import RunFolder, model_variables
 from nvae_tf.config import Config, DataConfig, ModelConfig
-from nvae_tf.data.pipeline import eval_batches
+from nvae_tf.data.batches import eval_batches
 from nvae_tf.evaluation.likelihood import evaluate
+from nvae_tf.evaluation.partial_result import PartialResult
 from nvae_tf.models.nvae import NVAE
-from nvae_tf.run import load_run
+from nvae_tf.runs.data import load_images
+from nvae_tf.runs.load import load_run
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 

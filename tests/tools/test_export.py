@@ -6,8 +6,10 @@ import pytest
 import tensorflow as tf
 from absl.flags import FLAGS, Error
 
-from nvae_tf.export import onnx, saved_model, tflite
-from nvae_tf.export.saved_model_lint import Result
+from nvae_tf.export import onnx
+from nvae_tf.export.saved_model import export as saved_model
+from nvae_tf.export.saved_model.check.lint import Result
+from nvae_tf.export.tflite import export as tflite
 
 
 def _fails(export):
@@ -88,9 +90,9 @@ def test_missing_statistics_are_named(program, digits_run, tmp_path):
 
 def test_a_missing_package_ends_with_its_message(program, digits_run, tmp_path, monkeypatch):
     # What the message says is tested with the module that needs the package.
-    monkeypatch.setitem(sys.modules, "nvae_tf.export.saved_model", None)
+    monkeypatch.setitem(sys.modules, "nvae_tf.export.saved_model.export", None)
     flags = (f"--run_dir={digits_run}", f"--out={tmp_path / 'new'}", "--format=saved_model")
-    assert _fails(program("export", *flags)).startswith("export.py: import of nvae_tf.export.saved_model halted")
+    assert _fails(program("export", *flags)).startswith("export.py: import of nvae_tf.export.saved_model.export halted")
     assert not (tmp_path / "new").exists()
 
 

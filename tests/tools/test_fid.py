@@ -10,11 +10,11 @@ import tensorflow as tf
 
 from nvae_tf.checkpoint import RunFolder, model_variables
 from nvae_tf.config import Config, DataConfig, ModelConfig
-from nvae_tf.data.pipeline import eval_batches
-from nvae_tf.evaluation.fid import compare
+from nvae_tf.data.batches import eval_batches
+from nvae_tf.evaluation.fid.distances import compare
 from nvae_tf.evaluation.sampling import sample_images
 from nvae_tf.models.nvae import NVAE
-from nvae_tf.run import load_run
+from nvae_tf.runs.load import load_run
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 _DIM = 16
@@ -23,7 +23,7 @@ _DIM = 16
 # Several runs of the program in one process, since TensorFlow takes seconds to start; a line ends the texts of each.
 _RUNS = """
 import json, sys
-import fid
+from tools import fid
 for flags in json.loads(sys.argv[1]):
     for name in fid.FLAGS:
         fid.FLAGS[name].unparse()
@@ -114,7 +114,7 @@ def _features(images):
 
 def _expected(run_dir, num, seed):
     """Figures of samples at temperature 0.7 and the training digits, from all features at once."""
-    from run_images import load_images
+    from nvae_tf.runs.data import load_images
 
     model = load_run(run_dir)
     images = load_images(model.config, None, "train")

@@ -6,13 +6,13 @@ import sys
 import numpy as np
 import PIL.Image
 import pytest
-from run_images import load_images
-from starts import Starts, chosen_images
 
-from nvae_tf.data.pipeline import eval_batches
+from nvae_tf.data.batches import eval_batches
 from nvae_tf.evaluation.latents import decode_noise, posterior_noise
 from nvae_tf.evaluation.sampling import evaluated_kernels, sample_images
-from nvae_tf.run import load_run
+from nvae_tf.runs.data import load_images
+from nvae_tf.runs.load import load_run
+from nvae_tf.runs.starts import Starts, chosen_images
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
@@ -86,7 +86,7 @@ def test_wrong_flags_are_named(digits_run, flags, message):
 
 
 def test_an_image_that_is_not_there_is_named_before_the_model_is_built(digits_run, program, monkeypatch):
-    monkeypatch.setattr("nvae_tf.run.load_run", None)
+    monkeypatch.setattr("nvae_tf.runs.load.load_run", None)
     tool = program("interpolate", f"--run_dir={digits_run}", "--images=3,99999")
     count = len(load_images(load_run(digits_run).config, None, "test"))
     message = f"interpolate.py: --images: expected numbers below {count}, the number of test images. Received: 99999"
@@ -104,7 +104,7 @@ def test_damaged_images_leave_the_numbers_of_the_others_as_they_are(model, monke
         images.damage.add(3, "number 3")
         return images
 
-    monkeypatch.setattr("starts.load_images", damaged)
+    monkeypatch.setattr("nvae_tf.runs.starts.load_images", damaged)
     np.testing.assert_array_equal(chosen_images(model.config, None, "test", [1, 5], seed=0), expected)
     with pytest.raises(ValueError, match="--images: expected images that can be read. Received: 3, which is damaged"):
         chosen_images(model.config, None, "test", [1, 3, 5], seed=0)

@@ -15,7 +15,7 @@ import PIL.Image
 import pytest
 
 from nvae_tf.data.datasets import dataset_info
-from nvae_tf.data.opening import open_images
+from nvae_tf.data.splits import open_images
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 PROGRAM = [sys.executable, str(REPOSITORY / "tools" / "prepare_data.py")]

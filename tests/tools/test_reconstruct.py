@@ -6,12 +6,12 @@ import sys
 import numpy as np
 import PIL.Image
 import pytest
-from run_images import load_images
 
-from nvae_tf.data.pipeline import eval_batches
-from nvae_tf.evaluation.images import to_uint8
+from nvae_tf.data.batches import eval_batches
 from nvae_tf.evaluation.sampling import evaluated_kernels, reconstruct
-from nvae_tf.run import load_run
+from nvae_tf.evaluation.write_images import to_uint8
+from nvae_tf.runs.data import load_images
+from nvae_tf.runs.load import load_run
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 

@@ -12,13 +12,13 @@ import sys
 import PIL.Image
 import pytest
 import tensorflow as tf
-from report_data import Report
-from report_sections import render
 
 from nvae_tf.checkpoint import RunFolder, model_variables
 from nvae_tf.checkpoint.statistics import save_statistics
 from nvae_tf.config import Config, DataConfig, ModelConfig
 from nvae_tf.evaluation.readjust import statistics_variables
+from nvae_tf.evaluation.report.data import Report
+from nvae_tf.evaluation.report.sections import render
 from nvae_tf.models.nvae import NVAE
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]

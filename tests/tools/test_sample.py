@@ -11,7 +11,7 @@ from nvae_tf.checkpoint import RunFolder, model_variables
 from nvae_tf.config import Config, ModelConfig
 from nvae_tf.evaluation.sampling import sample_images
 from nvae_tf.models.nvae import NVAE
-from nvae_tf.run import load_run
+from nvae_tf.runs.load import load_run
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 

@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from nvae_tf.checkpoint import RunFolder
 from nvae_tf.config import Config, ConfigError, DataConfig, ModelConfig, TrainConfig
-from nvae_tf.training.interruption import Interruption
+from nvae_tf.runs.interruption import Interruption
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
@@ -189,9 +189,8 @@ def test_missing_data_are_told_without_a_traceback(tmp_path):
 
 @pytest.fixture
 def prepare(monkeypatch):
-    """`prepare` of tools/prepare_run.py: what train.py does before training, errors and all."""
-    monkeypatch.syspath_prepend(str(REPOSITORY / "tools"))
-    import prepare_run
+    """`prepare` of nvae_tf/runs/prepare.py: what train.py does before training, errors and all."""
+    from nvae_tf.runs import prepare as prepare_run
 
     # A setting of the whole process, which other tests should not inherit.
     monkeypatch.setattr(prepare_run, "configure_runtime", lambda: None)

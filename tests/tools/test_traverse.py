@@ -6,10 +6,10 @@ import sys
 import numpy as np
 import PIL.Image
 import pytest
-from starts import Starts
 
 from nvae_tf.evaluation.sampling import evaluated_kernels, sample_images
-from nvae_tf.run import load_run
+from nvae_tf.runs.load import load_run
+from nvae_tf.runs.starts import Starts
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
@@ -89,7 +89,7 @@ def test_groups_of_a_scale(digits_run, model, program):
     ],
 )
 def test_what_the_model_does_not_have_is_named_before_it_is_built(digits_run, program, monkeypatch, flags, message):
-    monkeypatch.setattr("nvae_tf.run.load_run", None)
+    monkeypatch.setattr("nvae_tf.runs.load.load_run", None)
     with pytest.raises(SystemExit) as error:
         program("traverse", f"--run_dir={digits_run}", "--seeds=1", *flags).main(["traverse"])
     assert str(error.value) == f"traverse.py: {message}"

@@ -10,12 +10,11 @@ PLANTED_STEP = 2
 
 
 def main(config_json, run_dir, coordinator, index):
-    from prepare_run import prepare
-
     from nvae_tf.config import load_config
-    from nvae_tf.training.cluster import resolve_cluster
-    from nvae_tf.training.interruption import Interruption
-    from nvae_tf.training.strategy import make_strategy
+    from nvae_tf.runs.interruption import Interruption
+    from nvae_tf.runs.prepare import prepare
+    from nvae_tf.training.distributed.cluster import resolve_cluster
+    from nvae_tf.training.distributed.strategy import make_strategy
 
     strategy = make_strategy("auto", resolve_cluster(os.environ, coordinator, 2, int(index)))
     run = prepare(load_config(config_json), run_dir, None, Interruption(), strategy)

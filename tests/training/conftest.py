@@ -7,9 +7,9 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nvae_tf.config import DataConfig, ModelConfig, TrainConfig
+from nvae_tf.data.batches import train_batches
 from nvae_tf.data.datasets import dataset_info
-from nvae_tf.data.opening import open_images
-from nvae_tf.data.pipeline import train_batches
+from nvae_tf.data.splits import open_images
 from nvae_tf.models.nvae import NVAE
 from nvae_tf.training.trainer import Trainer, configure_runtime
 

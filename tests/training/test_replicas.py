@@ -8,7 +8,7 @@ from nvae_tf.layers.conv import Conv2D
 from nvae_tf.layers.kernels import initializing_from_data
 from nvae_tf.layers.norm import BatchNorm
 from nvae_tf.layers.replicas import mean_over_replicas, replica_index
-from nvae_tf.training.strategy import local_replicas, num_workers, numbers_of_workers, worker_index
+from nvae_tf.training.distributed.strategy import local_replicas, num_workers, numbers_of_workers, worker_index
 from nvae_tf.training.trainer import Trainer
 
 KL_WEIGHT, REGULARIZATION, LEARNING_RATE = 0.3, 0.1, 0.01

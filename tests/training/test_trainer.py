@@ -7,7 +7,7 @@ from nvae_tf.config import Config
 from nvae_tf.objectives.kl import kl_weight
 from nvae_tf.training.callbacks import Callback
 from nvae_tf.training.errors import Interrupted, NonFiniteLossError
-from nvae_tf.training.schedule import learning_rate
+from nvae_tf.training.schedules import learning_rate
 from nvae_tf.training.trainer import Trainer
 
 

@@ -10,7 +10,7 @@ import zipfile
 
 import numpy as np
 
-from nvae_tf.data.images import to_channels
+from nvae_tf.data.decode import to_channels
 from nvae_tf.data.sources.split_names import choose_splits, is_hidden
 from nvae_tf.data.stores import ArrayStore
 

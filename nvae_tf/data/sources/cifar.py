@@ -11,7 +11,7 @@ import zlib
 import numpy as np
 
 from nvae_tf.data.sources.batch_pickle import map_file, pickled_rows
-from nvae_tf.data.sources.finding import find_files
+from nvae_tf.data.sources.names import find_files
 from nvae_tf.data.stores import ArrayStore
 
 IMAGE_SHAPE = (32, 32, 3)

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 
-from nvae_tf.data.images import DamagedImageError, to_channels
+from nvae_tf.data.decode import DamagedImageError, to_channels
 from nvae_tf.data.records import RecordFiles, decode_example
 
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<shard>\d{1,9})-of-(?P<count>\d{1,9})(\.tfrecords?)?")

@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 
-from nvae_tf.data.sources.finding import find_files
+from nvae_tf.data.sources.names import find_files
 from nvae_tf.data.stores import ArrayStore
 
 IMAGE_SIZE = 28

@@ -3,7 +3,7 @@
 import functools
 import os
 
-from nvae_tf.data.images import SUFFIXES, DamagedImageError, decode
+from nvae_tf.data.decode import SUFFIXES, DamagedImageError, decode
 from nvae_tf.data.sources.split_names import choose_splits, is_hidden
 
 # No file of one image is larger; more is refused before memory is taken for it.

@@ -17,9 +17,9 @@ import zipfile
 
 import numpy as np
 
-from nvae_tf.data.images import to_channels
+from nvae_tf.data.decode import to_channels
 from nvae_tf.data.sources.batch_pickle import map_file, pickled_rows
-from nvae_tf.data.sources.finding import find_files
+from nvae_tf.data.sources.names import find_files
 
 # Those of one kind in one place are the split.
 _PATTERNS = {

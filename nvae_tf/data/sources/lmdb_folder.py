@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 
-from nvae_tf.data.images import DamagedImageError, decode, to_channels
+from nvae_tf.data.decode import DamagedImageError, decode, to_channels
 from nvae_tf.data.sources.lmdb_file import LmdbFile
 
 _NUMBERED = {

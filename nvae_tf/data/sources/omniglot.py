@@ -7,9 +7,9 @@ import zlib
 import numpy as np
 
 from nvae_tf.data.sources.batch_pickle import map_file
-from nvae_tf.data.sources.finding import find_files
 from nvae_tf.data.sources.image_folder import ImageFolderStore, image_names
 from nvae_tf.data.sources.mat_file import mat_array
+from nvae_tf.data.sources.names import find_files
 from nvae_tf.data.sources.zip_file import ZipStore, read_entries
 from nvae_tf.data.stores import ArrayStore
 

@@ -2,7 +2,7 @@
 
 import functools
 
-from nvae_tf.data.images import DamagedImageError, decode
+from nvae_tf.data.decode import DamagedImageError, decode
 from nvae_tf.data.manifest import NAME, read_manifest
 from nvae_tf.data.records import RecordFiles, decode_example
 

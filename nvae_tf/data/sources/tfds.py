@@ -5,7 +5,7 @@ import os
 import re
 import threading
 
-from nvae_tf.data.images import decode
+from nvae_tf.data.decode import decode
 from nvae_tf.data.sources.omniglot import InvertedStore
 
 _SPLITS = ("train", "validation", "test")

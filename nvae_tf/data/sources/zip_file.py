@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 from absl import logging
 
-from nvae_tf.data.images import DamagedImageError, decode
+from nvae_tf.data.decode import DamagedImageError, decode
 from nvae_tf.data.sources.image_folder import MAX_FILE_BYTES, is_image_name
 from nvae_tf.data.sources.split_names import choose_splits, is_hidden
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from nvae_tf.data.datasets import dataset_info
-from nvae_tf.data.images import DamagedImageError
+from nvae_tf.data.decode import DamagedImageError
 from nvae_tf.data.sources.celeba_tree import find_celeba_tree, read_partition
 
 INFO = dataset_info("celeba64")

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from nvae_tf.data.datasets import dataset_info
-from nvae_tf.data.images import DamagedImageError
+from nvae_tf.data.decode import DamagedImageError
 from nvae_tf.data.sources.glow import find_glow
 
 SIZE = 8

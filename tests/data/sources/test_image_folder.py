@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from nvae_tf.data.datasets import dataset_info
-from nvae_tf.data.images import DamagedImageError
+from nvae_tf.data.decode import DamagedImageError
 from nvae_tf.data.sources import image_folder
 from nvae_tf.data.sources.image_folder import find_image_folder
 

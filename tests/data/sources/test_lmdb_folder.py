@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from nvae_tf.data.datasets import dataset_info
-from nvae_tf.data.images import DamagedImageError
+from nvae_tf.data.decode import DamagedImageError
 from nvae_tf.data.parallel import map_in_order
 from nvae_tf.data.sources.lmdb_folder import find_lmdb, find_lsun_lmdb
 

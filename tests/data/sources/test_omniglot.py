@@ -10,7 +10,7 @@ import scipy.io
 from PIL import Image
 
 from nvae_tf.data.datasets import dataset_info
-from nvae_tf.data.images import DamagedImageError
+from nvae_tf.data.decode import DamagedImageError
 from nvae_tf.data.sources.omniglot import find_omniglot_mat, find_omniglot_tree
 
 INFO = dataset_info("omniglot")

@@ -12,7 +12,7 @@ import tensorflow as tf
 from PIL import Image
 
 from nvae_tf.data.datasets import dataset_info
-from nvae_tf.data.images import DamagedImageError
+from nvae_tf.data.decode import DamagedImageError
 from nvae_tf.data.sources.prepared import find_prepared
 
 CIFAR = dataset_info("cifar10")

@@ -11,7 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from nvae_tf.data.datasets import dataset_info
-from nvae_tf.data.images import DamagedImageError
+from nvae_tf.data.decode import DamagedImageError
 from nvae_tf.data.sources.tfds import find_tfds, prepare_tfds
 
 tfds = pytest.importorskip("tensorflow_datasets")

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from nvae_tf.data.datasets import dataset_info
-from nvae_tf.data.images import DamagedImageError
+from nvae_tf.data.decode import DamagedImageError
 from nvae_tf.data.sources.zip_file import find_zip
 
 INFO = dataset_info("folder").with_size(32, 3)

@@ -13,8 +13,8 @@ import pytest
 import tensorflow as tf
 
 from nvae_tf.config import ModelConfig
-from nvae_tf.export import host_sampler
-from nvae_tf.export.tflite import export_tflite
+from nvae_tf.export.tflite import host_sampler
+from nvae_tf.export.tflite.export import export_tflite
 from nvae_tf.models.nvae import NVAE
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parents[3]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nvae_tf.evaluation.interpolation import slerp
-from nvae_tf.export import host_sampler, philox
+from nvae_tf.export.tflite import host_sampler, philox
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 _DRIVER = pathlib.Path(__file__).with_name("functions.mjs")

@@ -1,0 +1,219 @@
+"""The host's half of a decoder on a device: from likelihood parameters to pixels, in numpy alone.
+
+The graph on the device ends at the likelihood's parameters, because its delegates have no argmax and no random numbers.
+What remains is here, as short as it is to be written again in another language (tools/web/host_sampler.js, and the
+Kotlin and Swift of saved_models/ON_DEVICE.md). The likelihoods are those of nvae_tf.distributions, with their noise as
+an argument. `params` is always [..., H, W, P], as the decoder returns them, padding included; images are float32
+[..., H, W, C] in [0, 1].
+"""
+
+import numpy as np
+
+from nvae_tf.export.tflite import philox
+
+LIKELIHOODS = ("bernoulli", "logistic_mixture", "normal")
+_MIN_LOG_SCALE = -7.0
+# Uniforms that a logarithm is taken of twice keep away from 0 and 1.
+_OPEN_INTERVAL = (1e-5, 1.0 - 1e-5)
+_BOUND = 5.0
+_MIN_SCALE = 1e-2
+
+
+def bernoulli_mean(logits):
+    """Probability of a 1 for every value."""
+    # Of the two forms of the sigmoid, this one overflows nowhere.
+    return np.exp(-np.logaddexp(np.float32(0), -np.asarray(logits, np.float32)))
+
+
+def draw_bernoulli(logits, uniforms):
+    """1 where a uniform in [0, 1), [..., H, W, C], is below the probability, else 0."""
+    return (uniforms < bernoulli_mean(logits)).astype(np.float32)
+
+
+def logistic_mixture_mean(params, num_channels):
+    """Means and coefficients mixed by the weights of the components, then the chain over channels."""
+    logits, means, _, coefficients = _split_mixture(params, num_channels)
+    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    weights /= weights.sum(axis=-1, keepdims=True)
+    means, coefficients = ([(weights * values).sum(axis=-1) for values in group] for group in (means, coefficients))
+    return _chain(means, coefficients)
+
+
+def pick_components(logits, uniforms):
+    """Index of each pixel's component, int [..., H, W], by the Gumbel trick.
+
+    Args:
+        logits: [..., H, W, num_mixtures], the first `num_mixtures` parameters.
+        uniforms: of the same shape, in (0, 1).
+    """
+    return np.argmax(logits - np.log(-np.log(uniforms)), axis=-1)
+
+
+def draw_logistic_mixture(params, num_channels, component_uniforms, value_uniforms):
+    """Picks a component for each pixel, draws its logistics, and runs the chain over channels.
+
+    Args:
+        params: [..., H, W, num_mixtures * (1 + 2 * C + C * (C - 1) / 2)], in the order that
+            `nvae_tf.distributions.LogisticMixtureLikelihood` states.
+        num_channels: C.
+        component_uniforms: [..., H, W, num_mixtures], in [1e-5, 1 - 1e-5].
+        value_uniforms: [..., H, W, C], in [1e-5, 1 - 1e-5].
+    """
+    logits, *groups = _split_mixture(params, num_channels)
+    picked = pick_components(logits, component_uniforms)[..., np.newaxis]
+    means, log_scales, coefficients = (
+        [np.take_along_axis(values, picked, axis=-1)[..., 0] for values in group] for group in groups
+    )
+    logistics = np.log(value_uniforms) - np.log1p(-value_uniforms)
+    values = [
+        mean + np.exp(log_scale) * logistics[..., channel]
+        for channel, (mean, log_scale) in enumerate(zip(means, log_scales, strict=True))
+    ]
+    return _chain(values, coefficients)
+
+
+def normal_mean(params):
+    """The location, clipped to an image."""
+    return _to_unit_interval(_soft_clamp(_halves(params)[0]))
+
+
+def draw_normal(params, normals):
+    """Location plus scale times a standard normal, [..., H, W, C], clipped to an image."""
+    loc, log_scale = _halves(params)
+    scale = np.exp(_soft_clamp(log_scale)) + np.float32(_MIN_SCALE)
+    return _to_unit_interval(_soft_clamp(loc) + scale * normals)
+
+
+def latent_noise(shapes, seed, index=0):
+    """The decoder's noise for one image: the same as tools/sample.py's for that seed and image.
+
+    Args:
+        shapes: list of [1, h, w, latent_channels], one for each noise input in order.
+        seed: int, at least 0.
+        index: of the image among those of the seed. Default 0.
+
+    Returns:
+        List of float32 standard normals.
+    """
+    sizes = [int(np.prod(shape)) for shape in shapes]
+    noise = philox.standard_normal(philox.row_key(seed, index), [sum(sizes)])
+    parts = np.split(noise, np.cumsum(sizes)[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def mean_image(params, likelihood, num_channels):
+    """The likelihood's mean image.
+
+    Args:
+        params: [..., H, W, P].
+        likelihood: one of `LIKELIHOODS`, the sidecar's likelihood.kind.
+        num_channels: C of the image.
+
+    Raises:
+        ValueError: another likelihood, or a P that does not fit it.
+    """
+    params = _checked(params, likelihood, num_channels)
+    if likelihood == "bernoulli":
+        return bernoulli_mean(params)
+    return logistic_mixture_mean(params, num_channels) if likelihood == "logistic_mixture" else normal_mean(params)
+
+
+def draw_image(params, likelihood, num_channels, seed, index=0):
+    """An image drawn from the likelihood: as tools/sample.py --pixels=sample for that seed and image.
+
+    Args:
+        params: [1, H, W, P].
+        likelihood: one of `LIKELIHOODS`, the sidecar's likelihood.kind.
+        num_channels: C of the image.
+        seed: int, at least 0.
+        index: of the image among those of the seed. Default 0.
+
+    Raises:
+        ValueError: another likelihood, a P that does not fit it, or not one image.
+    """
+    params = _checked(params, likelihood, num_channels)
+    if params.ndim != 4 or params.shape[0] != 1:
+        raise ValueError(f"params: expected [1, H, W, P], of one image. Received: shape {params.shape}")
+    key = philox.row_key(seed, index, philox.PIXELS)
+    shape = [*params.shape[:-1], num_channels]
+    if likelihood == "bernoulli":
+        return draw_bernoulli(params, philox.uniform(key, shape))
+    if likelihood == "normal":
+        return draw_normal(params, philox.standard_normal(key, shape))
+    num_mixtures = params.shape[-1] // mixture_pieces(num_channels)
+    component_key, value_key = philox.split_key(key)
+    component_uniforms = philox.uniform(component_key, [*params.shape[:-1], num_mixtures], *_OPEN_INTERVAL)
+    return draw_logistic_mixture(
+        params, num_channels, component_uniforms, philox.uniform(value_key, shape, *_OPEN_INTERVAL)
+    )
+
+
+def crop_padding(images, padding):
+    """Images without the pixels that were added on every side: [..., H - 2 * padding, W - 2 * padding, C]."""
+    window = slice(padding, -padding or None)
+    return images[..., window, window, :]
+
+
+def to_uint8(images):
+    """uint8 of images in [0, 1]: times 255, to the nearest whole number, halves to the even one."""
+    return np.rint(np.clip(images, 0, 1) * np.float32(255)).astype(np.uint8)
+
+
+def mixture_pieces(num_channels):
+    """Parameters of a pixel for each component: its logit, mean and log scale per channel, coefficient per pair."""
+    return 1 + 2 * num_channels + num_channels * (num_channels - 1) // 2
+
+
+def _checked(params, likelihood, num_channels):
+    """`params` in float32, if their last axis fits the likelihood."""
+    params = np.asarray(params, np.float32)
+    if likelihood not in LIKELIHOODS:
+        raise ValueError(f"likelihood: expected one of {LIKELIHOODS}. Received: {likelihood!r}")
+    num_params = params.shape[-1]
+    if likelihood == "logistic_mixture":
+        pieces = mixture_pieces(num_channels)
+        fits, expected = num_params and num_params % pieces == 0, f"a multiple of {pieces}"
+    else:
+        expected = num_channels * (1 if likelihood == "bernoulli" else 2)
+        fits = num_params == expected
+    if not fits:
+        raise ValueError(
+            f"params: expected a last axis of {expected} for {likelihood} and {num_channels} channels. "
+            f"Received: shape {params.shape}"
+        )
+    return params
+
+
+def _split_mixture(params, num_channels):
+    """Logits; lists of mean and log scale per channel and of a coefficient per pair; each [..., H, W, num_mixtures]."""
+    pieces = iter(np.split(np.asarray(params, np.float32), mixture_pieces(num_channels), axis=-1))
+    logits, means, log_scales, coefficients = next(pieces), [], [], []
+    # The coefficients of all pairs are dealt to the channels' blocks, the first blocks taking the remainder.
+    quotient, remainder = divmod(num_channels * (num_channels - 1) // 2, num_channels)
+    for channel in range(num_channels):
+        means.append(next(pieces))
+        log_scales.append(np.maximum(next(pieces), np.float32(_MIN_LOG_SCALE)))
+        coefficients += [np.tanh(next(pieces)) for _ in range(quotient + (channel < remainder))]
+    return logits, means, log_scales, coefficients
+
+
+def _chain(values, coefficients):
+    """Image from one value per channel: to each, the clipped channels before it are added by their coefficients."""
+    coefficients, done = iter(coefficients), []
+    for value in values:
+        for before in done:
+            value = value + next(coefficients) * before
+        done.append(np.clip(value, -1, 1))
+    return (np.stack(done, axis=-1) + np.float32(1)) / np.float32(2)
+
+
+def _halves(params):
+    return np.split(np.asarray(params, np.float32), 2, axis=-1)
+
+
+def _soft_clamp(values):
+    return np.float32(_BOUND) * np.tanh(values / np.float32(_BOUND))
+
+
+def _to_unit_interval(values):
+    return np.clip((values + np.float32(1)) / np.float32(2), 0, 1)

@@ -1,0 +1,104 @@
+"""Makes a run ready to start or to go on, for train.py and quickstart.py: all that can fail on bad input."""
+
+import dataclasses
+import json
+import zlib
+
+import keras
+import tensorflow as tf
+
+from nvae_tf.checkpoint import RunFolder
+from nvae_tf.config import ConfigError, config_to_dict, flat_dict
+from nvae_tf.data import batches as pipeline
+from nvae_tf.models.nvae import NVAE
+from nvae_tf.runs.data import held_out_split, load_images
+from nvae_tf.runs.training_run import TrainingRun
+from nvae_tf.training.distributed import strategy as strategies
+from nvae_tf.training.trainer import Trainer, configure_runtime
+
+# Fields that may differ when a run goes on: what is logged and kept, when it stops, and what gives the same numbers.
+_MAY_CHANGE = {"data.cache_gib", "data.max_damaged"} | {
+    f"train.{name}"
+    for name in (
+        "max_steps",
+        "log_steps",
+        "image_epochs",
+        "eval_epochs",
+        "eval_images",
+        "checkpoint_epochs",
+        "checkpoint_steps",
+        "keep_checkpoints",
+        "milestone_epochs",
+        "max_nonfinite_steps",
+        "recovery_learning_rate",
+        "remat",
+    )
+}
+
+
+def check_resumable(config, stored):
+    """Raises ConfigError where the config of a run that goes on differs in what cannot change."""
+    new, old = flat_dict(config), flat_dict(stored)
+    if not old["train.num_replicas"]:  # a run from before the number was recorded
+        new["train.num_replicas"] = 0
+    changed = [name for name in new if name not in _MAY_CHANGE and new[name] != old[name]]
+    if changed:
+        lines = "".join(f"\n  {name}: expected {old[name]!r}. Received: {new[name]!r}" for name in changed)
+        raise ConfigError(f"The run folder holds a run with another configuration:{lines}\nUse another --run_dir.")
+
+
+def _with_replicas(config, num_replicas):
+    """The config with the number of replicas that there are; ConfigError where it asks for another."""
+    wanted = config.train.num_replicas
+    if wanted not in (0, num_replicas):
+        raise ConfigError(f"train.num_replicas: expected {num_replicas}, the devices found. Received: {wanted}")
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, num_replicas=num_replicas))
+
+
+def _check_same_on_all_workers(strategy, config):
+    """ConfigError where another worker has another configuration: replicas rely on computing the same."""
+    digest = zlib.crc32(json.dumps(config_to_dict(config)).encode())
+    digests = strategies.numbers_of_workers(strategy, digest)
+    if len(set(digests)) > 1:
+        others = [worker for worker, digest in enumerate(digests) if digest != digests[0]]
+        raise ConfigError(
+            "config: expected the same one on every worker, --config and all its overrides. Received: another than "
+            f"worker 0's on worker {', '.join(map(str, others))}"
+        )
+
+
+def prepare(config, run_dir, data_dir, interruption, strategy=None, jit_compile=False):
+    """Loads the data, builds the model and restores the run's last checkpoint; all that can fail on bad input.
+
+    Args:
+        config: `Config`.
+        run_dir: folder of the run; with several workers, one that all of them see.
+        data_dir: folder of the data set's files.
+        interruption: `Interruption` that the run listens to.
+        strategy: `tf.distribute.Strategy`; the current one if None. Default None.
+        jit_compile: compile the step by XLA. Default False.
+
+    Raises:
+        ConfigError, CheckpointError, ValueError, OSError: with a message that names the field, file or folder.
+    """
+    strategy = strategy or tf.distribute.get_strategy()
+    config = _with_replicas(config.validate(), strategy.num_replicas_in_sync)
+    _check_same_on_all_workers(strategy, config)
+    folder = RunFolder(run_dir)
+    if folder.config_path.exists():
+        check_resumable(config, folder.config)
+    train_images = load_images(config, data_dir, "train")
+    held_out_name = held_out_split(config, data_dir)
+    held_out = load_images(config, data_dir, held_out_name)
+    train = config.train
+    steps_per_epoch = pipeline.steps_per_epoch(len(train_images), train.batch_size, train.num_replicas)
+    if strategies.worker_index(strategy) == 0:
+        folder.create(config)
+    configure_runtime()
+    keras.utils.set_random_seed(train.seed)
+    with strategy.scope():
+        model = NVAE(config.model, name="nvae")
+    trainer = Trainer(model, train, steps_per_epoch, strategy, jit_compile)
+    run = TrainingRun(folder, config, strategy, trainer, train_images, held_out, held_out_name, interruption)
+    trainer.step = run.restore() or 0
+    return run

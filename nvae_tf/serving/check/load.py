@@ -1,0 +1,166 @@
+"""What many requests at once do to a server: equal answers whatever they share a batch with, and how long they take."""
+
+import concurrent.futures
+import functools
+import threading
+import time
+from typing import NamedTuple
+
+import numpy as np
+
+from nvae_tf.serving.check.conformance import Check, CheckFailedError, compare, levels
+from nvae_tf.serving.protocol import ModelSpec, ServerError
+
+_SEEDS = 24
+_MIXED_REQUESTS = 32
+_MAX_ROWS = 4
+_THREADS = 8
+_TRIES = 6  # of a request that may share its batch with a bad one, each time
+
+
+class LoadFigures(NamedTuple):
+    """What was measured with so many clients at once: latencies in ms, requests and images of all of them."""
+
+    protocol: str
+    concurrency: int
+    rows: int
+    requests: int
+    failed: int
+    seconds: float
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    images_per_second: float
+
+
+def concurrency_checks(target):
+    """Yields the `Check`s of answers under concurrent requests."""
+    for protocol in target.transports:
+        yield Check(f"{protocol}: one seed, one image, in any batch", functools.partial(_one_image, target, protocol))
+        yield Check(f"{protocol}: good requests beside bad ones", functools.partial(_beside_bad, target, protocol))
+
+
+def _one_image(target, protocol):
+    rng = np.random.default_rng(0)
+    seeds = rng.integers(-(2**63), 2**63 - 1, _SEEDS, endpoint=True)
+    temperatures = rng.uniform(0.5, 1.0, _SEEDS).astype(np.float32)
+
+    def sample(rows):
+        inputs = {"seed": seeds[rows], "temperature": temperatures[rows]}
+        return target.predict(protocol, "sample", inputs)["image"]
+
+    alone = np.concatenate([sample(np.array([row])) for row in range(_SEEDS)])
+    if len({image.tobytes() for image in alone}) == 1:
+        raise CheckFailedError(f"expected another image for every seed. Received: one for all {_SEEDS}")
+    most = min(_MAX_ROWS, target.golden.max_rows) if target.golden else _MAX_ROWS
+    groups = [rng.permutation(_SEEDS)[: rng.integers(1, most, endpoint=True)] for _ in range(_MIXED_REQUESTS)]
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+        mixed = np.concatenate(list(pool.map(sample, groups)))
+    compare({"image": alone[np.concatenate(groups)]}, {"image": mixed}, levels(target))
+    return f"{len(mixed)} rows of {_SEEDS} seeds in {_MIXED_REQUESTS} requests, {_THREADS} at once"
+
+
+def _beside_bad(target, protocol):
+    right = target.examples["sample"]
+    expected = target.predict(protocol, "sample", right)
+    wrong = {**right, "temperature": -right["temperature"]}
+    asides = (
+        functools.partial(target.predict, protocol, "sample", wrong),
+        functools.partial(target.predict, protocol, "no_such_thing", right),
+        functools.partial(target.predict, protocol, "sample", right, ModelSpec("no_such_thing")),
+    )
+    refused = []
+
+    def bad(number):
+        try:
+            asides[number % len(asides)]()
+        except ServerError:
+            return
+        raise CheckFailedError("expected a refusal of a bad request. Received: an answer")
+
+    def good(number):
+        for attempt in range(_TRIES):
+            try:
+                answer = target.predict(protocol, "sample", right)
+            except ServerError as error:
+                # The contract: a batch fails as a whole, for all whose rows are in it; they may send theirs again.
+                merged = error.code == "INVALID_ARGUMENT" and "temperature" in error.message
+                if not merged or attempt == _TRIES - 1:
+                    raise
+                refused.append(number)
+            else:
+                return compare(expected, answer, levels(target))
+
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+        futures = [pool.submit(job, n) for n in range(_MIXED_REQUESTS) for job in (good, bad)]
+        for future in futures:
+            future.result()
+    compare(expected, target.predict(protocol, "sample", right), levels(target))
+    return (
+        f"{_MIXED_REQUESTS} of {_MIXED_REQUESTS} answered right, {len(set(refused))} of them after "
+        f"{len(refused)} refusals of batches that they shared with a bad row"
+    )
+
+
+def measure_load(target, protocol, concurrency, seconds, rows=1):
+    """`LoadFigures` of `sample`.
+
+    Args:
+        target: `Target`.
+        protocol: `"grpc"` or `"rest"`.
+        concurrency: clients that each send a request as soon as the one before is answered.
+        seconds: how long they do; requests under way then are waited for, and counted.
+        rows: images of a request. Default 1.
+
+    Raises:
+        CheckFailedError: no request was answered.
+    """
+    started = threading.Barrier(concurrency)
+
+    def client(number):
+        rng, latencies, failed = np.random.default_rng(number), [], 0
+        inputs = {"temperature": np.full(rows, 0.7, np.float32)}
+        started.wait()
+        start = before = time.perf_counter()
+        while before < start + seconds:
+            seeds = rng.integers(2**62, size=rows)
+            try:
+                target.predict(protocol, "sample", {"seed": seeds, **inputs})
+                latencies.append(time.perf_counter() - before)
+            except ServerError:
+                failed += 1
+            before = time.perf_counter()
+        return latencies, failed, start, before
+
+    target.predict(protocol, "sample", target.examples["sample"])  # connects, and whatever the first request costs
+    with concurrent.futures.ThreadPoolExecutor(concurrency) as pool:
+        parts = list(pool.map(client, range(concurrency)))
+    latencies = [latency for part in parts for latency in part[0]]
+    failed, elapsed = sum(part[1] for part in parts), max(part[3] for part in parts) - min(part[2] for part in parts)
+    if not latencies:
+        raise CheckFailedError(f"expected answers. Received: {failed} errors")
+    percentiles = np.percentile(latencies, [50, 90, 99]) * 1e3
+    answered = len(latencies)
+    return LoadFigures(
+        protocol, concurrency, rows, answered, failed, elapsed, *map(float, percentiles), answered * rows / elapsed
+    )
+
+
+def load_checks(target, concurrencies, seconds, rows, figures):
+    """Yields a `Check` for each protocol and concurrency that appends its `LoadFigures` to the list `figures`."""
+    for protocol in target.transports:
+        for concurrency in concurrencies:
+            run = functools.partial(_load, target, protocol, concurrency, seconds, rows, figures)
+            yield Check(f"{protocol}: load, {concurrency} at once", run)
+
+
+def _load(target, protocol, concurrency, seconds, rows, figures):
+    result = measure_load(target, protocol, concurrency, seconds, rows)
+    figures.append(result)
+    summary = (
+        f"{result.images_per_second:.1f} images/s; ms p50 {result.p50_ms:.0f}, p90 {result.p90_ms:.0f}, "
+        f"p99 {result.p99_ms:.0f}; {result.requests} requests"
+    )
+    if result.failed:
+        raise CheckFailedError(f"{result.failed} requests failed; {summary}")
+    return summary

@@ -1,0 +1,177 @@
+"""How much memory a training step takes: estimated from the graph alone, or measured."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+from nvae_tf.config import load_config, save_config
+
+# Settings that trade memory for time; `micro_batches` where it divides the batch.
+_SETTINGS = [
+    {"remat": remat, "micro_batches": parts, "precision": precision}
+    for precision in ("float32", "mixed_float16")
+    for parts in (1, 4)
+    for remat in ("none", "cells")
+]
+# Ops whose output is their input's memory, and those that may write over an input of the same size that ends there.
+_VIEWS = {"Identity", "Reshape", "ExpandDims", "Squeeze", "StopGradient", "PreventGradient", "Unpack", "IdentityN"}
+_FORWARDING = {"AddV2", "Sub", "Mul", "RealDiv", "Sigmoid", "SigmoidGrad", "Elu", "EluGrad", "Tanh", "Exp", "BiasAdd"}
+_FORWARDING |= {"MulNoNan", "Maximum", "Minimum", "Square", "Sqrt", "Rsqrt", "Neg", "SelectV2", "AddN"}
+
+
+def settings(batch_size, precisions):
+    """The settings that fit a batch size, as dicts of fields of `TrainConfig`."""
+    return [s for s in _SETTINGS if batch_size % s["micro_batches"] == 0 and s["precision"] in precisions]
+
+
+def with_setting(config, batch_size, setting):
+    """The `Config` with a batch size and a setting."""
+    train = dataclasses.replace(config.train, batch_size=batch_size, convolution_dtype="float32", **setting)
+    return dataclasses.replace(config, train=train)
+
+
+def _bytes(tensor):
+    count = tensor.shape.num_elements()
+    return 0 if count is None or tensor.dtype.name in ("resource", "variant", "string") else count * tensor.dtype.size
+
+
+def peak_bytes(operations, kept=()):
+    """Most memory that live tensors take while the operations run in the given order.
+
+    Args:
+        operations: of a graph, in an order in which they can run.
+        kept: tensors that live to the end.
+
+    Returns:
+        Bytes.
+    """
+    root = {}  # tensor -> the tensor whose memory it is
+    for op in operations:
+        for output in op.outputs:
+            is_view = op.type in _VIEWS and op.inputs
+            root[id(output)] = root.get(id(op.inputs[0]), op.inputs[0]) if is_view else output
+    last = {}
+    for place, op in enumerate(operations):
+        for tensor in [*op.inputs, *op.outputs]:
+            last[id(root[id(tensor)])] = place
+    for tensor in kept:
+        last[id(root[id(tensor)])] = len(operations)
+    live = peak = 0
+    for place, op in enumerate(operations):
+        ending = {id(root[id(t)]): root[id(t)] for t in op.inputs if last[id(root[id(t)])] == place}
+        made = {id(t): t for t in op.outputs if root[id(t)] is t}
+        freed, new = sum(map(_bytes, ending.values())), sum(map(_bytes, made.values()))
+        in_place = op.type in _FORWARDING and new in map(_bytes, ending.values())
+        peak = max(peak, live + (0 if in_place else new))
+        live += new - freed - sum(_bytes(t) for key, t in made.items() if last[key] == place)
+    return peak
+
+
+def estimate(config):
+    """Bytes that a training step takes on each device, by traced shapes alone: no weights are made, nothing is run.
+
+    Args:
+        config: `Config`; its batch size, micro-batches, rematerialisation, precision and average count.
+
+    Returns:
+        Dict of bytes: "state" (weights, moments, averages, sums of micro-batches), "step" (the most that the tensors
+        of a step take at one time, among them gradients and effective kernels), "total". Not in it: the memory of the
+        program itself, of the allocator's gaps and of the convolutions' workspaces.
+    """
+    import tensorflow as tf
+
+    from nvae_tf.models.nvae import NVAE, without_values
+    from nvae_tf.training.step import TrainingStep
+
+    train = dataclasses.replace(config.train.resolved(), ema_decay=0.0, stability="paper")
+    model, step = without_values(lambda: _built(NVAE, TrainingStep, config.model, train))
+    size = train.batch_size // train.micro_batches
+    shape = (size, config.model.image_height, config.model.image_width, config.model.image_channels)
+    stacks = [tf.TensorSpec((len(group), *group[0].shape)) for group in step.parameters.groups]
+    noise = [tf.TensorSpec(shape) for shape in model.noise_shapes(size)]
+    # The spectral term is left out: its vectors are small, and it reads the kernels that are there anyway.
+    run = tf.function(
+        lambda images, noise, values: step.gradients(images, noise, tf.constant(0.5), None, values)[:2],
+        autograph=False,
+    )
+    graph = run.get_concrete_function(tf.TensorSpec(shape), noise, stacks).graph
+    weights = 4 * sum(variable.shape.num_elements() for variable in map(_spec, model.trainable_variables))
+    copies = 3 + bool(config.train.resolved().ema_decay) + (train.micro_batches > 1)
+    state = copies * weights
+    peak = peak_bytes(graph.get_operations(), graph.outputs)
+    return {"state": state, "step": peak, "total": state + peak}
+
+
+def _built(model_class, step_class, model_config, train_config):
+    model = model_class(model_config, name="nvae")
+    return model, step_class(model, train_config)
+
+
+def _spec(variable):
+    import tensorflow as tf
+
+    return tf.TensorSpec(variable.shape)
+
+
+def _resident(name):
+    """A line of /proc/self/status, in bytes."""
+    for line in pathlib.Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return 1024 * int(line.split()[1])
+    raise ValueError(f"/proc/self/status: expected a line {name}. Received: none")
+
+
+def measure(config, steps=4):
+    """Runs some steps in this process, which should have done nothing before.
+
+    Args:
+        config: `Config`.
+        steps: Default 4.
+
+    Returns:
+        Dict: "step" (bytes by which the peak grew over what the built and traced model took), "total" (the peak),
+        "step_seconds" (median).
+    """
+    import statistics
+    import time
+
+    import numpy as np
+    import tensorflow as tf
+
+    from nvae_tf.models.nvae import NVAE
+    from nvae_tf.training.trainer import Trainer, configure_runtime
+
+    configure_runtime()
+    model = config.model
+    shape = (config.train.batch_size, model.image_height, model.image_width, model.image_channels)
+    images = tf.constant(np.random.default_rng(0).integers(0, 2, shape).astype(np.float32))
+    trainer = Trainer(NVAE(model), config.train, steps_per_epoch=1000)
+    trainer.trace(images)
+    before, seconds = _resident("VmRSS"), []
+    pathlib.Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+    for _ in range(steps):
+        start = time.perf_counter()
+        trainer.advance(images)
+        seconds.append(time.perf_counter() - start)
+    total = _resident("VmHWM")
+    return {"step": total - before, "total": total, "step_seconds": statistics.median(seconds[1:])}
+
+
+def measure_apart(config):
+    """`measure` in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parents[2])}
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        save_config(config, file.name)
+        command = [sys.executable, __file__, file.name]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"measuring: status {done.returncode}\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+if __name__ == "__main__":  # of the process that `measure_apart` starts
+    print(json.dumps(measure(load_config(sys.argv[1]))))

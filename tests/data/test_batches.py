@@ -1,0 +1,247 @@
+"""Batches: order, resumption, shards, flips, binarisation and bit depth."""
+
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from nvae_tf.config import DataConfig
+from nvae_tf.data.batches import eval_batches, steps_per_epoch, train_batches
+from nvae_tf.data.decode import decode
+from nvae_tf.data.image_set import ImageSet
+
+PLAIN = DataConfig()
+BINARIZED = DataConfig(binarize=True)
+FLIPPED = DataConfig(horizontal_flip=True)
+ALL = DataConfig(binarize=True, horizontal_flip=True)
+
+
+def numbered(count):
+    """Images whose every pixel is the image's number."""
+    return np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], (count, 4, 6, 1)).copy()
+
+
+def noise(count, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, 4, 6, 3), np.uint8)
+
+
+def take(dataset, count):
+    """The first batches as arrays; of a dataset of tuples the batch of the first shard."""
+    batches = itertools.islice(dataset, count)
+    return [(batch[0] if isinstance(batch, tuple) else batch).numpy() for batch in batches]
+
+
+def numbers(batches):
+    return [int(number) for batch in batches for number in np.rint(255 * batch[:, 0, 0, 0])]
+
+
+def test_batches_are_floats_in_the_unit_interval():
+    dataset = train_batches(noise(10), PLAIN, 8, 5, seed=0)
+    (batch,) = take(dataset, 1)
+    assert batch.dtype == np.float32 and batch.shape == (5, 4, 6, 3)
+    assert batch.min() >= 0 and batch.max() <= 1
+    assert dataset.element_spec[0].shape.as_list() == [5, 4, 6, 3]
+
+
+def test_every_image_once_an_epoch_in_another_order():
+    batches = take(train_batches(numbered(12), PLAIN, 8, 4, seed=3), 6)
+    first, second = numbers(batches[:3]), numbers(batches[3:])
+    assert sorted(first) == sorted(second) == list(range(12))
+    assert first != second and first != sorted(first)
+
+
+def test_remainder_is_dropped_but_not_always_the_same():
+    epochs = take(train_batches(numbered(7), PLAIN, 8, 3, seed=0), 40)
+    for first, second in zip(epochs[::2], epochs[1::2], strict=True):
+        assert len(set(numbers([first, second]))) == 6
+    assert set(numbers(epochs)) == set(range(7))
+
+
+def test_orders_do_not_come_round_again():
+    # A shuffle with few orders (TensorFlow's index_shuffle has 256) would repeat itself within 400 epochs.
+    batches = take(train_batches(numbered(20), PLAIN, 8, 20, seed=0), 400)
+    assert len({tuple(numbers([batch])) for batch in batches}) == 400
+
+
+@pytest.mark.parametrize("start_step", [0, 1, 3, 5, 7])
+def test_start_step_equals_skipping(start_step):
+    images = noise(13)
+    whole = take(train_batches(images, ALL, 5, 4, seed=1), 9)
+    resumed = take(train_batches(images, ALL, 5, 4, seed=1, start_step=start_step), 9 - start_step)
+    np.testing.assert_array_equal(resumed, whole[start_step:])
+
+
+def test_seeds_differ_beyond_32_bits():
+    # The generator's low bits alone would make seeds 0 and 2**32 the same.
+    orders = {tuple(numbers(take(train_batches(numbered(20), PLAIN, 8, 20, seed), 1))) for seed in (0, 1, 2**32)}
+    assert len(orders) == 3
+
+
+def test_shards_part_each_step():
+    shards = [take(train_batches(numbered(17), PLAIN, 8, 2, 5, 0, 4, (shard,)), 2) for shard in range(4)]
+    seen = [number for shard in shards for number in numbers(shard)]
+    assert len(seen) == len(set(seen)) == 16
+    # Together they are the batches of one shard of four times the size.
+    whole = take(train_batches(numbered(17), PLAIN, 8, 8, 5), 2)
+    for step in range(2):
+        assert numbers(shard[step] for shard in shards) == numbers([whole[step]])
+
+
+def test_shards_of_one_worker_come_together_and_as_alone():
+    images = np.full((8, 16, 16, 3), 128, np.uint8)
+    together = next(iter(train_batches(images, ALL, 5, 2, 0, 0, 4, (2, 3))))
+    alone = [take(train_batches(images, ALL, 5, 2, 0, 0, 4, (shard,)), 1)[0] for shard in (2, 3)]
+    assert len(together) == 2
+    for batch, other in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(batch, other)
+
+
+def test_shards_draw_their_own_noise():
+    images = np.full((8, 16, 16, 1), 128, np.uint8)
+    first, second = (take(train_batches(images, BINARIZED, 8, 4, 0, 0, 2, (shard,)), 1)[0] for shard in range(2))
+    assert 0.4 < (first == second).mean() < 0.6
+
+
+def test_binarisation_is_drawn_anew_each_epoch_around_the_intensities():
+    images = noise(1)
+    draws = np.array(take(train_batches(images, BINARIZED, 8, 1, seed=0), 400))[:, 0]
+    assert set(np.unique(draws)) == {0.0, 1.0}
+    assert len({draw.tobytes() for draw in draws}) == 400
+    probability = images[0] / 255
+    deviation = np.sqrt(np.maximum(probability * (1 - probability), 1e-9) / 400)
+    assert (np.abs(draws.mean(0) - probability) <= 5 * deviation).all()
+
+
+def test_binarisation_leaves_black_and_white():
+    images = np.concatenate([np.zeros((1, 64, 64, 3), np.uint8), np.full((1, 64, 64, 3), 255, np.uint8)])
+    (batch,) = take(eval_batches(images, BINARIZED, 8, 2, seed=0), 1)
+    np.testing.assert_array_equal(batch, images / 255)
+
+
+def test_flip_mirrors_about_half_of_the_images():
+    image = noise(1)[0]
+    batch = take(train_batches(np.stack([image] * 400), FLIPPED, 8, 400, seed=0), 1)[0] * 255
+    straight = (np.rint(batch) == image).all((1, 2, 3))
+    mirrored = (np.rint(batch) == image[:, ::-1]).all((1, 2, 3))
+    assert (straight ^ mirrored).all()
+    assert abs(mirrored.mean() - 0.5) < 5 * 0.5 / np.sqrt(400)
+
+
+def test_flips_are_drawn_anew_each_step():
+    batches = take(train_batches(noise(1), FLIPPED, 8, 1, seed=0), 30)
+    assert len({batch.tobytes() for batch in batches}) == 2
+
+
+@pytest.mark.parametrize("bit_depth", range(1, 9))
+def test_bit_depth(bit_depth):
+    images = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    expected = np.floor(images / 2 ** (8 - bit_depth)) / (2**bit_depth - 1)
+    for dataset in (train_batches(images, PLAIN, bit_depth, 1, 0), eval_batches(images, PLAIN, bit_depth, 1, 0)):
+        (batch,) = take(dataset, 1)
+        np.testing.assert_allclose(batch, expected, rtol=1e-6)
+        assert len(np.unique(batch)) == 2**bit_depth and batch.max() == 1
+
+
+def test_bit_depth_leaves_binary_images_alone():
+    eight, five = (take(train_batches(noise(4), BINARIZED, depth, 4, 0), 2) for depth in (8, 5))
+    np.testing.assert_array_equal(eight, five)
+
+
+def test_evaluation_sees_every_image_once_in_order():
+    batches = list(eval_batches(numbered(7), FLIPPED, 8, 3, seed=0).as_numpy_iterator())
+    assert [len(batch) for batch in batches] == [3, 3, 1]
+    assert numbers(batches) == list(range(7))
+
+
+def test_evaluation_never_flips():
+    images = noise(30)
+    np.testing.assert_allclose(next(iter(eval_batches(images, FLIPPED, 8, 30, 0))), images / 255, rtol=1e-6)
+
+
+def test_evaluation_draw_depends_on_index_and_seed_alone():
+    images = np.full((9, 8, 8, 1), 128, np.uint8)
+
+    def draw(batch_size, seed, images=images):
+        return np.concatenate(list(eval_batches(images, BINARIZED, 8, batch_size, seed).as_numpy_iterator()))
+
+    reference = draw(9, 0)
+    np.testing.assert_array_equal(reference, draw(4, 0))
+    np.testing.assert_array_equal(reference[:5], draw(2, 0, images[:5]))
+    assert (reference != draw(9, 1)).any()
+    assert len({image.tobytes() for image in reference}) == 9
+
+
+def test_steps_per_epoch():
+    assert [steps_per_epoch(10, 3), steps_per_epoch(12, 3, 2), steps_per_epoch(3, 3)] == [3, 2, 1]
+    with pytest.raises(ValueError, match=r"batch_size: expected .* at most 5.*Received: 3 \* 2"):
+        steps_per_epoch(5, 3, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": noise(4).astype(np.float32)}, "images: expected a uint8 array.*Received: float32"),
+        ({"images": noise(4)[0]}, r"images: expected .*Received: uint8 of shape \(4, 6, 3\)"),
+        ({"model_bit_depth": 9}, "bit_depth: expected 1 to 8. Received: 9"),
+        ({"batch_size": 0}, "batch_size: expected at least 1. Received: 0"),
+        ({"batch_size": 5}, "batch_size: expected .* at most 4"),
+        ({"start_step": -1}, "start_step: expected at least 0. Received: -1"),
+        ({"shard_indices": (0, 1)}, "shard_indices: expected 0 to 0. Received: 1"),
+    ],
+)
+def test_arguments_out_of_range(change, message):
+    arguments = {"images": noise(4), "data_config": PLAIN, "model_bit_depth": 8, "batch_size": 2, "seed": 0}
+    with pytest.raises(ValueError, match=message):
+        train_batches(**{**arguments, **change})
+
+
+class FilesStore:
+    """PNG files in a folder, one of which may be damaged; with `encoded` TensorFlow decodes them."""
+
+    def __init__(self, folder, images, encoded):
+        self.source, self.is_encoded, self.image_shape = str(folder), encoded, images.shape[1:]
+        self.paths = [folder / f"{index}.png" for index in range(len(images))]
+        for path, image in zip(self.paths, images, strict=True):
+            Image.fromarray(image).save(path)
+
+    def __len__(self):
+        return len(self.paths)
+
+    def name(self, index):
+        return str(self.paths[index])
+
+    def read(self, index):
+        return decode(self.paths[index].read_bytes(), 3, self.name(index))
+
+    def read_encoded(self, index):
+        self.read(index)
+        return self.paths[index].read_bytes()
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+@pytest.mark.parametrize("padding", [0, 1])
+def test_images_read_when_needed_give_the_batches_of_those_in_memory(tmp_path, encoded, padding):
+    store = FilesStore(tmp_path, noise(9), encoded)
+    store.paths[4].write_bytes(store.paths[4].read_bytes()[:-40])
+    streamed, loaded = (ImageSet(store, padding, max_damaged=1) for _ in range(2))
+    loaded.load()
+    for first, second in zip(*(take(train_batches(s, ALL, 5, 4, seed=1), 6) for s in (streamed, loaded)), strict=True):
+        np.testing.assert_array_equal(first, second)
+    for num_images in (None, 6):
+        first, second = (
+            list(eval_batches(s, BINARIZED, 8, 3, 0, num_images).as_numpy_iterator()) for s in (streamed, loaded)
+        )
+        assert [len(batch) for batch in first] == ([3, 3, 2] if num_images is None else [3, 2])
+        np.testing.assert_array_equal(np.concatenate(first), np.concatenate(second))
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+def test_too_many_damaged_images_end_the_pipeline_with_their_name(tmp_path, encoded):
+    store = FilesStore(tmp_path, noise(9), encoded)
+    for index in (4, 7):
+        store.paths[index].write_bytes(b"no image")
+    dataset = eval_batches(ImageSet(store, max_damaged=1), PLAIN, 8, 3, 0)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"data.max_damaged: expected at most 1 .*[47]\.png"):
+        list(dataset)

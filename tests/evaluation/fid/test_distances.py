@@ -1,0 +1,178 @@
+import numpy as np
+import pytest
+import scipy.linalg
+
+from nvae_tf.evaluation.fid import distances as fid
+from nvae_tf.evaluation.fid.distances import compare, frechet_distance, kernel_distance, precision_recall
+
+
+def _covariance(rng, dim, rank=None):
+    factor = rng.normal(size=(dim, rank or 2 * dim))
+    return factor @ factor.T / factor.shape[1]
+
+
+def _moments(features):
+    return features.mean(axis=0), np.cov(features, rowvar=False)
+
+
+def test_frechet_distance_of_commuting_covariances_is_the_closed_form():
+    # The roots commute too: |m1 - m2|^2 + sum (sqrt a - sqrt b)^2 over eigenvalues in one basis.
+    rng = np.random.default_rng(0)
+    basis = np.linalg.qr(rng.normal(size=(6, 6)))[0]
+    first, second = rng.uniform(0.1, 9, 6), rng.uniform(0.1, 9, 6)
+    means = rng.normal(size=(2, 6))
+    expected = np.square(means[0] - means[1]).sum() + np.square(np.sqrt(first) - np.sqrt(second)).sum()
+    covariances = [basis * values @ basis.T for values in (first, second)]
+    result = frechet_distance(means[0], covariances[0], means[1], covariances[1])
+    assert result == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 40])
+def test_frechet_distance_agrees_with_the_matrix_root(dim):
+    rng = np.random.default_rng(dim)
+    first, second = _covariance(rng, dim), 3 * _covariance(rng, dim)
+    means = rng.normal(size=(2, dim))
+    root = scipy.linalg.sqrtm(first @ second).real
+    expected = np.square(means[0] - means[1]).sum() + np.trace(first + second - 2 * root)
+    assert frechet_distance(means[0], first, means[1], second) == pytest.approx(expected, rel=1e-8)
+    assert frechet_distance(means[1], second, means[0], first) == pytest.approx(expected, rel=1e-8)
+
+
+def test_frechet_distance_of_samples_approaches_that_of_their_distributions():
+    rng = np.random.default_rng(1)
+    dim, num = 5, 20_000
+    first, second = _covariance(rng, dim), _covariance(rng, dim) + np.eye(dim)
+    shift = np.linspace(1, 2, dim)
+    exact = frechet_distance(np.zeros(dim), first, shift, second)
+    one, other = rng.multivariate_normal(np.zeros(dim), first, num), rng.multivariate_normal(shift, second, num)
+    estimate = frechet_distance(*_moments(one), *_moments(other))
+    # Differences of means have variance tr(C1 + C2) / n a dimension at most, hence 2 |shift| times that for the square;
+    # each trace has variance 2 |C|^2 / n, and the term with the root no more.
+    deviation = 2 * np.linalg.norm(shift) * np.sqrt(np.trace(first + second) / num)
+    deviation += 4 * np.sqrt(2 / num) * (np.linalg.norm(first) + np.linalg.norm(second))
+    assert abs(estimate - exact) < 4 * deviation < exact / 2
+
+
+def test_frechet_distance_of_singular_covariances():
+    rng = np.random.default_rng(2)
+    # In subspaces that are orthogonal the product is 0: nothing of the traces is taken off.
+    first, second = np.zeros((2, 10, 10))
+    first[:4, :4], second[4:, 4:] = _covariance(rng, 4), _covariance(rng, 6)
+    zero = np.zeros(10)
+    assert frechet_distance(zero, first, zero, second) == pytest.approx(np.trace(first + second), rel=1e-7)
+    # Fewer images than features, as the root of the product with a small diagonal has it.
+    few, others = rng.normal(size=(2, 20, 50))
+    moments, other = _moments(few), _moments(others)
+    small = 1e-9 * np.eye(50)
+    root = scipy.linalg.sqrtm((moments[1] + small) @ (other[1] + small)).real
+    expected = np.square(moments[0] - other[0]).sum() + np.trace(moments[1] + other[1] - 2 * root)
+    assert frechet_distance(*moments, *other) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("num", [20, 400])
+def test_frechet_distance_of_a_set_to_itself_is_zero(num):
+    moments = _moments(np.random.default_rng(3).normal(size=(num, 64)) * np.logspace(-4, 3, 64))
+    assert 0.0 <= frechet_distance(*moments, *moments) < 1e-9 * np.trace(moments[1])
+
+
+def test_frechet_distance_refuses_what_is_no_covariance():
+    zero, unit = np.zeros(3), np.eye(3)
+    with pytest.raises(
+        ValueError, match="other_covariance: expected a covariance, .* Received: some that make up 0.33"
+    ):
+        frechet_distance(zero, unit, zero, np.diag([1.0, 1.0, -1.0]))
+    with pytest.raises(ValueError, match="expected finite numbers"):
+        frechet_distance(zero, unit, zero, unit * np.nan)
+    with pytest.raises(ValueError, match=r"Received: \[3\], \[3, 3\], \[2\], \[3, 3\]"):
+        frechet_distance(zero, unit, np.zeros(2), unit)
+
+
+def test_kernel_distance_agrees_with_a_loop():
+    rng = np.random.default_rng(4)
+    x, y = rng.normal(size=(7, 5)), rng.normal(size=(7, 5)) + 0.5
+
+    def kernel(a, b):
+        return (sum(p * q for p, q in zip(a, b, strict=True)) / 5 + 1) ** 3
+
+    pairs = [(i, j) for i in range(7) for j in range(7)]
+    expected = sum(kernel(x[i], x[j]) + kernel(y[i], y[j]) for i, j in pairs if i != j) / 42
+    expected -= 2 * sum(kernel(x[i], y[j]) for i, j in pairs) / 49
+    mean, deviation = kernel_distance(x, y, num_subsets=3)
+    # Subsets as large as the sets are all the same.
+    assert mean == pytest.approx(expected, rel=1e-12) and deviation == pytest.approx(0.0, abs=1e-12)
+    assert np.isnan(kernel_distance(x, y, num_subsets=1)[1])
+
+
+def test_kernel_distance_is_unbiased_and_follows_its_seed():
+    rng = np.random.default_rng(5)
+    features, same = rng.normal(size=(2, 2000, 8)).astype(np.float32)
+    mean, deviation = kernel_distance(features, same, subset_size=40, num_subsets=100)
+    assert abs(mean) < 4 * deviation / np.sqrt(100)
+    far, _ = kernel_distance(features, same + 0.5, subset_size=40, num_subsets=100)
+    assert far > 20 * deviation / np.sqrt(100)
+    assert kernel_distance(features, same, 40, 5, seed=1) == kernel_distance(features, same, 40, 5, seed=1)
+    assert kernel_distance(features, same, 40, 5, seed=1) != kernel_distance(features, same, 40, 5, seed=2)
+
+
+@pytest.mark.parametrize(
+    "shapes, arguments, message",
+    [
+        (((3, 2), (3, 4)), {}, r"features \[3, 2\], others \[3, 4\]"),
+        (((1, 2), (3, 2)), {}, "N at least 2"),
+        (((3, 2), (3, 2)), {"subset_size": 1}, "subset_size: expected at least 2. Received: 1"),
+        (((3, 2), (3, 2)), {"num_subsets": 0}, "num_subsets: expected at least 1. Received: 0"),
+    ],
+)
+def test_kernel_distance_refuses_arguments_out_of_range(shapes, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        kernel_distance(*map(np.zeros, shapes), **arguments)
+
+
+def test_precision_and_recall_of_sets_made_by_hand():
+    real = np.array([[0.0], [1.0], [2.0], [3.0], [100.0], [101.0]])
+    generated = np.array([[0.5], [1.5], [2.5], [50.0]])
+    # Real radii, k = 1: all 1. Generated radii: 1, 1, 1 and 47.5, whose ball reaches from 2.5 to 97.5.
+    assert precision_recall(real, generated, neighbours=1) == (3 / 4, 4 / 6)
+    assert precision_recall(real, generated + 1000, neighbours=1) == (0.0, 0.0)
+    assert precision_recall(real, real, neighbours=3) == (1.0, 1.0)
+    # One mode of two: precise, and half of it missing.
+    assert precision_recall(np.array([[0.0], [1.0], [50.0], [51.0]]), np.array([[0.2], [0.8]]), 1) == (1.0, 0.5)
+
+
+@pytest.mark.parametrize("block", [1, 7, 1024])
+def test_precision_and_recall_agree_with_all_distances_in_any_block(monkeypatch, block):
+    rng = np.random.default_rng(6)
+    real = (rng.normal(size=(60, 4)) + 1000).astype(np.float32)
+    generated = (rng.normal(size=(45, 4)) * 1.3 + 1000.5).astype(np.float32)
+
+    def distances(a, b):
+        return np.linalg.norm(a[:, np.newaxis].astype(float) - b[np.newaxis], axis=2)
+
+    def inside(features, others):
+        radii = np.sort(distances(others, others), axis=1)[:, 3]
+        return np.mean((distances(features, others) <= radii).any(axis=1))
+
+    monkeypatch.setattr(fid, "_BLOCK", block)
+    expected = (inside(generated, real), inside(real, generated))
+    assert 0.1 < expected[0] < 0.95
+    assert precision_recall(real, generated) == pytest.approx(expected, rel=1e-12)
+
+
+def test_precision_and_recall_need_more_than_their_neighbours():
+    with pytest.raises(ValueError, match="N at least 4"):
+        precision_recall(np.zeros((3, 2)), np.zeros((9, 2)))
+    with pytest.raises(ValueError, match="neighbours: expected at least 1. Received: 0"):
+        precision_recall(np.zeros((3, 2)), np.zeros((9, 2)), neighbours=0)
+
+
+def test_compare_gives_what_the_features_allow():
+    features = np.random.default_rng(7).normal(size=(2, 10, 3))
+    moments, data = map(_moments, features)
+    distance = frechet_distance(*moments, *data)
+    alone = compare(moments, data)
+    assert alone == {"fid": distance, "kid": None, "kid_std": None, "precision": None, "recall": None}
+    figures = compare(moments, data, *features, seed=1)
+    assert (figures["kid"], figures["kid_std"]) == kernel_distance(*features, seed=1)
+    assert (figures["precision"], figures["recall"]) == precision_recall(features[1], features[0])
+    few = compare(moments, data, *features[:, :3])
+    assert few["kid"] is not None and few["precision"] is None

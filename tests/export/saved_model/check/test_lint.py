@@ -1,0 +1,122 @@
+"""A SavedModel as a whole: a good one, what does not run, what anybody might save, and what is none."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from nvae_tf.export.saved_model.check import replay as saved_model_replay
+from nvae_tf.export.saved_model.check.contents import NotASavedModelError, find_version
+from nvae_tf.export.saved_model.check.lint import CHECKS, EXECUTES, lint
+from tests.export.saved_model.check.good_saved_model import failed_checks, record, sample_record, write_warmup
+
+
+def test_good_passes(good):
+    results = lint(good)
+    assert results[-1].detail.startswith("loaded in ")
+    assert {result.name: result.status for result in results} == {c.name: "passed" for c in (*CHECKS, EXECUTES)}
+    assert all(result.reason for result in results)
+
+
+def test_executes(version):
+    """A request that the graph refuses and an answer that is not the golden one; the wrong card hides neither."""
+    (version / "assets.extra" / "model.json").write_text('{"signatures": {}}')
+    good = [sample_record(name, rows) for name in ("sample", "serving_default") for rows in (1, 2)]
+    write_warmup(version, [*good, sample_record("sample", 1, temperature=0.0)])
+    path = version / "assets.extra" / "golden.npz"
+    with np.load(path) as file:
+        golden = dict(file)
+    golden["sample/outputs/image"] = golden["sample/outputs/image"] ^ 1
+    np.savez(path, **golden)
+    failed = failed_checks(lint(version))
+    assert list(failed) == ["model_card", "checksums", "executes"]
+    assert "record 4, signature sample: " in failed["executes"]
+    assert "temperature: expected positive values" in failed["executes"]
+    assert "golden.npz, output image of sample: 100.00% of the values differ" in failed["executes"]
+    assert "png_bytes" not in failed["executes"]
+
+
+class _Bad(tf.Module):
+    """What people save: XLA, Python, two kinds of noise that is no function of a seed, a batch norm that
+    trains, mixed precision."""
+
+    def __init__(self):
+        super().__init__()
+        self.seeds = keras.random.SeedGenerator(0)
+        self.dense = keras.layers.Dense(4, dtype="mixed_float16")
+        self.dense.build([None, 1])
+        self.kept = [variable.value for variable in (self.seeds.state, *self.dense.variables)]
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")])
+    def call(self, x):
+        noise = tf.random.normal(tf.shape(x)) + keras.random.normal(tf.shape(x), seed=self.seeds)
+        image = tf.reshape(x + noise + tf.cast(self.dense(x[:, None])[:, 0], tf.float32), [-1, 2, 2, 1])
+        image, _, _ = tf.compat.v1.nn.fused_batch_norm(image, [1.0], [0.0], is_training=True)
+        return tf.numpy_function(np.sin, [tf.reshape(image, [-1]) + _compiled(x)], tf.float32)
+
+
+@tf.function(jit_compile=True)
+def _compiled(x):
+    return x * 2
+
+
+def test_what_tensorflow_writes(tmp_path):
+    """The rules know the operations by the names that TensorFlow writes; the runtime refuses XLA as the server does."""
+    module, version = _Bad(), tmp_path / "3"
+    tf.saved_model.save(module, str(version), signatures=module.call.get_concrete_function())
+    results = lint(version)
+    expected = {"stateless_random", "no_python", "no_xla", "no_training", "no_state", "float32_operations"}
+    expected |= {"no_scalars", "warmup_file"}
+    assert set(failed_checks(results)) == expected
+    assert {r.name for r in results if r.status == "not checked"} >= {"model_card", "models_config", "warmup_coverage"}
+
+    (version / "assets.extra").mkdir()
+    write_warmup(version, [record("", x=np.ones(4, np.float32))])
+    program = [sys.executable, "-P", saved_model_replay.__file__, str(version)]
+    process = subprocess.run(program, capture_output=True, text=True, timeout=200)
+    assert "XLA compilation disabled" in json.loads(process.stdout)["findings"][0]
+
+
+def test_base_path(version, tmp_path):
+    """The newest version by number, not by name."""
+    for name in ("9", "10", "tmp_11"):
+        shutil.copytree(version, version.with_name(name))
+    assert find_version(version.parent) == version.with_name("10")
+    assert find_version(version) == version
+
+
+def _damage(version):
+    (version / "saved_model.pb").write_bytes(b"\x12\xff\xff\xff\x0f not a protobuf")
+
+
+_NOT_SAVED_MODELS = {
+    "damaged": (_damage, "a damaged file"),
+    "empty": (lambda version: (version / "saved_model.pb").write_bytes(b""), "0 bytes without any graph"),
+    "too-large": (lambda version: os.truncate(version / "saved_model.pb", 2**31), "expected less than 2 GiB"),
+    "missing": (lambda version: (version / "saved_model.pb").unlink(), "expected the protobuf of a SavedModel"),
+}
+
+
+@pytest.mark.parametrize("case", _NOT_SAVED_MODELS)
+def test_not_a_saved_model(version, case):
+    damage, words = _NOT_SAVED_MODELS[case]
+    damage(version)
+    with pytest.raises(NotASavedModelError, match=words):
+        lint(version)
+
+
+def test_no_version(version, tmp_path):
+    (version / "saved_model.pb").unlink()
+    with pytest.raises(
+        NotASavedModelError, match="/1: expected saved_model.pb in every version. Received: a folder with"
+    ):
+        find_version(version.parent)
+    for path, words in ((tmp_path, "a folder with nvae"), (tmp_path / "no", "nothing there"), (__file__, "a file")):
+        with pytest.raises(NotASavedModelError, match=f"expected a folder with saved_model.pb.*Received: {words}"):
+            find_version(path)

@@ -1,0 +1,177 @@
+"""For each rule about what the server reads beside the graph, a broken file is caught by that rule alone."""
+
+import importlib
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
+
+from nvae_tf.export.saved_model.check import server_rules as serving_rules
+from nvae_tf.export.saved_model.check.contents import read_saved_model
+from nvae_tf.export.saved_model.check.lint import CHECKS, lint
+from tests.export.saved_model.check.good_saved_model import (
+    WARMUP,
+    change_card,
+    failed_checks,
+    record,
+    replace_text,
+    sample_record,
+    write_warmup,
+)
+
+_BOTH = ("sample", "serving_default")
+_SEED, _TEMPERATURE = np.arange(2), np.ones(2, np.float32)
+_SESSION_LOG = prediction_log_pb2.PredictionLog(session_run_log={}).SerializeToString()
+
+
+def _warmup(*records):
+    """Adds records to the good ones."""
+    good = [sample_record(name, rows) for name in _BOTH for rows in (1, 2)]
+    return lambda version: write_warmup(version, [*good, *records])
+
+
+def _config(fields, base_path="/models/nvae"):
+    return f'config {{ name: "digits" base_path: "{base_path}" model_platform: "tensorflow" {fields} }} '
+
+
+def _models(fields, base_path="/models/nvae", card_name=None, versions=()):
+    """Writes models.config with one config, and folders of other versions."""
+
+    def edit(version):
+        (version.parent / "models.config").write_text(f"model_config_list {{ {_config(fields, base_path)} }}")
+        for number in versions:
+            version.with_name(str(number)).mkdir()
+        if card_name:
+            change_card(name=card_name)(version)
+
+    return edit
+
+
+_FILES = {
+    "card-other-sizes": ("batching_parameters", change_card(allowed_batch_sizes=[1]), "as in model.json, [1]"),
+    "batching-field": (
+        "batching_parameters",
+        replace_text("../batching_parameters.txt", "num_", "no_"),
+        "no_batch_threads",
+    ),
+    "batching-order": (
+        "batching_parameters",
+        replace_text("../batching_parameters.txt", "sizes: 1", "sizes: 2"),
+        "expected ascending",
+    ),
+    "batching-last": ("batching_parameters", replace_text("../batching_parameters.txt", "value: 2", "value: 4"), "4"),
+    "batching-zero": (
+        "batching_parameters",
+        replace_text("../batching_parameters.txt", "num_batch_threads { value: 1", "num_batch_threads { value: 0"),
+        "num_batch_threads >= 1. Received: 0",
+    ),
+    "models-no-text": ("models_config", replace_text("../models.config", "config {", "config ["), "models.config: 2:3"),
+    "models-relative": ("models_config", replace_text("../models.config", "/models/", "models/"), "'models/nvae'"),
+    "models-platform": ("models_config", replace_text("../models.config", '"tensorflow"', '"torch"'), "'torch'"),
+    "models-label": ("models_config", replace_text("../models.config", "value: 1", "value: 7"), "the version 7"),
+    "models-not-served": (
+        "models_config",
+        _models('model_version_policy { latest { } } version_labels { key: "stable" value: 1 }', versions=(2,)),
+        "the version 1, which is not served. Served: [2]",
+    ),
+    "models-specific": (
+        "models_config",
+        _models("model_version_policy { specific { versions: 1 versions: 3 } }"),
+        "the policy names the version 3, which is not there",
+    ),
+    "models-mounted-elsewhere": (
+        "models_config",
+        _models('version_labels { key: "stable" value: 7 }', base_path="/srv/other", card_name="digits"),
+        "models.config, digits: version_labels name the version 7",
+    ),
+    "models-one-name": (
+        "models_config",
+        lambda version: (version.parent / "models.config").write_text(f"model_config_list {{ {_config('') * 2} }}"),
+        "Received: ['digits', 'digits']",
+    ),
+    "models-empty": ("models_config", lambda version: (version.parent / "models.config").write_text(""), "a config"),
+    "monitoring-text": ("monitoring_config", replace_text("../monitoring.config", "enable", "enabled"), "enabled"),
+    "monitoring-path": ("monitoring_config", replace_text("../monitoring.config", '"/', '"'), "'monitoring/"),
+    "no-warmup": ("warmup_file", lambda version: (version / WARMUP).unlink(), "expected assets.extra/"),
+    "warmup-no-record": ("warmup_file", lambda version: (version / WARMUP).write_bytes(b"x" * 40), "TFRecord"),
+    "warmup-cut": ("warmup_file", lambda version: os.truncate(version / WARMUP, 150), "TFRecord"),
+    "warmup-no-log": ("warmup_file", _warmup(b"\xff"), "record 4: expected a PredictionLog"),
+    "warmup-other-log": ("warmup_file", _warmup(_SESSION_LOG), "expected a PredictionLog with a predict_log"),
+    "warmup-too-many": ("warmup_file", _warmup(*[sample_record("sample", 1)] * 997), "Received: 1,001"),
+    "warmup-empty": ("warmup_file", lambda version: (version / WARMUP).write_bytes(b""), "Received: 0"),
+    "warmup-signature": ("warmup_requests", _warmup(sample_record("other", 1)), "no signature 'other'"),
+    "warmup-input": ("warmup_requests", _warmup(record("sample", seed=_SEED)), "Received: ['seed']"),
+    "warmup-dtype": (
+        "warmup_requests",
+        _warmup(record("sample", seed=_SEED.astype(np.int32), temperature=_TEMPERATURE)),
+        "input seed: expected int64. Received: int32",
+    ),
+    "warmup-rank": (
+        "warmup_requests",
+        _warmup(record("sample", seed=_SEED[:, None], temperature=_TEMPERATURE)),
+        "expected the shape [-1]. Received: [2, 1]",
+    ),
+    "warmup-rows": (
+        "warmup_requests",
+        _warmup(record("sample", seed=_SEED[:1], temperature=_TEMPERATURE)),
+        "expected one batch size. Received: [1, 2]",
+    ),
+    "warmup-size": (
+        "warmup_coverage",
+        lambda version: write_warmup(version, [sample_record(n, 1 + (n == "sample")) for n in _BOTH for _ in "ab"]),
+        "no request of sample with the batch size 1",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", _FILES)
+def test_broken_files(version, case):
+    rule, edit, words = _FILES[case]
+    edit(version)
+    failed = failed_checks(lint(version, execute=False))
+    assert list(failed) == [rule]
+    assert words in failed[rule]
+
+
+def test_labels_of_versions_that_are_served(version):
+    policies = ("all { }", "latest { num_versions: 2 }", "specific { versions: 1 versions: 2 }")
+    for policy in policies:
+        labels = 'version_labels { key: "a" value: 1 } version_labels { key: "b" value: 2 }'
+        _models(f"model_version_policy {{ {policy} }} {labels}")(version)
+        version.with_name("2").mkdir(exist_ok=True)
+        assert not list(serving_rules.models_config(read_saved_model(version))), policy
+
+
+def test_the_warm_up_file_is_read_once(version, monkeypatch):
+    read, dataset = [], tf.data.TFRecordDataset
+    monkeypatch.setattr(tf.data, "TFRecordDataset", lambda path: read.append(path) or dataset(path))
+    assert not failed_checks(lint(version, execute=False))
+    assert len(read) == 1
+
+
+def test_the_run_has_no_tensor_float_32(version, monkeypatch):
+    environments = []
+
+    def run(command, env, **options):
+        environments.append(env)
+        return subprocess.CompletedProcess(command, 0, '{"findings": []}\n', "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert serving_rules.executes(read_saved_model(version)) == ([], {})
+    assert environments[0]["NVIDIA_TF32_OVERRIDE"] == "0"
+
+
+def test_each_rule_has_a_broken_file():
+    rules = {check.name for check in CHECKS if check.function.__module__ == serving_rules.__name__}
+    assert {rule for rule, _, _ in _FILES.values()} == rules - {"executes"}
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
+    with pytest.raises(ImportError, match=r"need tensorflow-serving-api: pip install -e '\.\[serve\]'"):
+        # Nothing of the module is made anew: its imports come first.
+        importlib.reload(serving_rules)

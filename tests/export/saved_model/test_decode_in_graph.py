@@ -1,0 +1,151 @@
+"""Images inside the graph, against Pillow."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from nvae_tf.config import ModelConfig
+from nvae_tf.data.decode import Fit, decode
+from nvae_tf.export.saved_model import decode_in_graph as pictures
+
+_RNG = np.random.default_rng(0)
+
+
+def _file(mode, size=(8, 8), kind="PNG", **options):
+    smooth = np.asarray(Image.fromarray(_RNG.integers(0, 256, (4, 4, 4), np.uint8), "RGBA").resize(size))
+    image = Image.fromarray(smooth, "RGBA").convert(mode)
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def _deep_file():
+    buffer = io.BytesIO()
+    Image.fromarray(_RNG.integers(0, 65536, (8, 8)).astype(np.uint16)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def read():
+    """Function that decodes files to uint8 [B, 8, 8, channels]; traced once for each number of channels."""
+    functions = {
+        channels: tf.function(
+            lambda files, channels=channels: pictures.decode_files("image_bytes", files, 8, 8, channels),
+            input_signature=[tf.TensorSpec([None], tf.string)],
+        )
+        for channels in (1, 3)
+    }
+    return lambda files, channels: functions[channels](tf.constant(files)).numpy()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P", "1"])
+def test_png_files_are_read_as_training_reads_them(read, mode, channels):
+    data = _file(mode)
+    received = read([data, data], channels)
+    expected = decode(data, channels, "file")
+    # Transparency is rounded once here and in steps there.
+    assert np.abs(received - expected.astype(int)).max() <= ("A" in mode)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_palettes_of_few_colours(read, bits):
+    data = _file("P", bits=bits)
+    np.testing.assert_array_equal(read([data], 3)[0], decode(data, 3, "file"))
+
+
+@pytest.mark.parametrize("mode, colour", [("L", 40), ("RGB", (40, 50, 60)), ("1", 255)])
+def test_a_transparent_colour_is_laid_over_white(read, mode, colour):
+    image = Image.open(io.BytesIO(_file(mode)))
+    image.putpixel((2, 3), colour)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", transparency=colour)
+    expected = decode(buffer.getvalue(), 3, "file")
+    assert expected[3, 2].min() == 255
+    np.testing.assert_array_equal(read([buffer.getvalue()], 3)[0], expected)
+
+
+@pytest.mark.parametrize("transparent", [None, 4])
+def test_grey_of_four_bits(read, transparent):
+    values = range(8)
+    data = _four_bit_file([[value] * 8 for value in values], transparent)
+    assert read([data], 3)[0, :, 0, 0].tolist() == [255 if value == transparent else 17 * value for value in values]
+
+
+def _four_bit_file(rows, transparent):
+    """PNG of grey values from 0 to 15, which Pillow reads and does not write."""
+    lines = b"".join(bytes([0, *(a << 4 | b for a, b in zip(row[::2], row[1::2], strict=True))]) for row in rows)
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", len(rows[0]), len(rows), 4, 0, 0, 0, 0))]
+    chunks += [] if transparent is None else [(b"tRNS", struct.pack(">H", transparent))]
+    chunks += [(b"IDAT", zlib.compress(lines)), (b"IEND", b"")]
+    parts = [struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def test_of_sixteen_bits_the_high_byte_counts(read):
+    data = _deep_file()
+    np.testing.assert_array_equal(read([data], 1)[0], decode(data, 1, "file"))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_jpeg_files_are_read_as_training_reads_them(read, channels):
+    data = _file("RGB", kind="JPEG", quality=95)
+    assert np.abs(read([data], channels)[0] - decode(data, channels, "file").astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(16, 16), (20, 9), (7, 31), (5, 4)])
+def test_another_size_is_cut_in_the_middle_and_resized(read, size):
+    data = _file("RGB", size)
+    expected = Fit(8, 8, resize=True, enlarge=True)(decode(data, 3, "file"), "file")
+    assert np.abs(read([data], 3)[0] - expected.astype(int)).max() <= 1
+
+
+def _png_that_claims(width, height):
+    data = bytearray(_file("L"))
+    data[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        (b"", "image_bytes: expected a PNG or JPEG file"),
+        (b"GIF89a" + bytes(50), "image_bytes: expected a PNG or JPEG file"),
+        (_file("L")[:20], "image_bytes: expected a PNG or JPEG file"),
+        (_file("L")[:60], "image_bytes"),
+        (_file("RGB", kind="JPEG")[:100], "image_bytes"),
+        (_png_that_claims(60000, 60000), "image_bytes: expected an image of 1 to 16777216 pixels"),
+        (_png_that_claims(0, 8), "image_bytes: expected an image of 1 to 16777216 pixels"),
+        (_png_that_claims(2**31 + 8, 8), "image_bytes: expected an image of 1 to 16777216 pixels"),
+    ],
+    ids=["empty", "gif", "short", "cut_png", "cut_jpeg", "huge", "no_pixels", "negative"],
+)
+def test_a_wrong_file_is_an_invalid_argument_that_names_the_input(read, data, message):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        read([_file("L"), data], 1)
+
+
+@pytest.mark.parametrize("bit_depth, expected", [(8, [0, 127, 128, 255]), (5, [0, 15, 16, 31]), (1, [0, 0, 1, 1])])
+def test_the_model_sees_its_bit_depth_and_padding(bit_depth, expected):
+    config = ModelConfig(image_height=32, image_width=32, bit_depth=bit_depth, padding=1)
+    images = np.array([0, 127, 128, 255], np.uint8).reshape(1, 2, 2, 1)
+    seen = pictures.to_model(images, config, binarize=False).numpy()
+    np.testing.assert_allclose(seen[0, 1:3, 1:3].ravel(), np.array(expected) / (2**bit_depth - 1), rtol=1e-6)
+    assert seen.shape == (1, 4, 4, 1) and seen[0, 0].max() == 0
+
+
+def test_a_binary_model_sees_black_and_white():
+    images = np.array([0, 127, 128, 255], np.uint8).reshape(1, 2, 2, 1)
+    seen = pictures.to_model(images, ModelConfig(), binarize=True).numpy()
+    np.testing.assert_array_equal(seen.ravel(), [0, 0, 1, 1])
+
+
+def test_images_are_rounded_to_bytes():
+    np.testing.assert_array_equal(
+        pictures.to_bytes(tf.constant([-1.0, 0.0, 0.4999 / 255, 1.0, 2.0])), [0, 0, 0, 255, 255]
+    )

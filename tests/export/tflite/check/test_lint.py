@@ -1,0 +1,208 @@
+"""Static rules of .tflite files: each finds what it is for, and nothing in a good decoder."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from nvae_tf.export.tflite.check.lint import lint
+from nvae_tf.export.tflite.flatbuffer import TFLiteGraph
+from tests.export.tflite.tiny_tflite import SHAPES, constant, conv, convert, good, naive
+
+_X = {"x": [1, 4, 4, 6]}
+
+
+@pytest.fixture(scope="module")
+def good_file():
+    """Bytes of the good decoder."""
+    return convert(good, **SHAPES)
+
+
+def _findings(content):
+    return [(finding.rule, finding.tensor) for finding in lint(TFLiteGraph(content))]
+
+
+def test_good(good_file):
+    """Nothing is found; inputs and outputs are those of the signature."""
+    graph = TFLiteGraph(good_file)
+    assert lint(graph) == []
+    assert graph.signature == "sample"
+    assert {value.name: list(value.shape) for value in graph.inputs} == SHAPES
+    assert {value.name: value.shape for value in graph.outputs} == {
+        "likelihood_params": (1, 8, 8, 6),
+        "mean_image": (1, 8, 8, 1),
+    }
+
+
+def test_good_half():
+    """Weights of float16 stand behind DEQUANTIZE, which counts as constant."""
+    graph = TFLiteGraph(convert(good, half=True, **SHAPES))
+    assert "DEQUANTIZE" in map(graph.op_name, graph.operators)
+    assert lint(graph) == []
+
+
+def test_naive():
+    """Every idiom is named."""
+    findings = list(map(str, lint(TFLiteGraph(convert(naive, **SHAPES)))))
+    for op in ("TILE", "SPLIT", "ARG_MAX", "ONE_HOT", "GATHER", "SUM"):
+        assert any(f"Received: {op}" in finding for finding in findings), op
+    assert {finding.partition(":")[0] for finding in findings} >= {"op", "rank", "batch", "dtype"}
+
+
+_BAD = {
+    "rank-5": (lambda x: tf.reshape(tf.nn.softmax(tf.reshape(x, [1, 4, 4, 3, 2])), [1, 4, 4, 6]), _X, "rank"),
+    "scalar-input": (lambda x, t: x * t, {**_X, "t": []}, "rank"),
+    "batch-2": (lambda x: conv(x, 2), {"x": [2, 4, 4, 6]}, "batch"),
+    "dynamic": (lambda x: 2.0 * x, {"x": [1, None, 4, 6]}, "dynamic shape"),
+    "int-slice": (lambda x: 2.0 * x[..., 0], _X, "mask"),
+    "new-axis": (lambda x: 2.0 * x[:, :, tf.newaxis, 0], _X, "mask"),
+    "backwards": (lambda x: 2.0 * x[:, ::-1, :, :], _X, "stride"),
+    "split": (lambda x: tf.exp(tf.split(x, 2, -1)[0]), _X, "op"),
+    "transpose": (lambda x: tf.transpose(x, [0, 2, 1, 3]), _X, "op"),
+    "mean-of-channels": (lambda x: tf.reduce_mean(x, 3, keepdims=True), _X, "axes"),
+    "mean-of-height": (lambda x: tf.reduce_mean(x, 1, keepdims=True), _X, "axes"),
+    "add-pixel": (lambda x, y: x + y, {**_X, "y": [1, 4, 4, 1]}, "broadcast"),
+    "sub-channel": (lambda x, y: x - y, {**_X, "y": [1, 1, 1, 6]}, "broadcast"),
+    "mul-of-rows": (lambda x, y: x * y, {**_X, "y": [1, 4, 1, 6]}, "broadcast"),
+    "sub-itself": (lambda x: x - x + 1.0, _X, "same input"),
+    "computed-kernel": (lambda x, k: tf.nn.conv2d(x, k, 1, "SAME"), {**_X, "k": [1, 1, 6, 2]}, "constant operand"),
+    "input-is-output": (lambda x: {"a": x, "b": 2.0 * x}, _X, "output"),
+    "same-output": (lambda x: dict.fromkeys("ab", conv(x, 2)), _X, "output"),
+    "constant-output": (lambda x: {"a": constant(1, 2, 2, 3), "b": 2.0 * x}, _X, "output"),
+}
+
+
+@pytest.mark.parametrize("name", _BAD)
+def test_bad(name):
+    """One idiom that a delegate rejects or computes wrong."""
+    function, shapes, rule = _BAD[name]
+    assert rule in {found for found, _ in _findings(convert(function, **shapes))}
+
+
+_ALLOWED = {
+    "factor-of-one-number": (lambda x, y: x * y, {**_X, "y": [1]}),
+    "factor-of-channels": (lambda x, y: x * y, {**_X, "y": [1, 1, 1, 6]}),
+    "factor-of-pixels": (lambda x, y: x * y, {**_X, "y": [1, 4, 4, 1]}),
+    "square": (lambda x: x * x, _X),
+    "slices": (lambda x: conv(x[:, 1:-1, 1::2, 2:4], 2), _X),
+    "add-constant": (lambda x: x + constant(6), _X),
+    "reused-intermediate": (lambda x: {"a": (y := conv(x, 2)), "b": tf.sigmoid(y)}, _X),
+    "unused-input": (lambda x, y: conv(x, 2), {**_X, "y": [1]}),
+}
+
+
+@pytest.mark.parametrize("name", _ALLOWED)
+def test_allowed(name):
+    """Idioms near the forbidden ones, which the delegate takes."""
+    function, shapes = _ALLOWED[name]
+    assert _findings(convert(function, **shapes)) == []
+
+
+def _operator(graph, op):
+    return next(operator for operator in graph.operators if graph.op_name(operator) == op)
+
+
+def _constants_alone(graph):
+    operator = _operator(graph, "CONV_2D")
+    operator.inputs = [operator.inputs[1], *operator.inputs[1:]]
+
+
+def _both_corners_and_centers(graph):
+    _operator(graph, "RESIZE_BILINEAR").builtinOptions.halfPixelCenters = True
+
+
+def _no_signature(graph):
+    graph.model.signatureDefs = None
+
+
+def _second_subgraph(graph):
+    graph.model.subgraphs.append(graph.subgraph)
+
+
+def _second_signature(graph):
+    _second_subgraph(graph)
+    graph.model.signatureDefs = graph.model.signatureDefs * 2
+
+
+def _no_operands(graph):
+    _operator(graph, "MEAN").inputs = []
+
+
+def _int8_kernel(graph):
+    kernel = graph.subgraph.tensors[_operator(graph, "CONV_2D").inputs[1]]
+    data = graph.model.buffers[kernel.buffer].data
+    kernel.type, graph.model.buffers[kernel.buffer].data = 9, np.zeros(len(data) // 4, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("edit", "rule"),
+    [
+        (_constants_alone, "folded"),
+        (_both_corners_and_centers, "resize"),
+        (_no_signature, "signature"),
+        (_second_subgraph, "subgraph"),
+        (_second_signature, "signature"),
+        (_no_operands, "operands"),
+        (_int8_kernel, "dtype"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_edited(good_file, edit, rule):
+    """What TensorFlow's converter does not write, by hand."""
+    graph = TFLiteGraph(good_file)
+    edit(graph)
+    assert {found for found, _ in _findings(graph.pack())} == {rule}
+
+
+def test_finding_names_the_tensor():
+    """An output by its name in the signature."""
+    finding = lint(TFLiteGraph(convert(lambda x, y: {"sum": x + y}, **_X, y=[1])))[0]
+    expected = "broadcast: sum: expected tensors of one shape for ADD. Received: [1, 4, 4, 6] and [1]"
+    assert str(finding) == expected
+
+
+def test_signatures_are_named(good_file):
+    """Two signatures have two graphs, which is no control flow."""
+    graph = TFLiteGraph(good_file)
+    _second_signature(graph)
+    (finding,) = lint(graph)
+    assert str(finding) == "signature: file: expected one signature. Received: sample, sample"
+
+
+def test_batch_is_named_once():
+    """Where it begins, not wherever it goes."""
+    content = convert(lambda x, y: tf.exp(conv(tf.concat([x, tf.exp(y)], -1), 2)), x=[2, 4, 4, 6], y=[2, 4, 4, 1])
+    assert _findings(content) == [("batch", "x"), ("batch", "y")]
+
+
+def test_operator_without_inputs_and_outputs(good_file):
+    """Such are those of variables: they can be read."""
+    graph = TFLiteGraph(good_file)
+    operator = _operator(graph, "SOFTMAX")
+    operator.inputs = operator.outputs = None
+    assert ("operands", "no output") in _findings(graph.pack())
+
+
+def test_damaged(good_file):
+    """Anything but a whole file is a ValueError that says so."""
+    with pytest.raises(ValueError, match="expected a TFLite file"):
+        TFLiteGraph(np.random.default_rng(0).bytes(5000))
+    with pytest.raises(ValueError, match="expected a TFLite file"):
+        TFLiteGraph(b"")
+    for part in (8, len(good_file) // 2, len(good_file) - 40):
+        with pytest.raises(ValueError, match="expected a whole TFLite file"):
+            TFLiteGraph(good_file[:part])
+
+
+def test_flipped_bytes(good_file):
+    """A file with wrong bytes is damaged or has findings or none; nothing else happens."""
+    rng, damaged = np.random.default_rng(0), 0
+    for _ in range(200):
+        content = np.frombuffer(good_file, np.uint8).copy()
+        content[rng.integers(8, len(content), 2)] = rng.integers(0, 256, 2)
+        try:
+            graph = TFLiteGraph(content.tobytes())
+        except ValueError:
+            damaged += 1
+        else:
+            lint(graph)
+    assert 0 < damaged < 200

@@ -1,0 +1,33 @@
+"""The decoders of published configurations, with their first weights, become files that a GPU delegate takes whole."""
+
+import pathlib
+import runpy
+
+import pytest
+
+from nvae_tf.export.device_graph import sample_graph
+from nvae_tf.export.tflite.check.lint import lint
+from nvae_tf.export.tflite.export import convert
+from nvae_tf.export.tflite.flatbuffer import TFLiteGraph
+from nvae_tf.export.tflite.weights import cost
+from nvae_tf.inference.model import InferenceModel
+from nvae_tf.models.nvae import NVAE
+
+_CONFIGS = pathlib.Path(__file__).resolve().parents[3] / "configs"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name, parameters, macs, megabytes",
+    [("cifar10", 51_333_931, 13.26, 205.6), ("celeba_hq256", 118_140_529, 67.33, 472.8)],
+)
+def test_decoder_converts_and_is_fit_for_a_gpu_delegate(name, parameters, macs, megabytes):
+    config = runpy.run_path(str(_CONFIGS / f"{name}.py"))["get_config"]()
+    model = InferenceModel(NVAE(config.model))
+    content = convert(model, sample_graph(model, 1))
+    assert [str(finding) for finding in lint(TFLiteGraph(content))] == []
+    # The figures of saved_models/ON_DEVICE.md.
+    received = cost(content)
+    assert received["parameters"] == parameters
+    assert received["macs"] / 1e9 == pytest.approx(macs, abs=0.01)
+    assert len(content) / 1e6 == pytest.approx(megabytes, abs=0.1)

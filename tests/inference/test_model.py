@@ -1,0 +1,124 @@
+"""The folded model against the training model's inference mode."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from nvae_tf.config import ModelConfig
+from nvae_tf.config.model import CELL_SETS
+from nvae_tf.convert.apply import model_from_checkpoint
+from nvae_tf.convert.torch_reader import read_checkpoint
+from nvae_tf.inference.model import InferenceModel
+from nvae_tf.models.noise import draw_noise
+from nvae_tf.models.nvae import NVAE
+
+_TINY = dict(
+    image_height=8,
+    image_width=8,
+    num_scales=2,
+    groups_per_scale=1,
+    latent_channels=2,
+    encoder_channels=8,
+    decoder_channels=8,
+    preprocess_blocks=1,
+    preprocess_cells=1,
+    postprocess_blocks=1,
+    postprocess_cells=1,
+    encoder_cells_per_group=1,
+    decoder_cells_per_group=1,
+)
+
+
+def _model(**fields):
+    """A tiny model whose every variable is away from its first value."""
+    model = NVAE(ModelConfig(**_TINY | fields))
+    rng = np.random.default_rng(1)
+    for variable in model.variables:
+        if "kernel" not in variable.name:
+            variable.assign(variable + 0.3 * rng.random(variable.shape, np.float32))
+    return model
+
+
+def _relative(received, expected):
+    return float(np.max(np.abs(received - expected)) / np.max(np.abs(expected)))
+
+
+def _assert_agrees(model, tolerance=1e-5):
+    folded, config = InferenceModel(model), model.model_config
+    noise = draw_noise(model.noise_shapes(3), 0)
+    temperature = tf.constant([0.6, 1.0, 0.9])
+    expected = model.generate(noise, temperature=temperature)
+    assert _relative(folded.generate(noise, temperature), expected) < tolerance
+
+    shape = (3, config.image_height, config.image_width, config.image_channels)
+    images = np.random.default_rng(0).random(shape, np.float32)
+    output = model(images, noise=noise)
+    params, terms = folded.infer(images, noise)
+    assert _relative(params, output.likelihood_params) < tolerance
+    assert _relative(tf.stack([group.kl for group in terms], 1), output.kl_per_group) < tolerance
+    for group, latent in zip(terms, output.latents, strict=True):
+        assert _relative(group.latent, latent) < tolerance
+    for group, prior in zip(terms, model.prior_noise(output.latents), strict=True):
+        assert _relative(group.noise, prior) < 10 * tolerance
+    assert not any("Keras" in type(variable).__name__ for variable in folded.variables)
+
+
+@pytest.mark.parametrize("cell_set", CELL_SETS)
+def test_every_cell_set_agrees(cell_set):
+    _assert_agrees(_model(cell_set=cell_set))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        dict(num_flows=1, residual_posterior=False),
+        dict(squeeze_excite=False, image_channels=3, likelihood="logistic_mixture", num_mixtures=2),
+        dict(squeeze_excite=False, cell_set="res_elu", likelihood="normal"),
+        dict(num_scales=1, num_flows=1),
+    ],
+    ids=["flow", "mixture", "ungated", "one_group"],
+)
+def test_every_kind_of_model_agrees(fields):
+    _assert_agrees(_model(**fields))
+
+
+def test_a_group_without_noise_is_at_the_mean_of_its_prior():
+    model = _model()
+    noise = draw_noise(model.noise_shapes(2), 0)
+    expected = model.generate([noise[0], tf.zeros_like(noise[1])])
+    assert _relative(InferenceModel(model).generate([noise[0], None]), expected) < 1e-5
+
+
+def test_without_noise_the_posteriors_are_at_their_means():
+    model = _model()
+    images = np.random.default_rng(0).random((2, 8, 8, 1), np.float32)
+    expected = model(images, noise=[tf.zeros(shape) for shape in model.noise_shapes(2)])
+    assert _relative(InferenceModel(model).infer(images)[0], expected.likelihood_params) < 1e-5
+
+
+def test_readjusted_statistics_are_the_ones_folded():
+    model = _model()
+    before = InferenceModel(model)
+    for norm in model.batch_norms:
+        norm.moving_variance.assign(2.0 * norm.moving_variance)
+    noise = draw_noise(model.noise_shapes(2), 0)
+    after = InferenceModel(model).generate(noise)
+    assert _relative(after, model.generate(noise)) < 1e-5
+    assert _relative(before.generate(noise), after) > 1e-3
+
+
+def _channels_last(array):
+    return np.moveaxis(array, 1, -1)
+
+
+@pytest.mark.parametrize("name", ["mnist_small_trained", "cifar10_tiny_flow", "celeba64_tiny_5bit"])
+def test_agrees_with_the_numbers_of_the_original(golden, name):
+    model = InferenceModel(model_from_checkpoint(read_checkpoint(golden / f"{name}.checkpoint.pt")))
+    with np.load(golden / f"{name}.expected.npz") as expected:
+        noise = [_channels_last(expected[f"eps_{index}"]) for index in range(len(model.groups))]
+        for temperature in (0.6, 1.0):
+            params = model.generate(noise, tf.fill([len(noise[0])], temperature))
+            assert _relative(params, _channels_last(expected[f"sample_logits_t{temperature}"])) < 1e-5
+        params, terms = model.infer(_channels_last(expected["x"]), noise)
+        assert _relative(params, _channels_last(expected["eval_logits"])) < 1e-5
+        assert _relative(tf.stack([group.kl for group in terms], 1), expected["eval_kl_all"]) < 1e-5

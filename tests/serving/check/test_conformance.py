@@ -1,0 +1,141 @@
+"""Each check passes on a server that is right, and fails on one that is wrong in that alone."""
+
+import contextlib
+import itertools
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
+
+from nvae_tf.serving.check.conformance import CheckFailedError, basic_checks, compare
+from nvae_tf.serving.check.load import concurrency_checks, load_checks
+from nvae_tf.serving.check.refusals import refusal_checks
+from nvae_tf.serving.golden import read_golden
+from tests.serving.toy_model import SIGNATURES, failures, write_card
+
+
+@pytest.mark.parametrize("with_card", [True, False], ids=["card", "no card"])
+def test_a_server_that_is_right_passes(connect, golden, with_card):
+    target, figures = connect(golden if with_card else None), []
+    parts = basic_checks(target), concurrency_checks(target), refusal_checks(target)
+    checks = [*itertools.chain(*parts), *load_checks(target, [1, 3], 0.05, 2, figures)]
+    assert not failures(checks)
+    assert sum("golden answer" in check.name for check in checks) == (2 * (len(SIGNATURES) - 1) if with_card else 0)
+    assert [(row.protocol, row.concurrency) for row in figures] == [("grpc", 1), ("grpc", 3), ("rest", 1), ("rest", 3)]
+
+
+def _added(name, value):
+    """`change` of a model that adds to an output."""
+    return lambda signature, outputs: outputs | ({name: outputs[name] + value} if name in outputs else {})
+
+
+_UNLIKE = dict(SIGNATURES, score=({**SIGNATURES["score"][0], "seed": ("int32", [None])}, SIGNATURES["score"][1]))
+_FLAT = dict(SIGNATURES, score=(SIGNATURES["score"][0], {**SIGNATURES["score"][1], "mean": ("float32", [])}))
+_NAMELESS = {name: sides for name, sides in SIGNATURES.items() if name != "serving_default"}
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "failing"),
+    [
+        ("state", ModelVersionStatus.LOADING, {"status"}),
+        ("signatures", _UNLIKE, {"metadata"}),
+        ("signatures", _FLAT, {"metadata"}),
+        ("signatures", _NAMELESS, {"metadata", "the default signature is sample"}),
+        ("change", _added("nelbo", 0.5), {"golden answer of score"}),
+        ("change", _added("mean_image", 0.01), {"golden answer of decode"}),
+    ],
+    ids=["loading", "unlike the card", "an output without the batch", "no default", "score", "decode"],
+)
+def test_what_differs_from_the_card(connect, golden, model, monkeypatch, attribute, value, failing):
+    monkeypatch.setattr(model, attribute, value)
+    failed = failures(basic_checks(connect(golden)))
+    assert {name.partition(": ")[2] for name in failed if name.startswith("grpc")} == failing
+    assert {name.partition(": ")[2] for name in failed if name.startswith("rest")} >= failing
+
+
+def test_an_output_without_the_batch_shows_without_a_card(connect, model, monkeypatch):
+    monkeypatch.setattr(model, "signatures", _FLAT)
+    failed = failures(basic_checks(connect()))
+    assert failed["grpc: metadata"] == "score, mean: expected the batch, of any size, first. Received: ()"
+    assert "rest: metadata" in failed
+
+
+def test_versions_that_are_not_found_by_number(connect, model, monkeypatch):
+    def find(name, number, label):
+        if number:
+            raise tf.errors.NotFoundError(None, None, "no number is")
+
+    monkeypatch.setattr(model, "_find", find)
+    assert set(failures(basic_checks(connect()))) == {"grpc: by version", "rest: by version"}
+
+
+def test_the_default_signature_gives_other_images(connect, golden, model, monkeypatch):
+    def change(name, outputs):
+        return outputs | {"image": 255 - outputs["image"]} if name == "serving_default" else outputs
+
+    monkeypatch.setattr(model, "change", change)
+    assert set(failures(basic_checks(connect(golden)))) == {
+        "grpc: the default signature is sample",
+        "rest: the default signature is sample",
+    }
+
+
+@pytest.mark.parametrize(
+    ("levels", "count", "max_levels", "passes"),
+    [(1, 1, 1, True), (2, 1, 1, False), (1, 2, 1, False), (100, 1, 255, True), (100, 2, 255, False)],
+)
+def test_how_near_pixels_must_be(levels, count, max_levels, passes):
+    right = np.full((1000, 1), 100, np.uint8)
+    given = right.copy()
+    given[:count] -= levels
+    with contextlib.nullcontext() if passes else pytest.raises(CheckFailedError, match=f"by up to {levels} levels"):
+        compare({"image": right}, {"image": given}, max_levels)
+
+
+@pytest.mark.parametrize(
+    ("place", "change", "passes"),
+    [(0, 1.0, True), (0, 1.2, False), (1, 0.1, True), (1, 0.12, False), (2, 0.099, True), (2, 0.12, False)],
+)
+def test_how_near_floats_must_be(place, change, passes):
+    right = np.array([1000.0, 1.0, 0.0], np.float32)
+    given = right.copy()
+    given[place] += change
+    with contextlib.nullcontext() if passes else pytest.raises(CheckFailedError, match="x: 33.33% of the values"):
+        compare({"x": right}, {"x": given})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, r"outputs: expected \['x'\]. Received: \[\]"),
+        ({"x": np.zeros((1, 2))}, r"x: expected float32 \[1, 2\]. Received: float64 \[1, 2\]"),
+        ({"x": np.zeros((2, 2), np.float32)}, r"Received: float32 \[2, 2\]"),
+        ({"x": np.full((1, 2), np.nan, np.float32)}, "x: 100.00% of the values differ"),
+    ],
+    ids=["missing", "dtype", "shape", "nan"],
+)
+def test_answers_of_another_kind(given, message):
+    with pytest.raises(CheckFailedError, match=message):
+        compare({"x": np.zeros((1, 2), np.float32)}, given)
+
+
+def test_cards_that_are_damaged(connect, golden, model, tmp_path):
+    examples = {"sample": connect().examples["sample"]}
+    path = write_card(tmp_path, model, examples)
+    assert set(read_golden(path).answers) == {"sample"} and read_golden(path).max_levels == 1
+    card = json.loads(path.read_text())
+    path.write_text(json.dumps(card | {"pixels": "sample"}))
+    assert read_golden(path).max_levels == 255
+    path.write_text(json.dumps(card | {"golden": None}))
+    with pytest.raises(ValueError, match="model.json: expected a model card"):
+        read_golden(path)
+    path.write_text("{")
+    with pytest.raises(ValueError, match="model.json: expected a model card"):
+        read_golden(path)
+    path.write_text(json.dumps(card))
+    with (tmp_path / "golden.npz").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(ValueError, match="golden.npz: expected the sha256 .* of model.json. Received: "):
+        read_golden(path)

@@ -1,0 +1,67 @@
+"""Estimates of memory: of a graph that can be counted by hand, and of what each setting saves."""
+
+import dataclasses
+
+import pytest
+import tensorflow as tf
+
+from configs import cifar10
+from nvae_tf.training import memory
+
+MIB = 2**20
+
+
+def _peak(function, *shapes):
+    graph = tf.function(function).get_concrete_function(*map(tf.TensorSpec, shapes)).graph
+    return round(memory.peak_bytes(graph.get_operations(), graph.outputs) / MIB, 2)
+
+
+def test_peak_of_graphs_counted_by_hand():
+    one = (512, 512)  # 1 MiB
+    matrix = tf.linalg.matmul
+    assert _peak(lambda a: tf.reshape(a, [-1]), one) == 1  # a view
+    assert _peak(lambda a: matrix(a, a), one) == 2
+    assert _peak(lambda a: tf.tanh(tf.exp(matrix(a, a))), one) == 2  # each over its input
+    # a, ab and abc live when the third product is made; then two at a time.
+    assert _peak(lambda a: matrix(matrix(matrix(a, a), a), a), one) == 3
+    # Both products are kept to the end.
+    assert _peak(lambda a: [matrix(a, a), matrix(a, a + 1.0)], one) == 4
+
+
+@pytest.fixture(scope="module")
+def estimate():
+    """Function: estimate in MiB of the quarter-width CIFAR-10 model of the README, batch 16, with a setting."""
+    config = cifar10.get_config()
+    config.model = dataclasses.replace(config.model, encoder_channels=32, decoder_channels=32, groups_per_scale=8)
+    plain = {"remat": "none", "micro_batches": 1, "precision": "float32"}
+
+    def compute(**setting):
+        return {
+            part: size / MIB for part, size in memory.estimate(memory.with_setting(config, 16, plain | setting)).items()
+        }
+
+    return compute
+
+
+@pytest.mark.slow
+def test_each_setting_saves_memory(estimate):
+    plain = estimate()
+    assert plain["total"] == pytest.approx(plain["state"] + plain["step"])
+    # Weights and two moments of 2.9 million parameters.
+    assert 30 < plain["state"] < 40
+    assert estimate(remat="cells")["step"] < 0.35 * plain["step"]
+    assert estimate(micro_batches=4)["step"] < 0.35 * plain["step"]
+    assert 0.4 < estimate(precision="mixed_float16")["step"] / plain["step"] < 0.65
+
+
+def test_settings_divide_the_batch():
+    assert {setting["micro_batches"] for setting in memory.settings(6, ("float32",))} == {1}
+    assert len(memory.settings(8, ("float32", "mixed_float16"))) == 8
+
+
+@pytest.mark.slow
+def test_a_measured_step_takes_memory_and_time():
+    config = cifar10.get_config()
+    config.model = dataclasses.replace(config.model, encoder_channels=8, decoder_channels=8, groups_per_scale=2)
+    found = memory.measure_apart(memory.with_setting(config, 4, {}))
+    assert 0 < found["step"] < found["total"] and found["step_seconds"] > 0
