@@ -7,9 +7,13 @@ tmp_replaced_NAME   whole; what NAME was until its replacement gets the name, an
 tmp_old_NAME        being removed
 """
 
+import contextlib
 import errno
 import hashlib
+import json
+import math
 import os
+import pathlib
 import shutil
 
 from absl import logging
@@ -49,13 +53,63 @@ def put_folder(final):
     sync(final.parent)
 
 
-def put_file(final, text):
+@contextlib.contextmanager
+def new_file(path):
+    """Gives a temporary path to write to, which becomes `path` at the end; an exception leaves what was there.
+
+    The temporary name keeps the suffix, which libraries choose the format by, and holds the process's id, so that two
+    processes do not write to one file.
+    """
+    path = pathlib.Path(path)
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}_{path.name}")
+    try:
+        yield temporary
+        sync(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync(path.absolute().parent)
+
+
+@contextlib.contextmanager
+def new_folder(path):
+    """Gives a temporary folder to write to, which becomes `path` at the end; an exception leaves nothing.
+
+    Raises:
+        FileExistsError: there is something at `path` already.
+    """
+    path = pathlib.Path(path)
+    if path.exists():
+        raise FileExistsError(f"{path}: expected a new folder. Received: one that exists")
+    temporary = temporary_name(path)
+    shutil.rmtree(temporary, ignore_errors=True)  # what a killed process left
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        put_folder(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def write_text(path, text):
     """Writes a text file, or replaces it."""
-    temporary = temporary_name(final)
-    temporary.write_text(text)
-    sync(temporary)
-    os.replace(temporary, final)
-    sync(final.parent)
+    with new_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def strict_json(value):
+    """The value with null in place of numbers that are not finite, which strict JSON has no form for."""
+    if isinstance(value, dict):
+        return {name: strict_json(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [strict_json(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_json(path, values, indent=2):
+    """Writes a value as strict JSON, or replaces the file."""
+    write_text(path, json.dumps(strict_json(values), indent=indent, allow_nan=False) + "\n")
 
 
 def remove_folder(folder):

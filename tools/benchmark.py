@@ -25,15 +25,15 @@ import resource
 import statistics
 import time
 
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
-from nvae_tf.json_file import write_json
+from nvae_tf.files import write_json
 from nvae_tf.runs.benchmark_data import data_table
 from nvae_tf.runs.benchmark_device import device_table
 from nvae_tf.runs.benchmark_serving import serving_table
 from nvae_tf.training import memory
-from tools.flags import checked_config, parse_flags
+from tools.flags import checked_config, run
 
 FLAGS = flags.FLAGS
 
@@ -201,13 +201,11 @@ def memory_table(config, batch_size, measured):
     return rows
 
 
-def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
+def main():
     if FLAGS.data:
         figures = data_table(FLAGS.data_images, FLAGS.batch_size)
     else:
-        config = checked_config(_CONFIG, "benchmark.py")
+        config = checked_config(_CONFIG)
         if FLAGS.device:
             figures = device_table(config, FLAGS.steps)
         elif FLAGS.serving:
@@ -239,4 +237,4 @@ def speed(config):
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    run(main)

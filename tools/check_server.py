@@ -14,7 +14,7 @@ import sys
 
 from absl import app, flags
 
-from nvae_tf.json_file import write_json
+from nvae_tf.files import write_json
 from tools.flags import connection, define_server
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.

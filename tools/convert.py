@@ -8,11 +8,11 @@ Everything is checked first: on any error nothing is written. The file is read a
 import os
 import pathlib
 import shutil
-import sys
 
-from absl import app, flags
+from absl import flags
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
+from tools.flags import run
 
 FLAGS = flags.FLAGS
 
@@ -52,21 +52,15 @@ def write_run(run_dir, step, model):
         raise
 
 
-def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
+def main():
     from nvae_tf.convert.torch_reader import read_checkpoint
 
-    try:
-        checkpoint = read_checkpoint(FLAGS.checkpoint)
-        # TensorFlow takes seconds to import: a damaged file is reported first.
-        from nvae_tf.convert.apply import model_from_checkpoint
+    checkpoint = read_checkpoint(FLAGS.checkpoint)
+    # TensorFlow takes seconds to import: a damaged file is reported first.
+    from nvae_tf.convert.apply import model_from_checkpoint
 
-        model = model_from_checkpoint(checkpoint)
-        write_run(FLAGS.run_dir, checkpoint.global_step, model)
-    except (ValueError, OSError, ImportError) as error:
-        # These are what a wrong file or folder, or a missing torch, raises; their messages name it.
-        sys.exit(f"convert.py: {error}")
+    model = model_from_checkpoint(checkpoint)
+    write_run(FLAGS.run_dir, checkpoint.global_step, model)
     # Every variable is set by one entry; the rest of the entries carry nothing.
     used = len(model.variables)
     print(f"entries: {used} used, {len(checkpoint.arrays) - used} ignored (counters and buffers without content)")
@@ -75,4 +69,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run(main)

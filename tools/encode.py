@@ -20,17 +20,16 @@ With --draw=mean z is the posterior's mean (through the flows), and each posteri
 before it. With --draw=sample the noise depends on the seed and the image's number alone.
 """
 
-import os
-
 import run_flags
-from absl import app, flags
+from absl import flags
 
 from nvae_tf.evaluation.latent_files import PARTS, check_size, layout, row_arrays, write_npz, write_records
-from nvae_tf.runs.data import load_images, reading_errors_end, wrong_input_ends
+from nvae_tf.runs.data import load_images
 from nvae_tf.runs.progress import Progress
 from nvae_tf.runs.starts import indexed_batches, run_config
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
+from tools.flags import run
 
 FLAGS = flags.FLAGS
 
@@ -64,26 +63,21 @@ def encoded_batches(model, images, names):
         progress(done)
 
 
-def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
+def main():
     from nvae_tf.runs.load import load_run
 
-    with wrong_input_ends("encode.py"):
-        config = run_config(FLAGS.run_dir, FLAGS.step)
-        images = load_images(config, FLAGS.data_dir, FLAGS.split, FLAGS.max_images)
-        shapes = layout(config.model, FLAGS.what)
-        check_size(FLAGS.out, shapes, len(images), FLAGS.max_gib)
-        model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
+    config = run_config(FLAGS.run_dir, FLAGS.step)
+    images = load_images(config, FLAGS.data_dir, FLAGS.split, FLAGS.max_images)
+    shapes = layout(config.model, FLAGS.what)
+    check_size(FLAGS.out, shapes, len(images), FLAGS.max_gib)
+    model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
     batches = encoded_batches(model, images, shapes)
-    with reading_errors_end("encode.py"):
-        if FLAGS.out.endswith(".npz"):
-            write_npz(FLAGS.out, shapes, len(images), batches)
-        else:
-            write_records(FLAGS.out, batches)
+    if FLAGS.out.endswith(".npz"):
+        write_npz(FLAGS.out, shapes, len(images), batches)
+    else:
+        write_records(FLAGS.out, batches)
     print(f"written: {FLAGS.out}, {images.num_good} images, step {model.restored_step}")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run(main)

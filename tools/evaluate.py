@@ -7,17 +7,16 @@ whatever means, the same command goes on where it was. The noise of an image dep
 data set alone: batch size, rows at once and devices change the figures by rounding only.
 """
 
-import os
 import pathlib
 import zlib
 
-from absl import app, flags
+from absl import flags
 
-from nvae_tf.checkpoint.evaluation_file import evaluation_context, write_evaluation
+from nvae_tf.checkpoint.figures import evaluation_context, write_evaluation
 from nvae_tf.evaluation.partial_result import PartialResult
-from nvae_tf.runs.data import load_images, reading_errors_end, wrong_input_ends
+from nvae_tf.runs.data import load_images
 from nvae_tf.runs.progress import Progress
-from tools.flags import chosen_strategy, define_data_dir, define_devices, define_run
+from tools.flags import chosen_strategy, define_data_dir, define_devices, define_run, run
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
@@ -109,7 +108,7 @@ def weights_digest(model):
     return digest
 
 
-def run(model, images, strategy):
+def work(model, images, strategy):
     """Evaluates as the flags say, prints the table and writes the JSON."""
     config = model.config
     weights = "moving average of the weights" if model.averaged else "weights as trained"
@@ -124,15 +123,10 @@ def run(model, images, strategy):
     write_evaluation(FLAGS.run_dir, context, result)
 
 
-def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
-    with wrong_input_ends("evaluate.py"):
-        prepared = prepare()
-    with reading_errors_end("evaluate.py"):
-        run(*prepared)
+def main():
+    prepared = prepare()
+    work(*prepared)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run(main)

@@ -11,13 +11,12 @@ it is served with, and how, is in saved_models/README.md.
 import math
 import os
 import pathlib
-import sys
 import time
 
-from absl import app, flags, logging
+from absl import flags
 
 from nvae_tf.export.summary import show_files, show_saved_model
-from tools.flags import define_run, define_statistics
+from tools.flags import define_run, define_statistics, run
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
@@ -107,20 +106,12 @@ def export(nvae, out):
         show_files(export_onnx(nvae, out, origin, opset=FLAGS.opset, temperature=FLAGS.temperature))
 
 
-def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
-    logging.set_verbosity(logging.WARNING)  # TensorFlow reports every unnamed input otherwise
+def main():
     from nvae_tf.runs.load import load_run
 
-    try:
-        nvae = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema, FLAGS.bn_temperature)
-        export(nvae, pathlib.Path(FLAGS.out))
-    except (ValueError, OSError, ImportError) as error:
-        # What wrong flags, files and folders, missing packages and failed checks raise; their messages name it.
-        sys.exit(f"export.py: {error}")
+    nvae = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema, FLAGS.bn_temperature)
+    export(nvae, pathlib.Path(FLAGS.out))
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run(main)

@@ -14,10 +14,10 @@ import os
 import pathlib
 import sys
 
-from absl import app, flags
+from absl import flags
 
-from nvae_tf.json_file import write_json
-from nvae_tf.runs.data import load_images, reading_errors_end, wrong_input_ends
+from nvae_tf.files import write_json
+from nvae_tf.runs.data import load_images
 from nvae_tf.runs.progress import Progress
 from tools.flags import (
     chosen_strategy,
@@ -26,6 +26,7 @@ from tools.flags import (
     define_run,
     define_statistics,
     define_temperatures,
+    run,
 )
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
@@ -191,7 +192,7 @@ def context(extractor, model, temperatures):
     }
 
 
-def run(extractor, model, strategy, temperatures, images, moments):
+def work(extractor, model, strategy, temperatures, images, moments):
     """Compares as the flags say, prints the figures and writes the JSON."""
     from nvae_tf.evaluation.fid.distances import compare
     from nvae_tf.evaluation.fid.features import collect, save_moments
@@ -218,15 +219,10 @@ def run(extractor, model, strategy, temperatures, images, moments):
     print(f"written: {path}")
 
 
-def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
-    with wrong_input_ends("fid.py"):
-        prepared = prepare()
-    with reading_errors_end("fid.py"):
-        run(*prepared)
+def main():
+    prepared = prepare()
+    work(*prepared)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run(main)

@@ -4,7 +4,7 @@ import math
 import os
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 
 # The program that calls a function below lists the flags in its --help.
 flags.disclaim_key_flags()
@@ -100,20 +100,52 @@ def _unknown_field(argv):
     return None
 
 
-def parse_flags(argv):
-    """Reads the flags; ml_collections answers an unknown field or a missing file with a traceback, this does not."""
+def _parse_flags(argv):
+    # ml_collections answers an unknown field or a missing file with a traceback; this does not.
     try:
         return app.parse_flags_with_usage(argv)
     except (KeyError, OSError) as error:
         sys.exit(f"{os.path.basename(argv[0])}: {_unknown_field(argv) or f'--config: {error}'}")
 
 
-def checked_config(flag, program):
-    """The validated `Config` of a --config flag; ends the program with a clear message if there is none.
+def run(main, arguments=None):
+    """Runs a program: reads its flags, calls `main` and ends with one line where the input is wrong.
+
+    A wrong folder, file or flag ends the program with its message and status 1; `--verbosity=1` shows the traceback.
+
+    Args:
+        main: function of no arguments, or of the list of the words on the command line that are not flags.
+        arguments: what these words are, for the message when there are too few or too many, such as `"one run folder"`;
+            None for a program that takes none. Default None.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only: TensorFlow's notices hide the program's messages
+
+    def checked(argv):
+        if flags.FLAGS.verbosity == 0:  # absl's default, with which TensorFlow logs every strategy and checkpoint
+            logging.set_verbosity(logging.WARNING)
+        if arguments is None and len(argv) > 1:
+            raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
+        try:
+            main() if arguments is None else main(argv[1:])
+        except Exception as error:
+            from nvae_tf.runs.program import one_line
+
+            message = one_line(error)
+            if message is None or flags.FLAGS.verbosity > 0:
+                raise
+            sys.exit(f"{os.path.basename(argv[0])}: {message}")
+
+    app.run(checked, flags_parser=_parse_flags)
+
+
+def checked_config(flag):
+    """The validated `Config` of a --config flag.
 
     Args:
         flag: what `config_flags.DEFINE_config_file` returned.
-        program: name for the message.
+
+    Raises:
+        ValueError, OSError: there is no configuration, or a field of it is wrong.
     """
     if flag.value is None:
         raise app.UsageError("--config: expected a configuration file such as configs/digits.py. Received: none")
@@ -121,9 +153,9 @@ def checked_config(flag, program):
         return flag.value.validate()
     except OSError as error:
         # Without overrides a configuration file that cannot be read shows only when a field is read.
-        sys.exit(f"{program}: --config: {error}")
+        raise OSError(f"--config: {error}") from error
     except ValueError as error:
-        sys.exit(f"{program}: --config.{error}")
+        raise ValueError(f"--config.{error}") from error
 
 
 def define_devices():

@@ -12,12 +12,12 @@ import os
 import pathlib
 
 import run_flags
-from absl import app, flags
+from absl import flags
 
-from nvae_tf.runs.data import reading_errors_end, wrong_input_ends
 from nvae_tf.runs.starts import Starts, run_config
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
+from tools.flags import run
 
 FLAGS = flags.FLAGS
 
@@ -54,7 +54,7 @@ def pair_pictures(model, first, second, kernels):
     return np.concatenate(parts)
 
 
-def run(model, starts):
+def work(model, starts):
     """Writes the strip and the animation."""
     import numpy as np
 
@@ -75,18 +75,13 @@ def run(model, starts):
         print(f"written: {path}")
 
 
-def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
+def main():
     from nvae_tf.runs.load import load_run
 
-    with reading_errors_end("interpolate.py"):
-        with wrong_input_ends("interpolate.py"):
-            starts = Starts(run_config(FLAGS.run_dir, FLAGS.step), FLAGS)
-            model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
-        run(model, starts)
+    starts = Starts(run_config(FLAGS.run_dir, FLAGS.step), FLAGS)
+    model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
+    work(model, starts)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run(main)

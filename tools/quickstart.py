@@ -7,13 +7,13 @@ it.
 """
 
 import importlib.util
-import os
 import pathlib
 import time
 
-from absl import app, flags
+from absl import flags
 
 from nvae_tf.runs.interruption import Interruption
+from tools.flags import run
 
 FLAGS = flags.FLAGS
 
@@ -32,9 +32,9 @@ def load_config():
     return module.get_config()
 
 
-def finish(run):
+def finish(trained):
     """Evaluates the trained model on the test images, writes the pictures and exports it."""
-    from nvae_tf.checkpoint.evaluation_file import evaluation_context, write_evaluation
+    from nvae_tf.checkpoint.figures import evaluation_context, write_evaluation
     from nvae_tf.evaluation.likelihood import evaluate
     from nvae_tf.evaluation.sampling import sample_images
     from nvae_tf.evaluation.write_images import save_grid, write_png
@@ -88,19 +88,16 @@ def _is_new(path):
     return not path.exists()
 
 
-def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
+def main():
     start = time.perf_counter()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
     with Interruption() as stop:
         from nvae_tf.runs.prepare import prepare
-        from nvae_tf.runs.program import run_program
+        from nvae_tf.runs.program import train
 
-        run = run_program("quickstart.py", stop, lambda: prepare(load_config(), FLAGS.run_dir, None, stop))
-    finish(run)
+        trained = train(lambda: prepare(load_config(), FLAGS.run_dir, None, stop), stop)
+    finish(trained)
     print(f"done in {time.perf_counter() - start:.0f} s")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run(main)

@@ -7,13 +7,11 @@ Draws samples with batch norm in training mode, and stores the statistics beside
 """
 
 import math
-import os
 
-from absl import app, flags
+from absl import flags
 
-from nvae_tf.runs.data import wrong_input_ends
 from nvae_tf.runs.progress import Progress
-from tools.flags import define_run
+from tools.flags import define_run, run
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
@@ -32,23 +30,19 @@ flags.register_validator(
 )
 
 
-def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
+def main():
     from nvae_tf.checkpoint import RunFolder
     from nvae_tf.checkpoint.statistics import save_statistics
     from nvae_tf.evaluation.readjust import readjust
     from nvae_tf.runs.load import load_run
 
-    with wrong_input_ends("readjust_bn.py"):
-        model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
-        progress = Progress(FLAGS.num_batches * FLAGS.batch_size)
-        arrays = readjust(model, FLAGS.temperature, FLAGS.num_batches, FLAGS.batch_size, FLAGS.seed, progress)
-        folder = RunFolder(FLAGS.run_dir).step_folder(model.restored_step)
-        path = save_statistics(folder, FLAGS.temperature, model.averaged, arrays)
+    model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
+    progress = Progress(FLAGS.num_batches * FLAGS.batch_size)
+    arrays = readjust(model, FLAGS.temperature, FLAGS.num_batches, FLAGS.batch_size, FLAGS.seed, progress)
+    folder = RunFolder(FLAGS.run_dir).step_folder(model.restored_step)
+    path = save_statistics(folder, FLAGS.temperature, model.averaged, arrays)
     print(f"written: {path}; use it with --bn_temperature={FLAGS.temperature:g}")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run(main)

@@ -11,12 +11,13 @@ import os
 import pathlib
 
 import run_flags
-from absl import app, flags
+from absl import flags
 
-from nvae_tf.runs.data import load_images, reading_errors_end, wrong_input_ends
+from nvae_tf.runs.data import load_images
 from nvae_tf.runs.starts import indexed_batches, run_config
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
+from tools.flags import run
 
 FLAGS = flags.FLAGS
 
@@ -77,7 +78,7 @@ def show(model, numbers, images, counts, kernels, num_at_once):
     return np.concatenate([originals, pictures], axis=1), errors, log_likelihood.reshape(errors.shape)
 
 
-def run(model, images):
+def work(model, images):
     """Writes the picture and prints the figures."""
     import numpy as np
 
@@ -101,18 +102,13 @@ def run(model, images):
     print(f"written: {path}")
 
 
-def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
+def main():
     from nvae_tf.runs.load import load_run
 
-    with wrong_input_ends("reconstruct.py"):
-        images = load_images(run_config(FLAGS.run_dir, FLAGS.step), FLAGS.data_dir, FLAGS.split, FLAGS.num)
-        model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
-    with reading_errors_end("reconstruct.py"):
-        run(model, images)
+    images = load_images(run_config(FLAGS.run_dir, FLAGS.step), FLAGS.data_dir, FLAGS.split, FLAGS.num)
+    model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
+    work(model, images)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run(main)

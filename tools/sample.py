@@ -13,12 +13,11 @@ a --worker_index of its own, on as many machines as share the folder; shards tha
 import os
 import pathlib
 
-from absl import app, flags
+from absl import flags
 
 from nvae_tf.evaluation.sample_shards import begin, shard_numbers, shard_path, write_shard
-from nvae_tf.runs.data import wrong_input_ends
 from nvae_tf.runs.progress import Progress
-from tools.flags import chosen_strategy, define_devices, define_run, define_statistics, define_temperatures
+from tools.flags import chosen_strategy, define_devices, define_run, define_statistics, define_temperatures, run
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
@@ -91,22 +90,17 @@ def draw_shards(model, temperatures, strategy):
     print(f"written: {len(missing)} shards in {folder}; {len(numbers) - len(missing)} were there")
 
 
-def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
+def main():
     from nvae_tf.evaluation.sampling import sample_images, spread_temperatures
     from nvae_tf.evaluation.write_images import save_grid, save_images, save_npz
     from nvae_tf.runs.load import load_run
 
-    with wrong_input_ends("sample.py"):
-        strategy = chosen_strategy()
-        with strategy.scope():
-            model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema, FLAGS.bn_temperature)
-        temperatures = spread_temperatures(model, [float(value) for value in FLAGS.temperature])
+    strategy = chosen_strategy()
+    with strategy.scope():
+        model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema, FLAGS.bn_temperature)
+    temperatures = spread_temperatures(model, [float(value) for value in FLAGS.temperature])
     if FLAGS.shards_dir:
-        with wrong_input_ends("sample.py"):
-            draw_shards(model, temperatures, strategy)
+        draw_shards(model, temperatures, strategy)
         return
     options = {
         "pixels": FLAGS.pixels,
@@ -128,4 +122,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run(main)

@@ -11,11 +11,11 @@ python tools/train.py ... --coordinator=localhost:12345 --num_workers=2 --worker
 
 import os
 
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
 from nvae_tf.runs.interruption import Interruption
-from tools.flags import checked_config, parse_flags
+from tools.flags import checked_config, run
 
 FLAGS = flags.FLAGS
 
@@ -61,24 +61,16 @@ def _prepare(config, interruption):
     return prepare(config, FLAGS.run_dir, FLAGS.data_dir, interruption, strategy, FLAGS.jit_compile)
 
 
-def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
+def main():
     # TensorFlow takes seconds to import: wrong flags are reported first.
-    config = checked_config(_CONFIG, "train.py")
+    config = checked_config(_CONFIG)
     profile = FLAGS.profile and tuple(map(int, FLAGS.profile))
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone: its notices would hide the messages of the run
-    with Interruption() as interruption:
-        from nvae_tf.runs.program import run_program
+    from nvae_tf.runs.program import train
 
-        run_program(
-            "train.py",
-            interruption,
-            lambda: _prepare(config, interruption),
-            profile=profile,
-            watchdog_seconds=60 * FLAGS.watchdog_minutes,
-        )
+    with Interruption() as interruption:
+        watchdog_seconds = 60 * FLAGS.watchdog_minutes
+        train(lambda: _prepare(config, interruption), interruption, profile=profile, watchdog_seconds=watchdog_seconds)
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    run(main)

@@ -13,12 +13,12 @@ import os
 import pathlib
 
 import run_flags
-from absl import app, flags
+from absl import flags
 
-from nvae_tf.runs.data import reading_errors_end, wrong_input_ends
 from nvae_tf.runs.starts import Starts, run_config
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
+from tools.flags import run
 
 FLAGS = flags.FLAGS
 
@@ -89,7 +89,7 @@ def changed_noise(model, noise, key, groups):
     return replace_groups(noise, changed, groups)
 
 
-def run(model, starts, groups):
+def work(model, starts, groups):
     """Writes the picture."""
     import numpy as np
 
@@ -107,20 +107,15 @@ def run(model, starts, groups):
     print(f"written: {path}")
 
 
-def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
+def main():
     from nvae_tf.runs.load import load_run
 
-    with reading_errors_end("traverse.py"):
-        with wrong_input_ends("traverse.py"):
-            config = run_config(FLAGS.run_dir, FLAGS.step)
-            groups = chosen_groups(config.model, FLAGS.group, FLAGS.scale, FLAGS.channel)
-            starts = Starts(config, FLAGS)
-            model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
-        run(model, starts, groups)
+    config = run_config(FLAGS.run_dir, FLAGS.step)
+    groups = chosen_groups(config.model, FLAGS.group, FLAGS.scale, FLAGS.channel)
+    starts = Starts(config, FLAGS)
+    model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
+    work(model, starts, groups)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run(main)

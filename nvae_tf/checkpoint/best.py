@@ -4,7 +4,7 @@ import json
 
 from absl import logging
 
-from nvae_tf.files import put_file
+from nvae_tf.files import write_text
 
 
 def read_best(path, steps):
@@ -30,4 +30,4 @@ def read_best(path, steps):
 
 def write_best(path, step, nelbo):
     """Writes the mark, or replaces it."""
-    put_file(path, json.dumps({"step": int(step), "nelbo": nelbo}))
+    write_text(path, json.dumps({"step": int(step), "nelbo": nelbo}))

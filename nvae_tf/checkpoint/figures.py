@@ -1,16 +1,11 @@
-"""metrics.jsonl: one line for each evaluation of a run."""
+"""The figures in a run folder: metrics.jsonl, a line for each evaluation in training, and evaluation.json."""
 
+import dataclasses
 import json
-import math
 import os
 import pathlib
 
-
-def _finite(value):
-    """The value as strict JSON has it: null for what is not finite."""
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+from nvae_tf.files import strict_json, write_json, write_text
 
 
 class MetricsFile:
@@ -40,7 +35,7 @@ class MetricsFile:
         Args:
             row: dict of numbers, words and lists of numbers, with "step".
         """
-        line = json.dumps({name: _finite(value) for name, value in row.items()}, allow_nan=False)
+        line = json.dumps(strict_json(row), allow_nan=False)
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(line + "\n")
             file.flush()
@@ -51,6 +46,38 @@ class MetricsFile:
         rows = [row for row in self.read() if row["step"] <= step]
         if not self.path.exists():
             return
-        temporary = self.path.with_name(f"{self.path.name}.tmp")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        os.replace(temporary, self.path)
+        write_text(self.path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def evaluation_context(model, split, seed, active_threshold):
+    """What a likelihood is of: `{field: value}`.
+
+    Args:
+        model: `NVAE` as `nvae_tf.load_run` gives it.
+        split: of the data set.
+        seed: of the noise.
+        active_threshold: KL above which a latent channel is active, nats.
+    """
+    return {
+        "dataset": model.config.data.dataset,
+        "split": split,
+        "step": model.restored_step,
+        "seed": seed,
+        "ema": model.averaged,
+        "active_threshold": active_threshold,
+        "bit_depth": model.model_config.bit_depth,
+    }
+
+
+def write_evaluation(run_dir, context, result):
+    """Writes the file and prints its path.
+
+    Args:
+        run_dir: folder of the run.
+        context: as of `evaluation_context`.
+        result: `LikelihoodResult`.
+    """
+    path = pathlib.Path(run_dir) / "evaluation.json"
+    bits = {"nelbo_bits_per_dim": result.nelbo_bits_per_dim, "bound_bits_per_dim": result.bound_bits_per_dim}
+    write_json(path, {**context, **dataclasses.asdict(result), **bits})
+    print(f"written: {path}")

@@ -21,9 +21,9 @@ import tensorflow as tf
 from nvae_tf.config import config_to_dict
 from nvae_tf.export.device_graph import decode_graph, encode_graph, sample_graph
 from nvae_tf.export.parity import compare, draw_cases, write_parity
+from nvae_tf.files import new_folder
 from nvae_tf.inference.blocks import Convolution
 from nvae_tf.inference.model import InferenceModel
-from nvae_tf.new_folder import new_folder
 
 _RUNTIME = "onnxruntime"
 # Those of tf2onnx 1.17.

@@ -1,7 +1,5 @@
 """The images of a run's data set, checked against its model."""
 
-import contextlib
-import re
 import sys
 
 from nvae_tf.runs.progress import Progress
@@ -32,30 +30,6 @@ def check_data(config):
     if model.likelihood == "bernoulli" and not config.data.binarize:
         raise ValueError("data.binarize: expected True with the Bernoulli likelihood. Received: False")
     return info.with_size(model.image_height, model.image_channels)
-
-
-@contextlib.contextmanager
-def wrong_input_ends(program):
-    """Context in which what a wrong folder, file or flag raises ends the program with its message."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        sys.exit(f"{program}: {error}")
-
-
-@contextlib.contextmanager
-def reading_errors_end(program):
-    """Context in which an image that cannot be read ends the program with the message, not TensorFlow's round it."""
-    import tensorflow as tf
-
-    try:
-        yield
-    except (tf.errors.InvalidArgumentError, tf.errors.UnknownError) as error:
-        # The last line of the Python traceback in it.
-        raised = re.findall(r"^(?:\w+\.)*\w+Error: (.*)$", error.message, re.MULTILINE)
-        if not raised:
-            raise
-        sys.exit(f"{program}: {raised[-1]}")
 
 
 def held_out_split(config, data_dir):

@@ -1,61 +1,44 @@
-"""A training program from preparation to its exit status, for train.py and quickstart.py."""
+"""What ends a program: one line for what its user can mend, and the exit status of a training that was stopped."""
 
-import contextlib
+import re
 import sys
 
-import tensorflow as tf
-from absl import logging
-
-from nvae_tf.checkpoint import CheckpointError
-from nvae_tf.runs.data import reading_errors_end
 from nvae_tf.runs.interruption import EXIT_STATUS
-from nvae_tf.training.errors import NonFiniteLossError
-
-# What TensorFlow raises where another process does not answer any more.
-_LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)
 
 
-def run_program(program, interruption, prepare, **options):
-    """Prepares a run and runs it; ends the program, with a message and a status of its own, where that fails.
+def one_line(error):
+    """The message that a program ends with because of an error; None for an error that needs a traceback.
 
-    Args:
-        program: name for the messages.
-        interruption: `Interruption`, entered.
-        prepare: function of nothing that gives a `TrainingRun`.
-        **options: of `TrainingRun.run`.
-
-    Returns:
-        The `TrainingRun`, which has come to its end.
+    Wrong flags, folders and files raise `ValueError` and `OSError`, missing packages `ImportError`; their messages name
+    them. An image that cannot be read, a lost worker and too little memory come as errors of TensorFlow.
     """
-    logging.set_verbosity(logging.WARNING)  # TensorFlow reports every strategy and every checkpoint otherwise
-    with _told_clearly(program):
-        try:
-            run = prepare()
-        except (ValueError, OSError) as error:
-            # These are what wrong flags, files and folders raise; their messages name them.
-            sys.exit(f"{program}: {error}")
-        interruption.started = True
-        run.run(**options)
-    if run.trainer.stopped:
-        sys.exit(EXIT_STATUS)
-    return run
+    from nvae_tf.training.errors import NonFiniteLossError
+
+    if isinstance(error, (ValueError, OSError, ImportError, NonFiniteLossError)):
+        return str(error)
+    if not type(error).__module__.startswith("tensorflow"):
+        return None
+    return _tensorflow_message(error)
 
 
-@contextlib.contextmanager
-def _told_clearly(program):
-    """Context in which what can happen to a run ends the program with a message instead of a traceback."""
-    try:
-        with reading_errors_end(program):
-            yield
-    except (NonFiniteLossError, CheckpointError, OSError) as error:
-        sys.exit(f"{program}: {error}")
-    except _LOST as error:
-        sys.exit(f"{program}: another worker is gone, or the network to it: {_first_line(error)}")
-    except tf.errors.ResourceExhaustedError as error:
-        sys.exit(
-            f"{program}: out of memory: {_first_line(error)}\nWhat helps: train.remat=cells, train.micro_batches, "
+def _tensorflow_message(error):
+    import tensorflow as tf
+
+    errors = tf.errors
+    if isinstance(error, (errors.InvalidArgumentError, errors.UnknownError)):
+        # The last line of the Python traceback in it: what reading an image raised.
+        raised = re.findall(r"^(?:\w+\.)*\w+Error: (.*)$", error.message, re.MULTILINE)
+        return raised[-1] if raised else None
+    # What TensorFlow raises where another process does not answer any more.
+    lost = (errors.UnavailableError, errors.AbortedError, errors.CancelledError, errors.DeadlineExceededError)
+    if isinstance(error, lost):
+        return f"another worker is gone, or the network to it: {_first_line(error)}"
+    if isinstance(error, errors.ResourceExhaustedError):
+        return (
+            f"out of memory: {_first_line(error)}\nWhat helps: train.remat=cells, train.micro_batches, "
             "train.precision=mixed_float16, a smaller train.batch_size; tools/benchmark.py --estimate shows each."
         )
+    return None
 
 
 def _first_line(error):
@@ -63,3 +46,22 @@ def _first_line(error):
     traceback = ("Graph execution", "Detected at", "Stack trace", "(most recent", " ", "File ")
     lines = [line for line in error.message.splitlines() if line.strip() and not line.startswith(traceback)]
     return lines[0] if lines else type(error).__name__
+
+
+def train(prepare, interruption, **options):
+    """Prepares a run and trains it; exits with status 75 where it was stopped before its end.
+
+    Args:
+        prepare: function of no arguments that returns a `TrainingRun`.
+        interruption: `Interruption`, entered.
+        **options: of `TrainingRun.run`.
+
+    Returns:
+        The `TrainingRun`, which has come to its end.
+    """
+    run = prepare()
+    interruption.started = True
+    run.run(**options)
+    if run.trainer.stopped:
+        sys.exit(EXIT_STATUS)
+    return run

@@ -20,8 +20,8 @@ from nvae_tf.export.device_graph import encode_graph, sample_graph, save_graph
 from nvae_tf.export.parity import compare, draw_cases, write_parity
 from nvae_tf.export.tflite.sidecar import write_sidecar
 from nvae_tf.export.tflite.weights import cost, half_weights
+from nvae_tf.files import new_folder
 from nvae_tf.inference.model import InferenceModel
-from nvae_tf.new_folder import new_folder
 
 _RUNTIME = "ai-edge-litert"
 
