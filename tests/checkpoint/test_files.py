@@ -233,7 +233,7 @@ def test_all_is_on_disk_before_it_gets_its_name(folder, monkeypatch):
     ]
     events.clear()
     folder.mark_best(2, 1.0)
-    assert events == [("sync", folder.checkpoints / "tmp_best.json"), ("sync", folder.checkpoints)]
+    assert events == [("sync", folder.checkpoints / f"tmp_{os.getpid()}_best.json"), ("sync", folder.checkpoints)]
     events.clear()
     other = RunFolder(folder.path / "other").create(Config())
     assert events == [("sync", other.config_path), ("sync", other.path)]

@@ -68,12 +68,13 @@ def test_stopped_it_goes_on_where_it_was(run_dir):
     partial = run_dir / "evaluation.partial.npz"
     # Saves after every batch, and ends after the second.
     code = (
-        "import evaluate, partial_result, sys; from absl import app; partial_result._SAVE_SECONDS = 0.0\n"
+        "import sys; from nvae_tf.evaluation import partial_result; from tools import evaluate, flags\n"
+        "partial_result._SAVE_SECONDS = 0.0\n"
         "save = evaluate.PartialResult.save\n"
         "def saved(self, scores, done):\n    save(self, scores, done); done < 2 or sys.exit(9)\n"
-        "evaluate.PartialResult.save = saved; app.run(evaluate.main)"
+        "evaluate.PartialResult.save = saved; flags.run(evaluate.main)"
     )
-    environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tools'}"}
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     stopped = subprocess.run([sys.executable, "-c", code, *flags], env=environment, capture_output=True)
     assert stopped.returncode == 9 and partial.exists()
     with np.load(partial) as file:
