@@ -1,10 +1,13 @@
 """Fixtures of all tests, and the environment that must be set before TensorFlow is imported."""
 
 import fcntl
+import importlib
 import os
 import pathlib
+import sys
 
 import pytest
+from absl import flags
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -42,6 +45,14 @@ def golden():
 
 
 @pytest.fixture(scope="session")
+def digits_run(tmp_path_factory):
+    """Run folder of the tiny model of the digits, at step 3; see tests/tiny.py. Shared: no test may write to it."""
+    from tests import tiny
+
+    return tiny.write_run(tmp_path_factory.mktemp("digits_run"))
+
+
+@pytest.fixture(scope="session")
 def tiny_run_dir(tmp_path_factory):
     """Run folder; see tests/export/tiny_export.py. Shared: no test may write to it."""
     return _tiny(tmp_path_factory) / "run"
@@ -75,3 +86,34 @@ def _tiny(tmp_path_factory):
         if not (folder / "tiny" / "nvae" / "1").exists():
             export_tiny(write_run(folder / "tiny" / "run"), folder / "tiny" / "nvae")
     return folder / "tiny"
+
+
+@pytest.fixture
+def program():
+    """Function that gives a program of tools/ as a module with its flags read: program("traverse", "--seeds=1").
+
+    Until the test ends absl knows the flags of that program and absl's own: two programs may have flags of one name.
+    """
+    before, loaded = dict(vars(flags.FLAGS)), []
+
+    def load(name, *arguments):
+        own = flags.FlagValues()
+        for module, defined in flags.FLAGS.flags_by_module_dict().items():
+            if module.startswith("absl."):
+                for flag in defined:
+                    own[flag.name] = flag
+        vars(flags.FLAGS).update(vars(own))
+        loaded.append(name)
+        _forget(loaded)
+        module = importlib.import_module(f"tools.{name}")
+        flags.FLAGS([name, *map(str, arguments)])
+        return module
+
+    yield load
+    vars(flags.FLAGS).update(before)
+    _forget(loaded)
+
+
+def _forget(modules):
+    for name in modules:
+        sys.modules.pop(f"tools.{name}", None)

@@ -1,7 +1,6 @@
 """The reference numbers that lie beside the tests, and a tiny run that train.py is tried with."""
 
 import argparse
-import importlib
 import json
 import os
 import pathlib
@@ -11,12 +10,8 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from absl import flags
 
-from nvae_tf.checkpoint import RunFolder, model_variables
-from nvae_tf.config import Config, DataConfig, ModelConfig
 from nvae_tf.convert.torch_reader import OfficialCheckpoint
-from nvae_tf.models.nvae import NVAE
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 # The smallest model of the digits with every kind of state, and two steps an epoch.
@@ -127,63 +122,3 @@ class TinyRun:
 def tiny_run():
     """`TinyRun`."""
     return TinyRun()
-
-
-@pytest.fixture(scope="session")
-def digits_run(tmp_path_factory):
-    """Run folder of a tiny model of the digits with three groups in two scales. Shared: no test may write to it."""
-    model = ModelConfig(
-        image_height=16,
-        image_width=16,
-        num_scales=2,
-        groups_per_scale=2,
-        adaptive_groups=True,
-        latent_channels=2,
-        encoder_channels=4,
-        decoder_channels=4,
-        preprocess_blocks=1,
-        preprocess_cells=1,
-        postprocess_blocks=1,
-        postprocess_cells=1,
-        encoder_cells_per_group=1,
-        decoder_cells_per_group=1,
-    )
-    nvae, rng = NVAE(model), np.random.default_rng(0)
-    for variable in nvae.variables:
-        if "kernel" not in variable.name:
-            variable.assign(variable + 0.3 * rng.random(variable.shape, np.float32))
-    config = Config(model=model, data=DataConfig(dataset="digits", binarize=True))
-    folder = RunFolder(tmp_path_factory.mktemp("digits_run")).create(config)
-    folder.save(3, {"model": model_variables(nvae)})
-    return folder.path
-
-
-@pytest.fixture
-def program():
-    """Function that gives a program of tools/ as a module with its flags read: program("traverse", "--seeds=1").
-
-    Until the test ends absl knows the flags of that program and absl's own: two programs may have flags of one name.
-    """
-    before, loaded = dict(vars(flags.FLAGS)), []
-
-    def load(name, *arguments):
-        own = flags.FlagValues()
-        for module, defined in flags.FLAGS.flags_by_module_dict().items():
-            if module.startswith("absl."):
-                for flag in defined:
-                    own[flag.name] = flag
-        vars(flags.FLAGS).update(vars(own))
-        loaded.append(name)
-        _forget(loaded)
-        module = importlib.import_module(f"tools.{name}")
-        flags.FLAGS([name, *map(str, arguments)])
-        return module
-
-    yield load
-    vars(flags.FLAGS).update(before)
-    _forget(loaded)
-
-
-def _forget(modules):
-    for name in modules:
-        sys.modules.pop(f"tools.{name}", None)

@@ -1,41 +1,25 @@
 """One tiny trainer that the tests of this folder share: tracing its step is what takes time."""
 
 import keras
-import numpy as np
 import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from nvae_tf.config import DataConfig, ModelConfig, TrainConfig
+from nvae_tf.config import DataConfig, TrainConfig
 from nvae_tf.data.batches import train_batches
 from nvae_tf.data.datasets import dataset_info
 from nvae_tf.data.splits import open_images
 from nvae_tf.models.nvae import NVAE
 from nvae_tf.training.trainer import Trainer, configure_runtime
+from tests import tiny
 
 BATCH_SIZE = 16
 STEPS_PER_EPOCH = 10
 
 
 def _model(**overrides):
-    fields = {
-        "image_height": 16,
-        "image_width": 16,
-        "num_scales": 2,
-        "groups_per_scale": 1,
-        "latent_channels": 2,
-        "encoder_channels": 4,
-        "decoder_channels": 4,
-        "preprocess_blocks": 1,
-        "preprocess_cells": 1,
-        "postprocess_blocks": 1,
-        "postprocess_cells": 1,
-        "encoder_cells_per_group": 1,
-        "decoder_cells_per_group": 1,
-        "num_flows": 1,
-    }
     keras.utils.set_random_seed(0)
-    return NVAE(ModelConfig(**(fields | overrides)), name="nvae")
+    return NVAE(tiny.model_config(**({"groups_per_scale": 1, "num_flows": 1} | overrides)), name="nvae")
 
 
 def _train_config(**overrides):
@@ -94,22 +78,6 @@ def trainer(_shared_trainer):
     trainer.stopped = False
     trainer.config.max_nonfinite_steps = 20
     return trainer
-
-
-@pytest.fixture(scope="session")
-def perturb():
-    """Function that moves every variable of a model away from its initial value."""
-
-    def move(model):
-        rng = np.random.default_rng(0)
-        for variable in model.variables:
-            value = variable.numpy() * rng.uniform(0.7, 1.4, variable.shape)
-            if variable.name != "moving_variance":
-                value = value + 0.1 * rng.normal(size=variable.shape)
-            variable.assign(tf.constant(value, variable.dtype))
-        return model
-
-    return move
 
 
 @pytest.fixture

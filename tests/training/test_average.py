@@ -4,11 +4,12 @@ import pytest
 from nvae_tf.checkpoint import model_variables
 from nvae_tf.training.average import WeightAverage
 from nvae_tf.training.parameters import ParameterStacks
+from tests import tiny
 
 
 @pytest.fixture(scope="module")
-def model(make_model, perturb):
-    return perturb(make_model())
+def model(make_model):
+    return tiny.perturb(make_model())
 
 
 @pytest.fixture

@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 
 from nvae_tf.training.parameters import ParameterStacks
+from tests import tiny
 
 
 @pytest.fixture(scope="module")
-def model(make_model, perturb):
-    return perturb(make_model())
+def model(make_model):
+    return tiny.perturb(make_model())
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from nvae_tf.layers.kernels import normalize_kernel
 from nvae_tf.models.nvae import NVAE
 from nvae_tf.objectives.kl import balanced_kl
 from nvae_tf.training.step import TrainingStep
+from tests import tiny
 
 KL_WEIGHT, REGULARIZATION = 0.3, 0.1
 
@@ -50,9 +51,9 @@ def _plain(model, images, noise, vectors):
 
 
 @pytest.fixture(scope="module")
-def both(make_model, train_config, perturb, digits):
+def both(make_model, train_config, digits):
     """A training step's gradients and the plain ones, of models of the same values on the same batch."""
-    model = perturb(make_model())
+    model = tiny.perturb(make_model())
     plain_model = _copy(model)
     noise = [np.random.default_rng(1).normal(size=shape).astype(np.float32) for shape in model.noise_shapes(16)]
     step = TrainingStep(model, train_config())

@@ -6,14 +6,15 @@ import tensorflow as tf
 
 from nvae_tf.training.accumulation import GradientAccumulator
 from nvae_tf.training.step import TrainingStep
+from tests import tiny
 
 KL_WEIGHT, REGULARIZATION = 0.3, 0.1
 
 
 @pytest.fixture(scope="module")
-def model(make_model, perturb):
+def model(make_model):
     """Shared: a test that changes its variables must bring them back."""
-    return perturb(make_model())
+    return tiny.perturb(make_model())
 
 
 @pytest.fixture(scope="module")
