@@ -1,4 +1,4 @@
-"""The standard normals that latents are made from."""
+"""The standard normals that latents are made from, and the path between two draws of them."""
 
 import numpy as np
 import tensorflow as tf
@@ -66,3 +66,42 @@ def _num_values(shapes):
 def _split(noise, shapes):
     parts = tf.split(noise, [int(np.prod(shape[1:])) for shape in shapes], axis=1)
     return [tf.reshape(part, [-1, *shape[1:]]) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def slerp(first, second, fraction):
+    """Spherical interpolation of each row: the direction turns evenly and the norm changes evenly.
+
+    Two standard normals of many values have nearly the same norm, which a straight line between them would leave.
+
+    Args:
+        first, second: arrays or tensors [B, ...].
+        fraction: [B], 0 for `first` to 1 for `second`.
+
+    Returns:
+        float32 tensor [B, ...], at fractions 0 and 1 exactly the two ends. A zero row takes the direction of the other
+        end; between opposite ends, where no way is the shortest, the direction turns through a fixed third one.
+    """
+    first, second = (tf.cast(end, tf.float32) for end in (first, second))
+    shape = tf.shape(first)
+    one, other = (tf.reshape(end, [shape[0], -1]) for end in (first, second))
+    fraction = tf.cast(fraction, tf.float32)[:, tf.newaxis]
+    norms = [tf.norm(end, axis=1, keepdims=True) for end in (one, other)]
+    from_unit, to_unit = (
+        _unit(tf.where(norm > 0.0, end, one + other)) for norm, end in zip(norms, (one, other), strict=True)
+    )
+    cosine = tf.reduce_sum(from_unit * to_unit, axis=1, keepdims=True)
+    across = to_unit - cosine * from_unit
+    sine = tf.norm(across, axis=1, keepdims=True)
+    # Parallel ends need no direction to turn in; for opposite ones it is the axis that `from_unit` has least of.
+    axis = tf.one_hot(tf.argmin(tf.abs(from_unit), axis=1), tf.shape(one)[1])
+    axis -= tf.reduce_sum(axis * from_unit, axis=1, keepdims=True) * from_unit
+    across = _unit(tf.where(sine < 1e-6, axis, across))
+    angle = fraction * tf.atan2(sine, cosine)
+    between = tf.cos(angle) * from_unit + tf.sin(angle) * across
+    between *= (1.0 - fraction) * norms[0] + fraction * norms[1]
+    between = tf.where(fraction <= 0.0, one, tf.where(fraction >= 1.0, other, between))
+    return tf.reshape(between, shape)
+
+
+def _unit(rows):
+    return tf.math.divide_no_nan(rows, tf.norm(rows, axis=1, keepdims=True))

@@ -1,12 +1,10 @@
 """The model card of an export, and the requests and answers that lie beside it."""
 
-import hashlib
 import json
 import pathlib
 from typing import NamedTuple
 
-import numpy as np
-
+from nvae_tf.golden_answers import check_sum, read_npz
 from nvae_tf.serving.protocol import Signature, TensorSpec
 
 
@@ -45,30 +43,9 @@ def read_golden(card_path):
         max_rows = int(card["allowed_batch_sizes"][-1])
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{card_path}: expected a model card. Received: {error!r}") from error
-    received = hashlib.sha256(path.read_bytes()).hexdigest()
-    if received != expected:
-        raise ValueError(f"{path}: expected the sha256 {expected} of {card_path.name}. Received: {received}")
-    return Golden(signatures, _answers(path), max_levels, max_rows)
+    check_sum(path, expected, card_path.name)
+    return Golden(signatures, read_npz(path), max_levels, max_rows)
 
 
 def _specs(specs):
     return {name: TensorSpec(spec["dtype"], tuple(spec["shape"])) for name, spec in specs.items()}
-
-
-def _answers(path):
-    """`{signature: (inputs, outputs)}`; a key is signature/inputs/name, and with /row after it for bytes."""
-    answers = {}
-    with np.load(path, allow_pickle=False) as file:
-        for key in file.files:
-            signature, side, name, *row = key.split("/")
-            tensors = answers.setdefault(signature, ({}, {}))[side == "outputs"]
-            if row:
-                tensors.setdefault(name, {})[int(row[0])] = file[key].tobytes()
-            else:
-                tensors[name] = file[key]
-    for sides in answers.values():
-        for tensors in sides:
-            for name, rows in tensors.items():
-                if isinstance(rows, dict):
-                    tensors[name] = np.array([rows[row] for row in range(len(rows))], object)
-    return answers

@@ -1,10 +1,11 @@
 """Noise of rows that have nothing to do with their batch."""
 
 import numpy as np
+import pytest
 import scipy.stats
 import tensorflow as tf
 
-from nvae_tf.models.noise import LATENTS, MAX_SAMPLES, PIXELS, keyed_noise, row_keys
+from nvae_tf.models.noise import LATENTS, MAX_SAMPLES, PIXELS, keyed_noise, row_keys, slerp
 
 SHAPES = [(None, 2, 2, 3), (None, 4, 4, 3)]
 
@@ -47,3 +48,52 @@ def test_a_seed_for_each_row():
     rows = draw(row_keys(seeds, tf.zeros([3], tf.int64)))
     np.testing.assert_array_equal(rows[0], rows[2])
     assert (rows[0] != rows[1]).all()
+
+
+FRACTIONS = np.linspace(0.0, 1.0, 9)
+
+
+@pytest.fixture
+def ends():
+    """Nine rows of norm 3, all alike, and nine of norm 5."""
+    rng = np.random.default_rng(0)
+    ends = [norm * v / np.linalg.norm(v) for norm, v in zip((3.0, 5.0), rng.normal(size=(2, 4, 4, 2)), strict=True)]
+    return [np.repeat(end[np.newaxis].astype(np.float32), 9, axis=0) for end in ends]
+
+
+def norms(rows):
+    return np.linalg.norm(np.reshape(rows, (len(rows), -1)), axis=1)
+
+
+def test_slerp_turns_and_scales_evenly_between_exact_ends(ends):
+    first, second = ends
+    rows = slerp(first, second, FRACTIONS).numpy()
+    assert rows.shape == (9, 4, 4, 2) and rows.dtype == np.float32
+    np.testing.assert_array_equal(rows[0], first[0])
+    np.testing.assert_array_equal(rows[-1], second[0])
+    np.testing.assert_allclose(norms(rows), 3 + 2 * FRACTIONS, rtol=1e-5)
+    flat = rows.reshape(9, -1) / norms(rows)[:, np.newaxis]
+    steps = np.arccos(np.sum(flat[1:] * flat[:-1], axis=1))
+    np.testing.assert_allclose(steps, np.arccos(np.sum(first[0] * second[0]) / 15) / 8, rtol=1e-3)
+
+
+@pytest.mark.parametrize("change", [0.0, 1e-7, 1e-5])
+def test_slerp_of_nearly_parallel_rows_is_straight(ends, change):
+    first, second = ends[0], 2.0 * ends[0] + change * ends[1]
+    expected = first + FRACTIONS[:, np.newaxis, np.newaxis, np.newaxis] * (second - first)
+    np.testing.assert_allclose(slerp(first, second, FRACTIONS), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_slerp_of_opposite_rows_does_not_pass_through_zero(ends):
+    rows = slerp(ends[0], -ends[0], FRACTIONS)
+    np.testing.assert_allclose(norms(rows), 3.0, rtol=1e-5)
+    np.testing.assert_allclose(np.sum(rows[4] * ends[0][4]), 0.0, atol=1e-4)
+
+
+@pytest.mark.parametrize("zero", [0, 1])
+def test_slerp_gives_a_zero_row_the_direction_of_the_other(ends, zero):
+    ends[zero] = np.zeros_like(ends[zero])
+    fractions = FRACTIONS[:, np.newaxis, np.newaxis, np.newaxis]
+    expected = (1 - fractions) * ends[0] + fractions * ends[1]
+    np.testing.assert_allclose(slerp(*ends, FRACTIONS), expected, rtol=1e-4, atol=1e-5)
+    assert not np.any(slerp(ends[zero], ends[zero], FRACTIONS))

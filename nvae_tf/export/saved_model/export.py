@@ -23,10 +23,11 @@ from nvae_tf.export.parity import write_parity
 from nvae_tf.export.saved_model import server_files
 from nvae_tf.export.saved_model.check.contents import is_version
 from nvae_tf.export.saved_model.check.lint import lint
-from nvae_tf.export.saved_model.model_card import CARD, GOLDEN, checksums, model_card, write_golden
+from nvae_tf.export.saved_model.model_card import CARD, GOLDEN, checksums, model_card
 from nvae_tf.export.saved_model.parity import keras_parity
 from nvae_tf.export.saved_model.signatures import Signatures
 from nvae_tf.export.saved_model.warm_up import WARM_UP, example_request, write_warm_up
+from nvae_tf.golden_answers import write_npz
 from nvae_tf.inference.model import InferenceModel
 
 _EXTRA = "assets.extra"
@@ -123,7 +124,7 @@ def _write(nvae, folder, origin, name, pixels, temperature, batch_sizes, report)
     outputs, pixels_that_differ = keras_parity(nvae, answers, binarize, pixels)
     extra = folder / _EXTRA
     extra.mkdir()
-    write_golden(extra / GOLDEN, answers)
+    write_npz(extra / GOLDEN, answers)
     write_parity(extra, "SavedModel", [_parity_entry(folder, outputs)])
     specs = {**signatures.specs, "serving_default": signatures.specs["sample"]}
     report(f"writing warm-up requests for batches of {', '.join(map(str, batch_sizes))}")

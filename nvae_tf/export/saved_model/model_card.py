@@ -2,8 +2,6 @@
 
 import datetime
 
-import numpy as np
-
 from nvae_tf import hierarchy
 from nvae_tf.config import config_to_dict
 from nvae_tf.files import file_sum
@@ -39,27 +37,6 @@ def model_card(config, specs, origin, **fields):
 
 def _tensors(specs):
     return {name: {"dtype": spec.dtype.name, "shape": spec.shape.as_list()} for name, spec in specs.items()}
-
-
-def write_golden(path, answers):
-    """Writes requests and answers: arrays under "SIGNATURE/inputs/NAME" and "SIGNATURE/outputs/NAME".
-
-    Byte strings, which NumPy cannot hold without pickle, are uint8 vectors under a key for each row, ".../NAME/ROW".
-
-    Args:
-        path: of the .npz.
-        answers: `{signature: ({input: array}, {output: array})}`.
-    """
-    arrays = {}
-    for signature, parts in answers.items():
-        for kind, tensors in zip(("inputs", "outputs"), parts, strict=True):
-            for name, value in tensors.items():
-                key = f"{signature}/{kind}/{name}"
-                if value.dtype == object:
-                    arrays |= {f"{key}/{row}": np.frombuffer(data, np.uint8) for row, data in enumerate(value)}
-                else:
-                    arrays[key] = value
-    np.savez_compressed(path, **arrays)
 
 
 def checksums(folder):

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from nvae_tf import hierarchy
 from nvae_tf.export.saved_model.decode_in_graph import DECODING, MAX_PIXELS, decode_files, require, to_bytes, to_model
-from nvae_tf.models.noise import LATENTS, keyed_noise, row_keys
+from nvae_tf.models.noise import LATENTS, keyed_noise, row_keys, slerp
 from nvae_tf.models.noise import PIXELS as PIXEL_NOISE
 from nvae_tf.models.pixels import draw_pixels
 
@@ -234,30 +234,3 @@ def _fraction(alpha):
 
 def _finite(name, values):
     return _checked(name, values, tf.math.is_finite(values), "expected finite numbers")
-
-
-def slerp(first, second, alpha):
-    """Spherical interpolation of each row: the direction turns evenly, the norm changes evenly.
-
-    Args:
-        first, second: [B, ...].
-        alpha: [B], 0 for `first` to 1 for `second`.
-
-    Returns:
-        [B, ...]; at 0 and 1 exactly the two ends.
-    """
-    shape = tf.shape(first)
-    one, other = (tf.reshape(end, [shape[0], -1]) for end in (first, second))
-    alpha = alpha[:, tf.newaxis]
-    norms = [tf.maximum(tf.norm(end, axis=1, keepdims=True), 1e-20) for end in (one, other)]
-    one_unit, other_unit = one / norms[0], other / norms[1]
-    cosine = tf.reduce_sum(one_unit * other_unit, axis=1, keepdims=True)
-    across = other_unit - cosine * one_unit
-    sine = tf.norm(across, axis=1, keepdims=True)
-    angle = tf.atan2(sine, cosine)
-    # Between parallel ends no direction is needed to turn in.
-    across /= tf.maximum(sine, 1e-20)
-    between = tf.cos(alpha * angle) * one_unit + tf.sin(alpha * angle) * across
-    between *= (1.0 - alpha) * norms[0] + alpha * norms[1]
-    between = tf.where(alpha <= 0.0, one, tf.where(alpha >= 1.0, other, between))
-    return tf.reshape(between, shape)

@@ -1,10 +1,8 @@
 import hashlib
 import json
 
-import numpy as np
-
 from nvae_tf.config import model_config_from_dict
-from nvae_tf.export.saved_model.model_card import checksums, write_golden
+from nvae_tf.export.saved_model.model_card import checksums
 
 _SIGNATURES = {
     "sample": ({"seed", "temperature"}, {"image", "png_bytes"}),
@@ -55,17 +53,3 @@ def test_card_holds_the_checksum_of_every_other_file(tiny_base):
     for name, expected in card["checksums"].items():
         assert hashlib.sha256((version / name).read_bytes()).hexdigest() == expected, name
     assert card["golden"] == {"file": "golden.npz", "sha256": card["checksums"]["assets.extra/golden.npz"]}
-
-
-def test_golden_file_needs_no_pickle(tmp_path):
-    path = tmp_path / "golden.npz"
-    answers = {"s": ({"seed": np.arange(2)}, {"png_bytes": np.array([b"\x00\x89", b""], object)})}
-    write_golden(path, answers)
-    with np.load(path, allow_pickle=False) as file:
-        arrays = dict(file)
-    assert {key: value.tolist() for key, value in arrays.items()} == {
-        "s/inputs/seed": [0, 1],
-        "s/outputs/png_bytes/0": [0, 0x89],
-        "s/outputs/png_bytes/1": [],
-    }
-    assert arrays["s/outputs/png_bytes/0"].dtype == np.uint8

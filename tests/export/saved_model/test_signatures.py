@@ -5,10 +5,9 @@ import pytest
 import tensorflow as tf
 
 from nvae_tf.config import ModelConfig
-from nvae_tf.evaluation.interpolation import slerp as reference_slerp
 from nvae_tf.evaluation.sampling import sample_images
 from nvae_tf.export.saved_model.decode_in_graph import to_model
-from nvae_tf.export.saved_model.signatures import Signatures, numbered, slerp
+from nvae_tf.export.saved_model.signatures import Signatures, numbered
 from nvae_tf.inference.model import InferenceModel
 from nvae_tf.models.noise import keyed_noise, row_keys
 from nvae_tf.models.nvae import NVAE
@@ -147,15 +146,6 @@ def test_interpolations_begin_and_end_at_their_ends(ask):
     noise = {k: v for k, v in ask("encode", image_bytes=files).items() if k.startswith("noise")}
     expected = 255 * ask("decode", temperature=[1.0, 1.0], **noise)["mean_image"]
     assert np.abs(way - expected).max() <= 1.01
-
-
-def test_slerp_of_rows_is_that_of_evaluation():
-    one, other = np.random.default_rng(0).normal(size=(2, 5, 3, 3, 2)).astype(np.float32)
-    alpha = np.array([0.0, 0.2, 0.5, 0.9, 1.0], np.float32)
-    expected = np.stack([reference_slerp(a, b, [t])[0] for a, b, t in zip(one, other, alpha, strict=True)])
-    np.testing.assert_allclose(slerp(one, other, alpha), expected, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(slerp(one, one, alpha), one, rtol=1e-5, atol=1e-6)
-    assert np.isfinite(slerp(np.zeros_like(one), other, alpha)).all()
 
 
 _IMAGE = np.zeros((2, 6, 6, 3), np.float32)

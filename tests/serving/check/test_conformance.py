@@ -137,5 +137,5 @@ def test_cards_that_are_damaged(connect, golden, model, tmp_path):
     path.write_text(json.dumps(card))
     with (tmp_path / "golden.npz").open("ab") as file:
         file.write(b"x")
-    with pytest.raises(ValueError, match="golden.npz: expected the sha256 .* of model.json. Received: "):
+    with pytest.raises(ValueError, match="golden.npz: expected the SHA-256 .* of model.json. Received: "):
         read_golden(path)

@@ -1,0 +1,92 @@
+"""Golden answers: inputs that lie beside an exported model, and the outputs that it must give to them.
+
+In memory they are `{signature: ({input: array}, {output: array})}`; byte strings are object arrays of bytes. There are
+two files of them: .npz for servers, and .bin, float32 only, for devices, which can read it without a library.
+"""
+
+import numpy as np
+
+from nvae_tf.files import file_sum, new_file
+
+_SIDES = ("input", "output")
+
+
+def check_sum(path, expected, named_by):
+    """Raises ValueError unless a file has the SHA-256 that the file `named_by` gives for it."""
+    received = file_sum(path)
+    if received != expected:
+        raise ValueError(f"{path}: expected the SHA-256 {expected} of {named_by}. Received: {received}")
+
+
+def write_npz(path, answers):
+    """Writes answers as .npz, with arrays under "SIGNATURE/inputs/NAME" and "SIGNATURE/outputs/NAME".
+
+    Byte strings, which NumPy cannot hold without pickle, are uint8 vectors, one for each row under ".../NAME/ROW".
+    """
+    arrays = {}
+    for signature, sides in answers.items():
+        for side, tensors in zip(_SIDES, sides, strict=True):
+            for name, value in tensors.items():
+                key = f"{signature}/{side}s/{name}"
+                if value.dtype == object:
+                    arrays |= {f"{key}/{row}": np.frombuffer(data, np.uint8) for row, data in enumerate(value)}
+                else:
+                    arrays[key] = value
+    with new_file(path) as temporary:
+        np.savez_compressed(temporary, **arrays)
+
+
+def read_npz(path):
+    """Reads what `write_npz` wrote."""
+    answers = {}
+    with np.load(path, allow_pickle=False) as file:
+        for key in file.files:
+            signature, side, name, *row = key.split("/")
+            tensors = answers.setdefault(signature, ({}, {}))[side == "outputs"]
+            if row:
+                tensors.setdefault(name, {})[int(row[0])] = file[key].tobytes()
+            else:
+                tensors[name] = file[key]
+    for tensors in (tensors for sides in answers.values() for tensors in sides):
+        for name, rows in tensors.items():
+            if isinstance(rows, dict):
+                tensors[name] = np.array([rows[row] for row in range(len(rows))], object)
+    return answers
+
+
+def write_bin(path, answers):
+    """Writes float32 arrays one after the other, little-endian.
+
+    Returns:
+        `{signature: list}` of what `read_bin` needs: {"name", "role", "shape", "offset", "count"} of each array, the
+        last two in numbers of 4 bytes.
+    """
+    arrays, entries, offset = [], {}, 0
+    for signature, sides in answers.items():
+        entries[signature] = []
+        for role, tensors in zip(_SIDES, sides, strict=True):
+            for name, value in tensors.items():
+                entry = {"name": name, "role": role, "shape": list(value.shape), "offset": offset, "count": value.size}
+                entries[signature].append(entry)
+                arrays.append(value.ravel().astype("<f4"))
+                offset += value.size
+    with new_file(path) as temporary:
+        temporary.write_bytes(np.concatenate(arrays).tobytes())
+    return entries
+
+
+def read_bin(path, entries):
+    """({input: array}, {output: array}) of one signature of a .bin.
+
+    Args:
+        path: of the file.
+        entries: the signature's list of `write_bin`.
+
+    Raises:
+        ValueError, LookupError, TypeError: entries that do not fit the file.
+    """
+    numbers, arrays = np.fromfile(path, "<f4"), {role: {} for role in _SIDES}
+    for entry in entries:
+        values = numbers[entry["offset"] : entry["offset"] + entry["count"]]
+        arrays[entry["role"]][entry["name"]] = values.reshape(entry["shape"])
+    return tuple(arrays.values())
