@@ -3,8 +3,6 @@
 import numpy as np
 import tensorflow as tf
 
-from nvae_tf.evaluation.sampling import evaluated_kernels
-from nvae_tf.layers.kernels import shared_kernels
 from nvae_tf.models.noise import keyed_noise, row_keys
 
 _CHECK_EVERY = 50
@@ -13,8 +11,7 @@ _CHECK_EVERY = 50
 @tf.function(autograph=False)
 def _generate(model, indices, temperatures, seed, kernels):
     noise = keyed_noise(model.noise_shapes(tf.shape(indices)[0]), row_keys(seed, indices))
-    with shared_kernels(model.kernel_stacks, kernels):
-        model.generate(noise, temperature=tf.unstack(temperatures), training=True)
+    model.generate(noise, temperature=tf.unstack(temperatures), training=True, kernels=kernels)
 
 
 def statistics_variables(model):
@@ -67,7 +64,7 @@ def readjust(model, temperature, num_batches=500, batch_size=16, seed=0, progres
             raise ValueError(f"{name}: expected at least 1. Received: {value}")
     temperatures = tf.constant(model.group_temperatures(temperature), tf.float32)
     key = tf.constant(seed, tf.int64)
-    variables, kernels = statistics_variables(model), evaluated_kernels(model)
+    variables, kernels = statistics_variables(model), model.effective_kernels()
     before = {name: variable.numpy() for name, variable in variables.items()}
     try:
         for batch in range(num_batches):

@@ -19,15 +19,15 @@ from nvae_tf.models.noise import draw_noise
 
 
 class NVAEOutput(typing.NamedTuple):
-    """What the model says of a batch of images.
+    """Outputs of the model for a batch of images.
 
     Attributes:
         likelihood_params: parameters of p(x | z) [B, H, W, P]; see `NVAE.likelihood`.
         kl_per_group: KL of each group [B, G], nats, in generation order.
-        log_q: log q(z | x) of the sample, all groups [B], nats.
-        log_p: log p(z) of the sample, all groups [B], nats.
+        log_q: log q(z | x) of the sample, summed over the groups [B], nats.
+        log_p: log p(z) of the sample, summed over the groups [B], nats.
         kl_per_channel: KL of each latent channel [B, G, latent_channels], nats.
-        latents: z of each group after its flows, [B, h, w, latent_channels] each.
+        groups: `LatentTerms` of each group, in generation order.
     """
 
     likelihood_params: tf.Tensor
@@ -35,7 +35,12 @@ class NVAEOutput(typing.NamedTuple):
     log_q: tf.Tensor
     log_p: tf.Tensor
     kl_per_channel: tf.Tensor
-    latents: list
+    groups: list
+
+    @property
+    def latents(self):
+        """z of each group after its flows, [B, h, w, latent_channels] each."""
+        return [group.latent for group in self.groups]
 
 
 @keras.saving.register_keras_serializable(package="nvae_tf")
@@ -49,12 +54,16 @@ class NVAE(keras.Model):
 
     Attributes:
         model_config: the `ModelConfig`.
-        config: the whole run's `Config` where the model was loaded from a run (`nvae_tf.load_run`), else None.
+        config: the whole run's `Config` if the model was loaded from a run (`nvae_tf.load_run`), else None.
         averaged: whether the weights are a run's moving average; set by `nvae_tf.load_run`.
-        restored_step: step of the checkpoint that the weights are from; set by `nvae_tf.load_run`, else None.
-        convolutions: every `Conv2D`, in the order in which they were made.
+        restored_step: step of the checkpoint that the weights come from; set by `nvae_tf.load_run`, else None.
+        convolutions: every `Conv2D`, in order of creation.
         batch_norms: every `BatchNorm`.
         squeeze_excites: every `SqueezeExcite`.
+        kernel_stacks: the convolutions' `KernelStack`s.
+
+    Every method that runs the model takes `kernels`, the result of `effective_kernels`: many calls with the same
+    weights then normalise them once. Activations have the type of the kernels.
 
     Example:
 
@@ -68,7 +77,8 @@ class NVAE(keras.Model):
     """
 
     def __init__(self, config, **kwargs):
-        super().__init__(**kwargs)
+        # Keras would cast kernels of a shorter type to float32.
+        super().__init__(autocast=False, **kwargs)
         if isinstance(config, dict):
             config = model_config_from_dict(config)
         self.model_config = config.validate()
@@ -85,7 +95,7 @@ class NVAE(keras.Model):
         config = self.model_config
         self.encoder.build((None, config.image_height, config.image_width, config.image_channels))
         self.decoder.build()
-        # Tuples, for tf.train.Checkpoint does not look into lists: what a cell in a list holds is saved through these.
+        # tf.train.Checkpoint does not look into lists: cells held in lists are saved through these tuples.
         layers = list(self._flatten_layers(include_self=False))
         self.convolutions = tuple(layer for layer in layers if isinstance(layer, Conv2D))
         self.batch_norms = tuple(layer for layer in layers if isinstance(layer, BatchNorm))
@@ -105,11 +115,123 @@ class NVAE(keras.Model):
         """Shape [B, h, w, latent_channels] of each group's noise, in generation order."""
         return hierarchy.noise_shapes(self.model_config, batch_size)
 
-    def _check_images(self, images):
-        config = self.model_config
+    def effective_kernels(self):
+        """The convolutions' kernels as the weights are now, masked and normalised: a tensor for each kernel stack."""
+        return [stack.effective() for stack in self.kernel_stacks]
+
+    def call(self, images, noise=None, seed=None, training=False, kernels=None):
+        """Encodes images and decodes posterior samples.
+
+        Args:
+            images: [B, H, W, C] in [0, 1].
+            noise: standard normals [B, h, w, latent_channels] in generation order; drawn if None. Default None.
+            seed: int or int tensor [2] that decides the draw; None for a fresh one. Default None.
+            training: use batch statistics and update the running ones. Default False.
+            kernels: result of `effective_kernels`; computed if None. Default None.
+
+        Returns:
+            `NVAEOutput`.
+        """
+        images = _floats("images", images)
+        noise = self._noise(noise, _batch_size(images), seed)
+        with shared_kernels(self.kernel_stacks, kernels):
+            return self.infer(self.encode(images, training), noise, training)
+
+    def encode(self, images, training=False, kernels=None):
+        """The encoder's features of images: a list of one tensor [B, h, w, C] for each group, in generation order.
+
+        Args:
+            images: [B, H, W, C] in [0, 1].
+            training, kernels: see `call`.
+        """
+        images, config = _floats("images", images), self.model_config
         expected = (config.image_height, config.image_width, config.image_channels)
         if images.shape.rank != 4 or tuple(images.shape[1:]) != expected:
             raise ValueError(f"images: expected shape [B, {', '.join(map(str, expected))}]. Received: {images.shape}")
+        with shared_kernels(self.kernel_stacks, kernels):
+            return self.encoder(images, training=training)
+
+    def infer(self, features, noise, training=False, kernels=None):
+        """Draws latents from the posteriors and decodes them.
+
+        Args:
+            features: result of `encode`.
+            noise: standard normals [B, h, w, latent_channels] in generation order.
+            training, kernels: see `call`.
+
+        Returns:
+            `NVAEOutput`.
+        """
+        noise = self._per_group("noise", noise, _batch_size(features[0]))
+        with shared_kernels(self.kernel_stacks, kernels):
+            params, groups = self.decoder.infer(features, noise, training=training)
+        kl_per_channel = tf.stack([group.kl_per_channel for group in groups], axis=1)
+        return NVAEOutput(
+            likelihood_params=params,
+            kl_per_group=tf.reduce_sum(kl_per_channel, axis=2),
+            log_q=tf.add_n([group.log_q for group in groups]),
+            log_p=tf.add_n([group.log_p for group in groups]),
+            kl_per_channel=kl_per_channel,
+            groups=groups,
+        )
+
+    def generate(self, noise=None, batch_size=None, temperature=1.0, seed=None, training=False, kernels=None):
+        """Draws latents from the prior and decodes them.
+
+        Args:
+            noise: standard normals in generation order; drawn if None. Default None.
+            batch_size: number of images to draw, required if `noise` is None.
+            temperature: factor of every prior's scale, > 0: a number, a tensor [B], or a list of either, one for each
+                group in generation order. Default 1.
+            seed: int or int tensor [2] that decides the draw; None for a fresh one. Default None.
+            training: use batch statistics and update the running ones, as the readjustment of batch norm for
+                sampling does (paper, appendix A). Default False.
+            kernels: see `call`.
+
+        Returns:
+            Likelihood parameters [B, H, W, P].
+
+        Raises:
+            ValueError: neither noise nor batch_size, a temperature that is not positive and finite, or a list whose
+                length is not the number of groups.
+        """
+        if noise is None and batch_size is None:
+            raise ValueError("generate: expected noise or batch_size. Received: neither")
+        # [B] would broadcast along the channels.
+        temperatures = [
+            tf.reshape(value, [-1, 1, 1, 1]) if tf.is_tensor(value) and value.shape.rank else value
+            for value in self.group_temperatures(temperature)
+        ]
+        noise = self._noise(noise, batch_size, seed)
+        with shared_kernels(self.kernel_stacks, kernels):
+            return self.decoder.generate(noise, temperatures, training=training)
+
+    def decode(self, latents, kernels=None):
+        """Likelihood parameters [B, H, W, P] for given latents.
+
+        Args:
+            latents: z of each group [B, h, w, latent_channels] after the flows, in generation order, as
+                `NVAEOutput.latents` has them.
+            kernels: see `call`.
+        """
+        return self._decode(latents, kernels)[0]
+
+    def prior_noise(self, latents, kernels=None):
+        """The noise from which `generate` makes given latents.
+
+        It is (z - loc) / scale of each group's prior, given the groups before it: a list of tensors
+        [B, h, w, latent_channels], standard normal if the latents are samples of the prior.
+
+        Args:
+            latents, kernels: see `decode`.
+        """
+        return self._decode(latents, kernels)[1]
+
+    def _decode(self, latents, kernels):
+        first = tf.convert_to_tensor(latents[0]) if len(latents) else tf.zeros([1])
+        latents = self._per_group("latents", latents, _batch_size(first))
+        with shared_kernels(self.kernel_stacks, kernels):
+            return self.decoder.decode(latents, training=False)
 
     def _noise(self, noise, batch_size, seed):
         if noise is None:
@@ -121,7 +243,7 @@ class NVAE(keras.Model):
         shapes = self.noise_shapes(batch_size)
         if len(tensors) != len(shapes):
             raise ValueError(f"{name}: expected {len(shapes)} tensors, one for each group. Received: {len(tensors)}")
-        tensors = [tf.convert_to_tensor(tensor, tf.float32) for tensor in tensors]
+        tensors = [_floats(f"{name}[{index}]", tensor) for index, tensor in enumerate(tensors)]
         static = tf.get_static_value(batch_size)
         for index, (tensor, shape) in enumerate(zip(tensors, shapes, strict=True)):
             expected = [static, *shape[1:]]
@@ -129,89 +251,8 @@ class NVAE(keras.Model):
                 raise ValueError(f"{name}[{index}]: expected shape {expected}. Received: {tensor.shape}")
         return tensors
 
-    def call(self, images, noise=None, seed=None, training=False):
-        """Encodes images and decodes posterior samples.
-
-        Args:
-            images: [B, H, W, C] in [0, 1].
-            noise: standard normals [B, h, w, latent_channels] in generation order; drawn if None. Default None.
-            seed: int or int tensor [2] for the draw; a fresh one if None. Default None.
-            training: use batch statistics and update the running ones. Default False.
-
-        Returns:
-            `NVAEOutput`.
-        """
-        images = tf.convert_to_tensor(images, tf.float32)
-        self._check_images(images)
-        noise = self._noise(noise, images.shape[0] or tf.shape(images)[0], seed)
-        with shared_kernels(self.kernel_stacks):
-            features = self.encoder(images, training=training)
-            params, terms = self.decoder.infer(features, noise, training=training)
-        kl_per_channel = tf.stack([group.kl_per_channel for group in terms], axis=1)
-        return NVAEOutput(
-            likelihood_params=params,
-            kl_per_group=tf.reduce_sum(kl_per_channel, axis=2),
-            log_q=tf.add_n([group.log_q for group in terms]),
-            log_p=tf.add_n([group.log_p for group in terms]),
-            kl_per_channel=kl_per_channel,
-            latents=[group.latent for group in terms],
-        )
-
-    def generate(self, noise=None, batch_size=None, temperature=1.0, seed=None, training=False):
-        """Draws from the prior and decodes.
-
-        Args:
-            noise: standard normals in generation order; drawn if None. Default None.
-            batch_size: images to draw, needed where `noise` is None.
-            temperature: factor of every prior's scale, > 0: a number, a tensor [B], or a list of either, one for each
-                group in generation order. Default 1.
-            seed: int or int tensor [2] for the draw; a fresh one if None. Default None.
-            training: use batch statistics and update the running ones, as the readjustment of batch norm for
-                sampling does (paper, appendix A). Default False.
-
-        Returns:
-            Likelihood parameters [B, H, W, P].
-
-        Raises:
-            ValueError: neither noise nor batch_size, a temperature that is not positive and finite, or a list of
-                another length than the number of groups.
-        """
-        if noise is None and batch_size is None:
-            raise ValueError("generate: expected noise or batch_size. Received: neither")
-        # [B] would broadcast along the channels.
-        temperatures = [
-            tf.reshape(value, [-1, 1, 1, 1]) if tf.is_tensor(value) and value.shape.rank else value
-            for value in self.group_temperatures(temperature)
-        ]
-        noise = self._noise(noise, batch_size, seed)
-        with shared_kernels(self.kernel_stacks):
-            return self.decoder.generate(noise, temperatures, training=training)
-
-    def decode(self, latents):
-        """Likelihood parameters [B, H, W, P] from given latents.
-
-        Args:
-            latents: z of each group [B, h, w, latent_channels] in generation order, after the flows: as in
-                `NVAEOutput.latents`.
-        """
-        return self._decode(latents)[0]
-
-    def prior_noise(self, latents):
-        """The noise that the prior makes the latents of `decode` from: `generate(noise)` gives them again.
-
-        It is (z - loc) / scale of the prior of each group, given the groups before it: a list of tensors
-        [B, h, w, latent_channels], standard normal where the latents are samples of the prior.
-        """
-        return self._decode(latents)[1]
-
-    def _decode(self, latents):
-        first = tf.convert_to_tensor(latents[0]) if len(latents) else tf.zeros([1])
-        latents = self._per_group("latents", latents, first.shape[0] or tf.shape(first)[0])
-        with shared_kernels(self.kernel_stacks):
-            return self.decoder.decode(latents, training=False)
-
     def group_temperatures(self, temperature):
-        """List of one temperature for each group, from the `temperature` of `generate`; raises `ValueError` as it."""
+        """A list of one temperature for each group, from the `temperature` of `generate`; raises the same errors."""
         groups = len(self.groups)
         temperatures = list(temperature) if isinstance(temperature, (list, tuple)) else [temperature] * groups
         if len(temperatures) != groups:
@@ -231,27 +272,34 @@ class NVAE(keras.Model):
         return image_likelihood(self.model_config, params)
 
 
-def without_values(build):
-    """What `build` returns, its Keras variables with shapes but no values: for what may not fit the memory.
+def _floats(name, values):
+    """A float32 tensor; integers are refused, because pixels of 0 to 255 would pass for pixels in [0, 1]."""
+    values = tf.convert_to_tensor(values)
+    if not values.dtype.is_floating:
+        raise ValueError(f"{name}: expected floating-point numbers. Received: {values.dtype.name}")
+    return tf.cast(values, tf.float32)
 
-    Args:
-        build: function of nothing that makes layers or models.
+
+def _batch_size(tensor):
+    return tensor.shape[0] or tf.shape(tensor)[0]
+
+
+def without_values(build):
+    """Calls `build`, which makes layers or models, with variables that have shapes but no values.
+
+    It serves to inspect models that may not fit into memory.
     """
 
     def run():
         with keras.StatelessScope(initialize_variables=False):
             return build()
 
-    # Keras keeps a list, for each thread, of variables without values, and fills them at the end of the next scope:
-    # in a thread of its own the list ends with the thread.
+    # Keras keeps a list of variables without values for each thread and gives them values at the end of the next
+    # scope. In a thread of its own the list ends with the thread.
     with concurrent.futures.ThreadPoolExecutor(max_workers=1) as thread:
         return thread.submit(run).result()
 
 
 def shapes_only(config):
-    """An `NVAE` whose variables have shapes but no values: to count or match a model that may not fit the memory.
-
-    Args:
-        config: `ModelConfig`.
-    """
+    """An `NVAE` of a `ModelConfig` whose variables have shapes but no values, to count or match its weights."""
     return without_values(lambda: NVAE(config, name="nvae"))

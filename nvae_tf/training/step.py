@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from nvae_tf import hierarchy
-from nvae_tf.layers.kernels import arithmetic_dtype, shared_kernels
+from nvae_tf.layers.kernels import arithmetic_dtype
 from nvae_tf.layers.rematerialize import rematerializing
 from nvae_tf.layers.replicas import assign, mean_over_replicas
 from nvae_tf.objectives.elbo import training_loss
@@ -71,9 +71,9 @@ class TrainingStep:
             # The type of the shared kernels is the type of the activations.
             shared = [tf.cast(kernel, config.compute_dtype) for kernel in kernels]
             # Inside the scope each variable is a row of its stack, so gradients come out stacked.
-            with self.parameters.scope(values) as scope, shared_kernels(self.model.kernel_stacks, shared):
+            with self.parameters.scope(values) as scope:
                 with arithmetic_dtype(self._arithmetic_dtype()), rematerializing(config.remat == "cells"):
-                    output = self.model(images, noise=noise, training=True)
+                    output = self.model(images, noise=noise, training=True, kernels=shared)
                 terms = training_loss(self.model, images, output, kl_weight, self._balance_scales)
             total = terms.loss
             report = {**terms._asdict(), "kl_per_channel": tf.reduce_mean(output.kl_per_channel, axis=0)}

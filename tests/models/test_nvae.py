@@ -78,6 +78,28 @@ def test_noise_decides_the_latents_and_a_seed_decides_the_noise(model, draw):
     assert np.abs(fresh[0] - fresh[1]).max() > 1e-4
 
 
+def test_encode_and_infer_give_the_call_and_kernels_decide_what_is_computed(model, perturb, draw):
+    images, noise = draw(model, 2)
+    expected = model(images, noise=noise)
+    zeros = [tf.zeros_like(kernel) for kernel in model.effective_kernels()]
+    other = perturb(NVAE(model.model_config), seed=1)
+    for variable, value in zip(other.variables, model.variables, strict=True):
+        if len(variable.shape) != 4 and variable.name != "log_norm":  # everything but the convolutions' kernels
+            variable.assign(value)
+    for nvae, kernels in ((model, None), (other, model.effective_kernels())):
+        features = nvae.encode(images, kernels=kernels)
+        output = nvae.infer(features, noise, kernels=kernels)
+        np.testing.assert_allclose(output.likelihood_params, expected.likelihood_params, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(output.kl_per_group, expected.kl_per_group, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(nvae.generate(noise, kernels=kernels), model.generate(noise), rtol=1e-5, atol=1e-5)
+        decoded = nvae.decode(output.latents, kernels=kernels)
+        np.testing.assert_allclose(decoded, expected.likelihood_params, rtol=1e-5, atol=1e-5)
+        eps = nvae.prior_noise(output.latents, kernels=kernels)[-1]
+        np.testing.assert_allclose(eps, model.prior_noise(expected.latents)[-1], rtol=1e-4, atol=1e-4)
+    silent = model(images, noise=noise, kernels=zeros).likelihood_params.numpy()
+    np.testing.assert_array_equal(silent, np.broadcast_to(silent[:1, :1, :1], silent.shape))
+
+
 def test_an_image_does_not_see_the_others_in_its_batch(model, draw):
     images, noise = draw(model, 3)
     together = model(images, noise=noise)
@@ -124,6 +146,11 @@ def test_posteriors_merged_or_not_flows_take_no_part_in_generation(flow_model, d
 def test_images_of_a_wrong_shape_are_refused(model, shape):
     with pytest.raises(ValueError, match=re.escape("expected shape [B, 8, 8, 1]") + ".*Received"):
         model(np.zeros(shape, np.float32), seed=0)
+
+
+def test_integers_are_no_images(model):
+    with pytest.raises(ValueError, match="images: expected floating-point numbers. Received: uint8"):
+        model(np.zeros((1, 8, 8, 1), np.uint8), seed=0)
 
 
 def test_wrong_noise_is_refused(model, draw):
