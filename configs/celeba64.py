@@ -40,7 +40,7 @@ def get_config() -> Config:
         data=DataConfig(dataset="celeba64", horizontal_flip=True),
         train=TrainConfig(
             batch_size=16,
-            reference_batch_size=128,  # of all replicas; counts with learning_rate_rule
+            reference_batch_size=128,  # all replicas together; used by learning_rate_rule
             epochs=90,
             learning_rate=0.01,
             min_learning_rate=0.0001,

@@ -41,7 +41,7 @@ def get_config() -> Config:
         data=DataConfig(dataset="celeba_hq256", horizontal_flip=True),
         train=TrainConfig(
             batch_size=4,
-            reference_batch_size=96,  # of all replicas; counts with learning_rate_rule
+            reference_batch_size=96,  # all replicas together; used by learning_rate_rule
             epochs=300,
             learning_rate=0.01,
             min_learning_rate=0.0001,

@@ -39,7 +39,7 @@ def get_config() -> Config:
         data=DataConfig(dataset="cifar10", horizontal_flip=True),
         train=TrainConfig(
             batch_size=32,
-            reference_batch_size=256,  # of all replicas; counts with learning_rate_rule
+            reference_batch_size=256,  # all replicas together; used by learning_rate_rule
             epochs=400,
             learning_rate=0.01,
             min_learning_rate=0.0001,

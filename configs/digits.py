@@ -2,7 +2,7 @@
 
     python tools/train.py --config=configs/digits.py --run_dir=runs/digits
 
-8 x 8 digits at 16 x 16, dynamically binarised. For trying the programs out, not for a result.
+8 x 8 digits enlarged to 16 x 16, dynamically binarised. It serves to try the programs out, not to get good results.
 """
 
 from nvae_tf.config import Config, DataConfig, ModelConfig, TrainConfig

@@ -2,10 +2,10 @@
 
     python tools/train.py --config=configs/folder.py --run_dir=runs/folder --data_dir=DIR
 
-PNG, JPEG, WebP and BMP files, in sub-folders or not, of any size: the middle is cut to a square and resized to
-64 x 64. With `train/` and `test/` (or `validation/`) in DIR these are the splits; otherwise a tenth of the images is
-held out. A zip file or arrays in DIR do as well. A model for one GPU, small enough to begin with on a CPU. Another
-size: `--config.model.image_height=128 --config.model.image_width=128`.
+DIR holds PNG, JPEG, WebP and BMP files of any size, with or without sub-folders; the square in the middle of each is
+resized to 64 x 64. Folders `train/` and `test/` (or `validation/`) in DIR are the splits; without them a tenth of the
+images is held out. A zip file or arrays work too. The model suits one GPU and is small enough to begin with on a CPU.
+For another size add `--config.model.image_height=128 --config.model.image_width=128`.
 """
 
 from nvae_tf.config import Config, DataConfig, ModelConfig, TrainConfig

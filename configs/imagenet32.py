@@ -40,7 +40,7 @@ def get_config() -> Config:
         data=DataConfig(dataset="imagenet32", horizontal_flip=True),
         train=TrainConfig(
             batch_size=24,
-            reference_batch_size=576,  # of all replicas; counts with learning_rate_rule
+            reference_batch_size=576,  # all replicas together; used by learning_rate_rule
             epochs=45,
             learning_rate=0.01,
             min_learning_rate=0.0001,

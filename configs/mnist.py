@@ -40,7 +40,7 @@ def get_config() -> Config:
         data=DataConfig(dataset="mnist", binarize=True),
         train=TrainConfig(
             batch_size=200,
-            reference_batch_size=400,  # of all replicas; counts with learning_rate_rule
+            reference_batch_size=400,  # all replicas together; used by learning_rate_rule
             epochs=400,
             learning_rate=0.01,
             min_learning_rate=0.0001,

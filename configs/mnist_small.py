@@ -2,9 +2,9 @@
 
     python tools/train.py --config=configs/mnist_small.py --run_dir=runs/mnist_small --data_dir=DIR
 
-578,238 parameters. The schedules are made for 5 epochs; training stops after 3 of them (3 x 937 steps), 45 minutes
-on two cores that were shared with other jobs. Measured with seed 0: a NELBO of 92.3 nats on the 10,000 test images,
-with one sample.
+578,238 parameters. The schedules span 5 epochs, but training stops after 3 of them (3 x 937 steps), which take 45
+minutes on two cores shared with other jobs. Measured with seed 0: a NELBO of 92.3 nats on the 10,000 test images, with
+one sample.
 """
 
 from nvae_tf.config import Config, DataConfig, ModelConfig, TrainConfig
