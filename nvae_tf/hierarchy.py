@@ -75,6 +75,13 @@ def noise_shapes(config, batch_size):
     return [(batch_size, scale.height, scale.width, config.latent_channels) for scale in group_scales(config)]
 
 
+def numbered(prefix, config):
+    """Names of one tensor for each group, in generation order: `noise_00`, `noise_01`, ..."""
+    count = num_groups(config)
+    digits = max(len(str(count - 1)), 2)
+    return [f"{prefix}_{index:0{digits}d}" for index in range(count)]
+
+
 def kl_balance_scales(config):
     """a_l of each group: (2^i)^2 / (groups in scale i), divided by the smallest.
 
@@ -92,14 +99,42 @@ def num_outputs(config):
 
 
 def num_likelihood_parameters(config):
-    """Channels of the likelihood head.
-
-    The mixture has its logits, a mean and a log scale per image channel, and one coefficient for each pair of
-    channels (10 values per component for RGB).
-    """
+    """Channels of the likelihood head."""
     channels = config.image_channels
     if config.likelihood == "bernoulli":
         return channels
     if config.likelihood == "normal":
         return 2 * channels
-    return config.num_mixtures * (1 + 2 * channels + channels * (channels - 1) // 2)
+    return config.num_mixtures * num_mixture_pieces(channels)
+
+
+def num_mixture_pieces(num_channels):
+    """Parameters of a component of the mixture of logistics in a pixel: 10 for RGB.
+
+    A logit, a mean and a log scale for each image channel, a coefficient for each pair of channels.
+    """
+    return 1 + 2 * num_channels + num_channels * (num_channels - 1) // 2
+
+
+def sort_mixture_pieces(pieces, num_channels):
+    """Tells apart the parameters of the mixture of logistics: the order of the likelihood head's channels.
+
+    First come the logits, then a block for each channel: means, log scales, and coefficients. The coefficients belong
+    to the pairs (1, 0), (2, 0), (2, 1), (3, 0)... of channels in this order and are dealt to the blocks as evenly as
+    possible, the first blocks taking the remainder; so with three channels there is one in each block.
+
+    Args:
+        pieces: the parameters, split into `num_mixture_pieces` tensors or arrays of one value per component.
+        num_channels: C, channels of the images.
+
+    Returns:
+        The logits; lists of C means, C log scales and C * (C - 1) / 2 coefficients.
+    """
+    logits, *pieces = pieces
+    pieces, means, log_scales, coefficients = iter(pieces), [], [], []
+    quotient, remainder = divmod(num_channels * (num_channels - 1) // 2, num_channels)
+    for channel in range(num_channels):
+        means.append(next(pieces))
+        log_scales.append(next(pieces))
+        coefficients += [next(pieces) for _ in range(quotient + (channel < remainder))]
+    return logits, means, log_scales, coefficients

@@ -5,6 +5,8 @@ import math
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from nvae_tf.hierarchy import num_mixture_pieces, sort_mixture_pieces
+
 tfd = tfp.distributions
 
 _MIN_LOG_SCALE = -7.0
@@ -30,11 +32,9 @@ class LogisticMixtureLikelihood(tfd.Distribution):
     Samples are in [0, 1], not rounded to the bit depth.
 
     Args:
-        parameters: tensor, [B, H, W, num_mixtures * (1 + 2 * C + C * (C - 1) / 2)]; cast to float32. In order: the
-            logits, one per component; then a block for each channel: means, log scales (clamped to at least -7)
-            and coefficients (before tanh), each one per component. The coefficients belong to the pairs (1, 0),
-            (2, 0), (2, 1), (3, 0)... of channels in this order, dealt to the blocks as evenly as possible, the
-            first blocks taking the remainder; so with three channels one per block.
+        parameters: tensor, [B, H, W, num_mixtures * (1 + 2 * C + C * (C - 1) / 2)]; cast to float32. Their order is
+            that of `hierarchy.sort_mixture_pieces`; log scales are clamped to at least -7, coefficients are before
+            tanh.
         num_channels: C, channels of the images.
         num_mixtures: components of the mixture.
         bit_depth: bits per image value. Default 8.
@@ -49,7 +49,7 @@ class LogisticMixtureLikelihood(tfd.Distribution):
         self, parameters, num_channels, num_mixtures, bit_depth=8, padding=0, name="LogisticMixtureLikelihood"
     ):
         arguments = dict(locals())
-        expected = num_mixtures * (1 + 2 * num_channels + num_channels * (num_channels - 1) // 2)
+        expected = num_mixtures * num_mixture_pieces(num_channels)
         if parameters.shape[-1] != expected:
             raise ValueError(
                 f"parameters: expected a last axis of {expected} for num_channels={num_channels} and "
@@ -119,14 +119,10 @@ class LogisticMixtureLikelihood(tfd.Distribution):
 
     def _split(self, parameters):
         """Logits [B, H, W, num_mixtures]; lists of the same shape: mean and log scale per channel, coefficients."""
-        pieces = iter(tf.split(parameters, parameters.shape[-1] // self._num_mixtures, axis=-1))
-        logits, means, log_scales, coefficients = next(pieces), [], [], []
-        quotient, remainder = divmod(self._num_channels * (self._num_channels - 1) // 2, self._num_channels)
-        for channel in range(self._num_channels):
-            means.append(next(pieces))
-            log_scales.append(tf.maximum(next(pieces), _MIN_LOG_SCALE))
-            coefficients += [tf.tanh(next(pieces)) for _ in range(quotient + (channel < remainder))]
-        return logits, means, log_scales, coefficients
+        pieces = tf.split(parameters, num_mixture_pieces(self._num_channels), axis=-1)
+        logits, means, log_scales, coefficients = sort_mixture_pieces(pieces, self._num_channels)
+        log_scales = [tf.maximum(log_scale, _MIN_LOG_SCALE) for log_scale in log_scales]
+        return logits, means, log_scales, [tf.tanh(coefficient) for coefficient in coefficients]
 
     def _pairs(self, coefficients):
         """Yields (channel, (earlier channel, coefficient)) in the order in which the coefficients come."""

@@ -1,4 +1,4 @@
-"""The graphs for devices and other runtimes: noise goes in by name, nothing random is inside, all of rank 4 at most.
+"""Graphs for devices and other runtimes: noise is a named input, nothing inside is random, ranks are at most 4.
 
 They keep to the operations of LiteRT's GPU delegate: sums over channels are convolutions with ones, parts are slices.
 """
@@ -9,7 +9,7 @@ import typing
 import tensorflow as tf
 
 from nvae_tf.distributions.normal import BOUND
-from nvae_tf.export.saved_model.signatures import numbered
+from nvae_tf.hierarchy import num_mixture_pieces, numbered, sort_mixture_pieces
 from nvae_tf.inference.blocks import channels
 
 
@@ -18,9 +18,9 @@ class DeviceGraph:
     """A function of named tensors.
 
     Attributes:
-        name: of the signature.
+        name: name of the signature.
         inputs: `{name: TensorSpec}`, float32.
-        function: of keyword tensors; returns `{name: tensor}`.
+        function: takes the tensors as keywords, returns `{name: tensor}`.
     """
 
     name: str
@@ -36,11 +36,11 @@ def sample_graph(model, batch_size=None, num_groups=None):
     Args:
         model: `InferenceModel`.
         batch_size: B; None for any. Default None.
-        num_groups: only the first groups have noise, the others are at their prior's mean; None for all.
-            Default None.
+        num_groups: number of groups that have noise, from the first; the others are at their prior's mean. None for
+            all. Default None.
 
     Raises:
-        ValueError: the model has no such number of groups.
+        ValueError: the model does not have that many groups.
     """
     config = model.model_config
     names = numbered("noise", config)
@@ -69,13 +69,13 @@ def decode_graph(model):
 def encode_graph(model, batch_size=None, noise_only=False):
     """`encode`: image [B, H, W, C] in [0, 1], with padding, and posterior_noise_00.. -> latent_00.., noise_00..
 
-    With noise of zeros the latents are the posteriors' means before the flows. noise_00.. is what `sample` makes the
-    same latents from at temperature 1; kl_per_group [B, G] is in nats.
+    With zeros for noise every posterior is at its mean. noise_00.. is the noise from which `sample` makes the same
+    latents at temperature 1; kl_per_group [B, G] is in nats.
 
     Args:
         model: `InferenceModel`.
         batch_size: B; None for any. Default None.
-        noise_only: return noise_00.. alone, which stays within a GPU delegate's operations. Default False.
+        noise_only: return only noise_00.., which a GPU delegate can compute. Default False.
     """
     config = model.model_config
     names = numbered("posterior_noise", config)
@@ -94,7 +94,7 @@ def encode_graph(model, batch_size=None, noise_only=False):
 
 
 def save_graph(model, graph, folder):
-    """Writes a `DeviceGraph` of an `InferenceModel` as a SavedModel."""
+    """Writes a `DeviceGraph` made from an `InferenceModel` as a SavedModel."""
     module = tf.Module()
     module.model, module.function = model, tf.function(graph.function, autograph=False)
     signature = module.function.get_concrete_function(**graph.inputs)
@@ -116,34 +116,31 @@ def mean_name(config):
 
 
 def likelihood_mean(config, params):
-    """The likelihood's mean [B, H, W, C] in [0, 1], of likelihood parameters [B, H, W, P]."""
+    """The likelihood's mean [B, H, W, C] in [0, 1], from likelihood parameters [B, H, W, P]."""
     if config.likelihood == "bernoulli":
         return tf.sigmoid(params)
     if config.likelihood == "normal":
         loc = BOUND * tf.tanh(channels(params, 0, config.image_channels) / BOUND)
         return (tf.clip_by_value(loc, -1.0, 1.0) + 1.0) / 2.0
-    return _mixture_mean(params, config.image_channels, config.num_mixtures)
+    return _mixture_mean(params, config.image_channels)
 
 
-def _mixture_mean(params, num_channels, num_mixtures):
+def _mixture_mean(params, num_channels):
     """`LogisticMixtureLikelihood.mean`."""
-    pieces = [channels(params, first, first + num_mixtures) for first in range(0, params.shape[-1], num_mixtures)]
-    weights, ones = tf.nn.softmax(pieces[0]), tf.ones([1, 1, num_mixtures, 1])
-    pieces = iter(pieces[1:])
+    count = num_mixture_pieces(num_channels)
+    size = params.shape[-1] // count
+    pieces = [channels(params, index * size, (index + 1) * size) for index in range(count)]
+    logits, means, _, coefficients = sort_mixture_pieces(pieces, num_channels)
+    weights, ones = tf.nn.softmax(logits), tf.ones([1, 1, size, 1])
 
     def mixed(values):
         return tf.nn.conv2d(weights * values, ones, 1, "SAME")
 
-    means, coefficients = [], []
-    quotient, remainder = divmod(num_channels * (num_channels - 1) // 2, num_channels)
-    for channel in range(num_channels):
-        means.append(mixed(next(pieces)))
-        next(pieces)  # log scales
-        coefficients += [mixed(tf.tanh(next(pieces))) for _ in range(quotient + (channel < remainder))]
     coefficients = iter(coefficients)
     finished = []
-    for value in means:
+    for mean in means:
+        value = mixed(mean)
         for before in finished:
-            value += next(coefficients) * before
+            value += mixed(tf.tanh(next(coefficients))) * before
         finished.append(tf.clip_by_value(value, -1.0, 1.0))
     return (tf.concat(finished, axis=-1) + 1.0) / 2.0

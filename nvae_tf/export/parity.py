@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from nvae_tf.export.device_graph import mean_name
-from nvae_tf.export.saved_model.signatures import numbered
+from nvae_tf.hierarchy import numbered
 
 FORMAT = 1
 PARITY = "parity.json"

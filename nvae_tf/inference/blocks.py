@@ -1,18 +1,17 @@
-"""The folded layers: what inference computes, in operations that every runtime of this project has.
+"""The folded layers as `tf.Module`s, in operations that every runtime of this project has.
 
-No operation is of rank 5, none splits or tiles, and nothing is padded but by "SAME" at stride 1 or by an explicit pad:
-the same graph serves TensorFlow Serving, TFLite's GPU delegate and ONNX.
+No operation has rank 5, none splits or tiles, and nothing is padded except by "SAME" at stride 1 or explicitly: the
+same graph serves TensorFlow Serving, TFLite's GPU delegate and ONNX.
 """
 
-import numpy as np
 import tensorflow as tf
 
-from nvae_tf.inference.folding import ELU, SWISH, UPSAMPLE, Affine, Linear
-from nvae_tf.layers.cells import RESIDUAL_SCALE, Resampling
+from nvae_tf.inference.linear import ELU, SWISH, UPSAMPLE, Affine, Linear
 
 
-def _variable(values):
-    return tf.Variable(np.asarray(values, np.float32), trainable=False)
+def constant_variable(values):
+    """A float32 `tf.Variable` that is not trained."""
+    return tf.Variable(values, trainable=False, dtype=tf.float32)
 
 
 def channels(x, start, stop):
@@ -32,20 +31,16 @@ class Convolution(tf.Module):
     def __init__(self, linear):
         super().__init__()
         self._depthwise = linear.groups == "depthwise"
-        kernel = linear.kernel.transpose(0, 1, 3, 2) if self._depthwise else linear.kernel
         self._groups = 1 if self._depthwise else linear.groups
         self._strides, self._dilation = linear.strides, linear.dilation
-        if self._dilation > 1 and self._strides == self._dilation:
-            # Every tap falls on the same residue class: the taps at their distances in a plain kernel.
-            kernel, self._dilation = _spread(kernel, self._dilation), 1
-        self.kernel = _variable(kernel)
-        self.bias = None if linear.bias is None else _variable(linear.bias)
+        self.kernel = constant_variable(linear.kernel.transpose(0, 1, 3, 2) if self._depthwise else linear.kernel)
+        self.bias = None if linear.bias is None else constant_variable(linear.bias)
 
     def __call__(self, x, plus=None):
-        """The convolution of x; `plus` [B, H, W, out] is added to it.
+        """The convolution of x, plus a tensor [B, H, W, out] if one is given.
 
-        On CPUs with oneDNN TensorFlow fuses convolution + bias + addition into a kernel that is not safe to run twice
-        at the same time (wrong numbers, crashes under concurrent requests): the bias comes last, which is not fused so.
+        On CPUs with oneDNN TensorFlow fuses convolution + bias + addition into a kernel that is not thread-safe (wrong
+        numbers or crashes under concurrent requests). It does not fuse them where the bias comes last.
         """
         x = self._convolve(x)
         if plus is not None:
@@ -53,11 +48,10 @@ class Convolution(tf.Module):
         return x if self.bias is None else tf.nn.bias_add(x, self.bias)
 
     def _convolve(self, x):
-        size = self.kernel.shape[0]
         padding = "SAME"
         if self._strides > 1:
-            # "SAME" at stride 2 would pad one side alone; a 2x2 kernel at stride 2 needs nothing.
-            padding, pad = "VALID", (size - 1) // 2
+            # "SAME" at stride 2 would pad one side only; a 2x2 kernel at stride 2 needs no padding.
+            padding, pad = "VALID", (self.kernel.shape[0] - 1) // 2
             if pad:
                 x = tf.pad(x, [(0, 0), (pad, pad), (pad, pad), (0, 0)])
         if self._depthwise:
@@ -77,11 +71,15 @@ class Convolution(tf.Module):
         return tf.concat(parts, axis=-1)
 
 
-def _spread(kernel, dilation):
-    size = (kernel.shape[0] - 1) * dilation + 1
-    result = np.zeros((size, size, *kernel.shape[2:]))
-    result[::dilation, ::dilation] = kernel
-    return result
+class ScaleAndShift(tf.Module):
+    """An `Affine` with float32 variables; input and output [B, H, W, C]."""
+
+    def __init__(self, affine):
+        super().__init__()
+        self.scale, self.offset = constant_variable(affine.scale), constant_variable(affine.offset)
+
+    def __call__(self, x):
+        return x * self.scale + self.offset
 
 
 def swish(x):
@@ -91,7 +89,7 @@ def swish(x):
 
 def upsample_nearest(x):
     """[B, H, W, C] -> [B, 2H, 2W, C], every value repeated twice in each direction."""
-    # Without half pixels, which delegates refuse; at a factor of two the values are the same.
+    # Delegates refuse half pixel centers; at a factor of two the values are the same without them.
     return tf.raw_ops.ResizeNearestNeighbor(images=x, size=(2 * x.shape[1], 2 * x.shape[2]))
 
 
@@ -100,35 +98,20 @@ def upsample_bilinear(x):
     return tf.raw_ops.ResizeBilinear(images=x, size=(2 * x.shape[1], 2 * x.shape[2]), align_corners=True)
 
 
-class ScaleAndShift(tf.Module):
-    """An `Affine` with float32 variables; input and output [B, H, W, C]."""
-
-    def __init__(self, affine):
-        super().__init__()
-        self.scale, self.offset = _variable(affine.scale), _variable(affine.offset)
-
-    def __call__(self, x):
-        return x * self.scale + self.offset
-
-
 _FUNCTIONS = {SWISH: swish, ELU: tf.nn.elu, UPSAMPLE: upsample_nearest}
 _MODULES = {Affine: ScaleAndShift, Linear: Convolution}
 
 
 class Gate(tf.Module):
-    """Squeeze-and-excitation of a residual that comes multiplied by a factor; input and output [B, H, W, C].
+    """Squeeze-and-excitation; input and output [B, H, W, C].
 
     Args:
-        squeeze_excite: `SqueezeExcite`.
-        factor: of the residual; the first matrix makes up for it.
+        reduce, expand: `Linear`s of its two matrices.
     """
 
-    def __init__(self, squeeze_excite, factor):
+    def __init__(self, reduce, expand):
         super().__init__()
-        self.reduce, self.expand = (
-            Convolution(Linear(np.asarray(dense.kernel, np.float64)[np.newaxis, np.newaxis] * scale, dense.bias))
-            for dense, scale in ((squeeze_excite.reduce, 1.0 / factor), (squeeze_excite.expand, 1.0))
-        )
+        self.reduce, self.expand = Convolution(reduce), Convolution(expand)
 
     def __call__(self, x):
         # The mean keeps its rank, and the matrices are 1x1 convolutions: rank 4 throughout.
@@ -137,41 +120,23 @@ class Gate(tf.Module):
 
 
 class InferenceCell(tf.Module):
-    """A `Cell`, folded: skip(x) + gate(steps(x)).
+    """A `FoldedCell` with float32 variables; input [B, H, W, C], output [B, H', W', filters]."""
 
-    Args:
-        cell: `Cell`.
-        folding: `Folding`.
-
-    Input: [B, H, W, C]. Output: [B, H', W', filters].
-    """
-
-    def __init__(self, cell, folding):
+    def __init__(self, cell):
         super().__init__()
-        self._resampling = cell.resampling
-        *steps, last = folding.operations(cell.operations, RESIDUAL_SCALE)
-        self.steps = [_FUNCTIONS[step] if isinstance(step, str) else _MODULES[type(step)](step) for step in steps]
-        self.gate = None if cell.squeeze_excite is None else Gate(cell.squeeze_excite, RESIDUAL_SCALE)
-        self.skip = None
-        if cell.resampling is Resampling.DOWN:
-            skip = folding.downsample(cell.skip)
-            if self.gate is None:
-                # One bias for the sum of two convolutions, after it; see `Convolution`.
-                skip, last = skip.plus(last.bias), last.without_bias()
-            self.skip = Convolution(skip)
-        elif cell.resampling is Resampling.UP:
-            self.skip = Convolution(folding.linear(cell.skip.conv))
-        self.last = Convolution(last)
+        self.steps = [_FUNCTIONS[step] if isinstance(step, str) else _MODULES[type(step)](step) for step in cell.steps]
+        self.last = Convolution(cell.last)
+        self.gate = None if cell.gate is None else Gate(*cell.gate)
+        self.skip = None if cell.skip is None else Convolution(cell.skip)
+        self._downsamples = cell.skip is not None and cell.skip.strides > 1
 
     def __call__(self, x):
         residual = apply(self.steps, x)
-        if self._resampling is Resampling.DOWN:
-            return self.skip(swish(x), plus=self._gated(self.last(residual)))
-        skip = upsample_bilinear(self.skip(x)) if self._resampling is Resampling.UP else x
+        if self._downsamples:
+            residual = self.last(residual)
+            return self.skip(swish(x), plus=residual if self.gate is None else self.gate(residual))
+        skip = x if self.skip is None else upsample_bilinear(self.skip(x))
         return self.last(residual, plus=skip) if self.gate is None else skip + self.gate(self.last(residual))
-
-    def _gated(self, residual):
-        return residual if self.gate is None else self.gate(residual)
 
 
 def apply(steps, x):

@@ -1,12 +1,6 @@
-"""What a cell comes to at inference: batch norm, weight norm and constants folded into the convolutions, in numpy.
+"""`fold` reads an NVAE once: batch norm, weight norm and constants go into plain arrays of convolutions.
 
-A cell is written down as a sequence of steps, then neighbours that make one exact step are joined:
-
-    convolution, batch norm  ->  convolution      always: what the padding adds comes before the batch norm
-    batch norm, convolution  ->  convolution      1x1 alone: zeros that pad a larger kernel come after the batch norm
-    ..., convolution, times c  ->  ..., convolution
-
-Everything is computed in float64 and rounded once.
+Everything is computed in float64 and rounded to float32 once. What `fold` returns holds no Keras layer.
 """
 
 import collections
@@ -14,142 +8,168 @@ import dataclasses
 
 import numpy as np
 
-from nvae_tf.layers.cells import EluConv, InvertedResidual, NormEluConv, NormSwishConv, Resampling
+from nvae_tf.config import ModelConfig
+from nvae_tf.distributions.normal import BOUND
+from nvae_tf.inference.linear import ELU, SWISH, UPSAMPLE, Affine, Linear, join
+from nvae_tf.layers.cells import RESIDUAL_SCALE, EluConv, InvertedResidual, NormEluConv, NormSwishConv, Resampling
 from nvae_tf.layers.norm import EPSILON
 from nvae_tf.layers.resample import SHIFTS
 
-SWISH, ELU, UPSAMPLE = "swish", "elu", "upsample"
-
 
 @dataclasses.dataclass(frozen=True)
-class Affine:
-    """x * scale + offset, both [C]: a batch norm at inference."""
-
-    scale: np.ndarray
-    offset: np.ndarray
-
-    @classmethod
-    def of(cls, norm):
-        """That of a `BatchNorm`, from its running statistics."""
-        gamma, beta, mean, variance = (
-            np.asarray(v, np.float64) for v in (norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance)
-        )
-        scale = gamma / np.sqrt(variance + EPSILON)
-        return cls(scale, beta - mean * scale)
-
-
-@dataclasses.dataclass(frozen=True)
-class Linear:
-    """A convolution with all that was folded into it.
+class FoldedCell:
+    """A `Cell`: skip(x) + gate(last(steps(x))).
 
     Attributes:
-        kernel: [kh, kw, in/groups, out], float64, normalised.
-        bias: [out], or None.
-        strides, dilation, groups: as of `layers.conv.Conv2D`; groups may be `"depthwise"`.
+        steps: list of `Affine`, `Linear` and the names of `inference.linear`.
+        last: `Linear` at the end of the residual, its factor included.
+        skip: `Linear` of the skip path: of stride 2 after a swish where the cell downsamples, of stride 1 before a
+            bilinear upsampling where it upsamples; None for the identity.
+        gate: the two `Linear`s of squeeze-and-excitation, or None.
     """
 
-    kernel: np.ndarray
-    bias: np.ndarray | None = None
-    strides: int = 1
-    dilation: int = 1
-    groups: int | str = 1
-
-    @property
-    def pointwise(self):
-        """Whether it sees no neighbours and needs no padding."""
-        return self.kernel.shape[:2] == (1, 1) and self.groups == 1
-
-    def then(self, affine):
-        """This convolution, then an `Affine`."""
-        bias = affine.offset if self.bias is None else self.bias * affine.scale + affine.offset
-        return dataclasses.replace(self, kernel=self.kernel * affine.scale, bias=bias)
-
-    def after(self, affine):
-        """An `Affine`, then this convolution; it must be `pointwise`."""
-        kernel = self.kernel * affine.scale[:, np.newaxis]
-        bias = affine.offset @ self.kernel[0, 0]
-        return dataclasses.replace(self, kernel=kernel, bias=bias if self.bias is None else bias + self.bias)
-
-    def times(self, factor):
-        """This convolution, its output times a number or [out]."""
-        bias = None if self.bias is None else self.bias * factor
-        return dataclasses.replace(self, kernel=self.kernel * factor, bias=bias)
-
-    def plus(self, bias):
-        """This convolution, plus a further bias [out] or None."""
-        if bias is None or self.bias is None:
-            return dataclasses.replace(self, bias=self.bias if bias is None else bias)
-        return dataclasses.replace(self, bias=self.bias + bias)
-
-    def without_bias(self):
-        """This convolution alone."""
-        return dataclasses.replace(self, bias=None)
+    steps: list
+    last: Linear
+    skip: Linear | None
+    gate: tuple | None
 
 
-class Folding:
-    """Reads layers as steps, and counts what was folded.
+@dataclasses.dataclass(frozen=True)
+class FoldedGroup:
+    """A `LatentGroup`.
+
+    Attributes:
+        cells: list of `FoldedCell` before the prior.
+        prior_head: `Linear` of the prior's parameters, divided by the bound of their soft clamp; None for group 0.
+        posterior_head: the same for the posterior.
+        combiner: `Linear` from the state to what is added to the encoder's feature; None for group 0.
+        flows: list of the three `Linear`s of each autoregressive net.
+        merge: `Linear` of [state, z]; of z only for group 0.
+        start: what the merge makes of the learned start [1, h, w, C], bias included; None where there is none.
+        residual_posterior: whether the posterior's parameters are relative to the prior's.
+    """
+
+    cells: list
+    prior_head: Linear | None
+    posterior_head: Linear
+    combiner: Linear | None
+    flows: list
+    merge: Linear
+    start: np.ndarray | None
+    residual_posterior: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class FoldedNVAE:
+    """A whole `NVAE` as float32 arrays.
+
+    Attributes:
+        model_config: its `ModelConfig`.
+        stem, top, likelihood_head: `Linear`s.
+        preprocess, postprocess: lists of `FoldedCell`.
+        encoder: bottom-up, pairs of a group's list of cells and the downsampling `FoldedCell` after them, or None.
+        decoder: top-down, pairs of the upsampling `FoldedCell` before a group, or None, and the `FoldedGroup`.
+        counts: `{what was folded: how often}`.
+    """
+
+    model_config: ModelConfig
+    stem: Linear
+    preprocess: list
+    encoder: list
+    top: Linear
+    decoder: list
+    postprocess: list
+    likelihood_head: Linear
+    counts: dict
+
+
+def fold(nvae):
+    """Folds everything that can be folded exactly.
 
     Args:
-        kernels: effective kernel [kh, kw, in/groups, out] of every `Conv2D`, by the layer's id.
+        nvae: `NVAE` with the weights and batch-norm statistics to use (`nvae_tf.load_run` chooses them).
 
-    Attributes:
-        counts: `{what was done: how often}`.
+    Returns:
+        `FoldedNVAE`.
     """
+    folding = _Folding(nvae.kernel_stacks)
+    encoder, decoder = nvae.encoder, nvae.decoder
+    start = np.asarray(decoder.start, np.float64) if decoder.has_start else None
+    return FoldedNVAE(
+        model_config=nvae.model_config,
+        stem=folding.linear(encoder.stem).rounded(),
+        preprocess=folding.cells(encoder.preprocess),
+        encoder=[(folding.cells(cells), down and folding.cell(down)) for cells, down in encoder.stages()],
+        top=folding.linear(encoder.top).rounded(),
+        decoder=[(up and folding.cell(up), folding.group(group, start)) for up, group in decoder.stages()],
+        postprocess=folding.cells(decoder.postprocess),
+        likelihood_head=folding.linear(decoder.likelihood_head).rounded(),
+        counts=dict(folding.counts),
+    )
 
-    def __init__(self, kernels):
-        self._kernels = kernels
+
+class _Folding:
+    """Reads layers and counts what was folded; `kernel_stacks` give the kernels of all convolutions."""
+
+    def __init__(self, kernel_stacks):
+        self._kernels = {}
+        for stack in kernel_stacks:
+            self._kernels.update(zip(map(id, stack.layers), np.asarray(stack.effective()), strict=True))
         self.counts = collections.Counter()
 
     def linear(self, conv):
-        """`Linear` of a `Conv2D`."""
+        """`Linear` of a `Conv2D` in float64."""
         if conv.weight_norm:
             self.counts["weight norm evaluated"] += 1
+        kernel = self._kernels[id(conv)].astype(np.float64)
         bias = np.asarray(conv.bias, np.float64) if conv.use_bias else None
-        kernel = np.asarray(self._kernels[id(conv)], np.float64)
-        return Linear(kernel, bias, conv.strides, conv.dilation, conv.groups)
+        dilation = conv.dilation
+        if dilation > 1 and conv.strides == dilation:
+            # TensorFlow has no dilated convolution with strides: zeros between the taps of a plain one.
+            kernel, dilation = _spread(kernel, dilation), 1
+        return Linear(kernel, bias, conv.strides, dilation, conv.groups)
 
-    def operations(self, operations, factor):
-        """Steps of a cell's operations, times a factor, joined."""
-        steps = [step for operation in operations for step in self._steps(operation)]
-        joined = []
-        for step in steps:
-            joined.append(step)
-            self._join(joined)
+    def cells(self, cells):
+        """List of `FoldedCell`."""
+        return [self.cell(cell) for cell in cells]
+
+    def cell(self, cell):
+        """`FoldedCell` of a `Cell`."""
+        joined, counts = join(step for operation in cell.operations for step in self._steps(operation))
+        self.counts.update(counts)
         self.counts["residual factor folded into the last convolution"] += 1
-        return [*joined[:-1], joined[-1].times(factor)]
+        *steps, last = joined
+        last, skip, gate = last.times(RESIDUAL_SCALE), None, None
+        if cell.squeeze_excite is not None:
+            # The first matrix makes up for the factor of its input.
+            scales = ((cell.squeeze_excite.reduce, 1.0 / RESIDUAL_SCALE), (cell.squeeze_excite.expand, 1.0))
+            gate = tuple(_pointwise(dense, scale).rounded() for dense, scale in scales)
+        if cell.resampling is Resampling.DOWN:
+            skip = self._downsample(cell.skip)
+            if gate is None:
+                # One bias after the sum of both convolutions; see `blocks.Convolution`.
+                skip = dataclasses.replace(skip, bias=skip.bias + last.bias)
+                last = dataclasses.replace(last, bias=None)
+        elif cell.resampling is Resampling.UP:
+            skip = self.linear(cell.skip.conv)
+        steps = [step if isinstance(step, str) else step.rounded() for step in steps]
+        return FoldedCell(steps, last.rounded(), skip and skip.rounded(), gate)
 
     def _steps(self, operation):
         upsample = [UPSAMPLE] if operation.resampling is Resampling.UP else []
         if isinstance(operation, InvertedResidual):
-            norm_in, norm_expand, norm_mix, norm_out = (
-                Affine.of(norm)
-                for norm in (operation.norm_in, operation.norm_expand, operation.norm_mix, operation.norm_out)
-            )
+            norms = operation.norm_in, operation.norm_expand, operation.norm_mix, operation.norm_out
+            norm_in, norm_expand, norm_mix, norm_out = map(affine, norms)
             expand, mix, project = map(self.linear, (operation.expand, operation.mix, operation.project))
             before = [norm_in, expand, norm_expand, SWISH, *upsample]
             return [*before, mix, norm_mix, SWISH, project, norm_out]
         before = {NormSwishConv: [SWISH], NormEluConv: [ELU], EluConv: [ELU]}[type(operation)]
         if not isinstance(operation, EluConv):
-            before = [Affine.of(operation.norm), *before]
+            before = [affine(operation.norm), *before]
         return [*before, *upsample, self.linear(operation.conv)]
 
-    def _join(self, steps):
-        """Joins the last two steps where that is exact, and again what comes of it."""
-        while len(steps) > 1:
-            first, second = steps[-2:]
-            if isinstance(first, Linear) and isinstance(second, Affine):
-                steps[-2:] = [first.then(second)]
-                self.counts["batch norm folded into the convolution before it"] += 1
-            elif isinstance(first, Affine) and isinstance(second, Linear) and second.pointwise:
-                steps[-2:] = [second.after(first)]
-                self.counts["batch norm folded into the 1x1 convolution after it"] += 1
-            else:
-                break
-        if len(steps) > 1 and isinstance(steps[-2], Affine):
-            self.counts["batch norm left as a product and a sum: a nonlinearity follows"] += 1
-
-    def downsample(self, skip):
-        """`Linear` of a `FactorizedDownsample` after its swish: its four 1x1 convolutions as one 2x2 at stride 2."""
+    def _downsample(self, skip):
+        """`Linear` of a `FactorizedDownsample` after its swish: its four 1x1 convolutions as one 2x2 of stride 2."""
         parts = [self.linear(conv) for conv in skip.convolutions]
         channels, kernels = parts[0].kernel.shape[2], []
         for part, (row, column) in zip(parts, SHIFTS, strict=True):
@@ -158,3 +178,54 @@ class Folding:
             kernels.append(kernel)
         self.counts["four 1x1 convolutions of a downsampling joined in one of 2x2"] += 1
         return Linear(np.concatenate(kernels, -1), np.concatenate([part.bias for part in parts]), strides=2)
+
+    def group(self, group, start):
+        """`FoldedGroup` of a `LatentGroup`; `start` is the learned start [h, w, C] or None."""
+        first = group.place.first
+        cells = self.cells(group.cells)
+        prior_head = None if first else self._head(group.prior_head)
+        combiner = None if first else self.linear(group.encoder_combiner.conv).rounded()
+        posterior_head = self._head(group.posterior_head)
+        nets = [net for flow in group.flows for net in (flow.net, flow.mirrored_net)]
+        flows = [[self.linear(conv).rounded() for conv in (n.conv_in, n.conv_hidden, n.conv_out)] for n in nets]
+        merge, constant = self.linear(group.merge.conv if group.merge_state else group.merge), None
+        if first and start is not None:
+            # The start does not depend on the input, nor does its part of the merge.
+            split = start.shape[-1]
+            constant = (start @ merge.kernel[0, 0, :split] + merge.bias)[np.newaxis].astype(np.float32)
+            merge = Linear(merge.kernel[:, :, split:])
+            self.counts["learned start merged into a constant"] += 1
+        return FoldedGroup(
+            cells,
+            prior_head,
+            posterior_head,
+            combiner,
+            flows,
+            merge.rounded(),
+            constant,
+            group.residual_posterior,
+        )
+
+    def _head(self, conv):
+        return self.linear(conv).times(1.0 / BOUND).rounded()
+
+
+def affine(norm):
+    """`Affine` of a `BatchNorm`, from its running statistics."""
+    variables = norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance
+    gamma, beta, mean, variance = (np.asarray(variable, np.float64) for variable in variables)
+    scale = gamma / np.sqrt(variance + EPSILON)
+    return Affine(scale, beta - mean * scale)
+
+
+def _pointwise(dense, scale):
+    """1x1 `Linear` of a Keras `Dense` layer whose kernel is multiplied by a number."""
+    kernel = np.asarray(dense.kernel, np.float64)[np.newaxis, np.newaxis]
+    return Linear(kernel * scale, np.asarray(dense.bias, np.float64))
+
+
+def _spread(kernel, dilation):
+    size = (kernel.shape[0] - 1) * dilation + 1
+    result = np.zeros((size, size, *kernel.shape[2:]))
+    result[::dilation, ::dilation] = kernel
+    return result

@@ -2,19 +2,17 @@
 
 import typing
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from nvae_tf.distributions.normal import BOUND, MIN_SCALE
-from nvae_tf.inference.blocks import Convolution, InferenceCell, apply, channels
-from nvae_tf.inference.folding import Linear
+from nvae_tf.inference.blocks import Convolution, InferenceCell, apply, channels, constant_variable
 
 tfd = tfp.distributions
 
 
 class GroupTerms(typing.NamedTuple):
-    """What a group says of a batch of images.
+    """Latents and KL of a group for a batch of images.
 
     Attributes:
         latent: z after the flows [B, h, w, latent_channels].
@@ -27,27 +25,14 @@ class GroupTerms(typing.NamedTuple):
     kl: tf.Tensor
 
 
-class Head(tf.Module):
-    """Convolution that gives a Normal's parameters, divided by the bound of the soft clamp already.
-
-    Args:
-        linear: `Linear` of the training model's head.
-
-    Input: [B, h, w, C]. Output: (loc, log_scale) / 5, [B, h, w, latent_channels] each.
-    """
-
-    def __init__(self, linear):
-        super().__init__()
-        self._channels = linear.kernel.shape[3] // 2
-        self.conv = Convolution(linear.times(1.0 / BOUND))
-
-    def __call__(self, x):
-        both = self.conv(x)
-        return channels(both, 0, self._channels), channels(both, self._channels, 2 * self._channels)
+def _halves(both):
+    """(loc, log_scale) [B, h, w, latent_channels], each over the bound of its soft clamp, from a head's output."""
+    half = both.shape[-1] // 2
+    return channels(both, 0, half), channels(both, half, 2 * half)
 
 
 def _bounded(parameters):
-    """(loc, scale) of what heads give: `distributions.normal.latent_normal`."""
+    """(loc, scale) from (loc, log_scale) over the bound: `distributions.normal.latent_normal`."""
     loc, log_scale = parameters
     return BOUND * tf.tanh(loc), tf.exp(BOUND * tf.tanh(log_scale)) + MIN_SCALE
 
@@ -55,9 +40,9 @@ def _bounded(parameters):
 class FlowNet(tf.Module):
     """`AutoregressiveNet` with its masks evaluated; z -> z - mu(z)."""
 
-    def __init__(self, net, folding):
+    def __init__(self, linears):
         super().__init__()
-        self.convolutions = [Convolution(folding.linear(conv)) for conv in (net.conv_in, net.conv_hidden, net.conv_out)]
+        self.convolutions = [Convolution(linear) for linear in linears]
 
     def __call__(self, z):
         first, hidden, last = self.convolutions
@@ -66,41 +51,27 @@ class FlowNet(tf.Module):
 
 
 class InferenceGroup(tf.Module):
-    """A `LatentGroup`, folded.
+    """A `FoldedGroup` with float32 variables."""
 
-    Args:
-        group: `LatentGroup`.
-        start: learned start [h, w, C] that group 0 is merged into, or None.
-        folding: `Folding`.
-    """
-
-    def __init__(self, group, start, folding):
+    def __init__(self, group):
         super().__init__()
         self._residual = group.residual_posterior
-        self._first = group.place.first
-        self.cells = [InferenceCell(cell, folding) for cell in group.cells]
-        self.prior_head = None if self._first else Head(folding.linear(group.prior_head))
-        self.combiner = None if self._first else Convolution(folding.linear(group.encoder_combiner.conv))
-        self.posterior_head = Head(folding.linear(group.posterior_head))
-        self.flows = [FlowNet(net, folding) for flow in group.flows for net in (flow.net, flow.mirrored_net)]
-        merge = folding.linear(group.merge.conv if group.merge_state else group.merge)
-        self._concatenates = group.merge_state and not self._first
-        self.start = None
-        if self._first and start is not None:
-            # The start is a constant: its part of the merge is one too.
-            split = start.shape[-1]
-            self.start = tf.Variable(_constant_part(merge, start, split), trainable=False)
-            merge = Linear(merge.kernel[:, :, split:])
-            folding.counts["learned start merged into a constant"] += 1
-        self.merge = Convolution(merge)
+        self._first = group.prior_head is None
+        self.cells = [InferenceCell(cell) for cell in group.cells]
+        self.prior_head = None if self._first else Convolution(group.prior_head)
+        self.combiner = None if self._first else Convolution(group.combiner)
+        self.posterior_head = Convolution(group.posterior_head)
+        self.flows = [FlowNet(linears) for linears in group.flows]
+        self.merge = Convolution(group.merge)
+        self.start = None if group.start is None else constant_variable(group.start)
 
     def _merge(self, state, latent):
-        if self.start is not None:
-            return self.merge(latent) + self.start
-        return self.merge(tf.concat([state, latent], axis=-1)) if self._concatenates else self.merge(latent)
+        if not self._first:
+            return self.merge(tf.concat([state, latent], axis=-1))
+        return self.merge(latent) if self.start is None else self.merge(latent) + self.start
 
     def _prior(self, state):
-        return self.prior_head(tf.nn.elu(state))
+        return _halves(self.prior_head(tf.nn.elu(state)))
 
     def generate(self, state, noise, temperature=None):
         """Draws z from the prior and merges it; returns the new state.
@@ -144,7 +115,7 @@ class InferenceGroup(tf.Module):
             prior_parameters = self._prior(state)
             prior = _bounded(prior_parameters)
             feature = self.combiner(state, plus=feature)
-        parameters = self.posterior_head(feature)
+        parameters = _halves(self.posterior_head(feature))
         if self._residual:
             parameters = [one + other for one, other in zip(parameters, prior_parameters, strict=True)]
         posterior = tfd.Normal(*_bounded(parameters))
@@ -164,9 +135,3 @@ def _kl(posterior, prior):
     ratio = posterior.scale / prior.scale
     distance = tf.square((posterior.loc - prior.loc) / prior.scale)
     return 0.5 * (distance + (ratio - 1.0) * (ratio + 1.0)) - tf.math.log(ratio)
-
-
-def _constant_part(merge, start, split):
-    """Merge [1, h, w, C] of the state alone."""
-    start = np.asarray(start, np.float64)
-    return (start @ merge.kernel[0, 0, :split] + merge.bias)[np.newaxis].astype(np.float32)

@@ -1,27 +1,23 @@
-"""The model as it is exported: float32, inference alone, everything folded that can be folded exactly."""
+"""The model as it is exported: float32, inference only, everything folded that can be folded exactly."""
 
-import numpy as np
 import tensorflow as tf
 
 from nvae_tf import hierarchy
 from nvae_tf.distributions.likelihood import image_likelihood
 from nvae_tf.inference.blocks import Convolution, InferenceCell, apply
-from nvae_tf.inference.folding import Folding
 from nvae_tf.inference.groups import InferenceGroup
 
 
 class _Encoder(tf.Module):
-    """Features for the posteriors, of images [B, H, W, C] in [0, 1]."""
+    """Features for the posteriors, from images [B, H, W, C] in [0, 1]."""
 
-    def __init__(self, encoder, folding):
+    def __init__(self, folded):
         super().__init__()
-        self.stem = Convolution(folding.linear(encoder.stem))
-        self.preprocess = [InferenceCell(cell, folding) for cell in encoder.preprocess]
-        self.group_cells, self.down_cells = [], []
-        for cells, down in encoder.stages():
-            self.group_cells.append([InferenceCell(cell, folding) for cell in cells])
-            self.down_cells.append(None if down is None else InferenceCell(down, folding))
-        self.top = Convolution(folding.linear(encoder.top))
+        self.stem = Convolution(folded.stem)
+        self.preprocess = [InferenceCell(cell) for cell in folded.preprocess]
+        self.group_cells = [[InferenceCell(cell) for cell in cells] for cells, _ in folded.encoder]
+        self.down_cells = [None if down is None else InferenceCell(down) for _, down in folded.encoder]
+        self.top = Convolution(folded.top)
 
     def __call__(self, images):
         x = apply(self.preprocess, self.stem(2.0 * images - 1.0))
@@ -36,41 +32,31 @@ class _Encoder(tf.Module):
 
 
 class InferenceModel(tf.Module):
-    """An `NVAE` for use: weight norm and batch norm evaluated and folded, nothing of training left.
+    """A folded `NVAE` in TensorFlow operations: weight norm and batch norm are gone, as is everything for training.
 
-    It agrees with the NVAE's inference mode to rounding. No Keras layer is in it; weights are `tf.Variable`s.
+    It agrees with the NVAE's inference mode up to rounding. It holds no Keras layer; weights are `tf.Variable`s.
 
     Args:
-        nvae: `NVAE` with the weights and batch-norm statistics to export (`nvae_tf.load_run` chooses them).
+        folded: `FoldedNVAE`.
 
     Attributes:
         model_config: the `ModelConfig`.
-        folded: `{what was folded: how often}`, in the order of the layers.
 
     Example:
 
-        model = InferenceModel(nvae_tf.load_run("runs/mnist"))
+        model = InferenceModel(fold(nvae_tf.load_run("runs/mnist")))
         params = model.generate(noise, temperature=tf.fill([16], 0.7))
         pictures = model.likelihood(params).mean()
     """
 
-    def __init__(self, nvae):
+    def __init__(self, folded):
         super().__init__(name="nvae")
-        self.model_config = nvae.model_config
-        effective = {}
-        for stack in nvae.kernel_stacks:
-            effective.update(zip(map(id, stack.layers), np.asarray(stack.effective()), strict=True))
-        folding = Folding(effective)
-        decoder = nvae.decoder
-        self.encoder = _Encoder(nvae.encoder, folding)
-        start = np.asarray(decoder.start) if decoder.has_start else None
-        self.ups, self.groups = [], []
-        for up, group in decoder.stages():
-            self.ups.append(None if up is None else InferenceCell(up, folding))
-            self.groups.append(InferenceGroup(group, start, folding))
-        self.postprocess = [InferenceCell(cell, folding) for cell in decoder.postprocess]
-        self.likelihood_head = Convolution(folding.linear(decoder.likelihood_head))
-        self.folded = dict(folding.counts)
+        self.model_config = folded.model_config
+        self.encoder = _Encoder(folded)
+        self.ups = [None if up is None else InferenceCell(up) for up, _ in folded.decoder]
+        self.groups = [InferenceGroup(group) for _, group in folded.decoder]
+        self.postprocess = [InferenceCell(cell) for cell in folded.postprocess]
+        self.likelihood_head = Convolution(folded.likelihood_head)
 
     def noise_shapes(self, batch_size):
         """Shape [B, h, w, latent_channels] of each group's noise, in generation order."""
@@ -81,11 +67,11 @@ class InferenceModel(tf.Module):
         return image_likelihood(self.model_config, params)
 
     def generate(self, noise, temperature=None):
-        """Likelihood parameters [B, H, W, P] of samples of the prior.
+        """Likelihood parameters [B, H, W, P] of samples from the prior.
 
         Args:
-            noise: standard normals [B, h, w, latent_channels] in generation order; None in the place of a group's puts
-                that group at its prior's mean. Group 0 must have its noise.
+            noise: standard normals [B, h, w, latent_channels] in generation order; None instead of one puts that group
+                at its prior's mean. Group 0 must have noise.
             temperature: factor of every prior's scale [B] or [B, 1, 1, 1]; None for 1. Default None.
         """
         state, temperature = None, _as_factor(temperature)

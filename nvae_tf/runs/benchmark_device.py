@@ -18,11 +18,12 @@ def _runs(config, folder):
     from nvae_tf.export import onnx as onnx_export
     from nvae_tf.export.device_graph import sample_graph, save_graph
     from nvae_tf.export.tflite import export as tflite
+    from nvae_tf.inference.folding import fold
     from nvae_tf.inference.model import InferenceModel
     from nvae_tf.models.nvae import NVAE
 
     nvae = NVAE(config.model)
-    model = InferenceModel(nvae)
+    model = InferenceModel(fold(nvae))
     graph = sample_graph(model, 1)
     inputs = {name: np.full(spec.shape, 0.5, np.float32) for name, spec in graph.inputs.items()}
     noise = [tf.constant(value) for name, value in inputs.items() if name != "temperature"]

@@ -50,6 +50,7 @@ def serving_speed(config, batch_size, count):
 
     from nvae_tf.evaluation.sampling import evaluated_kernels, sample_images
     from nvae_tf.export.saved_model.signatures import Signatures
+    from nvae_tf.inference.folding import fold
     from nvae_tf.inference.model import InferenceModel
     from nvae_tf.models.nvae import NVAE
 
@@ -59,7 +60,7 @@ def serving_speed(config, batch_size, count):
     matrix = tf.random.stateless_normal([_MATMUL_SIZE, _MATMUL_SIZE], (0, 0))
     product = tf.function(lambda: tf.matmul(matrix, matrix))
     with tempfile.TemporaryDirectory() as folder:
-        signatures = Signatures(InferenceModel(nvae))
+        signatures = Signatures(InferenceModel(fold(nvae)))
         tf.saved_model.save(signatures, str(pathlib.Path(folder) / "1"), signatures.functions)
         served = _Served(f"{folder}/1")
     runs = {

@@ -8,6 +8,7 @@ from nvae_tf.config import ModelConfig
 from nvae_tf.distributions.likelihood import image_likelihood
 from nvae_tf.export.device_graph import decode_graph, encode_graph, likelihood_mean, mean_name, sample_graph
 from nvae_tf.hierarchy import num_likelihood_parameters
+from nvae_tf.inference.folding import fold
 from nvae_tf.inference.model import InferenceModel
 from nvae_tf.runs.load import load_run
 from tests.export.tiny_export import write_run
@@ -15,7 +16,7 @@ from tests.export.tiny_export import write_run
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return InferenceModel(load_run(write_run(tmp_path_factory.mktemp("run") / "tiny")))
+    return InferenceModel(fold(load_run(write_run(tmp_path_factory.mktemp("run") / "tiny"))))
 
 
 def _draw(graph, batch_size):

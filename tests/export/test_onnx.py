@@ -13,6 +13,7 @@ from nvae_tf.export.device_graph import decode_graph, encode_graph, sample_graph
 from nvae_tf.export.onnx import convert, export_onnx, half_weights, onnxruntime_version, runner
 from nvae_tf.export.parity import draw_cases
 from nvae_tf.inference.blocks import Convolution
+from nvae_tf.inference.folding import fold
 from nvae_tf.inference.model import InferenceModel
 from nvae_tf.models.nvae import NVAE
 from nvae_tf.runs.load import load_run
@@ -69,7 +70,7 @@ def test_files_are_valid_and_say_where_they_come_from(exported, name):
 @pytest.mark.parametrize("batch_size", [1, 3])
 @pytest.mark.parametrize("name", sorted(_GRAPHS))
 def test_any_batch_is_what_keras_gives(exported, nvae, name, batch_size):
-    graph, run = _GRAPHS[name](InferenceModel(nvae)), runner(exported / f"{name}.onnx")
+    graph, run = _GRAPHS[name](InferenceModel(fold(nvae))), runner(exported / f"{name}.onnx")
     for inputs, expected in draw_cases(nvae, graph, batch_size, 0.7, num=2, seed=9):
         received = run(inputs)
         assert set(received) == set(expected)
@@ -79,7 +80,7 @@ def test_any_batch_is_what_keras_gives(exported, nvae, name, batch_size):
 
 def test_mixture_without_flows_with_half_weights(tmp_path):
     nvae = NVAE(MIXTURE)
-    model = InferenceModel(nvae)
+    model = InferenceModel(fold(nvae))
     graph = encode_graph(model)
     full = convert(model, graph)
     half = half_weights(full, least_weights=100)
@@ -112,7 +113,7 @@ def test_only_kernels_of_convolutions_become_half():
 
 @pytest.mark.parametrize("cell_set", ["res_mbconv", "mbconv_den"])  # the latter has grouped convolutions
 def test_kernels_are_inputs_only_while_it_converts(cell_set, monkeypatch):
-    model = InferenceModel(NVAE(dataclasses.replace(MIXTURE, cell_set=cell_set)))
+    model = InferenceModel(fold(NVAE(dataclasses.replace(MIXTURE, cell_set=cell_set))))
     graph, before, inputs = decode_graph(model), model.variables, []
     from_function = tf2onnx.convert.from_function
 
@@ -138,7 +139,7 @@ def test_kernels_are_put_back_where_a_conversion_fails(monkeypatch):
         function.get_concrete_function(*specs)
         raise ValueError("no")
 
-    model = InferenceModel(NVAE(MIXTURE))
+    model = InferenceModel(fold(NVAE(MIXTURE)))
     before = model.variables
     monkeypatch.setattr(tf2onnx.convert, "from_function", failing)
     with pytest.raises(ValueError, match="no"):

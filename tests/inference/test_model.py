@@ -8,6 +8,7 @@ from nvae_tf.config import ModelConfig
 from nvae_tf.config.model import CELL_SETS
 from nvae_tf.convert.apply import model_from_checkpoint
 from nvae_tf.convert.torch_reader import read_checkpoint
+from nvae_tf.inference.folding import fold
 from nvae_tf.inference.model import InferenceModel
 from nvae_tf.models.noise import draw_noise
 from nvae_tf.models.nvae import NVAE
@@ -44,7 +45,7 @@ def _relative(received, expected):
 
 
 def _assert_agrees(model, tolerance=1e-5):
-    folded, config = InferenceModel(model), model.model_config
+    folded, config = InferenceModel(fold(model)), model.model_config
     noise = draw_noise(model.noise_shapes(3), 0)
     temperature = tf.constant([0.6, 1.0, 0.9])
     expected = model.generate(noise, temperature=temperature)
@@ -86,23 +87,23 @@ def test_a_group_without_noise_is_at_the_mean_of_its_prior():
     model = _model()
     noise = draw_noise(model.noise_shapes(2), 0)
     expected = model.generate([noise[0], tf.zeros_like(noise[1])])
-    assert _relative(InferenceModel(model).generate([noise[0], None]), expected) < 1e-5
+    assert _relative(InferenceModel(fold(model)).generate([noise[0], None]), expected) < 1e-5
 
 
 def test_without_noise_the_posteriors_are_at_their_means():
     model = _model()
     images = np.random.default_rng(0).random((2, 8, 8, 1), np.float32)
     expected = model(images, noise=[tf.zeros(shape) for shape in model.noise_shapes(2)])
-    assert _relative(InferenceModel(model).infer(images)[0], expected.likelihood_params) < 1e-5
+    assert _relative(InferenceModel(fold(model)).infer(images)[0], expected.likelihood_params) < 1e-5
 
 
 def test_readjusted_statistics_are_the_ones_folded():
     model = _model()
-    before = InferenceModel(model)
+    before = InferenceModel(fold(model))
     for norm in model.batch_norms:
         norm.moving_variance.assign(2.0 * norm.moving_variance)
     noise = draw_noise(model.noise_shapes(2), 0)
-    after = InferenceModel(model).generate(noise)
+    after = InferenceModel(fold(model)).generate(noise)
     assert _relative(after, model.generate(noise)) < 1e-5
     assert _relative(before.generate(noise), after) > 1e-3
 
@@ -113,7 +114,7 @@ def _channels_last(array):
 
 @pytest.mark.parametrize("name", ["mnist_small_trained", "cifar10_tiny_flow", "celeba64_tiny_5bit"])
 def test_agrees_with_the_numbers_of_the_original(golden, name):
-    model = InferenceModel(model_from_checkpoint(read_checkpoint(golden / f"{name}.checkpoint.pt")))
+    model = InferenceModel(fold(model_from_checkpoint(read_checkpoint(golden / f"{name}.checkpoint.pt"))))
     with np.load(golden / f"{name}.expected.npz") as expected:
         noise = [_channels_last(expected[f"eps_{index}"]) for index in range(len(model.groups))]
         for temperature in (0.6, 1.0):

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from nvae_tf.config import ModelConfig
+from nvae_tf.inference.folding import fold
 from nvae_tf.inference.model import InferenceModel
 from nvae_tf.models.noise import keyed_noise, row_keys
 from nvae_tf.models.nvae import NVAE
@@ -105,7 +106,7 @@ class _Parts(tf.Module):
         fields |= {"encoder_channels": 8, "decoder_channels": 8, "preprocess_blocks": 1, "postprocess_blocks": 1}
         cells = "preprocess_cells", "postprocess_cells", "encoder_cells_per_group", "decoder_cells_per_group"
         fields |= dict.fromkeys(cells, 1)
-        self.model = InferenceModel(NVAE(ModelConfig(**fields)))
+        self.model = InferenceModel(fold(NVAE(ModelConfig(**fields))))
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.int64)])
     def noise(self, seed):

@@ -17,13 +17,6 @@ from nvae_tf.models.pixels import draw_pixels
 _FINITE_POSITIVE = "expected a positive, finite number in every row"
 
 
-def numbered(prefix, config):
-    """Names of one tensor for each group, in generation order: `noise_00`, `noise_01`, ..."""
-    count = hierarchy.num_groups(config)
-    digits = max(len(str(count - 1)), 2)
-    return [f"{prefix}_{index:0{digits}d}" for index in range(count)]
-
-
 class Signatures(tf.Module):
     """The functions of a served model.
 
@@ -114,7 +107,7 @@ class Signatures(tf.Module):
     @property
     def noise_names(self):
         """Names of the noise inputs, in generation order."""
-        return numbered("noise", self._config)
+        return hierarchy.numbered("noise", self._config)
 
     # The signatures, each from named tensors to named tensors.
 
@@ -183,7 +176,7 @@ class Signatures(tf.Module):
 
     def _encoded(self, images):
         terms = self._posterior_means(self._seen(images))
-        latents = zip(numbered("latent", self._config), (group.latent for group in terms), strict=True)
+        latents = zip(hierarchy.numbered("latent", self._config), (group.latent for group in terms), strict=True)
         noise = zip(self.noise_names, (group.noise for group in terms), strict=True)
         return {**dict(latents), **dict(noise), "kl_per_group": tf.stack([group.kl for group in terms], axis=1)}
 

@@ -21,6 +21,7 @@ from nvae_tf.export.parity import compare, draw_cases, write_parity
 from nvae_tf.export.tflite.sidecar import write_sidecar
 from nvae_tf.export.tflite.weights import cost, half_weights
 from nvae_tf.files import new_folder
+from nvae_tf.inference.folding import fold
 from nvae_tf.inference.model import InferenceModel
 
 _RUNTIME = "ai-edge-litert"
@@ -49,7 +50,7 @@ def export_tflite(nvae, out_dir, provenance, *, num_groups=None, encoder=False, 
     nvae.group_temperatures(temperature)  # raises where it is none
     version = litert_version()
     with new_folder(out_dir) as folder:
-        model = InferenceModel(nvae)
+        model = InferenceModel(fold(nvae))
         graphs = {"decoder": sample_graph(model, 1, num_groups)}
         if encoder:
             graphs["encoder"] = encode_graph(model, 1, noise_only=True)

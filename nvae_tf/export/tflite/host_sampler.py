@@ -10,6 +10,7 @@ an argument. `params` is always [..., H, W, P], as the decoder returns them, pad
 import numpy as np
 
 from nvae_tf.export.tflite import philox
+from nvae_tf.hierarchy import num_mixture_pieces, sort_mixture_pieces
 
 LIKELIHOODS = ("bernoulli", "logistic_mixture", "normal")
 _MIN_LOG_SCALE = -7.0
@@ -140,7 +141,7 @@ def draw_image(params, likelihood, num_channels, seed, index=0):
         return draw_bernoulli(params, philox.uniform(key, shape))
     if likelihood == "normal":
         return draw_normal(params, philox.standard_normal(key, shape))
-    num_mixtures = params.shape[-1] // mixture_pieces(num_channels)
+    num_mixtures = params.shape[-1] // num_mixture_pieces(num_channels)
     component_key, value_key = philox.split_key(key)
     component_uniforms = philox.uniform(component_key, [*params.shape[:-1], num_mixtures], *_OPEN_INTERVAL)
     return draw_logistic_mixture(
@@ -159,11 +160,6 @@ def to_uint8(images):
     return np.rint(np.clip(images, 0, 1) * np.float32(255)).astype(np.uint8)
 
 
-def mixture_pieces(num_channels):
-    """Parameters of a pixel for each component: its logit, mean and log scale per channel, coefficient per pair."""
-    return 1 + 2 * num_channels + num_channels * (num_channels - 1) // 2
-
-
 def _checked(params, likelihood, num_channels):
     """`params` in float32, if their last axis fits the likelihood."""
     params = np.asarray(params, np.float32)
@@ -171,7 +167,7 @@ def _checked(params, likelihood, num_channels):
         raise ValueError(f"likelihood: expected one of {LIKELIHOODS}. Received: {likelihood!r}")
     num_params = params.shape[-1]
     if likelihood == "logistic_mixture":
-        pieces = mixture_pieces(num_channels)
+        pieces = num_mixture_pieces(num_channels)
         fits, expected = num_params and num_params % pieces == 0, f"a multiple of {pieces}"
     else:
         expected = num_channels * (1 if likelihood == "bernoulli" else 2)
@@ -186,15 +182,10 @@ def _checked(params, likelihood, num_channels):
 
 def _split_mixture(params, num_channels):
     """Logits; lists of mean and log scale per channel and of a coefficient per pair; each [..., H, W, num_mixtures]."""
-    pieces = iter(np.split(np.asarray(params, np.float32), mixture_pieces(num_channels), axis=-1))
-    logits, means, log_scales, coefficients = next(pieces), [], [], []
-    # The coefficients of all pairs are dealt to the channels' blocks, the first blocks taking the remainder.
-    quotient, remainder = divmod(num_channels * (num_channels - 1) // 2, num_channels)
-    for channel in range(num_channels):
-        means.append(next(pieces))
-        log_scales.append(np.maximum(next(pieces), np.float32(_MIN_LOG_SCALE)))
-        coefficients += [np.tanh(next(pieces)) for _ in range(quotient + (channel < remainder))]
-    return logits, means, log_scales, coefficients
+    pieces = np.split(np.asarray(params, np.float32), num_mixture_pieces(num_channels), axis=-1)
+    logits, means, log_scales, coefficients = sort_mixture_pieces(pieces, num_channels)
+    log_scales = [np.maximum(log_scale, np.float32(_MIN_LOG_SCALE)) for log_scale in log_scales]
+    return logits, means, log_scales, [np.tanh(coefficient) for coefficient in coefficients]
 
 
 def _chain(values, coefficients):

@@ -18,6 +18,7 @@ from nvae_tf.export.tflite.check.lint import lint
 from nvae_tf.export.tflite.flatbuffer import TFLiteGraph
 from nvae_tf.export.tflite.weights import cost, half_weights
 from nvae_tf.files import file_sum
+from nvae_tf.inference.folding import fold
 from nvae_tf.inference.model import InferenceModel
 from nvae_tf.models.nvae import NVAE
 from nvae_tf.runs.load import load_run
@@ -122,7 +123,7 @@ def test_encoder_runs_whole_on_the_gpu_delegate(exported):
 
 def test_mixture_of_which_some_groups_are_sampled(tmp_path):
     nvae = NVAE(MIXTURE)
-    model = InferenceModel(nvae)
+    model = InferenceModel(fold(nvae))
     graph = sample_graph(model, 1, num_groups=1)
     content = tflite.convert(model, graph)
     half = half_weights(content, least_weights=100)
@@ -152,7 +153,7 @@ def test_cost_is_that_counted_by_hand():
         preprocess_blocks=0,
         postprocess_blocks=0,
     )
-    model = InferenceModel(NVAE(config))
+    model = InferenceModel(fold(NVAE(config)))
     merge, likelihood_head = 2 * 3, 9 * 3 * 1
     found = cost(tflite.convert(model, sample_graph(model, 1)))
     assert found["macs"] == 4 * 8 * (merge + likelihood_head)
@@ -167,7 +168,7 @@ def test_an_export_is_never_replaced(exported, nvae):
 
 
 def test_nothing_is_left_where_a_file_does_not_agree(nvae, tmp_path, monkeypatch):
-    other = InferenceModel(nvae)
+    other = InferenceModel(fold(nvae))
     other.likelihood_head.bias.assign_add([0.5])
     monkeypatch.setattr(tflite, "InferenceModel", lambda nvae: other)
     with pytest.raises(ValueError, match=r"decoder_float32\.tflite: expected likelihood_params as of Keras"):
@@ -197,7 +198,7 @@ def _channels_last(array):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["mnist_small_trained", "cifar10_tiny_flow", "celeba64_tiny_5bit"])
 def test_decoder_gives_the_numbers_of_the_original(golden, tmp_path, name):
-    model = InferenceModel(model_from_checkpoint(read_checkpoint(golden / f"{name}.checkpoint.pt")))
+    model = InferenceModel(fold(model_from_checkpoint(read_checkpoint(golden / f"{name}.checkpoint.pt"))))
     content = tflite.convert(model, sample_graph(model, 1))
     with np.load(golden / f"{name}.expected.npz") as file:
         noise = {f"noise_{i:02}": _channels_last(file[f"eps_{i}"])[:1] for i in range(len(model.groups))}
@@ -213,7 +214,7 @@ def test_decoder_gives_the_numbers_of_the_original(golden, tmp_path, name):
 
 @pytest.mark.slow
 def test_encoder_with_flows_runs_whole_on_the_gpu_delegate(golden, tmp_path):
-    model = InferenceModel(model_from_checkpoint(read_checkpoint(golden / "celeba64_tiny_5bit.checkpoint.pt")))
+    model = InferenceModel(fold(model_from_checkpoint(read_checkpoint(golden / "celeba64_tiny_5bit.checkpoint.pt"))))
     path = tmp_path / "encoder.tflite"
     path.write_bytes(tflite.convert(model, encode_graph(model, 1, noise_only=True)))
     assert lint(TFLiteGraph(path.read_bytes())) == []

@@ -10,6 +10,7 @@ from nvae_tf.export.tflite.check.lint import lint
 from nvae_tf.export.tflite.export import convert
 from nvae_tf.export.tflite.flatbuffer import TFLiteGraph
 from nvae_tf.export.tflite.weights import cost
+from nvae_tf.inference.folding import fold
 from nvae_tf.inference.model import InferenceModel
 from nvae_tf.models.nvae import NVAE
 
@@ -23,7 +24,7 @@ _CONFIGS = pathlib.Path(__file__).resolve().parents[3] / "configs"
 )
 def test_decoder_converts_and_is_fit_for_a_gpu_delegate(name, parameters, macs, megabytes):
     config = runpy.run_path(str(_CONFIGS / f"{name}.py"))["get_config"]()
-    model = InferenceModel(NVAE(config.model))
+    model = InferenceModel(fold(NVAE(config.model)))
     content = convert(model, sample_graph(model, 1))
     assert [str(finding) for finding in lint(TFLiteGraph(content))] == []
     # The figures of saved_models/ON_DEVICE.md.

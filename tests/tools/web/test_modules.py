@@ -9,6 +9,7 @@ import pytest
 
 from nvae_tf.evaluation.interpolation import slerp
 from nvae_tf.export.tflite import host_sampler, philox
+from nvae_tf.hierarchy import num_mixture_pieces
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 _DRIVER = pathlib.Path(__file__).with_name("functions.mjs")
@@ -39,7 +40,7 @@ def call(node):
 
 def _params(likelihood, num_channels):
     sizes = {"bernoulli": num_channels, "normal": 2 * num_channels}
-    size = sizes.get(likelihood, _MIXTURES * host_sampler.mixture_pieces(num_channels))
+    size = sizes.get(likelihood, _MIXTURES * num_mixture_pieces(num_channels))
     return np.random.default_rng(num_channels).normal(scale=4.0, size=[1, 8, 8, size]).astype(np.float32)
 
 
