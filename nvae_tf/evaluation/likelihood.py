@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from nvae_tf import hierarchy
-from nvae_tf.evaluation.replicas import round_up, run_on_replicas
 from nvae_tf.layers.kernels import shared_kernels
+from nvae_tf.layers.replicas import round_up, run_on_replicas
 from nvae_tf.models.noise import MAX_SAMPLES, keyed_noise, row_keys
 from nvae_tf.objectives.kl import ACTIVE_KL
 

@@ -4,11 +4,11 @@ import numpy as np
 import tensorflow as tf
 
 from nvae_tf import hierarchy
-from nvae_tf.evaluation.replicas import round_up, run_on_replicas
 from nvae_tf.layers.kernels import shared_kernels
+from nvae_tf.layers.replicas import round_up, run_on_replicas
 from nvae_tf.models.noise import PIXELS as PIXEL_NOISE
 from nvae_tf.models.noise import keyed_noise, row_keys
-from nvae_tf.models.pixels import PIXELS, draw_pixels
+from nvae_tf.models.pixels import PIXEL_CHOICES, draw_pixels
 
 
 # The model is an argument, not captured, as in `likelihood`: one trace for each model, and no reference to keep it.
@@ -73,8 +73,8 @@ def sample_images(
         if value < 1:
             raise ValueError(f"{name}: expected at least 1. Received: {value}")
     temperatures = tf.constant(model.group_temperatures(temperature), tf.float32)
-    if pixels not in PIXELS:
-        raise ValueError(f"pixels: expected one of {PIXELS}. Received: {pixels!r}")
+    if pixels not in PIXEL_CHOICES:
+        raise ValueError(f"pixels: expected one of {PIXEL_CHOICES}. Received: {pixels!r}")
     strategy = strategy or tf.distribute.get_strategy()
     batch_size = round_up(min(batch_size, num), strategy)
     kernels = evaluated_kernels(model) if kernels is None else kernels

@@ -181,7 +181,7 @@ class _Folding:
 
     def group(self, group, start):
         """`FoldedGroup` of a `LatentGroup`; `start` is the learned start [h, w, C] or None."""
-        first = group.place.first
+        first = group.first
         cells = self.cells(group.cells)
         prior_head = None if first else self._head(group.prior_head)
         combiner = None if first else self.linear(group.encoder_combiner.conv).rounded()

@@ -1,7 +1,7 @@
 """Residual cells and the operations they are made of (paper section 3.1, figure 3).
 
 A cell is skip(x) + 0.1 * SE(operations(x)); the first operation carries the change of resolution and width.
-`CELL_SETS` says which operations the cells of each tower are made of.
+`CELL_OPERATIONS` holds the operations of the cells in each part of the network for every cell set.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ class Resampling(enum.Enum):
         return 2 if self is Resampling.DOWN else 1
 
     def output_shape(self, shape, filters):
-        """Shape [B, H, W, filters] that comes out of an input of `shape`."""
+        """Output shape [B, H, W, filters] for an input of `shape`."""
         batch, height, width, _ = shape
         if self is Resampling.DOWN:
             return (batch, height // 2, width // 2, filters)
@@ -43,96 +43,71 @@ class Resampling(enum.Enum):
         return (batch, height, width, filters)
 
 
-@keras.saving.register_keras_serializable(package="nvae_tf")
-class NormSwishConv(Layer):
-    """BN + swish -> [nearest x2] -> 3x3 convolution (`res_bnswish`; dilation 2 gives `res_bnswish5`).
+class _PreActivatedConv(Layer):
+    """[BN ->] activation -> [nearest x2] -> 3x3 convolution; without BN its initialisation depends on the data.
 
     Args:
         filters: output channels.
-        resampling: change of resolution. Default none.
+        resampling: change of resolution. Default `Resampling.NONE`.
         dilation: of the convolution. Default 1.
     """
+
+    normalizes = True
 
     def __init__(self, filters, resampling=Resampling.NONE, dilation=1, **kwargs):
         super().__init__(**kwargs)
         self.resampling = resampling
-        self.norm = BatchNorm(name="norm")
-        self.conv = Conv2D(filters, 3, resampling.strides, dilation=dilation, name="conv")
+        self.norm = BatchNorm(name="norm") if self.normalizes else None
+        self.conv = Conv2D(filters, 3, resampling.strides, dilation, data_dependent=not self.normalizes, name="conv")
 
     def build(self, input_shape):
-        self.norm.build(input_shape)
+        if self.norm is not None:
+            self.norm.build(input_shape)
         self.conv.build(input_shape)
 
     def call(self, inputs, training=False):
-        x = swish(self.norm(inputs, training=training))
+        x = inputs if self.norm is None else self.norm(inputs, training=training)
+        x = self.activation(x)
         if self.resampling is Resampling.UP:
             x = upsample_nearest(x)
         return self.conv(x)
 
 
 @keras.saving.register_keras_serializable(package="nvae_tf")
-class NormEluConv(Layer):
-    """BN -> ELU -> [nearest x2] -> 3x3 convolution (`res_bnelu`).
+class NormSwishConv(_PreActivatedConv):
+    """BN -> swish -> [nearest x2] -> 3x3 convolution: `res_bnswish`, and `res_bnswish5` with dilation 2."""
 
-    Args:
-        filters: output channels.
-        resampling: change of resolution. Default none.
-    """
-
-    def __init__(self, filters, resampling=Resampling.NONE, **kwargs):
-        super().__init__(**kwargs)
-        self.resampling = resampling
-        self.norm = BatchNorm(name="norm")
-        self.conv = Conv2D(filters, 3, resampling.strides, name="conv")
-
-    def build(self, input_shape):
-        self.norm.build(input_shape)
-        self.conv.build(input_shape)
-
-    def call(self, inputs, training=False):
-        x = tf.nn.elu(self.norm(inputs, training=training))
-        if self.resampling is Resampling.UP:
-            x = upsample_nearest(x)
-        return self.conv(x)
+    activation = staticmethod(swish)
 
 
 @keras.saving.register_keras_serializable(package="nvae_tf")
-class EluConv(Layer):
-    """ELU -> [nearest x2] -> 3x3 convolution with data-dependent initialisation (`res_elu`).
+class NormEluConv(_PreActivatedConv):
+    """BN -> ELU -> [nearest x2] -> 3x3 convolution: `res_bnelu`."""
 
-    Args:
-        filters: output channels.
-        resampling: change of resolution. Default none.
-    """
+    activation = staticmethod(tf.nn.elu)
 
-    def __init__(self, filters, resampling=Resampling.NONE, **kwargs):
-        super().__init__(**kwargs)
-        self.resampling = resampling
-        self.conv = Conv2D(filters, 3, resampling.strides, data_dependent=True, name="conv")
 
-    def build(self, input_shape):
-        self.conv.build(input_shape)
+@keras.saving.register_keras_serializable(package="nvae_tf")
+class EluConv(_PreActivatedConv):
+    """ELU -> [nearest x2] -> 3x3 convolution with data-dependent initialisation: `res_elu`."""
 
-    def call(self, inputs, training=False):
-        x = tf.nn.elu(inputs)
-        if self.resampling is Resampling.UP:
-            x = upsample_nearest(x)
-        return self.conv(x)
+    activation = staticmethod(tf.nn.elu)
+    normalizes = False
 
 
 @keras.saving.register_keras_serializable(package="nvae_tf")
 class InvertedResidual(Layer):
     """Inverted residual `mconv_eEkKgG`: BN -> 1x1 -> BN+swish -> KxK -> BN+swish -> 1x1 -> BN.
 
-    The nearest upsampling of the definition comes first; here it comes just before the KxK convolution, which gives
-    the same numbers at a quarter of the cost. The convolutions are plain: no weight norm, no bias.
+    By definition the nearest upsampling comes first; here it comes just before the KxK convolution, which gives the
+    same numbers at a quarter of the cost. The convolutions are plain: no weight norm, no bias.
 
     Args:
         filters: output channels.
-        resampling: change of resolution. Default none.
+        resampling: change of resolution. Default `Resampling.NONE`.
         expansion: hidden channels per input channel.
         kernel_size: of the middle convolution.
-        groups: of the middle convolution; `"depthwise"` by default.
+        groups: of the middle convolution. Default `"depthwise"`.
     """
 
     def __init__(self, filters, resampling=Resampling.NONE, *, expansion, kernel_size, groups="depthwise", **kwargs):
@@ -175,9 +150,9 @@ class Cell(Layer):
     """skip(x) + 0.1 * SE(operations(x)).
 
     Args:
-        operations: what makes each operation of the sequence, called with (filters, resampling, name=...).
+        operations: factories of the operations in sequence, each called with (filters, resampling, name=...).
         filters: output channels.
-        resampling: the skip path is the identity, a factorised downsampling or a bilinear upsampling.
+        resampling: makes the skip path the identity, a factorised downsampling or a bilinear upsampling.
         squeeze_excite: gate the residual per channel. Default True.
 
     Input: [B, H, W, C]. Output: [B, H', W', filters].
@@ -215,12 +190,12 @@ class Cell(Layer):
         skip = inputs if self.skip is None else self.skip(inputs)
         if self.squeeze_excite is None:
             return skip + x * RESIDUAL_SCALE
-        # The constant goes into the small gate, not over the whole feature map.
+        # The constant multiplies the small gate, not the whole feature map.
         return skip + gated(x, self.squeeze_excite(x) * RESIDUAL_SCALE)
 
 
 @dataclasses.dataclass(frozen=True)
-class CellSet:
+class CellOperations:
     """Operations of the cells in each part of the network, each a tuple of operation factories."""
 
     encoder: tuple
@@ -233,36 +208,28 @@ def _inverted(expansion, kernel_size, groups="depthwise"):
     return (functools.partial(InvertedResidual, expansion=expansion, kernel_size=kernel_size, groups=groups),)
 
 
+_bnswish = (NormSwishConv, NormSwishConv)
 _bnswish5 = functools.partial(NormSwishConv, dilation=2)
+_e6, _e6k11, _e3, _e3g8 = _inverted(6, 5), _inverted(6, 11), _inverted(3, 5), _inverted(3, 5, groups=8)
 
-
-def _everywhere(operations):
-    return CellSet(operations, operations, operations, operations)
-
-
-def _residual_encoder(*operations):
-    return CellSet(operations, _inverted(6, 5), operations, _inverted(3, 5))
-
-
-CELL_SETS = {
-    "res_mbconv": _residual_encoder(NormSwishConv, NormSwishConv),
-    "res_bnswish": _everywhere((NormSwishConv, NormSwishConv)),
-    "res_bnelu": _everywhere((NormEluConv, NormEluConv)),
-    "res_elu": _everywhere((EluConv, EluConv)),
-    "mbconv_sep": CellSet(_inverted(6, 5), _inverted(6, 5), _inverted(3, 5), _inverted(3, 5)),
-    "mbconv_sep11": CellSet(_inverted(6, 11), _inverted(6, 11), _inverted(3, 5), _inverted(3, 5)),
-    "mbconv_res": CellSet(
-        _inverted(6, 5), (NormSwishConv, NormSwishConv), _inverted(3, 5), (NormSwishConv, NormSwishConv)
-    ),
-    "mbconv_den": CellSet(_inverted(6, 5), _inverted(6, 5), _inverted(3, 5, groups=8), _inverted(3, 5, groups=8)),
-    "res53_mbconv": _residual_encoder(_bnswish5, NormSwishConv),
-    "res35_mbconv": _residual_encoder(NormSwishConv, _bnswish5),
-    "res55_mbconv": _residual_encoder(_bnswish5, _bnswish5),
+# By cell set: encoder, decoder, preprocess, postprocess.
+CELL_OPERATIONS = {
+    "res_mbconv": CellOperations(_bnswish, _e6, _bnswish, _e3),
+    "res_bnswish": CellOperations(*[_bnswish] * 4),
+    "res_bnelu": CellOperations(*[(NormEluConv, NormEluConv)] * 4),
+    "res_elu": CellOperations(*[(EluConv, EluConv)] * 4),
+    "mbconv_sep": CellOperations(_e6, _e6, _e3, _e3),
+    "mbconv_sep11": CellOperations(_e6k11, _e6k11, _e3, _e3),
+    "mbconv_res": CellOperations(_e6, _bnswish, _e3, _bnswish),
+    "mbconv_den": CellOperations(_e6, _e6, _e3g8, _e3g8),
+    "res53_mbconv": CellOperations((_bnswish5, NormSwishConv), _e6, (_bnswish5, NormSwishConv), _e3),
+    "res35_mbconv": CellOperations((NormSwishConv, _bnswish5), _e6, (NormSwishConv, _bnswish5), _e3),
+    "res55_mbconv": CellOperations((_bnswish5, _bnswish5), _e6, (_bnswish5, _bnswish5), _e3),
 }
 
 
 def build_cells(cells, input_shape):
-    """Builds a sequence of `Cell`s and returns the shape that comes out."""
+    """Builds a sequence of `Cell`s and returns its output shape."""
     shape = input_shape
     for cell in cells:
         cell.build(shape)

@@ -1,14 +1,13 @@
 """Convolutions: weight-normalised (the default), plain, grouped and depthwise.
 
-Every convolution of the model is a `Conv2D`, and every kernel variable is [kh, kw, in/groups, out], depthwise ones
-too, so that kernels of one shape can be stacked and normalised, regularised and updated together.
+Every convolution of the model is a `Conv2D`, and every kernel variable, depthwise ones included, is
+[kh, kw, in/groups, out], so that kernels of one shape can be stacked and normalised, regularised and updated together.
 """
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from nvae_tf.layers.convolution import convolution
 from nvae_tf.layers.kernels import is_initializing_from_data, normalize_kernel, other_arithmetic_dtype, shared_kernel
 from nvae_tf.layers.layer import Layer
 from nvae_tf.layers.replicas import assign, mean_over_replicas
@@ -18,8 +17,64 @@ _INITIAL_STD_FACTOR = 5.0
 
 
 @tf.custom_gradient
+def _pointwise(inputs, kernel):
+    in_channels, filters = kernel.shape[2:]
+
+    def gradient(upstream):
+        rows = tf.reshape(upstream, [-1, filters])
+        matrix = tf.reshape(kernel, [in_channels, filters])
+        input_gradient = tf.reshape(tf.matmul(rows, matrix, transpose_b=True), tf.shape(inputs))
+        kernel_gradient = tf.matmul(tf.reshape(inputs, [-1, in_channels]), rows, transpose_a=True)
+        return input_gradient, tf.reshape(kernel_gradient, [1, 1, in_channels, filters])
+
+    return tf.nn.conv2d(inputs, kernel, 1, "VALID"), gradient
+
+
+@tf.custom_gradient
+def _spatial(inputs, kernel):
+    padding = _padding(kernel.shape[0])
+
+    def gradient(upstream):
+        # Input: the correlation with the flipped kernel. Kernel: the correlation of inputs and upstream gradient,
+        # with the batch in the place of the channels.
+        flipped = tf.transpose(tf.reverse(kernel, (0, 1)), (0, 1, 3, 2))
+        input_gradient = tf.nn.conv2d(upstream, flipped, 1, padding)
+        images = tf.transpose(inputs, (3, 1, 2, 0))  # [in, H, W, B]
+        filters = tf.transpose(upstream, (1, 2, 0, 3))  # [H, W, B, out]
+        kernel_gradient = tf.transpose(tf.nn.conv2d(images, filters, 1, padding), (1, 2, 0, 3))
+        return input_gradient, kernel_gradient
+
+    return tf.nn.conv2d(inputs, kernel, 1, padding), gradient
+
+
+def _padding(kernel_size):
+    pad = kernel_size // 2
+    return [[0, 0], [pad, pad], [pad, pad], [0, 0]]
+
+
+def convolution(inputs, kernel):
+    """Dense convolution at stride 1 with symmetric padding and gradients that are fast on CPUs.
+
+    TensorFlow's CPU kernels for the gradients of a convolution, above all for that of the input, are several times
+    slower than its forward kernel on the small, wide feature maps of a deep hierarchy. Forward convolutions and matrix
+    products give the same numbers. On GPUs the native gradients are fast and are used.
+
+    Args:
+        inputs: [B, H, W, in].
+        kernel: [k, k, in, out], k odd.
+
+    Returns:
+        [B, H, W, out].
+    """
+    inputs, kernel = tf.convert_to_tensor(inputs), tf.convert_to_tensor(kernel)
+    if tf.config.list_logical_devices("GPU"):
+        return tf.nn.conv2d(inputs, kernel, 1, "SAME")
+    return _pointwise(inputs, kernel) if kernel.shape[0] == 1 else _spatial(inputs, kernel)
+
+
+@tf.custom_gradient
 def _add_bias_to_half(outputs, bias):
-    """`tf.nn.bias_add` of a float32 bias to float16 or bfloat16, whose own gradient adds up in the short type."""
+    """`tf.nn.bias_add` of a float32 bias to float16 or bfloat16, whose own gradient would sum in the short type."""
 
     def gradient(upstream):
         return upstream, tf.reduce_sum(tf.cast(upstream, tf.float32), (0, 1, 2))
@@ -29,14 +84,14 @@ def _add_bias_to_half(outputs, bias):
 
 @keras.saving.register_keras_serializable(package="nvae_tf")
 class Conv2D(Layer):
-    """2-D convolution with symmetric padding, weight-normalised unless told otherwise.
+    """2-D convolution with symmetric padding, weight-normalised by default.
 
     Args:
         filters: output channels.
         kernel_size: odd side of the square kernel.
         strides: 1 or 2. Default 1.
         dilation: spacing of the kernel's taps. Default 1.
-        groups: groups of input channels; `"depthwise"` for one group a channel. Default 1.
+        groups: groups of input channels; `"depthwise"` for one group per channel. Default 1.
         use_bias: add a bias. Default True.
         weight_norm: normalise each output channel's kernel to exp(log norm). Default True.
         log_norm_offset: added to the initial log norm. Default 0.
@@ -77,12 +132,12 @@ class Conv2D(Layer):
 
     @property
     def depthwise(self):
-        """Whether each channel has a kernel of its own."""
+        """Whether each channel has its own kernel."""
         return self.groups == "depthwise"
 
     @property
     def stack_key(self):
-        """Layers with equal keys can be worked on as one `KernelStack`."""
+        """Layers with equal keys can form one `KernelStack`."""
         return (tuple(self.kernel.shape), self.weight_norm, self.mask is not None)
 
     def build(self, input_shape):
@@ -107,7 +162,7 @@ class Conv2D(Layer):
         return tf.constant(np.log(norm + _LOG_NORM_EPSILON) + self.log_norm_offset, dtype)
 
     def effective_kernel(self):
-        """Kernel [kh, kw, in/groups, out] that the convolution uses: masked and normalised."""
+        """The masked and normalised kernel [kh, kw, in/groups, out] that the convolution applies."""
         shared = shared_kernel(self)
         if shared is not None:
             return shared
@@ -135,7 +190,9 @@ class Conv2D(Layer):
         inputs = tf.cast(inputs, kernel.dtype)
         if self.depthwise:
             filters = tf.transpose(kernel, (0, 1, 3, 2))  # [kh, kw, channels, 1]
-            return tf.nn.depthwise_conv2d(inputs, filters, (1, self.strides, self.strides, 1), self._padding())
+            return tf.nn.depthwise_conv2d(
+                inputs, filters, (1, self.strides, self.strides, 1), _padding(self.kernel_size)
+            )
         dtype = other_arithmetic_dtype()
         if dtype is not None:
             return tf.cast(self._dense(tf.cast(inputs, dtype), tf.cast(kernel, dtype)), inputs.dtype)
@@ -144,16 +201,16 @@ class Conv2D(Layer):
     def _dense(self, inputs, kernel):
         strides, dilation = self.strides, self.dilation
         if dilation > 1 and strides == dilation:
-            # Every tap falls on the same residue class: a plain convolution of the decimated input.
+            # All taps read the same pixel phase, so this is a plain convolution of the decimated input.
             inputs, strides, dilation = inputs[:, ::strides, ::strides, :], 1, 1
         if dilation > 1:
             return tf.nn.convolution(inputs, kernel, strides=strides, padding="SAME", dilations=dilation)
         if self.groups > 1:
             # TensorFlow has no grouped convolution with gradients on the CPU.
             pairs = zip(tf.split(inputs, self.groups, axis=-1), tf.split(kernel, self.groups, axis=-1), strict=True)
-            return tf.concat([tf.nn.conv2d(x, k, strides, self._padding()) for x, k in pairs], axis=-1)
-        return convolution(inputs, kernel) if strides == 1 else tf.nn.conv2d(inputs, kernel, strides, self._padding())
-
-    def _padding(self):
-        pad = self.kernel_size // 2
-        return [[0, 0], [pad, pad], [pad, pad], [0, 0]]
+            return tf.concat([tf.nn.conv2d(x, k, strides, _padding(self.kernel_size)) for x, k in pairs], axis=-1)
+        return (
+            convolution(inputs, kernel)
+            if strides == 1
+            else tf.nn.conv2d(inputs, kernel, strides, _padding(self.kernel_size))
+        )

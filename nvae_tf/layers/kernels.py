@@ -1,18 +1,24 @@
 """Effective kernels, computed for many convolutions at once, and how the convolutions of a block of code compute.
 
-What holds for every convolution within a `with` statement is said by the contexts of this module: which kernels are
-shared, in which type the arithmetic is, whether the batch decides initial values.
+A deep hierarchy has thousands of variables, and a graph that treats each on its own takes minutes to trace. So tensors
+of one shape are stacked and worked on by a few wide ops. What holds for every convolution within a `with` statement
+(shared kernels, type of the arithmetic, initialisation from data) is set by the context managers of this module.
 """
 
 import contextlib
 import contextvars
+import math
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from nvae_tf.layers.stacking import group_by, split_by_size, stack
+from nvae_tf.layers.replicas import assign
 
 _NORM_EPSILON = 1e-5
+# Largest stack, in elements. Element-wise work passes over a stack many times, and each pass over a stack that does
+# not fit in the caches goes to main memory.
+_MAX_ELEMENTS = 2_000_000
 
 # Kernels computed together for many layers, by id(layer); see `shared_kernels`.
 _shared_kernels = contextvars.ContextVar("shared_kernels", default=None)
@@ -30,7 +36,7 @@ def _set(variable, value):
 
 
 def arithmetic_dtype(dtype):
-    """Context in which dense (not depthwise) convolutions compute in `dtype`; inputs and outputs stay as they are.
+    """Context in which dense (not depthwise) convolutions compute in `dtype`; inputs and outputs keep their types.
 
     Args:
         dtype: name of a type; None for the type of the kernels.
@@ -44,12 +50,12 @@ def initializing_from_data():
 
 
 def other_arithmetic_dtype():
-    """What `arithmetic_dtype` was given, or None."""
+    """The type that `arithmetic_dtype` asks for, or None."""
     return _arithmetic_dtype.get()
 
 
 def is_initializing_from_data():
-    """Whether this is within `initializing_from_data`."""
+    """Whether the caller runs within `initializing_from_data`."""
     return _initializing_from_data.get()
 
 
@@ -59,7 +65,7 @@ def shared_kernel(layer):
 
 
 def normalize_kernel(kernel, log_norm):
-    """w_eff = exp(log_norm) * w / (||w|| + 1e-5), the norm over all but the last axis of one kernel.
+    """w_eff = exp(log_norm) * w / (||w|| + 1e-5), with the norm over all axes of one kernel but the last.
 
     Args:
         kernel: [..., kh, kw, in/groups, out].
@@ -71,7 +77,7 @@ def normalize_kernel(kernel, log_norm):
 
 @tf.custom_gradient
 def _normalize(kernel, log_norm):
-    """`normalize_kernel`, its gradient in fewer passes over all weights of the model than the chain of its ops."""
+    """`normalize_kernel` with a gradient that passes over the weights less often than the chain of its ops does."""
     axes = (-4, -3, -2)
     norm = tf.sqrt(tf.reduce_sum(tf.square(kernel), axes, keepdims=True))
     factor = tf.exp(log_norm)[..., tf.newaxis, tf.newaxis, tf.newaxis, :] / (norm + _NORM_EPSILON)
@@ -85,11 +91,60 @@ def _normalize(kernel, log_norm):
     return kernel * factor, gradient
 
 
-class KernelStack:
-    """Convolutions whose kernels have one shape and one treatment, worked on as one [n, kh, kw, in, out] tensor.
+def group_by(items, key):
+    """Lists of the items with equal keys, in order of first appearance."""
+    groups = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return list(groups.values())
+
+
+def split_by_size(items, shape):
+    """Splits items that hold one variable of `shape` each into lists whose stacks fit in the caches."""
+    count = max(1, _MAX_ELEMENTS // math.prod(shape))
+    return [items[start : start + count] for start in range(0, len(items), count)]
+
+
+def stack(variables):
+    """Values of n variables or tensors of one shape as a tensor [n, ...]."""
+    if len(variables) == 1:
+        return tf.expand_dims(tf.convert_to_tensor(variables[0]), 0)
+    return tf.stack([tf.convert_to_tensor(variable) for variable in variables])
+
+
+class VariableStacks:
+    """Variables that are read, differentiated and updated as stacks.
 
     Args:
-        layers: built `Conv2D` layers of one `stack_key`.
+        groups: lists of Keras variables of one shape; each list is a stack.
+    """
+
+    def __init__(self, groups):
+        self.groups = groups
+
+    def read(self):
+        """Current values: for each group a tensor [n, ...]."""
+        return [stack(group) for group in self.groups]
+
+    def scope(self, stacks):
+        """`keras.StatelessScope` in which the value of each variable is its row of `stacks`."""
+        rows = []
+        for group, values in zip(self.groups, stacks, strict=True):
+            rows.extend(zip(group, tf.unstack(values), strict=True))
+        return keras.StatelessScope(state_mapping=rows, initialize_variables=False)
+
+    def assign(self, stacks):
+        """Sets this replica's copy of every variable to its row."""
+        for group, values in zip(self.groups, stacks, strict=True):
+            for variable, value in zip(group, tf.unstack(values), strict=True):
+                assign(variable, value)
+
+
+class KernelStack:
+    """Convolutions with equal kernel shapes and treatment, whose kernels form one [n, kh, kw, in, out] tensor.
+
+    Args:
+        layers: built `Conv2D` layers with equal `stack_key`.
     """
 
     def __init__(self, layers):
@@ -100,21 +155,16 @@ class KernelStack:
 
     @property
     def variables(self):
-        """Lists of the layers' kernels and, with weight norm, of their log norms: what `effective` takes stacked."""
+        """Lists of the layers' kernels and, with weight norm, log norms; `effective` takes them stacked."""
         names = ("kernel", "log_norm") if self.weight_norm else ("kernel",)
         return [[getattr(layer, name) for layer in self.layers] for name in names]
 
-    def effective(self, kernels=None, log_norms=None):
-        """Effective kernels [n, kh, kw, in, out]; from given stacks of the raw variables, or from the variables."""
-        if kernels is None:
-            kernels = stack([layer.kernel for layer in self.layers])
+    def effective(self, *values):
+        """Effective kernels [n, kh, kw, in, out], from given stacks of `variables` or else from their values."""
+        kernels, *log_norms = values or map(stack, self.variables)
         if self.mask is not None:
             kernels = kernels * self.mask
-        if not self.weight_norm:
-            return kernels
-        if log_norms is None:
-            log_norms = stack([layer.log_norm for layer in self.layers])
-        return normalize_kernel(kernels, log_norms)
+        return normalize_kernel(kernels, *log_norms) if self.weight_norm else kernels
 
 
 def kernel_stacks(layers):
@@ -125,14 +175,13 @@ def kernel_stacks(layers):
 
 @contextlib.contextmanager
 def shared_kernels(stacks, effective=None):
-    """Context in which layers use kernels computed stacked by shape: a few wide ops instead of some per layer.
+    """Context in which layers use kernels that were computed stacked by shape.
+
+    Nested uses keep the outer kernels.
 
     Args:
         stacks: `KernelStack`s.
-        effective: their effective kernels when these are at hand; computed if None. Their type is the type that the
-            layers compute in.
-
-    Nested uses keep the outer kernels, so that a caller that computed them decides.
+        effective: their effective kernels, whose type the layers compute in; computed if None. Default None.
     """
     if _shared_kernels.get() is not None or _initializing_from_data.get():
         yield

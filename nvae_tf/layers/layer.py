@@ -4,11 +4,10 @@ import keras
 
 
 class Layer(keras.layers.Layer):
-    """A layer that takes tensors as they come.
+    """A layer that computes in the type of its input.
 
-    Keras casts what a layer is called with to the layer's own type. Here the type of the activations is decided once,
-    by the images that enter the model, and every layer computes in the type of its input: one model trains in mixed
-    precision and is evaluated in float32.
+    Keras casts the inputs of a layer to the layer's own type. Here the images and kernels that enter the model decide
+    the type of all activations, so that one model trains in mixed precision and is evaluated in float32.
     """
 
     def __init__(self, **kwargs):

@@ -7,7 +7,7 @@ from nvae_tf.layers.conv import Conv2D
 
 
 def channel_mask(in_channels, out_channels, strict):
-    """[in, out] mask at the kernel's centre: which input channels an output channel may see.
+    """The mask [in, out] at the kernel's centre: which input channels an output channel may see.
 
     With r = out / in channels (out >= in) the r outputs of block i see inputs < i (strict) or <= i; with r = in / out
     output i sees inputs < i * r (strict) or < (i + 1) * r.
@@ -32,14 +32,14 @@ def channel_mask(in_channels, out_channels, strict):
 
 
 def causal_mask(kernel_size, in_channels, out_channels, strict, mirrored=False, depthwise=False):
-    """[k, k, in/groups, out] mask: rows above the centre, columns left of it, and the channel mask at the centre.
+    """The mask [k, k, in/groups, out]: rows above the centre, columns left of it, and the centre's channel mask.
 
     Args:
         kernel_size: odd side of the kernel.
-        in_channels, out_channels: of the convolution.
+        in_channels, out_channels: channels of the convolution.
         strict: an output never sees its own input ("zero diagonal").
         mirrored: flip in height and width (not in channels). Default False.
-        depthwise: each channel sees itself alone. Default False.
+        depthwise: each channel sees only itself. Default False.
     """
     centre = kernel_size // 2
     in_per_group = 1 if depthwise else in_channels
@@ -58,7 +58,7 @@ class MaskedConv2D(Conv2D):
     """Weight-normalised convolution that is causal in raster order, then channel order.
 
     Args:
-        filters, kernel_size, **kwargs: as of `Conv2D`.
+        filters, kernel_size, **kwargs: see `Conv2D`.
         strict: an output never sees the input at its own place. Default False.
         mirrored: causal in the reversed raster order. Default False.
 

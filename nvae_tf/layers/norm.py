@@ -12,7 +12,7 @@ _MOMENTUM = 0.95
 
 @tf.custom_gradient
 def swish(x):
-    """x * sigmoid(x), its gradient written so that few passes over memory are needed."""
+    """x * sigmoid(x) with a gradient that needs few passes over memory."""
     gate = tf.sigmoid(x)
 
     def gradient(upstream):
@@ -24,15 +24,15 @@ def swish(x):
 
 @tf.custom_gradient
 def _normalize_over_replicas(inputs, scale, offset, shift):
-    """Batch norm over the batches of all replicas: one exchange of moments forwards, one of sums backwards.
+    """Batch norm over the batches of all replicas, with one exchange forwards and one backwards.
 
     Args:
         inputs: [B, H, W, C], B equal on all replicas.
         scale, offset: [C].
-        shift: [C], near the mean and the same on all replicas: moments about it keep their digits.
+        shift: [C], near the mean and equal on all replicas: moments about it keep their precision.
 
     Returns:
-        The output, the mean and the biased variance [C]; no gradient passes through the last two.
+        The output, the mean [C] and the biased variance [C]; no gradient passes through the last two.
     """
     axes, count = (0, 1, 2), inputs.shape[-1]
     x = tf.cast(inputs, tf.float32) - shift
@@ -57,14 +57,14 @@ def _normalize_over_replicas(inputs, scale, offset, shift):
 
 @keras.saving.register_keras_serializable(package="nvae_tf")
 class BatchNorm(Layer):
-    """Batch normalisation over B, H and W: eps 1e-5, the running values keep 95% a step.
+    """Batch normalisation over B, H and W with epsilon 1e-5 and momentum 0.95.
 
-    The running variance follows the unbiased batch variance, n / (n - 1); normalisation uses the biased one. The
-    batch is that of all replicas together. Statistics are float32 whatever the type of the input.
+    The running variance follows the unbiased batch variance (biased times n / (n - 1)); normalisation uses the biased
+    one. The batch is that of all replicas together. Statistics are float32 whatever the type of the input.
 
     Args:
-        count_factor: how many times each value will be repeated by a later nearest upsampling that was moved behind
-            this layer; n counts the repeated values. Default 1.
+        count_factor: how often a nearest upsampling after this layer repeats each value, if by definition it comes
+            before; n counts the repeated values. Default 1.
 
     Input and output: [B, H, W, C].
     """
@@ -90,8 +90,8 @@ class BatchNorm(Layer):
             return self._normalize(inputs, mean, variance, exponential_avg_factor=1.0, is_training=False).y
         if num_replicas() > 1:
             return self._synchronized(inputs, mean, variance)
-        # Batch norm does not see a shift of its input. The CPU kernel adds up all values in one running sum, whose
-        # rounding grows with the mean and with the number of values: without the mean it keeps its digits.
+        # A shift of the input changes nothing but the mean. The CPU kernel adds up all values in one running sum,
+        # whose rounding error grows with the mean and with the number of values; without the mean it stays small.
         values = tf.cast(inputs, tf.float32)
         shift = tf.cast(tf.reduce_mean(tf.reduce_mean(values, axis=(1, 2)), axis=0), inputs.dtype)
         shift = tf.stop_gradient(shift)

@@ -1,4 +1,4 @@
-"""Rematerialisation: the inside of a layer is computed again in the backward pass instead of being kept."""
+"""Rematerialisation: activations inside a layer are recomputed in the backward pass instead of being kept."""
 
 import contextlib
 import contextvars
@@ -14,7 +14,7 @@ _active = contextvars.ContextVar("rematerializing", default=False)
 
 @contextlib.contextmanager
 def rematerializing(active=True):
-    """Context in which, where `active`, cells keep only their input for the backward pass."""
+    """Context in which cells keep only their input for the backward pass, if `active`."""
     token = _active.set(active)
     try:
         yield
@@ -23,24 +23,21 @@ def rematerializing(active=True):
 
 
 def is_rematerializing():
-    """Whether this is within `rematerializing`."""
+    """Whether the caller runs within `rematerializing`."""
     return _active.get()
 
 
 def recompute(layer, function, inputs):
-    """function(inputs), computed once forwards and once more for the backward pass.
+    """function(inputs), computed in the forward pass and once more for the backward pass.
 
-    To be used where kernels are shared (`kernels.shared_kernels`) and variables have their values from a
-    `keras.StatelessScope`: all that the layer reads is passed as tensors, so that gradients reach it. Batch-norm
-    statistics are updated by the forward pass alone.
+    The kernels must be shared (`kernels.shared_kernels`) and the variables get their values from a
+    `keras.StatelessScope`: everything the layer reads is passed as tensors, so that gradients reach it. Only the
+    forward pass updates batch-norm statistics.
 
     Args:
         layer: built layer that owns every variable that `function` reads.
-        function: what the layer does with [B, H, W, C].
+        function: function of a tensor [B, H, W, C].
         inputs: [B, H, W, C].
-
-    Returns:
-        What `function` returns.
     """
     convolutions = [part for part in layer._flatten_layers() if isinstance(part, Conv2D)]
     replaced = {id(getattr(conv, name, None)) for conv in convolutions for name in ("kernel", "log_norm")}
@@ -56,7 +53,7 @@ def recompute(layer, function, inputs):
                 outputs = function(x)
             return outputs, [scope.get_current_value(variable) for variable in statistics]
 
-    # The backward pass runs outside of the contexts of the forward pass.
+    # The backward pass runs outside the contexts of the forward pass.
     context = contextvars.copy_context()
 
     @tf.custom_gradient
@@ -64,8 +61,8 @@ def recompute(layer, function, inputs):
         outputs, updated = forward(x, *tensors)
 
         def gradient(upstream, *unused):
-            # Nothing of the second pass can start, or be merged with the first, before the gradient is there. A zero
-            # made from the gradient says so in data, for XLA does not heed control dependencies.
+            # The second pass must neither start before the gradient exists nor be merged with the first. A zero that
+            # is computed from the gradient enforces both; XLA ignores control dependencies.
             one = tf.cast(tf.reshape(upstream, [-1])[0], tf.bool)
             zero = tf.where(tf.equal(one, one), 0.0, float("nan"))
             again = [x + tf.cast(zero, x.dtype), *tensors]

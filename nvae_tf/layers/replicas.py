@@ -1,32 +1,33 @@
-"""What the replicas of a distributed step share; with one replica nothing is added to the graph."""
+"""Work divided among the replicas of a `tf.distribute.Strategy`; a single replica adds nothing to the graph."""
 
+import numpy as np
 import tensorflow as tf
 
 
 def num_replicas():
-    """Replicas that take this step together; 1 outside of `tf.distribute.Strategy.run`."""
+    """Number of replicas that take this step together; 1 outside `tf.distribute.Strategy.run`."""
     context = tf.distribute.get_replica_context()
     return 1 if context is None else context.num_replicas_in_sync
 
 
 def replica_index():
-    """Which of the replicas, of all workers together, this is; 0 outside of `tf.distribute.Strategy.run`."""
+    """Index of this replica among those of all workers; 0 outside `tf.distribute.Strategy.run`."""
     context = tf.distribute.get_replica_context()
     return 0 if context is None else int(tf.get_static_value(context.replica_id_in_sync_group))
 
 
 def mean_over_replicas(tensors):
-    """The mean of each tensor over all replicas, all of them in one exchange.
+    """The mean of each tensor over all replicas, in a single exchange.
 
     Args:
-        tensors: list of float32 tensors, of one shape on every replica.
+        tensors: list of float32 tensors, each of the same shape on every replica.
 
     Returns:
-        List of tensors; the same bits on every replica.
+        List of tensors, identical bit for bit on every replica.
     """
     if num_replicas() == 1:
         return tensors
-    # An argument of the step belongs to no device yet, which the exchange between workers does not take.
+    # The exchange between workers refuses arguments of the step, which are not placed on a device yet.
     placed = [tf.identity(tensor) for tensor in tensors]
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, placed)
 
@@ -34,11 +35,46 @@ def mean_over_replicas(tensors):
 def assign(variable, value):
     """Sets this replica's copy of a Keras variable.
 
-    Every replica computes the same value from the same numbers, so that no copy has to be sent; TensorFlow's own
-    assignment to a mirrored variable would exchange each variable by itself.
+    Every replica computes the same value from the same numbers, so copies need not be sent; TensorFlow's own
+    assignment to a mirrored variable would exchange the variables one by one.
     """
     live = variable.value
     if num_replicas() > 1:
         copies = tf.distribute.get_strategy().experimental_local_results(live)
         live = copies[replica_index() % len(copies)]
     live.assign(value)
+
+
+def round_up(size, strategy):
+    """The smallest multiple of the number of replicas that is at least `size`."""
+    count = strategy.num_replicas_in_sync
+    return -(-size // count) * count
+
+
+def run_on_replicas(strategy, function, model, rows, *arguments):
+    """Outputs of `function(model, *rows, *arguments)` as arrays, with the rows divided among the replicas.
+
+    Args:
+        strategy: `tf.distribute.Strategy` in whose scope the model was made, with all its replicas in this process.
+        function: `tf.function` that returns a tensor or a tuple of tensors, with the rows as their first axis.
+        model: `NVAE`.
+        rows: list of arrays [B, ...], B a multiple of the number of replicas.
+        *arguments: passed unchanged to every replica.
+
+    Returns:
+        A list of arrays [B, ...], one for each output.
+    """
+    count = strategy.num_replicas_in_sync
+    if count == 1:
+        outputs = function(model, *map(tf.constant, rows), *arguments)
+        return [output.numpy() for output in tf.nest.flatten(outputs)]
+
+    def shard(values):
+        parts = np.split(values, count)
+        return strategy.experimental_distribute_values_from_function(
+            lambda context: tf.constant(parts[context.replica_id_in_sync_group])
+        )
+
+    outputs = strategy.run(function, args=(model, *map(shard, rows), *arguments))
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    return [np.concatenate([part.numpy() for part in strategy.experimental_local_results(out)]) for out in outputs]

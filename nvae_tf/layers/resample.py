@@ -7,17 +7,17 @@ from nvae_tf.layers.conv import Conv2D
 from nvae_tf.layers.layer import Layer
 from nvae_tf.layers.norm import swish
 
-# Where each of the four convolutions starts reading, (row, column), in the order in which outputs are concatenated.
+# (row, column) at which each of the four convolutions starts to read, in the order of concatenation.
 SHIFTS = ((0, 0), (1, 1), (0, 1), (1, 0))
 
 
 @tf.custom_gradient
 def upsample_nearest(x):
-    """[B, H, W, C] -> [B, 2H, 2W, C], every value repeated twice in each direction."""
+    """[B, H, W, C] -> [B, 2H, 2W, C], each value repeated twice in both directions."""
     height, width = x.shape[1], x.shape[2]
 
     def gradient(upstream):
-        # Sum over 2 x 2 windows, much faster than the scatter of the kernel's own gradient.
+        # The sum over 2 x 2 windows, much faster than the scatter of TensorFlow's own gradient.
         return 4.0 * tf.nn.avg_pool2d(upstream, 2, 2, "VALID")
 
     return tf.image.resize(x, (2 * height, 2 * width), "nearest"), gradient
@@ -71,5 +71,5 @@ class BilinearUpsample(Layer):
     def call(self, inputs):
         x = self.conv(inputs)
         size = (2 * inputs.shape[1], 2 * inputs.shape[2])
-        # The kernel gives float32 whatever comes in.
+        # The op returns float32 for every input type.
         return tf.cast(tf.raw_ops.ResizeBilinear(images=x, size=size, align_corners=True), x.dtype)

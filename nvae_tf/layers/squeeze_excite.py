@@ -18,7 +18,7 @@ def gated(x, gate):
 
 @tf.custom_gradient
 def _gated_half(x, gate):
-    """`gated` of float16 or bfloat16; the gate's gradient is a sum over H and W, which float16 may not hold."""
+    """`gated` of float16 or bfloat16; the gate's gradient sums over H and W, which may overflow float16."""
 
     def gradient(upstream):
         product = tf.cast(upstream, tf.float32) * tf.cast(x, tf.float32)
@@ -36,9 +36,9 @@ def _dense(units, fan_in, activation, name):
 
 @keras.saving.register_keras_serializable(package="nvae_tf")
 class SqueezeExcite(Layer):
-    """Per-channel gate in (0, 1) from the channel means: C -> max(C // 16, 4) -> C.
+    """Gate of each channel in (0, 1) from the channel means: C -> max(C // 16, 4) -> C.
 
-    The mean and the gate are float32 whatever the type of the input: a sum over H and W may leave float16's range.
+    The mean and the gate are float32 whatever the type of the input, because a sum over H and W may overflow float16.
 
     Input: [B, H, W, C]. Output: the gate [B, 1, 1, C]; the caller multiplies, so that it can fold in its own scaling.
     """

@@ -4,11 +4,21 @@ import keras
 import tensorflow as tf
 
 from nvae_tf import hierarchy
-from nvae_tf.layers.cells import CELL_SETS, Cell, Resampling, apply_cells, build_cells
+from nvae_tf.layers.cells import CELL_OPERATIONS, Cell, Resampling, apply_cells, build_cells
 from nvae_tf.layers.conv import Conv2D
 from nvae_tf.layers.layer import Layer
-from nvae_tf.models.encoder import make_block
-from nvae_tf.models.latent_group import GroupPlace, LatentGroup
+from nvae_tf.models.latent_group import LatentGroup
+
+
+def postprocess_cells(config, filters):
+    """Cells after the last group, `filters` wide; the first of each block doubles the resolution, halves the width."""
+    operations = CELL_OPERATIONS[config.cell_set].postprocess
+    cells = []
+    for block in range(config.postprocess_blocks):
+        for index in range(config.postprocess_cells):
+            kind, name = Resampling.NONE if index else Resampling.UP, f"postprocess_{block}_cell_{index}"
+            cells.append(Cell(operations, filters // 2 ** (block + 1), kind, config.squeeze_excite, name=name))
+    return cells
 
 
 @keras.saving.register_keras_serializable(package="nvae_tf")
@@ -23,38 +33,23 @@ class Decoder(Layer):
         up_cells: one upsampling cell after each scale but the finest.
         postprocess: cells after the last group.
         likelihood_head: convolution that gives the likelihood's parameters.
-        start: learned start of the top-down pass [h, w, C].
+        has_start: whether the top-down pass starts from a learned state; False with one scale and one group.
+        start: the learned state [h, w, C].
     """
 
     def __init__(self, config, **kwargs):
         super().__init__(**kwargs)
-        operations = CELL_SETS[config.cell_set]
-        gate = config.squeeze_excite
         self.scales = hierarchy.scales(config)
-        towers = hierarchy.has_towers(config)
-        self.groups = []
-        for index, scale in enumerate(hierarchy.group_scales(config)):
-            width = scale.decoder_channels if towers else scale.encoder_channels
-            group = LatentGroup(config, GroupPlace(index, scale), width, merge_state=towers, name=f"group_{index}")
-            self.groups.append(group)
+        self.has_start = hierarchy.has_towers(config)
+        self.groups = [LatentGroup(config, i, name=f"group_{i}") for i in range(hierarchy.num_groups(config))]
+        operations, gate = CELL_OPERATIONS[config.cell_set].decoder, config.squeeze_excite
         self.up_cells = [
-            Cell(operations.decoder, scale.decoder_channels, Resampling.UP, gate, name=f"up_{scale.index}")
+            Cell(operations, scale.decoder_channels, Resampling.UP, gate, name=f"up_{scale.index}")
             for scale in self.scales[1:]
         ]
-        finest = self.scales[-1].decoder_channels if towers else self.scales[-1].encoder_channels
-        self.postprocess = []
-        for block in range(config.postprocess_blocks):
-            self.postprocess += make_block(
-                operations.postprocess,
-                config.postprocess_cells,
-                finest // 2 ** (block + 1),
-                Resampling.UP,
-                gate,
-                resample_first=True,
-                prefix=f"postprocess_{block}",
-            )
+        finest = self.scales[-1].decoder_channels if self.has_start else self.scales[-1].encoder_channels
+        self.postprocess = postprocess_cells(config, finest)
         self.likelihood_head = Conv2D(hierarchy.num_likelihood_parameters(config), 3, name="likelihood_head")
-        self.has_start = towers
 
     def stages(self):
         """The tower top-down: pairs of the upsampling cell that comes before a group, or None, and the group."""
@@ -79,16 +74,6 @@ class Decoder(Layer):
             shape = (*shape[:-1], coarsest.encoder_channels)
         self.likelihood_head.build(build_cells(self.postprocess, shape))
 
-    def _initial_state(self, batch_size):
-        if not self.has_start:
-            return None
-        start = tf.convert_to_tensor(self.start)[tf.newaxis]
-        return tf.broadcast_to(start, [batch_size, *start.shape[1:]])
-
-    def _finish(self, state, training):
-        x = apply_cells(self.postprocess, state, training)
-        return tf.cast(self.likelihood_head(tf.nn.elu(x)), tf.float32)
-
     def infer(self, features, noise, training=False):
         """Top-down pass with posterior samples.
 
@@ -99,14 +84,11 @@ class Decoder(Layer):
         Returns:
             Likelihood parameters [B, H, W, P] and the list of the groups' `LatentTerms`.
         """
-        state = self._initial_state(tf.shape(features[0])[0])
-        terms = []
-        for (up, group), feature, eps in zip(self.stages(), features, noise, strict=True):
-            if up is not None:
-                state = up(state, training=training)
-            state, group_terms = group.infer(state, feature, eps, training=training)
-            terms.append(group_terms)
-        return self._finish(state, training), terms
+
+        def step(group, state, feature, eps):
+            return group.infer(state, feature, eps, training=training)
+
+        return self._top_down(step, training, features, noise)
 
     def generate(self, noise, temperatures, training=False):
         """Top-down pass with prior samples; returns likelihood parameters [B, H, W, P].
@@ -115,15 +97,14 @@ class Decoder(Layer):
             noise: standard normals [B, h, w, latent_channels], one for each group.
             temperatures: factor of the prior's scale for each group, numbers or tensors [B, 1, 1, 1].
         """
-        state = self._initial_state(tf.shape(noise[0])[0])
-        for (up, group), eps, temperature in zip(self.stages(), noise, temperatures, strict=True):
-            if up is not None:
-                state = up(state, training=training)
-            state = group.generate(state, eps, temperature, training=training)
-        return self._finish(state, training)
+
+        def step(group, state, eps, temperature):
+            return group.generate(state, eps, temperature, training=training), None
+
+        return self._top_down(step, training, noise, temperatures)[0]
 
     def decode(self, latents, training=False):
-        """Top-down pass with latents that are given.
+        """Top-down pass with given latents.
 
         Args:
             latents: z [B, h, w, latent_channels] of each group.
@@ -132,11 +113,26 @@ class Decoder(Layer):
             Likelihood parameters [B, H, W, P], and the list of the groups' standard normals from which `generate` makes
             these latents at temperature 1.
         """
-        state = self._initial_state(tf.shape(latents[0])[0])
-        noise = []
-        for (up, group), latent in zip(self.stages(), latents, strict=True):
+
+        def step(group, state, latent):
+            return group.decode(state, latent, training=training)
+
+        return self._top_down(step, training, latents)
+
+    def _top_down(self, step, training, *inputs):
+        """Passes the state through the tower; `step` maps (group, state, *inputs of it) to (state, output)."""
+        state = self._initial_state(tf.shape(inputs[0][0])[0])
+        outputs = []
+        for (up, group), *group_inputs in zip(self.stages(), *inputs, strict=True):
             if up is not None:
                 state = up(state, training=training)
-            state, eps = group.decode(state, latent, training=training)
-            noise.append(eps)
-        return self._finish(state, training), noise
+            state, output = step(group, state, *group_inputs)
+            outputs.append(output)
+        x = apply_cells(self.postprocess, state, training)
+        return tf.cast(self.likelihood_head(tf.nn.elu(x)), tf.float32), outputs
+
+    def _initial_state(self, batch_size):
+        if not self.has_start:
+            return None
+        start = tf.convert_to_tensor(self.start)[tf.newaxis]
+        return tf.broadcast_to(start, [batch_size, *start.shape[1:]])

@@ -4,70 +4,50 @@ import keras
 import tensorflow as tf
 
 from nvae_tf import hierarchy
-from nvae_tf.layers.cells import CELL_SETS, Cell, Resampling, apply_cells, build_cells
+from nvae_tf.layers.cells import CELL_OPERATIONS, Cell, Resampling, apply_cells, build_cells
 from nvae_tf.layers.conv import Conv2D
 from nvae_tf.layers.layer import Layer
 
 
-def make_block(operations, num_cells, filters, resampling, squeeze_excite, resample_first, prefix):
-    """Cells of a pre- or postprocessing block: one changes the resolution, the others keep it.
-
-    Args:
-        operations: operation factories of the cells.
-        num_cells: cells in all.
-        filters: width after the change of resolution.
-        resampling: `Resampling.DOWN` halves the resolution and doubles the width, `UP` the other way.
-        squeeze_excite: as of `Cell`.
-        resample_first: whether the change comes first (upwards) or last (downwards).
-        prefix: of the cells' names.
-    """
+def preprocess_cells(config):
+    """Cells before the encoder tower; the last of each block halves the resolution and doubles the width."""
+    operations, count = CELL_OPERATIONS[config.cell_set].preprocess, config.preprocess_cells
     cells = []
-    for index in range(num_cells):
-        resamples = index == (0 if resample_first else num_cells - 1)
-        width = filters if resamples or resample_first else filters // 2
-        kind = resampling if resamples else Resampling.NONE
-        cells.append(Cell(operations, width, kind, squeeze_excite, name=f"{prefix}_cell_{index}"))
+    for block in range(config.preprocess_blocks):
+        width = config.encoder_channels * 2**block
+        for index in range(count):
+            down = index == count - 1
+            kind, filters = (Resampling.DOWN, 2 * width) if down else (Resampling.NONE, width)
+            name = f"preprocess_{block}_cell_{index}"
+            cells.append(Cell(operations, filters, kind, config.squeeze_excite, name=name))
     return cells
 
 
 @keras.saving.register_keras_serializable(package="nvae_tf")
 class Encoder(Layer):
-    """Features of an image for the posterior of every group.
+    """Features of images for the posteriors of all groups.
 
     Args:
         config: `ModelConfig`.
 
     Input: images [B, H, W, C] in [0, 1].
-    Output: list of features [B, h, w, encoder width], one for each group in generation order; that of group 0 is the
-    top of the encoder.
+    Output: list of features [B, h, w, encoder width], one for each group in generation order; the feature of group 0 is
+    the top of the encoder.
     """
 
     def __init__(self, config, **kwargs):
         super().__init__(**kwargs)
-        operations = CELL_SETS[config.cell_set]
-        gate = config.squeeze_excite
         self.stem = Conv2D(config.encoder_channels, 3, name="stem")
-        self.preprocess = []
-        for block in range(config.preprocess_blocks):
-            width = config.encoder_channels * 2 ** (block + 1)
-            self.preprocess += make_block(
-                operations.preprocess,
-                config.preprocess_cells,
-                width,
-                Resampling.DOWN,
-                gate,
-                resample_first=False,
-                prefix=f"preprocess_{block}",
-            )
+        self.preprocess = preprocess_cells(config)
         self.group_cells = []  # one list of cells for each group, bottom-up
         self.down_cells = []  # one cell after each scale but the coarsest
         if hierarchy.has_towers(config):
-            self._make_tower(config, operations.encoder)
+            self._make_tower(config)
         coarsest = hierarchy.scales(config)[0]
         self.top = Conv2D(coarsest.encoder_channels, 1, name="top")
 
-    def _make_tower(self, config, operations):
-        gate = config.squeeze_excite
+    def _make_tower(self, config):
+        operations, gate = CELL_OPERATIONS[config.cell_set].encoder, config.squeeze_excite
         index = hierarchy.num_groups(config)
         for scale in reversed(hierarchy.scales(config)):
             width = scale.encoder_channels
@@ -82,7 +62,7 @@ class Encoder(Layer):
         self.groups_per_scale = tuple(reversed(hierarchy.groups_per_scale(config)))  # finest first
 
     def stages(self):
-        """The tower bottom-up: pairs of a group's cells and the downsampling cell that follows it, or None."""
+        """The tower bottom-up: pairs of a group's cells and the downsampling cell that follows them, or None."""
         if not self.group_cells:
             return []
         downs, cells = iter(self.down_cells), iter(self.group_cells)
@@ -110,6 +90,6 @@ class Encoder(Layer):
             features.append(x)
             if down is not None:
                 x = down(x, training=training)
-        # The last feature goes through the top instead: it is the input of group 0's posterior.
+        # The last feature goes through the top instead, which is the input of group 0's posterior.
         top = tf.nn.elu(self.top(tf.nn.elu(x)))
         return [top, *reversed(features[:-1])]

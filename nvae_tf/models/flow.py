@@ -1,6 +1,6 @@
 """Volume-preserving inverse autoregressive flows of the posteriors (paper section 3.2).
 
-`FlowStep` holds the weights as Keras layers; `FlowStep.bijector` is the TFP bijector round them.
+`FlowStep` holds the weights as Keras layers; `FlowStep.bijector` wraps them as a TFP bijector.
 """
 
 import keras
@@ -11,19 +11,19 @@ from nvae_tf.layers.layer import Layer
 from nvae_tf.layers.masked_conv import MaskedConv2D
 
 _HIDDEN_FACTOR = 6
-# log norm offset that makes the last convolution start at a tenth: log(0.1), as the original rounds it
+# The last convolution starts at a tenth: log(0.1), rounded as in the original.
 _OUTPUT_LOG_NORM_OFFSET = -2.303
 
 
 @keras.saving.register_keras_serializable(package="nvae_tf")
 class AutoregressiveNet(Layer):
-    """mu(z): a shift of each latent that depends on the latents before it in raster, then channel order.
+    """mu(z): a shift of each latent that depends on the latents before it, in raster order, then channel order.
 
     Masked 3x3 (strict) -> ELU -> masked depthwise 5x5 -> ELU -> ELU -> masked 1x1.
 
     Args:
         latent_channels: channels of z.
-        mirrored: the raster order runs backwards. Default False.
+        mirrored: reverse the raster order. Default False.
 
     Input and output: [B, h, w, latent_channels].
     """
@@ -51,7 +51,7 @@ class AutoregressiveNet(Layer):
 
 
 class AutoregressiveShift(tfp.bijectors.Bijector):
-    """z <- z - mu(z) with a strictly causal mu: the Jacobian is triangular with ones, the log determinant 0.
+    """z <- z - mu(z) with a strictly causal mu; the Jacobian is unit triangular, its log determinant 0.
 
     Args:
         net: strictly causal function of [B, h, w, C].
@@ -68,8 +68,8 @@ class AutoregressiveShift(tfp.bijectors.Bijector):
         return z - tf.cast(self._net(z), z.dtype)
 
     def _inverse(self, y):
-        # z = y + mu(z) by fixed-point iteration: mu is nilpotent, so each round settles at least one more
-        # latent and a fixed point is reached after at most h * w * C rounds; usually far fewer.
+        # z = y + mu(z) by fixed-point iteration. mu is strictly causal, so each round settles at least one more latent
+        # and the iteration ends after at most h * w * C rounds, usually far fewer.
         rounds = tf.reduce_prod(tf.shape(y)[-3:])
 
         def step(i, z, _):

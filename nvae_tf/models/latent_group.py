@@ -1,15 +1,14 @@
-"""One latent group: prior, posterior, flow, sample, KL and merge (paper section 3.2)."""
+"""One latent group: prior, posterior, flow, sample, KL and merge (paper sections 2 and 3.2, figure 2)."""
 
-import dataclasses
 import typing
 
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from nvae_tf import hierarchy
 from nvae_tf.distributions.normal import latent_normal
-from nvae_tf.layers.cells import CELL_SETS, Cell, apply_cells, build_cells
-from nvae_tf.layers.combiners import DecoderCombiner, EncoderCombiner
+from nvae_tf.layers.cells import CELL_OPERATIONS, Cell, apply_cells, build_cells
 from nvae_tf.layers.conv import Conv2D
 from nvae_tf.layers.layer import Layer
 from nvae_tf.models.flow import FlowStep
@@ -18,15 +17,15 @@ tfd = tfp.distributions
 
 
 class LatentTerms(typing.NamedTuple):
-    """What a group adds to the objective (nats), and its latent.
+    """Terms of the objective that belong to one group (nats), and its latent.
 
     Attributes:
         latent: z after the flows [B, h, w, latent_channels].
         kl_per_channel: KL(q || p) [B, latent_channels], summed over h and w. With flows log q - log p at the sample.
         log_q: log density of the posterior at the sample [B].
         log_p: log density of the prior at the latent [B].
-        posterior_loc: of q, before the flows [B, h, w, latent_channels].
-        posterior_scale: standard deviation of q, of the same shape.
+        posterior_loc: mean of q before the flows [B, h, w, latent_channels].
+        posterior_scale: standard deviation of q before the flows [B, h, w, latent_channels].
     """
 
     latent: tf.Tensor
@@ -37,65 +36,94 @@ class LatentTerms(typing.NamedTuple):
     posterior_scale: tf.Tensor
 
 
-@dataclasses.dataclass(frozen=True)
-class GroupPlace:
-    """Where a group stands: `index` in generation order, its `hierarchy.Scale`."""
+@keras.saving.register_keras_serializable(package="nvae_tf")
+class EncoderCombiner(Layer):
+    """Encoder feature + 1x1 convolution of the decoder state: the input of a posterior.
 
-    index: int
-    scale: object
+    Args:
+        filters: width of the encoder feature.
 
-    @property
-    def first(self):
-        """Group 0 has a fixed prior and no cells before it."""
-        return self.index == 0
+    Inputs: encoder feature [B, h, w, filters], decoder state [B, h, w, C]. Output: [B, h, w, filters].
+    """
+
+    def __init__(self, filters, **kwargs):
+        super().__init__(**kwargs)
+        self.conv = Conv2D(filters, 1, name="conv")
+
+    def build(self, feature_shape, state_shape):
+        self.conv.build(state_shape)
+
+    def call(self, feature, state):
+        return feature + self.conv(state)
+
+
+@keras.saving.register_keras_serializable(package="nvae_tf")
+class DecoderCombiner(Layer):
+    """1x1 convolution of [decoder state, z]: merges a latent into the top-down pass.
+
+    Args:
+        filters: width of the new state.
+
+    Inputs: state [B, h, w, C], latent [B, h, w, latent_channels]. Output: [B, h, w, filters].
+    """
+
+    def __init__(self, filters, **kwargs):
+        super().__init__(**kwargs)
+        self.conv = Conv2D(filters, 1, name="conv")
+
+    def build(self, state_shape, latent_shape):
+        self.conv.build((*state_shape[:-1], state_shape[-1] + latent_shape[-1]))
+
+    def call(self, state, latent):
+        return self.conv(tf.concat([state, tf.cast(latent, state.dtype)], axis=-1))
 
 
 @keras.saving.register_keras_serializable(package="nvae_tf")
 class LatentGroup(Layer):
-    """The unit of the hierarchy, for training, for sampling and for scoring.
+    """The unit of the hierarchy, in training, sampling and scoring.
 
     Args:
         config: `ModelConfig`.
-        place: `GroupPlace`.
-        state_filters: width of the state after the merge.
-        merge_state: merge z with the state that came in; False where z alone makes the state (one scale, one group).
+        index: number of the group in generation order.
 
     Attributes:
-        cells: decoder cells that the state passes before the group; none for group 0.
+        first: whether this is group 0, which has a fixed prior and no cells before it.
+        cells: decoder cells that the state passes before the group; empty for group 0.
         prior_head: convolution that gives the prior's parameters; None for group 0.
         posterior_head: convolution that gives the posterior's parameters.
         encoder_combiner: joins the encoder feature and the state; None for group 0.
         flows: `FlowStep`s of the posterior.
+        merge_state: whether z is merged with the state; False if z alone makes the state (one scale, one group).
         merge: `DecoderCombiner`, or a 1x1 convolution of z.
     """
 
-    def __init__(self, config, place, state_filters, merge_state=True, **kwargs):
+    def __init__(self, config, index, **kwargs):
         super().__init__(**kwargs)
-        self.place = place
+        self.first = index == 0
+        self.scale = hierarchy.group_scales(config)[index]
         self.residual_posterior = config.residual_posterior
-        channels = config.latent_channels
-        self.latent_shape = (None, place.scale.height, place.scale.width, channels)
+        channels, width = config.latent_channels, self.scale.decoder_channels
+        self.latent_shape = (None, self.scale.height, self.scale.width, channels)
         self.cells = []
         self.prior_head = self.encoder_combiner = None
-        if not place.first:
-            operations = CELL_SETS[config.cell_set].decoder
-            width, gate = place.scale.decoder_channels, config.squeeze_excite
+        if not self.first:
+            operations, gate = CELL_OPERATIONS[config.cell_set].decoder, config.squeeze_excite
             count = config.decoder_cells_per_group
             self.cells = [Cell(operations, width, squeeze_excite=gate, name=f"cell_{i}") for i in range(count)]
             self.prior_head = Conv2D(2 * channels, 1, name="prior_head")
-            self.encoder_combiner = EncoderCombiner(place.scale.encoder_channels, name="encoder_combiner")
+            self.encoder_combiner = EncoderCombiner(self.scale.encoder_channels, name="encoder_combiner")
         self.posterior_head = Conv2D(2 * channels, 3, name="posterior_head")
         self.flows = [FlowStep(channels, name=f"flow_{i}") for i in range(config.num_flows)]
-        self.merge_state = merge_state
-        self.merge = (
-            DecoderCombiner(state_filters, name="merge") if merge_state else Conv2D(state_filters, 1, name="merge")
-        )
+        self.merge_state = hierarchy.has_towers(config)
+        if self.merge_state:
+            self.merge = DecoderCombiner(width, name="merge")
+        else:
+            self.merge = Conv2D(self.scale.encoder_channels, 1, name="merge")
 
     def build(self, state_shape):
-        spatial = self.latent_shape[:-1]
-        feature_shape = (*spatial, self.place.scale.encoder_channels)
+        feature_shape = (*self.latent_shape[:-1], self.scale.encoder_channels)
         build_cells(self.cells, state_shape)
-        if not self.place.first:
+        if not self.first:
             self.prior_head.build(state_shape)
             self.encoder_combiner.build(feature_shape, state_shape)
         self.posterior_head.build(feature_shape)
@@ -107,15 +135,15 @@ class LatentGroup(Layer):
             self.merge.build(self.latent_shape)
 
     def _prior_parameters(self, state):
-        """(loc, log_scale) of p(z_l | z_<l), before the clamp; zeros for group 0."""
-        if self.place.first:
+        """(loc, log_scale) of p(z_l | z_<l) before the clamp; zeros for group 0."""
+        if self.first:
             zeros = tf.zeros((1, *self.latent_shape[1:]))
             return zeros, zeros
         return tf.split(tf.cast(self.prior_head(tf.nn.elu(state)), tf.float32), 2, axis=-1)
 
     def _posterior_parameters(self, state, feature, prior):
-        """(loc, log_scale) of q(z_l | x, z_<l), relative to the prior's where residual (equation 2)."""
-        if not self.place.first:
+        """(loc, log_scale) of q(z_l | z_<l, x) before the clamp; see "residual Normal distributions", section 3.2."""
+        if not self.first:
             feature = self.encoder_combiner(feature, state)
         loc, log_scale = tf.split(tf.cast(self.posterior_head(feature), tf.float32), 2, axis=-1)
         if self.residual_posterior:
@@ -130,27 +158,26 @@ class LatentGroup(Layer):
 
         Args:
             state: [B, h, w, C].
-            feature: the encoder's for this group [B, h, w, encoder width].
+            feature: the encoder's feature for this group [B, h, w, encoder width].
             noise: standard normal [B, h, w, latent_channels].
 
         Returns:
             The new state and the group's `LatentTerms`.
         """
         state = apply_cells(self.cells, state, training)
+        # 1. The prior p(z_l | z_<l) (section 2).
         prior_parameters = self._prior_parameters(state)
         prior = latent_normal(*prior_parameters)
+        # 2. The posterior q(z_l | z_<l, x), relative to the prior (section 3.2).
         posterior = latent_normal(*self._posterior_parameters(state, feature, prior_parameters))
-        sample = posterior.loc + posterior.scale * noise
-        latent = sample
+        # 3. A reparameterised sample of it, passed through the volume-preserving flows (section 3.2).
+        sample = latent = posterior.loc + posterior.scale * noise
         for flow in self.flows:
             latent = flow(latent)
-        terms = self._terms(posterior, prior, sample, latent)
-        return self._merge(state, latent), terms
-
-    def _terms(self, posterior, prior, sample, latent):
+        # 4. KL(q(z_l | z_<l, x) || p(z_l | z_<l)), the term of group l in equation 1.
         log_q, log_p = posterior.log_prob(sample), prior.log_prob(latent)
         kl = log_q - log_p if self.flows else tfd.kl_divergence(posterior, prior)
-        return LatentTerms(
+        terms = LatentTerms(
             latent=latent,
             kl_per_channel=tf.reduce_sum(kl, axis=(1, 2)),
             log_q=tf.reduce_sum(log_q, axis=(1, 2, 3)),
@@ -158,9 +185,11 @@ class LatentGroup(Layer):
             posterior_loc=posterior.loc,
             posterior_scale=posterior.scale,
         )
+        # 5. The state for the groups that follow.
+        return self._merge(state, latent), terms
 
     def generate(self, state, noise, temperature=1.0, training=False):
-        """Draws z from the prior at a temperature and merges it; flows belong to the posterior alone.
+        """Draws z from the prior at a temperature and merges it; flows belong to the posterior only.
 
         Args:
             state: [B, h, w, C].
@@ -172,7 +201,7 @@ class LatentGroup(Layer):
         return self._merge(state, prior.loc + prior.scale * noise)
 
     def decode(self, state, latent, training=False):
-        """Merges a latent that is given.
+        """Merges a given latent.
 
         Args:
             state: [B, h, w, C].

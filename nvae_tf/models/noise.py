@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-# Counters of one purpose never meet those of another: an index takes the bits below.
+# The counters of different purposes never coincide: an index takes only the bits below.
 _PURPOSE_BITS = 60
 _COUNTER_BITS = 24
 LATENTS, PIXELS = range(2)
@@ -11,7 +11,7 @@ MAX_SAMPLES = 2**_COUNTER_BITS
 
 
 def draw_noise(shapes, seed=None):
-    """Standard-normal tensors of the given shapes, all rows from one seed: for training.
+    """Standard-normal tensors of the given shapes, with all rows drawn from one seed; used in training.
 
     Args:
         shapes: list of shapes [B, ...]; B may be a tensor.
@@ -27,12 +27,12 @@ def draw_noise(shapes, seed=None):
 
 
 def row_keys(seed, index, sample=0, purpose=LATENTS):
-    """Keys of rows that have nothing to do with the batch they are in.
+    """Keys of the noise of rows, which do not depend on the batch the rows are in.
 
     Args:
         seed: int, or int64 tensor [B].
-        index: of the image in its data set or among the images drawn, int64 tensor [B], below 2^36.
-        sample: which draw for that image, int or int64 tensor [B], below 2^24. Default 0.
+        index: number of the image in its data set or among the images drawn, int64 tensor [B], below 2^36.
+        sample: number of the draw for that image, int or int64 tensor [B], below 2^24. Default 0.
         purpose: `LATENTS` or `PIXELS`. Default `LATENTS`.
 
     Returns:
@@ -44,11 +44,11 @@ def row_keys(seed, index, sample=0, purpose=LATENTS):
 
 
 def keyed_noise(shapes, keys):
-    """Standard-normal tensors whose every row depends on its key alone: the same bits in any batch and process.
+    """Standard-normal tensors in which each row depends only on its key: the same bits in any batch and process.
 
     Args:
         shapes: list of shapes [B, ...].
-        keys: int64 [B, 2], as of `row_keys`.
+        keys: int64 [B, 2], from `row_keys`.
     """
     size = _num_values(shapes)
     noise = tf.map_fn(

@@ -1,23 +1,23 @@
-"""From likelihood parameters to the pictures that are shown."""
+"""Pictures from likelihood parameters."""
 
 import tensorflow as tf
 
-PIXELS = ("mean", "sample")
+PIXEL_CHOICES = ("mean", "sample")
 
 
 def crop_padding(images, padding):
-    """Images [B, H, W, C] without the pixels that were added on every side."""
+    """Images [B, H, W, C] without the padding on every side."""
     return images[:, padding : images.shape[1] - padding, padding : images.shape[2] - padding, :]
 
 
 def draw_pixels(model, params, pixels="mean", keys=None):
-    """Images of p(x | z), padding cropped.
+    """Images of p(x | z) without padding.
 
     Args:
         model: `NVAE`.
         params: likelihood parameters [B, H, W, P].
         pixels: `"mean"` or `"sample"`. Default `"mean"`.
-        keys: int64 [B, 2] of the sample's noise, as of `row_keys`. Default None.
+        keys: int64 [B, 2], `row_keys` of the sample's noise. Default None.
 
     Returns:
         float32 [B, h, w, C] in [0, 1].
@@ -25,7 +25,7 @@ def draw_pixels(model, params, pixels="mean", keys=None):
     if pixels == "mean":
         images = model.likelihood(params).mean()
     else:
-        # Row by row, so that a row's pixels do not depend on the batch.
+        # Row by row, so that the pixels of a row do not depend on its batch.
         shape = [size for size in params.shape[1:3]] + [model.model_config.image_channels]
         images = tf.map_fn(
             lambda row: model.likelihood(row[0][tf.newaxis]).sample(seed=row[1])[0],

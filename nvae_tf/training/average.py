@@ -5,7 +5,7 @@ import contextlib
 import keras
 import tensorflow as tf
 
-from nvae_tf.layers.stacking import VariableStacks
+from nvae_tf.layers.kernels import VariableStacks
 
 
 class WeightAverage(keras.layers.Layer):

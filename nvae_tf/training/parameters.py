@@ -1,6 +1,6 @@
 """The trainable variables of a model as stacks, and what the objective reads from them."""
 
-from nvae_tf.layers.stacking import VariableStacks, group_by, split_by_size
+from nvae_tf.layers.kernels import VariableStacks, group_by, split_by_size
 
 
 class ParameterStacks(VariableStacks):

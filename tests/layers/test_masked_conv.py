@@ -50,12 +50,6 @@ def test_causal_mask_of_one_channel(strict):
     np.testing.assert_array_equal(mirrored, [[0, 0, 0], [0, 0 if strict else 1, 1], [1, 1, 1]])
 
 
-def test_mirroring_leaves_the_channel_mask():
-    mask, mirrored = causal_mask(3, 2, 4, True), causal_mask(3, 2, 4, True, mirrored=True)
-    np.testing.assert_array_equal(mask[1, 1], channel_mask(2, 4, True))
-    np.testing.assert_array_equal(mirrored[1, 1], channel_mask(2, 4, True))
-
-
 @pytest.mark.parametrize("strict", [True, False])
 def test_depthwise_mask(strict):
     mask = causal_mask(5, 3, 3, strict, depthwise=True)

@@ -1,29 +1,19 @@
-"""What a cell keeps for its backward pass. That gradients and statistics stay the same is tested with the step."""
+"""What a cell keeps for its backward pass; tests/training/test_step.py compares gradients and statistics."""
 
 import keras
 import pytest
 import tensorflow as tf
 
-from nvae_tf.layers.cells import CELL_SETS, Cell
+from nvae_tf.layers.cells import CELL_OPERATIONS, Cell
 from nvae_tf.layers.kernels import kernel_stacks, shared_kernels
-from nvae_tf.layers.rematerialize import is_rematerializing, rematerializing
+from nvae_tf.layers.rematerialize import rematerializing
 
 
 @pytest.fixture(scope="module")
 def cell():
-    cell = Cell(CELL_SETS["res_mbconv"].decoder, 4)
+    cell = Cell(CELL_OPERATIONS["res_mbconv"].decoder, 4)
     cell.build((2, 8, 8, 4))
     return cell
-
-
-def test_contexts_nest():
-    assert not is_rematerializing()
-    with rematerializing():
-        assert is_rematerializing()
-        with rematerializing(False):
-            assert not is_rematerializing()
-        assert is_rematerializing()
-    assert not is_rematerializing()
 
 
 def _forward(cell, x, active, training=True):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from nvae_tf.models.latent_group import LatentGroup
-from nvae_tf.models.nvae import NVAE
+from tests import tiny
 
 
 @pytest.mark.parametrize(
@@ -14,8 +14,8 @@ from nvae_tf.models.nvae import NVAE
         {"likelihood": "normal", "image_channels": 3},
     ],
 )
-def test_given_latents_decode_to_what_their_own_pass_gave_and_so_does_their_noise(fields, tiny_config, perturb, draw):
-    model = perturb(NVAE(tiny_config(**fields)))
+def test_given_latents_decode_to_what_their_own_pass_gave_and_so_does_their_noise(fields, draw):
+    model = tiny.model(8, **fields)
     images, noise = draw(model, 3)
     output = model(images, noise=noise)
     np.testing.assert_allclose(model.decode(output.latents), output.likelihood_params, rtol=1e-5, atol=1e-5)

@@ -4,7 +4,8 @@ import tensorflow as tf
 from scipy import stats
 
 from nvae_tf import hierarchy
-from nvae_tf.models.latent_group import GroupPlace, LatentGroup
+from nvae_tf.models.latent_group import LatentGroup
+from tests import tiny
 
 BATCH = 3
 
@@ -20,9 +21,9 @@ def _scale(x):
 class _Case:
     """A built group with the inputs of one call."""
 
-    def __init__(self, config, index, perturb, merge_state=True):
+    def __init__(self, config, index):
         scale = hierarchy.group_scales(config)[index]
-        self.group = LatentGroup(config, GroupPlace(index, scale), 6, merge_state=merge_state)
+        self.group = LatentGroup(config, index)
         rng = np.random.default_rng(index)
         spatial = (BATCH, scale.height, scale.width)
         self.state, self.feature, self.noise = (
@@ -30,7 +31,7 @@ class _Case:
             for channels in (scale.decoder_channels, scale.encoder_channels, config.latent_channels)
         )
         self.group.build((None, *self.state.shape[1:]))
-        perturb(self.group)
+        tiny.perturb(self.group)
 
     def infer(self):
         return self.group.infer(self.state, self.feature, self.noise)
@@ -43,12 +44,8 @@ class _Case:
         return np.split(self.group.posterior_head(feature).numpy(), 2, axis=-1), prior
 
 
-@pytest.fixture
-def make(tiny_config, perturb):
-    def run(index, merge_state=True, **overrides):
-        return _Case(tiny_config(encoder_channels=6, **overrides), index, perturb, merge_state)
-
-    return run
+def _make(index, **overrides):
+    return _Case(tiny.model_config(8, encoder_channels=6, **overrides), index)
 
 
 def _kl(posterior, prior):
@@ -57,8 +54,8 @@ def _kl(posterior, prior):
     return 0.5 * (ratio**2 + ((loc - prior_loc) / prior_scale) ** 2 - 1) - np.log(ratio)
 
 
-def test_the_first_group_has_a_fixed_prior(make):
-    case = make(0)
+def test_the_first_group_has_a_fixed_prior():
+    case = _make(0)
     assert not case.group.cells and case.group.prior_head is None and case.group.encoder_combiner is None
     state, terms = case.infer()
     loc, log_scale = np.split(case.group.posterior_head(case.feature).numpy(), 2, axis=-1)
@@ -71,8 +68,8 @@ def test_the_first_group_has_a_fixed_prior(make):
 
 
 @pytest.mark.parametrize("residual", [True, False])
-def test_posterior_sample_kl_and_densities(make, residual):
-    case = make(1, residual_posterior=residual)
+def test_posterior_sample_kl_and_densities(residual):
+    case = _make(1, residual_posterior=residual)
     posterior, prior = case.posterior_and_prior()
     if residual:
         posterior = [one + other for one, other in zip(posterior, prior, strict=True)]
@@ -88,8 +85,8 @@ def test_posterior_sample_kl_and_densities(make, residual):
     np.testing.assert_allclose(terms.kl_per_channel, kl, rtol=1e-3, atol=1e-3)
 
 
-def test_residual_parameters_are_added_before_the_clamp(make):
-    case = make(1)
+def test_residual_parameters_are_added_before_the_clamp():
+    case = _make(1)
     # Both far outside the clamp: added after it they would give a loc of almost 10.
     case.group.prior_head.bias.assign([50.0, 50.0, 0.0, 0.0])
     case.group.posterior_head.bias.assign([50.0, 50.0, -5.0, -5.0])
@@ -97,16 +94,16 @@ def test_residual_parameters_are_added_before_the_clamp(make):
     assert 4.5 < terms.latent.numpy().mean() < 5.1
 
 
-def test_a_silent_residual_posterior_has_no_kl(make):
-    case = make(1)
+def test_a_silent_residual_posterior_has_no_kl():
+    case = _make(1)
     case.group.posterior_head.log_norm.assign(np.full(4, -50.0))
     case.group.posterior_head.bias.assign(np.zeros(4))
     _, terms = case.infer()
     np.testing.assert_allclose(terms.kl_per_channel, np.zeros((BATCH, 2)), atol=1e-4)
 
 
-def test_with_flows_the_kl_is_log_q_before_minus_log_p_after(make):
-    case = make(1, num_flows=2)
+def test_with_flows_the_kl_is_log_q_before_minus_log_p_after():
+    case = _make(1, num_flows=2)
     posterior, prior = case.posterior_and_prior()
     loc, scale = _clamp(posterior[0] + prior[0]), _scale(posterior[1] + prior[1])
     sample = (loc + scale * case.noise.numpy()).astype(np.float32)
@@ -124,24 +121,24 @@ def test_with_flows_the_kl_is_log_q_before_minus_log_p_after(make):
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
-def test_generation_uses_the_prior_at_a_temperature_and_no_flow(make, temperature):
-    case = make(1, num_flows=1)
+def test_generation_uses_the_prior_at_a_temperature_and_no_flow(temperature):
+    case = _make(1, num_flows=1)
     _, prior = case.posterior_and_prior()
     z = (_clamp(prior[0]) + temperature * _scale(prior[1]) * case.noise.numpy()).astype(np.float32)
     merged = case.group.merge.conv(tf.concat([case.group.cells[0](case.state), z], -1))
     np.testing.assert_allclose(case.group.generate(case.state, case.noise, temperature), merged, rtol=1e-4, atol=1e-4)
 
 
-def test_without_a_state_to_merge_the_latent_alone_makes_the_state(make):
-    case = make(0, merge_state=False, num_scales=1, groups_per_scale=1)
+def test_without_a_state_to_merge_the_latent_alone_makes_the_state():
+    case = _make(0, num_scales=1, groups_per_scale=1)
     state, terms = case.group.infer(None, case.feature, case.noise)
     np.testing.assert_allclose(state, case.group.merge(terms.latent), rtol=1e-5, atol=1e-6)
     generated = case.group.generate(None, case.noise)
     np.testing.assert_allclose(generated, case.group.merge(1.01 * case.noise), rtol=1e-4, atol=1e-5)
 
 
-def test_the_posterior_is_told_as_it_is_before_the_flows(make):
-    case = make(1, num_flows=1)
+def test_the_posterior_is_told_as_it_is_before_the_flows():
+    case = _make(1, num_flows=1)
     posterior, prior = case.posterior_and_prior()
     loc, log_scale = (one + other for one, other in zip(posterior, prior, strict=True))
     _, terms = case.infer()
@@ -149,8 +146,8 @@ def test_the_posterior_is_told_as_it_is_before_the_flows(make):
     np.testing.assert_allclose(terms.posterior_scale, _scale(log_scale), rtol=1e-4, atol=1e-5)
 
 
-def test_a_given_latent_is_merged_and_its_noise_is_relative_to_the_prior(make):
-    case = make(1)
+def test_a_given_latent_is_merged_and_its_noise_is_relative_to_the_prior():
+    case = _make(1)
     _, (loc, log_scale) = case.posterior_and_prior()
     z = np.random.default_rng(5).normal(size=case.noise.shape).astype(np.float32)
     state, eps = case.group.decode(case.state, z)

@@ -9,6 +9,7 @@ from nvae_tf.config import CELL_SETS, ConfigError, config_to_dict
 from nvae_tf.layers.kernels import initializing_from_data
 from nvae_tf.models.noise import draw_noise
 from nvae_tf.models.nvae import NVAE
+from tests import tiny
 
 # What each case changes of the tiny model; every one of them must train.
 VARIANTS = {
@@ -78,11 +79,11 @@ def test_noise_decides_the_latents_and_a_seed_decides_the_noise(model, draw):
     assert np.abs(fresh[0] - fresh[1]).max() > 1e-4
 
 
-def test_encode_and_infer_give_the_call_and_kernels_decide_what_is_computed(model, perturb, draw):
+def test_encode_and_infer_give_the_call_and_kernels_decide_what_is_computed(model, draw):
     images, noise = draw(model, 2)
     expected = model(images, noise=noise)
     zeros = [tf.zeros_like(kernel) for kernel in model.effective_kernels()]
-    other = perturb(NVAE(model.model_config), seed=1)
+    other = tiny.perturb(NVAE(model.model_config), seed=1)
     for variable, value in zip(other.variables, model.variables, strict=True):
         if len(variable.shape) != 4 and variable.name != "log_norm":  # everything but the convolutions' kernels
             variable.assign(value)
@@ -174,9 +175,9 @@ def test_generate_needs_noise_or_a_batch_size(model):
         model.generate()
 
 
-def test_a_size_that_does_not_divide_is_refused_with_what_would_fit(tiny_config):
+def test_a_size_that_does_not_divide_is_refused_with_what_would_fit():
     with pytest.raises(ConfigError, match="model.image_height.*multiple of 4.*8 or 12 would fit.*Received: 10"):
-        NVAE(tiny_config(image_height=10))
+        NVAE(tiny.model_config(8, image_height=10))
 
 
 def test_a_dict_of_fields_makes_the_same_model(model):
@@ -185,9 +186,9 @@ def test_a_dict_of_fields_makes_the_same_model(model):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_every_trainable_variable_gets_a_gradient(case, tiny_config, draw):
+def test_every_trainable_variable_gets_a_gradient(case, draw):
     keras.utils.set_random_seed(0)
-    model = NVAE(tiny_config(**CASES[case]))
+    model = NVAE(tiny.model_config(8, **CASES[case]))
     images, noise = draw(model, 2)
     config = model.model_config
     variables = [variable.value for variable in model.trainable_variables]
@@ -208,8 +209,8 @@ def test_every_trainable_variable_gets_a_gradient(case, tiny_config, draw):
     assert len(silent) <= 0.1 * len(paths)
 
 
-def test_training_moves_every_batch_norm_and_inference_none(tiny_config, draw):
-    model = NVAE(tiny_config())
+def test_training_moves_every_batch_norm_and_inference_none(draw):
+    model = NVAE(tiny.model_config(8))
     images, noise = draw(model, 2)
     statistics = [norm.moving_variance for norm in model.batch_norms]
     model(images, noise=noise)
@@ -223,8 +224,8 @@ def test_training_moves_every_batch_norm_and_inference_none(tiny_config, draw):
         assert np.any(norm.moving_variance.numpy() != value) == (id(norm) in decoder)
 
 
-def test_data_dependent_initialisation_of_res_elu(tiny_config, draw):
-    model = NVAE(tiny_config(cell_set="res_elu"))
+def test_data_dependent_initialisation_of_res_elu(draw):
+    model = NVAE(tiny.model_config(8, cell_set="res_elu"))
     images, noise = draw(model, 8)
     convolutions = [conv for conv in model.convolutions if conv.data_dependent]
     others = [conv for conv in model.convolutions if not conv.data_dependent]

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nvae_tf.layers.stacking import VariableStacks
+from nvae_tf.layers.kernels import VariableStacks
 from nvae_tf.training.optimizer import StackedAdamax
 
 SHAPES = [[(2, 3), (2, 3)], [(4,)], [(3,), (3,), (3,)]]
