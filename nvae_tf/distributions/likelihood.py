@@ -1,23 +1,56 @@
-"""The likelihood that a configuration asks for."""
+"""What the likelihoods of images have in common."""
 
-from nvae_tf.distributions.bernoulli import BernoulliLikelihood
-from nvae_tf.distributions.logistic_mixture import LogisticMixtureLikelihood
-from nvae_tf.distributions.normal_likelihood import NormalLikelihood
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+tfd = tfp.distributions
 
 
-def image_likelihood(config, params):
-    """Distribution p(x | z) of images [B, H, W, C] in [0, 1].
+class ImageLikelihood(tfd.Distribution):
+    """Distribution p(x | z) of images [H, W, C] in [0, 1], from parameters [B, H, W, P].
 
-    Its `log_prob` is in nats per image [B] and leaves out the padding; `mean()` and `sample(seed)` are images.
+    `log_prob` is in nats per image [B] and leaves the padding out; `mean()` and `sample(seed=seed)` are images. All
+    computation is in float32.
 
     Args:
-        config: `ModelConfig`.
-        params: likelihood parameters [B, H, W, P].
+        params: tensor [B, H, W, P]; cast to float32.
+        num_channels: C, channels of the images.
+        padding: pixels on every side that were added to the data and do not count in `log_prob`.
+        arguments: `dict(locals())` of the subclass's `__init__`, from which TFP copies the distribution.
+        reparameterization_type: whether gradients reach the parameters through samples. Default: they do not.
     """
-    if config.likelihood == "bernoulli":
-        return BernoulliLikelihood(params, padding=config.padding)
-    if config.likelihood == "normal":
-        return NormalLikelihood(params, padding=config.padding)
-    return LogisticMixtureLikelihood(
-        params, config.image_channels, config.num_mixtures, bit_depth=config.bit_depth, padding=config.padding
-    )
+
+    def __init__(self, params, num_channels, padding, arguments, reparameterization_type=tfd.NOT_REPARAMETERIZED):
+        self._params = tf.cast(params, tf.float32)
+        self._num_channels = num_channels
+        self._window = (..., slice(padding, -padding or None), slice(padding, -padding or None), slice(None))
+        super().__init__(
+            dtype=tf.float32,
+            reparameterization_type=reparameterization_type,
+            validate_args=False,
+            allow_nan_stats=True,
+            parameters=arguments,
+            name=type(self).__name__,
+        )
+
+    def _batch_shape(self):
+        return self._params.shape[:-3]
+
+    def _batch_shape_tensor(self):
+        return tf.shape(self._params)[:-3]
+
+    def _event_shape(self):
+        return self._params.shape[-3:-1] + [self._num_channels]
+
+    def _event_shape_tensor(self):
+        return tf.concat([tf.shape(self._params)[-3:-1], [self._num_channels]], axis=0)
+
+    @staticmethod
+    def _stateless_seed(seed):
+        # TFP turns ints into stateless seeds, but would refuse an int64 tensor, which the stateless ops take.
+        return seed if tf.is_tensor(seed) else tfp.random.sanitize_seed(seed)
+
+
+def to_unit_interval(values):
+    """Values in [-1, 1] mapped to [0, 1]; those outside are clipped."""
+    return (tf.clip_by_value(values, -1.0, 1.0) + 1.0) / 2.0

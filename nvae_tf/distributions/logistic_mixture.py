@@ -3,88 +3,58 @@
 import math
 
 import tensorflow as tf
-import tensorflow_probability as tfp
 
+from nvae_tf.distributions.likelihood import ImageLikelihood, to_unit_interval
 from nvae_tf.hierarchy import num_mixture_pieces, sort_mixture_pieces
 
-tfd = tfp.distributions
-
 _MIN_LOG_SCALE = -7.0
-# On [-1, 1], below and above which a value is in the first and in the last bin. At 8 bits the original's 0.99
-# also takes level 254 (0.992) for a last bin; kept, so that likelihoods agree with the published ones.
+# On [-1, 1], below and above which a value is in the first and in the last bin. At 8 bits the original's 0.99 also
+# puts level 254 (0.992) into the last bin; it is kept, so that likelihoods agree with the published ones.
 _FIRST_BIN = -0.999
 _LAST_BIN = 0.99
-# Least mass of a bin that a difference of sigmoids resolves in float32.
+# Smallest mass of a bin that a difference of sigmoids resolves in float32.
 _MIN_MASS = 1e-5
 _UNIFORM = {"minval": 1e-5, "maxval": 1.0 - 1e-5}
 
 
-class LogisticMixtureLikelihood(tfd.Distribution):
+class LogisticMixtureLikelihood(ImageLikelihood):
     """Discretised mixture of logistics, with linear autoregression over a pixel's channels.
 
-    Events are images [H, W, C] in [0, 1]. Each pixel picks one of the components; in it, channel c is a logistic
-    whose mean is moved by the pixel's channels before c, each times a coefficient in (-1, 1), and whose mass is
-    collected in bins as wide as the levels of the bit depth. Introduced by PixelCNN++ (Salimans et al., 2017,
-    arXiv 1701.05517, section 2), used by NVAE (arXiv 2007.03898, section 4); here for any number of channels.
+    Each pixel picks one of the components. In a component, channel c is a logistic whose mean is shifted by the
+    pixel's channels before c, each times a coefficient in (-1, 1), and whose mass is collected in bins as wide as the
+    levels of the bit depth. Introduced by PixelCNN++ (Salimans et al., 2017, arXiv 1701.05517, section 2) and used by
+    NVAE (arXiv 2007.03898, section 4); here for any number of channels.
 
-    `log_prob` is the log mass in nats. `mean` is the image that mixes means and coefficients by the weights of the
-    components and then runs the chain over channels; because of the clipping it is not exactly the expectation.
-    Samples are in [0, 1], not rounded to the bit depth.
+    `mean` is the image that mixes means and coefficients by the weights of the components and then runs the chain over
+    channels; because of the clipping it is not exactly the expectation. Samples are not rounded to the bit depth.
 
     Args:
-        parameters: tensor, [B, H, W, num_mixtures * (1 + 2 * C + C * (C - 1) / 2)]; cast to float32. Their order is
-            that of `hierarchy.sort_mixture_pieces`; log scales are clamped to at least -7, coefficients are before
-            tanh.
+        params: tensor [B, H, W, num_mixtures * (1 + 2 * C + C * (C - 1) / 2)], in the order of
+            `hierarchy.sort_mixture_pieces`; log scales are clamped to at least -7, coefficients go through tanh.
         num_channels: C, channels of the images.
         num_mixtures: components of the mixture.
         bit_depth: bits per image value. Default 8.
-        padding: pixels on every side that were added to the data and do not count in `log_prob`. Default 0.
-        name: of the distribution's operations. Default `"LogisticMixtureLikelihood"`.
+        padding: pixels on every side that do not count in `log_prob`. Default 0.
 
     Raises:
-        ValueError: `parameters` has another number of channels than `num_channels` and `num_mixtures` ask for.
+        ValueError: the last axis of `params` does not fit `num_channels` and `num_mixtures`.
     """
 
-    def __init__(
-        self, parameters, num_channels, num_mixtures, bit_depth=8, padding=0, name="LogisticMixtureLikelihood"
-    ):
+    def __init__(self, params, num_channels, num_mixtures, bit_depth=8, padding=0):
         arguments = dict(locals())
         expected = num_mixtures * num_mixture_pieces(num_channels)
-        if parameters.shape[-1] != expected:
+        if params.shape[-1] != expected:
             raise ValueError(
-                f"parameters: expected a last axis of {expected} for num_channels={num_channels} and "
-                f"num_mixtures={num_mixtures}. Received: shape {parameters.shape}"
+                f"params: expected a last axis of {expected} for num_channels={num_channels} and "
+                f"num_mixtures={num_mixtures}. Received: shape {params.shape}"
             )
-        self._mixture_parameters = tf.cast(parameters, tf.float32)
-        self._num_channels = num_channels
         self._num_mixtures = num_mixtures
         self._half_bin = 1.0 / (2**bit_depth - 1)
-        self._window = (..., slice(padding, -padding or None), slice(padding, -padding or None), slice(None))
-        super().__init__(
-            dtype=tf.float32,
-            reparameterization_type=tfd.NOT_REPARAMETERIZED,
-            validate_args=False,
-            allow_nan_stats=True,
-            parameters=arguments,
-            name=name,
-        )
-
-    # TFP would infer the batch shape from an argument, but not from one of the name of its own `parameters`.
-    def _batch_shape(self):
-        return self._mixture_parameters.shape[:-3]
-
-    def _batch_shape_tensor(self):
-        return tf.shape(self._mixture_parameters)[:-3]
-
-    def _event_shape(self):
-        return self._mixture_parameters.shape[-3:-1] + [self._num_channels]
-
-    def _event_shape_tensor(self):
-        return tf.concat([tf.shape(self._mixture_parameters)[-3:-1], [self._num_channels]], axis=0)
+        super().__init__(params, num_channels, padding, arguments)
 
     def _log_prob(self, images):
         images = 2.0 * tf.cast(images, tf.float32)[self._window] - 1.0  # [B, H, W, C]
-        logits, means, log_scales, coefficients = self._split(self._mixture_parameters[self._window])
+        logits, means, log_scales, coefficients = self._split(self._params[self._window])
         for channel, (before, coefficient) in self._pairs(coefficients):
             means[channel] += coefficient * images[..., before, tf.newaxis]
         values = images[..., tf.newaxis]  # [B, H, W, C, 1]
@@ -94,17 +64,15 @@ class LogisticMixtureLikelihood(tfd.Distribution):
         return tf.reduce_sum(tf.reduce_logsumexp(log_joint, axis=-1), axis=[-2, -1])
 
     def _mean(self):
-        logits, means, _, coefficients = self._split(self._mixture_parameters)
+        logits, means, _, coefficients = self._split(self._params)
         weights = tf.nn.softmax(logits)[..., tf.newaxis, :]
         mixed = tf.reduce_sum(weights * tf.stack(means + coefficients, axis=-2), axis=-1)
         mixed = tf.unstack(mixed, axis=-1)
         return self._chain(mixed[: self._num_channels], mixed[self._num_channels :])
 
     def _sample_n(self, n, seed=None):
-        # TFP turns ints into stateless seeds; it would refuse an int64 tensor, which the stateless ops take.
-        seed = seed if tf.is_tensor(seed) else tfp.random.sanitize_seed(seed)
-        component_seed, value_seed = tf.unstack(tf.random.split(seed, 2))
-        logits, means, log_scales, coefficients = self._split(self._mixture_parameters)
+        component_seed, value_seed = tf.unstack(tf.random.split(self._stateless_seed(seed), 2))
+        logits, means, log_scales, coefficients = self._split(self._params)
 
         uniform = tf.random.stateless_uniform(tf.concat([[n], tf.shape(logits)], 0), component_seed, **_UNIFORM)
         gumbel = -tf.math.log(-tf.math.log(uniform))
@@ -117,15 +85,15 @@ class LogisticMixtureLikelihood(tfd.Distribution):
         values = mean + tf.exp(log_scale) * logistic  # [n, B, H, W, C]
         return self._chain(tf.unstack(values, axis=-1), tf.unstack(coefficient, axis=-1))
 
-    def _split(self, parameters):
+    def _split(self, params):
         """Logits [B, H, W, num_mixtures]; lists of the same shape: mean and log scale per channel, coefficients."""
-        pieces = tf.split(parameters, num_mixture_pieces(self._num_channels), axis=-1)
+        pieces = tf.split(params, num_mixture_pieces(self._num_channels), axis=-1)
         logits, means, log_scales, coefficients = sort_mixture_pieces(pieces, self._num_channels)
         log_scales = [tf.maximum(log_scale, _MIN_LOG_SCALE) for log_scale in log_scales]
         return logits, means, log_scales, [tf.tanh(coefficient) for coefficient in coefficients]
 
     def _pairs(self, coefficients):
-        """Yields (channel, (earlier channel, coefficient)) in the order in which the coefficients come."""
+        """Yields (channel, (earlier channel, coefficient)) in the order of the coefficients."""
         pairs = [(channel, before) for channel in range(self._num_channels) for before in range(channel)]
         for (channel, before), coefficient in zip(pairs, coefficients, strict=True):
             yield channel, (before, coefficient)
@@ -133,17 +101,17 @@ class LogisticMixtureLikelihood(tfd.Distribution):
     def _chain(self, values, coefficients):
         """Image in [0, 1] from one value per channel [..., H, W] and one coefficient per pair of channels."""
         values = list(values)
-        # The pairs come channel by channel, so every earlier channel is finished, and clipped, when it is read.
+        # The pairs come channel by channel, so every earlier channel is complete when it is read.
         for channel, (before, coefficient) in self._pairs(coefficients):
             values[channel] += coefficient * tf.clip_by_value(values[before], -1.0, 1.0)
-        return (tf.clip_by_value(tf.stack(values, axis=-1), -1.0, 1.0) + 1.0) / 2.0
+        return to_unit_interval(tf.stack(values, axis=-1))
 
 
 def _log_mass(values, centered, log_scales, half_bin):
     """Log mass of a value's bin under each logistic.
 
-    Only one softplus and one log are taken per element: the branches are chosen before them, on arguments for
-    which every branch is finite, so that no NaN can come back through a branch that was not taken.
+    Each element takes only one softplus and one log: the branch is chosen before them, with arguments that keep every
+    branch finite, so that the gradient of a branch not taken cannot be NaN.
 
     Args:
         values: [..., 1], in [-1, 1].
@@ -157,7 +125,7 @@ def _log_mass(values, centered, log_scales, half_bin):
     inverse_scale = tf.exp(-log_scales)
     distance = inverse_scale * centered
     half_width = inverse_scale * half_bin
-    # The logistic is symmetric: below its mean the sigmoids are small and their difference keeps its digits.
+    # The logistic is symmetric: below its mean the sigmoids are small and their difference stays precise.
     tail = -tf.abs(distance)
     mass = tf.sigmoid(tail + half_width) - tf.sigmoid(tail - half_width)
 
@@ -165,7 +133,7 @@ def _log_mass(values, centered, log_scales, half_bin):
     argument = tf.where(is_first, -distance - half_width, tf.where(is_last, distance - half_width, tail))
     softplus = tf.math.softplus(argument)
     log_density = tail - log_scales - 2.0 * softplus
-    # The floor only changes masses whose logarithm is not used, and keeps its gradient finite.
+    # The floor changes only masses whose logarithm is not used, and keeps its gradient finite.
     log_inner = tf.where(
         mass > _MIN_MASS, tf.math.log(tf.maximum(mass, _MIN_MASS)), log_density + math.log(2.0 * half_bin)
     )

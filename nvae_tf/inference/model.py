@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from nvae_tf import hierarchy
-from nvae_tf.distributions.likelihood import image_likelihood
+from nvae_tf.distributions import image_likelihood
 from nvae_tf.inference.blocks import Convolution, InferenceCell, apply
 from nvae_tf.inference.groups import InferenceGroup
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from nvae_tf import hierarchy
 from nvae_tf.config import config_to_dict, model_config_from_dict
-from nvae_tf.distributions.likelihood import image_likelihood
+from nvae_tf.distributions import image_likelihood
 from nvae_tf.layers.conv import Conv2D
 from nvae_tf.layers.kernels import kernel_stacks, shared_kernels
 from nvae_tf.layers.norm import BatchNorm

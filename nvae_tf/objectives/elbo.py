@@ -1,4 +1,4 @@
-"""The negative ELBO and the training objective (paper equation 1)."""
+"""The training objective: the negative ELBO (paper equation 1) with a weighted, balanced KL."""
 
 import typing
 
@@ -8,14 +8,14 @@ from nvae_tf.objectives.kl import balanced_kl
 
 
 class TrainingLoss(typing.NamedTuple):
-    """Terms of the objective, nats; scalars but for the last two.
+    """Terms of the objective, in nats.
 
     Attributes:
-        loss: reconstruction + weighted KL, mean over the batch, without the regularisers.
-        reconstruction: -log p(x | z), mean over the batch.
-        kl: unweighted KL, all groups, mean over the batch.
-        kl_per_group: mean over the batch [G].
-        kl_coefficients: weight times balance coefficient of each group [G].
+        loss: reconstruction + weighted KL, mean over the batch, without the regularisers; scalar.
+        reconstruction: -log p(x | z), mean over the batch; scalar.
+        kl: unweighted KL summed over the groups, mean over the batch; scalar.
+        kl_per_group: unweighted KL of each group, mean over the batch [G].
+        kl_coefficients: KL weight times balance coefficient of each group [G].
     """
 
     loss: tf.Tensor
@@ -25,36 +25,26 @@ class TrainingLoss(typing.NamedTuple):
     kl_coefficients: tf.Tensor
 
 
-def negative_elbo(model, images, output):
-    """NELBO of each image [B], nats: -log p(x | z) + sum of the groups' KL.
-
-    Args:
-        model: `NVAE`.
-        images: [B, H, W, C] in [0, 1].
-        output: what the model gave for them.
-    """
-    reconstruction = -model.likelihood(output.likelihood_params).log_prob(images)
-    return reconstruction + tf.reduce_sum(output.kl_per_group, axis=1)
-
-
 def training_loss(model, images, output, kl_weight, balance_scales):
     """The objective without the regularisers.
 
     Args:
         model: `NVAE`.
         images: [B, H, W, C] in [0, 1].
-        output: what the model gave for them in training mode.
-        kl_weight: scalar; see `objectives.kl.kl_weight`.
+        output: `NVAEOutput` of the images in training mode.
+        kl_weight: scalar in (0, 1].
         balance_scales: `hierarchy.kl_balance_scales` of the model.
 
     Returns:
         `TrainingLoss`.
     """
+    # 1. The first term of equation 1: E_q[log p(x | z)], with one sample of z.
     reconstruction = -model.likelihood(output.likelihood_params).log_prob(images)
-    weighted, coefficients = balanced_kl(output.kl_per_group, kl_weight, balance_scales)
+    # 2. Its KL terms, one for each group (`LatentGroup.infer`), weighted and balanced (appendix A).
+    weighted_kl, coefficients = balanced_kl(output.kl_per_group, kl_weight, balance_scales)
     kl_per_group = tf.reduce_mean(output.kl_per_group, axis=0)
     return TrainingLoss(
-        loss=tf.reduce_mean(reconstruction + weighted),
+        loss=tf.reduce_mean(reconstruction + weighted_kl),
         reconstruction=tf.reduce_mean(reconstruction),
         kl=tf.reduce_sum(kl_per_group),
         kl_per_group=kl_per_group,

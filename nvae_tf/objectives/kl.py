@@ -1,11 +1,11 @@
-"""The KL term: warm-up and balancing over groups (paper section 3.2 and appendix A)."""
+"""The KL term: warm-up and balancing over groups (paper appendix A)."""
 
 import tensorflow as tf
 
 from nvae_tf.layers.replicas import mean_over_replicas
 
 _KL_OFFSET = 0.01
-# A latent channel with less KL than this, in nats per image, has collapsed to its prior.
+# A latent channel whose KL is smaller than this, in nats per image, has collapsed to its prior.
 ACTIVE_KL = 0.01
 
 
@@ -28,20 +28,18 @@ def kl_weight(step, total_steps, anneal_fraction=0.3, constant_fraction=1e-4, mi
 
 
 def balance_coefficients(kl_per_group, balance_scales):
-    """Coefficient c_l of each group [G], of mean 1: larger where the KL is large for the size of the group.
+    """Coefficient c_l of each group [G]: larger if its KL is large for the size of the group. Their mean is 1.
 
-    The batch is that of all replicas together.
+    The batch is that of all replicas together. No gradient passes through the coefficients.
 
     Args:
         kl_per_group: [B, G], nats.
-        balance_scales: a_l of each group; `hierarchy.kl_balance_scales`.
-
-    No gradient passes through the coefficients.
+        balance_scales: a_l of each group; see `hierarchy.kl_balance_scales`.
     """
     (mean,) = mean_over_replicas([tf.stop_gradient(tf.reduce_mean(tf.abs(kl_per_group), axis=0))])
     magnitude = mean + _KL_OFFSET
     coefficients = magnitude / tf.constant(balance_scales, tf.float32)
-    # The common factor (the total KL) of the definition cancels in the normalisation.
+    # The factor that all c_l share by definition, the total KL, cancels in the normalisation.
     return tf.stop_gradient(coefficients / tf.reduce_mean(coefficients))
 
 
@@ -50,11 +48,11 @@ def balanced_kl(kl_per_group, weight, balance_scales):
 
     Args:
         kl_per_group: [B, G], nats.
-        weight: scalar; see `kl_weight`.
+        weight: scalar in (0, 1].
         balance_scales: a_l of each group.
 
     Returns:
-        KL [B], nats, and the weight times coefficient of each group [G].
+        KL [B], nats, and the weight times the coefficient of each group [G].
     """
     coefficients = balance_coefficients(kl_per_group, balance_scales)
     coefficients = weight * tf.where(weight < 1.0, coefficients, tf.ones_like(coefficients))

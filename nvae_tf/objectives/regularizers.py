@@ -1,6 +1,6 @@
 """Spectral and batch-norm regularisation (paper section 3.2, "spectral regularization").
 
-Both work on stacks of equal shape: the cost in ops does not grow with the depth of the model.
+Both work on stacks of tensors of one shape, so that the number of ops does not grow with the depth of the model.
 """
 
 import math
@@ -41,12 +41,12 @@ def _unit(vectors):
 class SpectralRegularizer(keras.layers.Layer):
     """Sum over all convolutions of the largest singular value of the effective kernel, by power iteration.
 
-    A kernel counts as the matrix (out, in/groups * kh * kw). The iteration's vectors are state: non-trainable
-    variables, one pair for each stack of kernels of equal shape, to be saved with the run.
+    A kernel is taken as the matrix (out, in/groups * kh * kw). The vectors of the iteration are state: non-trainable
+    variables, one pair for each kernel stack, to be saved with the run.
 
     Args:
         kernel_stacks: `KernelStack`s of the model.
-        seed: of the vectors' first values. Default 0.
+        seed: decides the initial vectors. Default 0.
     """
 
     def __init__(self, kernel_stacks, seed=0, **kwargs):
@@ -69,7 +69,7 @@ class SpectralRegularizer(keras.layers.Layer):
 
         Args:
             effective_kernels: stacks [n, kh, kw, in, out], in the order of the kernel stacks.
-            rounds: of the iteration; 4, and 40 the first time, if None.
+            rounds: number of rounds; if None, 40 the first time and 4 from then on. Default None.
 
         Returns:
             Pairs of left and right vectors, u [n, out, 1] and v [n, kh * kw * in, 1].
@@ -98,14 +98,11 @@ class SpectralRegularizer(keras.layers.Layer):
         return tf.reshape(kernels, [shape[0], shape[1] * shape[2] * shape[3], shape[4]])  # transposed: [n, K, out]
 
     def call(self, effective_kernels, vectors):
-        """Sum of u^T W v; a gradient passes to the kernels, not to the vectors.
+        """Sum of u^T W v; gradients reach the kernels, not the vectors.
 
         Args:
             effective_kernels: stacks [n, kh, kw, in, out].
-            vectors: pairs (u, v) that `iterate` returned.
-
-        Returns:
-            Scalar.
+            vectors: pairs (u, v), from `iterate`.
         """
         sums = []
         for kernels, (u, v) in zip(effective_kernels, vectors, strict=True):

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from nvae_tf.config import ModelConfig
-from nvae_tf.distributions.likelihood import image_likelihood
+from nvae_tf.distributions import image_likelihood
 from nvae_tf.export.device_graph import decode_graph, encode_graph, likelihood_mean, mean_name, sample_graph
 from nvae_tf.hierarchy import num_likelihood_parameters
 from nvae_tf.inference.folding import fold

@@ -2,8 +2,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nvae_tf.config import ModelConfig
-from nvae_tf.hierarchy import kl_balance_scales
 from nvae_tf.objectives.kl import balance_coefficients, balanced_kl, kl_weight
 
 # Negative values too: with flows the KL of an image may be below 0.
@@ -53,12 +51,6 @@ def test_coefficients_follow_the_definition_and_have_mean_one():
 def test_coefficients_of_a_vanished_kl_are_finite():
     coefficients = balance_coefficients(tf.zeros([2, 3]), SCALES)
     np.testing.assert_allclose(coefficients, np.array([4, 2, 1]) * 3 / 7, rtol=1e-5)
-
-
-def test_finer_scales_and_fewer_groups_weigh_more_in_the_balance():
-    config = ModelConfig(num_scales=2, groups_per_scale=4, adaptive_groups=True)
-    # Two groups at scale 0: 1 / 2; four at scale 1: 4 / 4.
-    assert kl_balance_scales(config) == [1, 1, 2, 2, 2, 2]
 
 
 def test_balanced_kl_weighs_each_image_by_weight_times_coefficient():
