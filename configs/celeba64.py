@@ -10,43 +10,29 @@ from nvae_tf.config import Config, DataConfig, ModelConfig, TrainConfig
 
 
 def get_config() -> Config:
-    """Configuration of the run."""
+    """Configuration of the run; fields that are not set here have the defaults of nvae_tf/config."""
     return Config(
         model=ModelConfig(
             image_height=64,
             image_width=64,
             image_channels=3,
             likelihood="logistic_mixture",
-            bit_depth=8,
-            num_mixtures=10,
             num_scales=3,
             groups_per_scale=20,
             adaptive_groups=True,
-            min_groups_per_scale=1,
-            latent_channels=20,
             encoder_channels=64,
             decoder_channels=64,
             preprocess_blocks=1,
             preprocess_cells=2,
             postprocess_blocks=1,
             postprocess_cells=2,
-            encoder_cells_per_group=2,
-            decoder_cells_per_group=2,
             num_flows=1,
-            cell_set="res_mbconv",
-            squeeze_excite=True,
-            residual_posterior=True,
         ),
         data=DataConfig(dataset="celeba64", horizontal_flip=True),
         train=TrainConfig(
             batch_size=16,
-            reference_batch_size=128,  # all replicas together; used by learning_rate_rule
             epochs=90,
-            learning_rate=0.01,
-            min_learning_rate=0.0001,
-            warmup_epochs=5.0,
-            weight_decay=0.0003,
-            kl_anneal_fraction=0.3,
+            reference_batch_size=128,  # of all replicas; used with learning_rate_rule
             regularization=0.1,
         ),
     )

@@ -11,7 +11,7 @@ from nvae_tf.config import Config, DataConfig, ModelConfig, TrainConfig
 
 
 def get_config() -> Config:
-    """Configuration of the run."""
+    """Configuration of the run; fields that are not set here have the defaults of nvae_tf/config."""
     return Config(
         model=ModelConfig(
             image_height=256,
@@ -19,36 +19,23 @@ def get_config() -> Config:
             image_channels=3,
             likelihood="logistic_mixture",
             bit_depth=5,
-            num_mixtures=10,
             num_scales=5,
             groups_per_scale=16,
             adaptive_groups=True,
             min_groups_per_scale=4,
-            latent_channels=20,
             encoder_channels=30,
             decoder_channels=30,
             preprocess_blocks=1,
             preprocess_cells=2,
             postprocess_blocks=1,
             postprocess_cells=2,
-            encoder_cells_per_group=2,
-            decoder_cells_per_group=2,
             num_flows=2,
-            cell_set="res_mbconv",
-            squeeze_excite=True,
-            residual_posterior=True,
         ),
         data=DataConfig(dataset="celeba_hq256", horizontal_flip=True),
         train=TrainConfig(
             batch_size=4,
-            reference_batch_size=96,  # all replicas together; used by learning_rate_rule
             epochs=300,
-            learning_rate=0.01,
-            min_learning_rate=0.0001,
-            warmup_epochs=5.0,
-            weight_decay=0.0003,
-            kl_anneal_fraction=0.3,
-            regularization=0.01,
+            reference_batch_size=96,  # of all replicas; used with learning_rate_rule
             initial_regularization=1.0,
         ),
     )

@@ -10,42 +10,23 @@ from nvae_tf.config import Config, DataConfig, ModelConfig, TrainConfig
 
 
 def get_config() -> Config:
-    """Configuration of the run."""
+    """Configuration of the run; fields that are not set here have the defaults of nvae_tf/config."""
     return Config(
         model=ModelConfig(
-            image_height=32,
-            image_width=32,
             image_channels=3,
             likelihood="logistic_mixture",
-            bit_depth=8,
-            num_mixtures=10,
             num_scales=1,
             groups_per_scale=30,
-            adaptive_groups=False,
-            latent_channels=20,
             encoder_channels=128,
             decoder_channels=128,
             preprocess_blocks=1,
             preprocess_cells=2,
             postprocess_blocks=1,
             postprocess_cells=2,
-            encoder_cells_per_group=2,
-            decoder_cells_per_group=2,
             num_flows=1,
-            cell_set="res_mbconv",
-            squeeze_excite=True,
-            residual_posterior=True,
         ),
         data=DataConfig(dataset="cifar10", horizontal_flip=True),
         train=TrainConfig(
-            batch_size=32,
-            reference_batch_size=256,  # all replicas together; used by learning_rate_rule
-            epochs=400,
-            learning_rate=0.01,
-            min_learning_rate=0.0001,
-            warmup_epochs=5.0,
-            weight_decay=0.0003,
-            kl_anneal_fraction=0.3,
-            regularization=0.01,
+            reference_batch_size=256,  # of all replicas; used with learning_rate_rule
         ),
     )

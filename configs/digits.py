@@ -9,18 +9,13 @@ from nvae_tf.config import Config, DataConfig, ModelConfig, TrainConfig
 
 
 def get_config() -> Config:
-    """Configuration of the run."""
+    """Configuration of the run; fields that are not set here have the defaults of nvae_tf/config."""
     return Config(
         model=ModelConfig(
             image_height=16,
             image_width=16,
-            image_channels=1,
-            likelihood="bernoulli",
-            bit_depth=8,
-            num_scales=2,
             groups_per_scale=4,
             adaptive_groups=True,
-            min_groups_per_scale=1,
             latent_channels=8,
             encoder_channels=16,
             decoder_channels=16,
@@ -30,21 +25,12 @@ def get_config() -> Config:
             postprocess_cells=2,
             encoder_cells_per_group=1,
             decoder_cells_per_group=1,
-            num_flows=0,
-            cell_set="res_mbconv",
-            squeeze_excite=True,
-            residual_posterior=True,
         ),
         data=DataConfig(dataset="digits", binarize=True),
         train=TrainConfig(
             batch_size=64,
             epochs=15,
-            learning_rate=0.01,
-            min_learning_rate=0.0001,
             warmup_epochs=1.0,
-            weight_decay=0.0003,
-            kl_anneal_fraction=0.3,
-            regularization=0.01,
             log_steps=22,
             image_epochs=5,
             eval_epochs=3,

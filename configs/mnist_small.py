@@ -11,43 +11,25 @@ from nvae_tf.config import Config, DataConfig, ModelConfig, TrainConfig
 
 
 def get_config() -> Config:
-    """Configuration of the run."""
+    """Configuration of the run; fields that are not set here have the defaults of nvae_tf/config."""
     return Config(
         model=ModelConfig(
-            image_height=32,
-            image_width=32,
-            image_channels=1,
-            likelihood="bernoulli",
             padding=2,
-            bit_depth=8,
-            num_scales=2,
             groups_per_scale=4,
             adaptive_groups=True,
-            min_groups_per_scale=1,
             latent_channels=8,
             encoder_channels=8,
             decoder_channels=8,
-            preprocess_blocks=2,
             preprocess_cells=2,
-            postprocess_blocks=2,
             postprocess_cells=2,
             encoder_cells_per_group=1,
             decoder_cells_per_group=1,
-            num_flows=0,
-            cell_set="res_mbconv",
-            squeeze_excite=True,
-            residual_posterior=True,
         ),
         data=DataConfig(dataset="mnist", binarize=True),
         train=TrainConfig(
             batch_size=64,
             epochs=5,
-            learning_rate=0.01,
-            min_learning_rate=0.0001,
-            warmup_epochs=1.0,
-            weight_decay=0.0003,
-            kl_anneal_fraction=0.3,
-            regularization=0.01,
             max_steps=2811,
+            warmup_epochs=1.0,
         ),
     )

@@ -9,17 +9,17 @@ from nvae_tf.files import strict_json, write_json, write_text
 
 
 class MetricsFile:
-    """A file of JSON objects, one a line, each with its "step".
+    """A file with one JSON object per line, each with its "step".
 
     Args:
-        path: of the file; it need not exist yet.
+        path: path of the file, which need not exist yet.
     """
 
     def __init__(self, path):
         self.path = pathlib.Path(path)
 
     def read(self):
-        """List of the lines' dicts; a line that a kill cut short is left out."""
+        """List of the lines' dicts, without lines that a kill cut short."""
         rows = []
         if self.path.exists():
             for line in self.path.read_text(encoding="utf-8").splitlines():
@@ -30,11 +30,7 @@ class MetricsFile:
         return rows
 
     def append(self, row):
-        """Adds a line, on the disk when this returns.
-
-        Args:
-            row: dict of numbers, words and lists of numbers, with "step".
-        """
+        """Appends a dict of numbers, words and lists of numbers, with "step"; it is on disk when this returns."""
         line = json.dumps(strict_json(row), allow_nan=False)
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(line + "\n")
@@ -42,7 +38,7 @@ class MetricsFile:
             os.fsync(file.fileno())
 
     def rewind(self, step):
-        """Removes the lines of later steps, which a run that goes on at `step` will write again."""
+        """Removes the lines of later steps, which a run that resumes at `step` will write again."""
         rows = [row for row in self.read() if row["step"] <= step]
         if not self.path.exists():
             return

@@ -3,25 +3,30 @@
 RUN_DIR/
   config.json
   checkpoints/
-    best.json        step and nelbo of the best checkpoint, where one was marked
+    best.json        step and nelbo of the best checkpoint, if one was marked
     step_00002811/   one checkpoint, whole or absent
-      milestone      empty; there if the checkpoint is never to be removed
+      milestone      empty; if it exists, the checkpoint is never removed
 """
 
 import math
-import numbers
 import pathlib
-import re
 
 import tensorflow as tf
 from absl import logging
 
 from nvae_tf import files
-from nvae_tf.checkpoint.best import read_best, write_best
-from nvae_tf.checkpoint.errors import CheckpointError, DamagedCheckpointError
 from nvae_tf.checkpoint.state import StateReader, newest_good, num_bytes, write_state
-from nvae_tf.checkpoint.steps import current_folder, final_folder, list_steps, step_of
-from nvae_tf.config import load_config, save_config
+from nvae_tf.checkpoint.steps import (
+    CheckpointError,
+    DamagedCheckpointError,
+    current_folder,
+    final_folder,
+    list_steps,
+    read_best,
+    step_of,
+    write_best,
+)
+from nvae_tf.config import config_to_dict, load_config
 
 _MILESTONE = "milestone"
 
@@ -29,14 +34,14 @@ _MILESTONE = "milestone"
 class RunFolder:
     """Folder of one run: `config.json` and the checkpoints of its training or conversion.
 
-    A checkpoint is made of parts ("model", "optimizer", ...), each a flat mapping of names to variables; which parts
-    there are is the caller's choice. Names, not objects, identify variables, so nothing is lost because of the way
-    layers are held, and a part can be restored without the others.
+    A checkpoint consists of parts ("model", "optimizer", ...), each a flat mapping of names to variables; the caller
+    chooses the parts. Names, not objects, identify variables, so nothing is lost because of the way layers are held,
+    and a part can be restored without the others.
 
-    One process writes; others may read meanwhile. To them a checkpoint that was just removed is a damaged one.
+    One process writes; others may read at the same time. To them a checkpoint that was just removed is a damaged one.
 
     Args:
-        path: of the folder; it need not exist yet.
+        path: path of the folder, which need not exist yet.
 
     Example:
 
@@ -52,12 +57,10 @@ class RunFolder:
         self._best_path = self.checkpoints / "best.json"
 
     def create(self, config):
-        """Makes the folder and writes `config.json`, unless it is there already; returns self."""
+        """Makes the folder and writes `config.json` unless it exists; returns self."""
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         if not self.config_path.exists():
-            save_config(config, self.config_path)
-            files.sync(self.config_path)
-            files.sync(self.path)
+            files.write_json(self.config_path, config_to_dict(config))
         return self
 
     @property
@@ -77,56 +80,55 @@ class RunFolder:
         return list_steps(self.checkpoints)
 
     def latest_step(self):
-        """Step of the last checkpoint, or None where there is none."""
+        """Step of the last checkpoint, or None without checkpoints."""
         return max(self.steps(), default=None)
 
     def resolve_step(self, step=None):
         """The number of a step.
 
         Args:
-            step: a number, as int or str, "best" (see `mark_best`), or "latest" or None for the last one.
+            step: a number, as int or str; "best" (see `mark_best`); "latest" or None for the last one. Default None.
 
         Raises:
-            CheckpointError: none of these, or there is no such checkpoint; the message lists those that are there.
+            CheckpointError: none of these, or there is no such checkpoint; the message lists the existing ones.
         """
-        if isinstance(step, str) and re.fullmatch(r"\d{1,18}", step):
-            step = int(step)
-        is_number = isinstance(step, numbers.Integral) and not isinstance(step, bool)
-        is_word = step is None or (isinstance(step, str) and step in ("latest", "best"))
-        if not is_number and not is_word:
+        word = "latest" if step is None else str(step)
+        if word not in ("latest", "best") and not word.isdecimal():
             raise CheckpointError(f'{self.path}: expected a step, "latest" or "best". Received: {step!r}')
         steps = self.steps()
         if not steps:
             raise CheckpointError(
                 f"{self.path}: expected at least one checkpoint in {self.checkpoints}. Received: none"
             )
-        if is_number and step not in steps:
+        if word == "latest":
+            return steps[-1]
+        if word == "best":
+            best = self.best()
+            if best is None:
+                raise CheckpointError(f"{self.path}: expected a checkpoint marked as the best. Received: none")
+            return best["step"]
+        if int(word) not in steps:
             raise CheckpointError(f"{self.path}: expected a step with a checkpoint, one of {steps}. Received: {step}")
-        if step != "best":
-            return int(step) if is_number else steps[-1]
-        best = self.best()
-        if best is None:
-            raise CheckpointError(f"{self.path}: expected a checkpoint marked as the best. Received: none")
-        return best["step"]
+        return int(word)
 
     def save(self, step, parts, keep=3, milestone=False):
         """Writes a checkpoint and removes old ones.
 
-        A checkpoint of the same step is replaced, and what it was, milestone or best, its replacement is. It is
-        written under a temporary name and renamed when it is whole and on disk; only then are others removed. What
-        interrupted writes left behind is removed first.
+        The checkpoint is written under a temporary name and renamed when it is whole and on disk; only then are others
+        removed. It replaces a checkpoint of the same step and stays a milestone, or the best, if that was. Remains of
+        interrupted writes are removed first.
 
         Args:
-            step: training steps done, at least 0.
+            step: number of training steps done, at least 0.
             parts: `{part: {name: variable}}`, Keras or TensorFlow variables.
-            keep: how many checkpoints stay, this one among them; milestones and the best stay besides. Default 3.
-            milestone: whether this one is never to be removed. Default False.
+            keep: number of checkpoints to keep, including this one; milestones and the best are kept too. Default 3.
+            milestone: never remove this one. Default False.
 
         Returns:
             Path of the checkpoint's folder.
 
         Raises:
-            CheckpointError: it could not be written; all that was there before still is.
+            CheckpointError: it could not be written; everything that existed before still exists.
         """
         if step < 0 or keep < 1:
             raise ValueError(f"save: expected step >= 0 and keep >= 1. Received: step={step}, keep={keep}")
@@ -148,37 +150,36 @@ class RunFolder:
     def restore(self, parts, step=None):
         """Sets the variables of the given parts to a checkpoint's values, all of them or none.
 
-        Strict in both directions within each part: every variable must be in the checkpoint and everything in the
-        checkpoint must have its variable, in the same shape and type. Parts not asked for are ignored.
+        Within each part, the names in the checkpoint and the given names must be the same, and so must shapes and
+        types. Parts that are not given are ignored.
 
         Args:
             parts: `{part: {name: variable}}`, Keras or TensorFlow variables.
-            step: of the checkpoint, as for `resolve_step`. Default None, the latest.
+            step: step of the checkpoint, as in `resolve_step`. Default None, the latest.
 
         Returns:
             The step restored.
 
         Raises:
             DamagedCheckpointError: the checkpoint cannot be read.
-            CheckpointError: no such checkpoint, or one that does not fit; the names that differ are listed for each
-                side.
+            CheckpointError: there is no such checkpoint, or it does not fit; the message lists the names that differ.
         """
         step = self.resolve_step(step)
         StateReader(self.step_folder(step)).assign(parts)
         return step
 
     def restore_latest(self, parts, before=None):
-        """Restores the newest checkpoint that can be read, as `restore` does; each damaged one is a warning.
+        """Restores the newest readable checkpoint, as `restore` does, with a warning for each damaged one.
 
         Args:
-            parts: as of `restore`.
-            before: only checkpoints of earlier steps count; None for all. Default None.
+            parts: see `restore`.
+            before: consider only checkpoints of earlier steps; None for all. Default None.
 
         Returns:
-            The step restored, or None where there is no checkpoint at all.
+            The step restored, or None without checkpoints.
 
         Raises:
-            CheckpointError: all are damaged, or the newest that can be read does not fit.
+            CheckpointError: all are damaged, or the newest readable one does not fit.
         """
         steps, damages = [step for step in self.steps() if before is None or step < before], []
         if not steps:
@@ -192,40 +193,32 @@ class RunFolder:
                 damages.append(f"\n  {error}")
                 logging.warning("%s. Next: %s", error, f"step {steps[-1]}" if steps else "none is left")
         raise CheckpointError(
-            f"{self.checkpoints}: expected a readable checkpoint. Received damaged ones alone:{''.join(damages)}"
+            f"{self.checkpoints}: expected a readable checkpoint. Received only damaged ones:{''.join(damages)}"
         )
 
     def discard_after(self, step):
-        """Removes the checkpoints of later steps, of a run that went back to this one."""
+        """Removes the checkpoints of later steps, when a run returns to this one."""
         for later in self.steps():
             if later > step:
                 files.remove_folder(self.step_folder(later))
 
     def parts(self, step=None):
-        """Names of the parts that a checkpoint holds, sorted.
-
-        Args:
-            step: as for `resolve_step`. Default None, the latest.
-
-        Raises:
-            DamagedCheckpointError: the checkpoint cannot be read.
-            CheckpointError: no such checkpoint.
-        """
+        """Sorted names of the parts of a checkpoint; arguments and errors as in `restore`."""
         return sorted(StateReader(self.step_folder(self.resolve_step(step))).parts)
 
     def best(self):
-        """`{"step": ..., "nelbo": ...}` of the best checkpoint, or None where none is marked.
+        """`{"step": ..., "nelbo": ...}` of the best checkpoint, or None if none is marked.
 
-        A mark that cannot be read, or whose checkpoint is gone, is a warning and None.
+        A mark that cannot be read, or whose checkpoint is gone, gives a warning and None.
         """
         return read_best(self._best_path, self.steps())
 
     def mark_best(self, step, nelbo):
-        """Marks a checkpoint as the best, unless another with a nelbo as low or lower is; rotation spares the best.
+        """Marks a checkpoint as the best, which rotation keeps, unless the marked one has the same or a lower nelbo.
 
         Args:
-            step: of the checkpoint.
-            nelbo: its negative ELBO in nats. One that is not finite is never the best.
+            step: step of the checkpoint.
+            nelbo: its negative ELBO in nats; a checkpoint with a non-finite one is never marked.
 
         Returns:
             Whether the checkpoint is the new best.
@@ -253,7 +246,7 @@ class RunFolder:
         return (self.step_folder(step) / _MILESTONE).exists()
 
     def _rotate(self, step, keep):
-        """Removes the checkpoint that the one of `step` replaced, and the old ones that nothing protects."""
+        """Removes the checkpoint that the one of `step` replaced, and old ones that nothing protects."""
         files.tidy(self.checkpoints)
         best = self.best()
         others = [other for other in self.steps() if other != step]
@@ -262,7 +255,7 @@ class RunFolder:
                 files.remove_folder(self.step_folder(other))
 
     def _unwritten(self, path, what, error):
-        """The error to raise where `path` could not be written, after its traces are removed."""
+        """The error to raise because `path` could not be written, after its remains are removed."""
         files.tidy(self.checkpoints)
         good = newest_good([self.step_folder(step) for step in self.steps()])
         last = "none" if good is None else f"step {step_of(good.name)}"

@@ -1,4 +1,4 @@
-"""The values of a checkpoint: variables by part and name, in TensorFlow's tensor files.
+"""The values of a checkpoint: variables by part and name, in TensorFlow's checkpoint files.
 
 CHECKPOINT/
   state.index                  names, shapes, types, checksums
@@ -11,26 +11,20 @@ import typing
 import tensorflow as tf
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
-from nvae_tf.checkpoint.errors import CheckpointError, DamagedCheckpointError
+from nvae_tf.checkpoint.steps import CheckpointError, DamagedCheckpointError
 
 _STATE = "state"
 _KEY_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 _GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _NAMES_SHOWN = 20
-# TensorFlow's reader turns its status codes into either kind: a data file that is cut short is an IndexError.
+# TensorFlow's reader raises any of these; a truncated data file, for example, is an IndexError.
 _READ_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, IndexError)
 
 
 def model_variables(model):
-    """Variables of a built Keras model by path, without the leading name of the model.
+    """`{path: keras.Variable}` of a built Keras model, in the order of `model.variables`.
 
-    The order is that of `model.variables`; the paths do not depend on how often a model was made in the process.
-
-    Args:
-        model: built `keras.Model`.
-
-    Returns:
-        `{path: keras.Variable}`.
+    The paths lack the leading name of the model, which depends on how many models the process has made.
 
     Raises:
         ValueError: two variables share a path, so that one would hide the other in a checkpoint.
@@ -39,14 +33,14 @@ def model_variables(model):
     for variable in model.variables:
         path = variable.path.removeprefix(f"{model.name}/")
         if path in variables:
-            raise ValueError(f"{model.name}: expected a path of its own for each variable. Received twice: {path!r}")
+            raise ValueError(f"{model.name}: expected a different path for each variable. Received twice: {path!r}")
         variables[path] = variable
     return variables
 
 
 def write_state(folder, parts):
     """Writes variables into a folder that exists."""
-    # Plain nested dicts: tf.train.Checkpoint does not follow layers that are held in Python lists.
+    # Plain nested dicts, because tf.train.Checkpoint does not follow layers in Python lists.
     live = {part: {name: _live(variable) for name, variable in names.items()} for part, names in parts.items()}
     tf.train.Checkpoint(**live).write(str(folder / _STATE))
 
@@ -58,7 +52,7 @@ def num_bytes(parts):
 
 
 class _Stored(typing.NamedTuple):
-    """Where a checkpoint has a variable, and what kind it is: (shape, type)."""
+    """The key of a variable in a checkpoint, and its kind: (shape, type)."""
 
     key: str
     kind: tuple
@@ -67,10 +61,10 @@ class _Stored(typing.NamedTuple):
 class StateReader:
     """The values of one checkpoint.
 
-    TensorFlow compares each tensor with its checksum as it is read, and the index as it is opened.
+    TensorFlow verifies the checksum of the index when it opens it, and of each tensor when it reads it.
 
     Args:
-        folder: of the checkpoint.
+        folder: folder of the checkpoint.
 
     Attributes:
         parts: `{part: {name: _Stored}}`.
@@ -95,25 +89,13 @@ class StateReader:
                 self.parts.setdefault(part, {})[_unescape(name)] = stored
 
     def check(self):
-        """Reads all there is.
-
-        Raises:
-            DamagedCheckpointError: something cannot be read.
-        """
+        """Reads everything; raises `DamagedCheckpointError` if something cannot be read."""
         for names in self.parts.values():
             for stored in names.values():
                 self._read(stored.key)
 
     def assign(self, parts):
-        """Sets variables to the values stored, all of them or none.
-
-        Args:
-            parts: `{part: {name: variable}}`.
-
-        Raises:
-            DamagedCheckpointError: a value of these parts cannot be read.
-            CheckpointError: the checkpoint does not hold exactly the variables of each part.
-        """
+        """Sets all variables of `{part: {name: variable}}` to the stored values, or none; see `RunFolder.restore`."""
         wanted = []
         for part, variables in parts.items():
             live = {name: _live(variable) for name, variable in variables.items()}
@@ -122,7 +104,7 @@ class StateReader:
             found = {name: stored.kind for name, stored in stored.items()}
             _compare(f"{self._folder}, part {part!r}", expected, found)
             wanted += [(stored[name].key, variable) for name, variable in live.items()]
-        # Twice, one after the other: once to know that all can be read, without holding all of it in memory.
+        # Everything is read twice: first to know that it can be read, without holding all of it in memory.
         for key, _ in wanted:
             self._read(key)
         for key, variable in wanted:
@@ -136,19 +118,19 @@ class StateReader:
 
     def _check_index(self, keys):
         """Raises `DamagedCheckpointError` unless the keys are those that were written."""
-        # A damaged block ends TensorFlow's list of keys without an error; the graph of objects has them all.
+        # A damaged block silently ends TensorFlow's list of keys; the graph of objects has all of them.
         graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(self._read(_GRAPH_KEY))
         written = {attribute.checkpoint_key for node in graph.nodes for attribute in node.attributes}
         lost = sorted(key.removesuffix(_KEY_SUFFIX) for key in written if key not in keys)
         if lost:
-            raise self._damaged(f"an index that lost {len(lost)} of {len(written)} variables, {lost[0]} the first")
+            raise self._damaged(f"an index that lost {len(lost)} of {len(written)} variables, first {lost[0]}")
 
     def _damaged(self, what):
         return DamagedCheckpointError(f"{self._folder}: expected a readable checkpoint. Received: {what}")
 
 
 def newest_good(folders):
-    """The last of the folders whose checkpoint can be read, all of it, or None."""
+    """The last of the folders whose checkpoint can be read completely, or None."""
     for folder in reversed(folders):
         try:
             StateReader(folder).check()
@@ -167,7 +149,7 @@ def _compare(where, expected, found):
     problems = []
     for title, names in (
         ("missing in the checkpoint", [name for name in expected if name not in found]),
-        ("in the checkpoint alone", sorted(set(found) - set(expected))),
+        ("only in the checkpoint", sorted(set(found) - set(expected))),
         (
             "of another shape or type",
             [

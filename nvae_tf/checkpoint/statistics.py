@@ -1,19 +1,17 @@
-"""Batch-norm statistics readjusted for sampling at a temperature, beside the checkpoint they were made from.
+"""Batch-norm statistics readjusted for sampling at a temperature, stored with the checkpoint they were made from.
 
 RUN_DIR/checkpoints/step_00002811/batch_norm_t0.7.npz       of the weights as trained
                                   batch_norm_t0.7_ema.npz   of their moving average
 
-They go with the checkpoint when it is removed, and never replace its own statistics.
+They are removed with the checkpoint, and never replace its own statistics.
 """
 
-import io
-import os
 import re
 
 import numpy as np
 
-from nvae_tf import files
-from nvae_tf.checkpoint.errors import CheckpointError, DamagedCheckpointError
+from nvae_tf.checkpoint.steps import CheckpointError, DamagedCheckpointError
+from nvae_tf.files import new_file
 
 _NAME = re.compile(r"batch_norm_t(?P<temperature>[0-9.e+-]+?)(?P<average>_ema)?\.npz")
 
@@ -23,45 +21,31 @@ def _path(folder, temperature, average):
 
 
 def list_temperatures(folder, average):
-    """Temperatures for which there are statistics, sorted.
-
-    Args:
-        folder: `pathlib.Path` of a checkpoint.
-        average: those of the moving average of the weights, or of the weights as trained.
-    """
+    """Temperatures for which a checkpoint's folder has statistics, sorted; arguments as in `save_statistics`."""
     matches = filter(None, (_NAME.fullmatch(path.name) for path in folder.glob("batch_norm_t*.npz")))
     return sorted(float(match["temperature"]) for match in matches if bool(match["average"]) == bool(average))
 
 
 def save_statistics(folder, temperature, average, arrays):
-    """Writes statistics, or replaces those of the same temperature; to a temporary name first.
+    """Writes statistics, or replaces those of the same temperature; returns the path of the file.
 
     Args:
         folder: `pathlib.Path` of a checkpoint.
-        temperature: of the samples.
-        average: whether they are of the moving average of the weights.
+        temperature: temperature of the samples.
+        average: whether they belong to the moving average of the weights, not to the weights as trained.
         arrays: `{name: array}`.
-
-    Returns:
-        Path of the file.
     """
-    path, content = _path(folder, temperature, average), io.BytesIO()
-    np.savez(content, **arrays)
-    temporary = files.temporary_name(path)
-    temporary.write_bytes(content.getvalue())
-    files.sync(temporary)
-    os.replace(temporary, path)
+    path = _path(folder, temperature, average)
+    with new_file(path) as temporary:
+        np.savez(temporary, **arrays)
     return path
 
 
 def load_statistics(folder, temperature, average):
-    """`{name: array}` of the statistics of a temperature.
-
-    Args:
-        folder, temperature, average: as of `save_statistics`.
+    """The arrays that `save_statistics` wrote, by name.
 
     Raises:
-        CheckpointError: there are none of that temperature; the message says which there are.
+        CheckpointError: there are none for that temperature; the message lists the temperatures there are.
         DamagedCheckpointError: the file cannot be read.
     """
     path = _path(folder, temperature, average)

@@ -1,22 +1,33 @@
-"""Which folder holds the checkpoint of which step."""
+"""Which folder holds the checkpoint of which step, and which of them is the best."""
 
+import json
 import os
 import re
 
-from nvae_tf.files import REPLACED
+from absl import logging
+
+from nvae_tf.files import REPLACED, write_text
 
 # A checkpoint that is being replaced counts until the new one has its name.
 _STEP_NAME = re.compile(rf"(?:{REPLACED})?step_(\d{{8,}})")
 
 
+class CheckpointError(ValueError):
+    """A run folder or checkpoint that cannot be used; the message names the folder and what is wrong."""
+
+
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint whose files are missing or do not hold what was written; another one may still be good."""
+
+
 def step_of(name):
-    """Step of the checkpoint whose folder has this name, or None where it is no checkpoint's."""
+    """Step of the checkpoint whose folder has this name; None for other names."""
     match = _STEP_NAME.fullmatch(name)
     return match and int(match[1])
 
 
 def list_steps(checkpoints):
-    """Steps of the checkpoints in a folder, which need not exist, in increasing order."""
+    """Steps of the checkpoints in a folder, in increasing order; the folder need not exist."""
     try:
         names = os.listdir(checkpoints)
     except (FileNotFoundError, NotADirectoryError):
@@ -34,3 +45,29 @@ def current_folder(checkpoints, step):
     final = final_folder(checkpoints, step)
     replaced = final.with_name(REPLACED + final.name)
     return replaced if replaced.exists() and not final.exists() else final
+
+
+def read_best(path, steps):
+    """`{"step": ..., "nelbo": ...}` from the mark of the best checkpoint, or None without one.
+
+    Args:
+        path: of the mark.
+        steps: steps with a checkpoint. A mark of another step, or one that cannot be read, gives a warning and None.
+    """
+    try:
+        values = json.loads(path.read_text())
+        best = {"step": int(values["step"]), "nelbo": float(values["nelbo"])}
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        logging.warning("%s: expected a step and a nelbo. Received: %r", path, error)
+        return None
+    if best["step"] not in steps:
+        logging.warning("%s: expected a step with a checkpoint, one of %s. Received: %s", path, steps, best["step"])
+        return None
+    return best
+
+
+def write_best(path, step, nelbo):
+    """Writes or replaces the mark of the best checkpoint."""
+    write_text(path, json.dumps({"step": int(step), "nelbo": nelbo}))

@@ -1,12 +1,11 @@
-"""What configures a run: model, data and training, as plain dataclasses.
+"""Configuration of a run: model, data and training, as plain dataclasses.
 
-The classes hold numbers and words only; nothing here imports TensorFlow. `validate` raises before any
-long work begins, with the field's name, the value received and what was expected.
+The classes hold only numbers and words, and nothing here imports TensorFlow. `validate` raises before any long work
+begins, with the field's name, the expected and the received value.
 """
 
 import dataclasses
 import json
-import os
 
 from nvae_tf.config.data import DataConfig
 from nvae_tf.config.model import CELL_SETS, LIKELIHOODS, ModelConfig
@@ -27,7 +26,6 @@ __all__ = [
     "flat_dict",
     "load_config",
     "model_config_from_dict",
-    "save_config",
 ]
 
 
@@ -52,7 +50,7 @@ def _part_from_dict(cls, values, prefix):
     require(not unknown, prefix, unknown, f"only the fields {sorted(known)}")
     for name, value in values.items():
         wanted = known[name].type
-        # JSON writes 5.0 as 5.0, but people write 5: an int is a fine float, a bool is no number.
+        # People write 5 for 5.0, so an int passes for a float; a bool is not a number.
         fits = isinstance(value, (int, float) if wanted is float else wanted)
         fits = fits and (wanted is bool or not isinstance(value, bool))
         require(fits, f"{prefix}.{name}", value, wanted.__name__)
@@ -83,15 +81,6 @@ def config_from_dict(values):
     for name, value in values.items():
         require(isinstance(value, dict), f"config.{name}", value, "an object")
     return Config(**{name: _part_from_dict(parts[name], value, name) for name, value in values.items()}).validate()
-
-
-def save_config(config, path):
-    """Writes a `Config` as JSON, to a temporary name first."""
-    temporary = f"{path}.tmp"
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(config_to_dict(config), file, indent=2)
-        file.write("\n")
-    os.replace(temporary, path)
 
 
 def load_config(path):

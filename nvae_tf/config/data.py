@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from nvae_tf.config.validation import require, require_at_least
+from nvae_tf.config.validation import at_least, check_fields
 
 
 @dataclasses.dataclass(slots=True)
@@ -14,13 +14,16 @@ class DataConfig:
         binarize: draw each pixel as a fresh Bernoulli (dynamic binarisation, paper appendix A). Default False.
         horizontal_flip: flip images left to right at random in training. Default False.
         validation_images: images held out from the training split, drawn by `split_seed`; 0 for none. Default 0.
-        split_seed: of the split of a data set that has none, and of the validation images. Default 0.
-        test_fraction: of the images, held out where neither the files nor the data set say which. Default 0.1.
-        resize: cut images of another size to the model's aspect ratio, in the middle, and resize them (antialiased).
-            Otherwise another size is an error, but for the data sets that are published so. Default False.
-        max_damaged: images of a split that may be damaged: they are named and left out; one more is an error.
+        split_seed: seed that draws the validation images, and the test images of a data set without a test split.
+            Default 0.
+        test_fraction: fraction of the images held out if neither the files nor the data set define a test split.
+            Default 0.1.
+        resize: crop images of another size to the model's aspect ratio, around the centre, and resize them
+            (antialiased). If False, another size is an error, except for data sets that are published that way.
+            Default False.
+        max_damaged: number of damaged images in a split that are reported and left out; one more is an error.
             Default 10.
-        cache_gib: images are decoded once and kept in memory when they take no more than so many GiB. Default 4.
+        cache_gib: decode the images once and keep them in memory if they take at most this many GiB. Default 4.
     """
 
     dataset: str = "digits"
@@ -35,6 +38,9 @@ class DataConfig:
 
     def validate(self):
         """Raises `ConfigError` on a field out of range; returns self."""
-        require_at_least(self, "data", 0, "validation_images", "split_seed", "max_damaged", "cache_gib")
-        require(0.0 < self.test_fraction < 1.0, "data.test_fraction", self.test_fraction, "a fraction between 0 and 1")
+        rules = (
+            (at_least(0), ("validation_images", "split_seed", "max_damaged", "cache_gib")),
+            (("a fraction between 0 and 1", lambda value: 0 < value < 1), ("test_fraction",)),
+        )
+        check_fields(self, "data", rules)
         return self

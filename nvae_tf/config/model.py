@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from nvae_tf.config.validation import require, require_at_least
+from nvae_tf.config.validation import at_least, check_fields, one_of, require
 
 LIKELIHOODS = ("bernoulli", "logistic_mixture", "normal")
 CELL_SETS = (
@@ -37,16 +37,16 @@ class ModelConfig:
         num_scales: spatial scales that carry latents. Default 2.
         groups_per_scale: latent groups at the finest scale. Default 10.
         adaptive_groups: halve the number of groups from each scale to the next coarser one. Default False.
-        min_groups_per_scale: least number of groups of a scale when `adaptive_groups`. Default 1.
+        min_groups_per_scale: minimal number of groups of a scale with `adaptive_groups`. Default 1.
         latent_channels: channels of one z. Default 20.
         encoder_channels, decoder_channels: widths of the towers. Defaults 32.
         preprocess_blocks, preprocess_cells: blocks before the encoder tower, and cells in each. Defaults 2, 3.
         postprocess_blocks, postprocess_cells: blocks after the decoder tower, and cells in each. Defaults 2, 3.
         encoder_cells_per_group, decoder_cells_per_group: cells before each combiner. Defaults 2.
         num_flows: flow steps of each posterior; 0 for none. Default 0.
-        cell_set: which operations the cells are made of. Default `"res_mbconv"`.
+        cell_set: operations that the cells are made of, one of `CELL_SETS`. Default `"res_mbconv"`.
         squeeze_excite: gate every cell by squeeze-and-excitation. Default True.
-        residual_posterior: posterior parameters are relative to the prior's (paper section 3.2). Default True.
+        residual_posterior: posterior parameters are relative to those of the prior (paper section 3.2). Default True.
     """
 
     image_height: int = 32
@@ -81,18 +81,17 @@ class ModelConfig:
 
     def validate(self):
         """Raises `ConfigError` if no model can be built from this configuration; returns self."""
-        at_least = (
-            (0, ("padding", "preprocess_blocks", "postprocess_blocks", "num_flows")),
-            (0, ("encoder_cells_per_group", "decoder_cells_per_group")),
-            (1, ("image_height", "image_width", "image_channels", "num_mixtures", "num_scales")),
-            (1, ("groups_per_scale", "min_groups_per_scale", "latent_channels")),
-            (1, ("preprocess_cells", "postprocess_cells", "encoder_channels", "decoder_channels")),
+        rules = (
+            (at_least(0), ("padding", "preprocess_blocks", "postprocess_blocks", "num_flows")),
+            (at_least(0), ("encoder_cells_per_group", "decoder_cells_per_group")),
+            (at_least(1), ("image_height", "image_width", "image_channels", "num_mixtures", "num_scales")),
+            (at_least(1), ("groups_per_scale", "min_groups_per_scale", "latent_channels")),
+            (at_least(1), ("preprocess_cells", "postprocess_cells", "encoder_channels", "decoder_channels")),
+            (("1 to 8", range(1, 9).__contains__), ("bit_depth",)),
+            (one_of(LIKELIHOODS), ("likelihood",)),
+            (one_of(CELL_SETS), ("cell_set",)),
         )
-        for least, names in at_least:
-            require_at_least(self, "model", least, *names)
-        require(1 <= self.bit_depth <= 8, "model.bit_depth", self.bit_depth, "1 to 8")
-        require(self.likelihood in LIKELIHOODS, "model.likelihood", self.likelihood, f"one of {LIKELIHOODS}")
-        require(self.cell_set in CELL_SETS, "model.cell_set", self.cell_set, f"one of {CELL_SETS}")
+        check_fields(self, "model", rules)
         require(
             self.preprocess_blocks == self.postprocess_blocks,
             "model.postprocess_blocks",
@@ -101,7 +100,9 @@ class ModelConfig:
         )
         for name in ("image_height", "image_width"):
             self._validate_size(name)
-        self._validate_widths()
+        if self.cell_set == "mbconv_den":
+            divisible = ("a multiple of 8 (mbconv_den uses 8 groups)", lambda width: width % 8 == 0)
+            check_fields(self, "model", ((divisible, ("encoder_channels", "decoder_channels")),))
         return self
 
     def _validate_size(self, name):
@@ -115,11 +116,3 @@ class ModelConfig:
             f"a multiple of {factor} (2 ** (preprocess_blocks + num_scales - 1)); {fits} would fit",
         )
         require(size > 2 * self.padding, f"model.{name}", size, f"more than twice the padding of {self.padding}")
-
-    def _validate_widths(self):
-        # Every upsampling halves the decoder's width; the last must leave at least one channel, with no remainder.
-        # The start of the decoder has decoder_channels * downsampling, so this holds for every positive width.
-        if self.cell_set == "mbconv_den":
-            for name in ("encoder_channels", "decoder_channels"):
-                width = getattr(self, name)
-                require(width % 8 == 0, f"model.{name}", width, "a multiple of 8 (mbconv_den uses 8 groups)")

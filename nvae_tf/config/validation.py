@@ -1,16 +1,43 @@
-"""Errors of a configuration, and the checks that raise them."""
+"""Errors of a configuration, and the rules that raise them."""
+
+import math
 
 
 class ConfigError(ValueError):
     """A configuration that cannot work; the message names the field, the value and what was expected."""
 
 
+# A rule: what is expected, and whether a value is.
+POSITIVE = ("a positive number", lambda value: 0 < value < math.inf)
+NOT_NEGATIVE = ("zero or a positive number", lambda value: 0 <= value < math.inf)
+BELOW_ONE = ("at least 0 and below 1", lambda value: 0 <= value < 1)
+
+
+def at_least(least):
+    """Rule for numbers not below `least`."""
+    return f"at least {least}", lambda value: value >= least
+
+
+def one_of(choices):
+    """Rule for one of a tuple of words."""
+    return f"one of {choices}", choices.__contains__
+
+
 def require(condition, field, received, expected):
+    """Raises `ConfigError` unless the condition holds."""
     if not condition:
         raise ConfigError(f"{field}: expected {expected}. Received: {received!r}")
 
 
-def require_at_least(config, prefix, least, *names):
-    for name in names:
-        value = getattr(config, name)
-        require(value >= least, f"{prefix}.{name}", value, f"at least {least}")
+def check_fields(config, prefix, rules):
+    """Raises `ConfigError` on the first field that breaks its rule.
+
+    Args:
+        config: part of a `Config`.
+        prefix: its name.
+        rules: pairs of a rule and the names of the fields that must follow it.
+    """
+    for (expected, fits), names in rules:
+        for name in names:
+            value = getattr(config, name)
+            require(fits(value), f"{prefix}.{name}", value, expected)

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import tempfile
 
-from nvae_tf.config import load_config, save_config
+from nvae_tf.config import config_to_dict, load_config
+from nvae_tf.files import write_json
 
 # Settings that trade memory for time; `micro_batches` where it divides the batch.
 _SETTINGS = [
@@ -165,7 +166,7 @@ def measure_apart(config):
     """`measure` in a process of its own."""
     environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parents[2])}
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        save_config(config, file.name)
+        write_json(file.name, config_to_dict(config))
         command = [sys.executable, __file__, file.name]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:

@@ -11,11 +11,6 @@ def _part(**values):
     return {name: tf.Variable(value, dtype=tf.float32) for name, value in values.items()}
 
 
-@pytest.fixture
-def folder(tmp_path):
-    return RunFolder(tmp_path / "run").create(Config())
-
-
 def test_config_is_written_once(tmp_path):
     first = Config(model=ModelConfig(latent_channels=3))
     folder = RunFolder(tmp_path / "deep" / "run").create(first)
@@ -42,16 +37,6 @@ def test_values_come_back_by_name(folder):
     assert other["step"].numpy() == 12
 
 
-def test_restores_the_step_asked_for(folder):
-    for step in (1, 2):
-        folder.save(step, {"model": _part(w=step)})
-    fresh = _part(w=0)
-    assert folder.restore({"model": fresh}, step=1) == 1
-    assert fresh["w"].numpy() == 1
-    assert folder.restore({"model": fresh}) == 2
-    assert fresh["w"].numpy() == 2
-
-
 def test_same_step_is_replaced(folder):
     for value in (1, 2):
         folder.save(3, {"model": _part(w=value)})
@@ -73,24 +58,6 @@ def test_rotation_keeps_the_last_and_always_the_new_one(folder, keep, expected):
     assert folder.latest_step() == seen[-1][-1]
 
 
-def test_interrupted_write_leaves_the_previous_checkpoint(folder, monkeypatch):
-    folder.save(1, {"model": _part(w=1)})
-
-    def stop(source, target):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("os.rename", stop)
-        with pytest.raises(KeyboardInterrupt):
-            folder.save(2, {"model": _part(w=2)})
-    assert len(list(folder.checkpoints.iterdir())) == 2
-    assert folder.steps() == [1]
-    fresh = _part(w=0)
-    assert folder.restore({"model": fresh}) == 1 and fresh["w"].numpy() == 1
-    folder.save(3, {"model": _part(w=3)})
-    assert sorted(path.name for path in folder.checkpoints.iterdir()) == ["step_00000001", "step_00000003"]
-
-
 def test_mismatch_lists_the_names_on_each_side(folder):
     folder.save(1, {"model": _part(both=0, **{"old/kernel": 0}, shape=[1.0, 2.0]), "optimizer": _part(m=0)})
     wanted = {**_part(both=5, **{"new/kernel": 0}), "shape": tf.Variable([1.0])}
@@ -99,7 +66,7 @@ def test_mismatch_lists_the_names_on_each_side(folder):
     message = str(caught.value)
     assert str(folder.path) in message and "step_00000001" in message and "part 'model'" in message
     assert "1 missing in the checkpoint: new/kernel" in message
-    assert "1 in the checkpoint alone: old/kernel" in message
+    assert "1 only in the checkpoint: old/kernel" in message
     assert "shape (checkpoint ((2,), 'float32'), expected ((1,), 'float32'))" in message
     assert "optimizer" not in message
     assert wanted["both"].numpy() == 5  # nothing was assigned
@@ -117,24 +84,6 @@ def test_long_lists_of_names_are_cut(folder):
     folder.save(1, {"model": _part(w=0)})
     with pytest.raises(CheckpointError, match="30 missing .*v19, and 10 more"):
         folder.restore({"model": _part(w=0, **{f"v{i}": 0 for i in range(30)})})
-
-
-def test_no_checkpoint_and_no_such_step(folder):
-    assert folder.latest_step() is None
-    with pytest.raises(CheckpointError, match="at least one checkpoint in .*checkpoints. Received: none"):
-        folder.restore({"model": _part(w=0)})
-    folder.save(4, {"model": _part(w=0)})
-    with pytest.raises(CheckpointError, match=r"one of \[4\]. Received: 5"):
-        folder.restore({"model": _part(w=0)}, step=5)
-
-
-def test_damaged_checkpoint_names_its_folder(folder):
-    (path := folder.save(1, {"model": _part(w=0)}) / "state.index").write_bytes(b"damaged")
-    with pytest.raises(CheckpointError, match="step_00000001: expected a readable checkpoint"):
-        folder.restore({"model": _part(w=0)})
-    path.unlink()
-    with pytest.raises(CheckpointError, match="step_00000001: expected a readable checkpoint"):
-        folder.restore({"model": _part(w=0)})
 
 
 def test_save_refuses_to_keep_nothing(folder):

@@ -1,4 +1,4 @@
-"""What is on disk after a write that failed, was interrupted, or just before the power went."""
+"""What is on disk after a write that failed or was interrupted."""
 
 import contextlib
 import errno
@@ -40,7 +40,7 @@ def _warnings(caplog):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of its own, of `DISK_KIB`."""
+    """A separate file system of `DISK_KIB`."""
     path = tmp_path / "disk"
     path.mkdir()
     if shutil.which("mount") is None:
@@ -114,7 +114,7 @@ def test_last_good_checkpoint_is_one_that_can_be_read(folder, monkeypatch, damag
 
 
 def _fail_at(call):
-    """An `os.fsync` that fails at the call of this number."""
+    """An `os.fsync` whose call of this number fails."""
     calls = []
 
     def fsync(descriptor):
@@ -236,20 +236,20 @@ def test_all_is_on_disk_before_it_gets_its_name(folder, monkeypatch):
     assert events == [("sync", folder.checkpoints / f"tmp_{os.getpid()}_best.json"), ("sync", folder.checkpoints)]
     events.clear()
     other = RunFolder(folder.path / "other").create(Config())
-    assert events == [("sync", other.config_path), ("sync", other.path)]
+    assert events == [("sync", other.path / f"tmp_{os.getpid()}_config.json"), ("sync", other.path)]
 
 
-@pytest.mark.parametrize("folders_alone", [True, False])
-def test_file_systems_that_cannot_sync_folders_are_no_reason_to_fail(folder, monkeypatch, folders_alone):
+@pytest.mark.parametrize("only_folders", [True, False])
+def test_file_systems_that_cannot_sync_folders_are_no_reason_to_fail(folder, monkeypatch, only_folders):
     def fsync(descriptor):
-        if not folders_alone or os.path.isdir(f"/proc/self/fd/{descriptor}"):
+        if not only_folders or os.path.isdir(f"/proc/self/fd/{descriptor}"):
             raise OSError(errno.EINVAL, "Invalid argument")
 
     monkeypatch.setattr("os.fsync", fsync)
-    expected = contextlib.nullcontext() if folders_alone else pytest.raises(CheckpointError, match="Invalid argument")
+    expected = contextlib.nullcontext() if only_folders else pytest.raises(CheckpointError, match="Invalid argument")
     with expected:
         folder.save(1, _part(1))
-    assert folder.steps() == ([1] if folders_alone else [])
+    assert folder.steps() == ([1] if only_folders else [])
 
 
 @pytest.mark.parametrize("step", [1, 2])

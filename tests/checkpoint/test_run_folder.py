@@ -31,7 +31,7 @@ def _warnings(caplog):
 
 
 def test_restore_latest_of_good_checkpoints(folder, caplog):
-    assert folder.restore_latest(_part()) is None
+    assert folder.restore_latest(_part()) is None and folder.latest_step() is None
     assert RunFolder(folder.path / "absent").restore_latest(_part()) is None
     _save(folder, 1, 2)
     fresh = _part()
@@ -50,7 +50,7 @@ def test_restore_latest_falls_back(folder, damage, caplog):
     assert "step_00000020: expected a readable checkpoint. Received: " in second and second.endswith("Next: step 10")
 
 
-def test_restore_latest_of_damaged_checkpoints_alone(folder, damage):
+def test_restore_latest_of_only_damaged_checkpoints(folder, damage):
     _save(folder, 10, 20)
     for step in (10, 20):
         damage(folder.checkpoints / f"step_000000{step}")
@@ -58,7 +58,7 @@ def test_restore_latest_of_damaged_checkpoints_alone(folder, damage):
     with pytest.raises(CheckpointError) as caught:
         folder.restore_latest(fresh)
     head, *damages = str(caught.value).split("\n  ")
-    assert head == f"{folder.checkpoints}: expected a readable checkpoint. Received damaged ones alone:"
+    assert head == f"{folder.checkpoints}: expected a readable checkpoint. Received only damaged ones:"
     assert len(damages) == 2
     assert "step_00000020: expected" in damages[0] and "step_00000010: expected" in damages[1]
     assert _value(fresh) == 7
@@ -85,15 +85,6 @@ def test_checkpoint_that_vanishes_is_a_damaged_one(folder, monkeypatch, caplog):
     for read in (lambda: folder.restore(fresh, 2), lambda: folder.parts(2)):
         with pytest.raises(DamagedCheckpointError, match="step_00000002: expected a readable checkpoint"):
             read()
-
-
-def test_folder_that_vanishes_has_no_steps(folder, monkeypatch):
-    folder.checkpoints.rmdir()
-    # As where it vanishes after somebody looked.
-    monkeypatch.setattr("pathlib.Path.is_dir", lambda path: True)
-    assert folder.steps() == [] and folder.latest_step() is None
-    folder.checkpoints.write_text("a file")
-    assert folder.steps() == [] and folder.latest_step() is None
 
 
 def test_damaged_checkpoint_stays_until_its_step_is_saved_again(folder, damage):
@@ -158,15 +149,10 @@ def test_best_stays_until_another_is(folder):
 @pytest.mark.parametrize("nelbo", [90.0, 91.0, float("nan"), float("inf"), float("-inf")])
 def test_no_better_than_the_best(folder, nelbo):
     _save(folder, 1, 2)
+    assert folder.mark_best(2, float("nan")) is False and folder.best() is None
     folder.mark_best(1, 90.0)
     assert folder.mark_best(2, nelbo) is False
     assert folder.best() == {"step": 1, "nelbo": 90.0}
-
-
-def test_first_figure_must_be_a_number_too(folder):
-    _save(folder, 1)
-    assert folder.mark_best(1, float("nan")) is False
-    assert folder.best() is None
 
 
 def test_best_needs_a_checkpoint(folder):
@@ -210,8 +196,8 @@ def test_words_and_numbers_for_a_step(folder, step, expected):
     assert folder.restore(fresh, step) == expected and _value(fresh) == expected
 
 
-@pytest.mark.parametrize("step", ["newest", "", "-1", "1.0", "²", "9" * 5000, 1.0, True, [1], np.array([1, 1])])
-def test_no_step_at_all(folder, step):
+@pytest.mark.parametrize("step", ["newest", "", "-1", "1.0", "²", 1.0, True, [1]])
+def test_words_that_are_not_a_step(folder, step):
     _save(folder, 1)
     with pytest.raises(CheckpointError, match='expected a step, "latest" or "best". Received: '):
         folder.resolve_step(step)

@@ -11,7 +11,7 @@ NAMES = [("ema", "a"), ("model", "a"), ("model", "b"), ("model", "c"), ("optimiz
 
 
 def _parts(start):
-    """Parts in which every variable has values of its own, from `start` on."""
+    """Parts whose variables hold consecutive numbers starting at `start`."""
     parts = {}
     for i, (part, name) in enumerate(NAMES):
         first = start + i * SIZE
@@ -41,7 +41,6 @@ def test_any_damage_is_noticed_and_no_variable_changes(folder, damage):
     np.testing.assert_equal(_values(parts), _values(_parts(0)))
 
 
-# One after the other: the first in the file, the last, and all that the restore would have set before.
 @pytest.mark.parametrize("where", NAMES, ids="/".join)
 def test_a_flipped_bit_in_any_tensor_is_noticed_and_no_variable_changes(folder, where):
     path = folder.save(1, _parts(1000))
@@ -52,7 +51,7 @@ def test_a_flipped_bit_in_any_tensor_is_noticed_and_no_variable_changes(folder, 
     np.testing.assert_equal(_values(parts), _values(_parts(0)))
 
 
-def test_damage_in_a_part_not_asked_for_is_none(folder):
+def test_damage_in_a_part_not_asked_for_does_not_matter(folder):
     path = folder.save(1, _parts(1000))
     _flip_within(path, _values(_parts(1000))["optimizer", "z"])
     model = {"model": _parts(0)["model"]}
@@ -61,7 +60,7 @@ def test_damage_in_a_part_not_asked_for_is_none(folder):
 
 
 def test_lost_end_of_a_long_index_is_damage_not_a_misfit(folder):
-    # TensorFlow reads an index of several blocks up to the damaged one, and says nothing.
+    # TensorFlow reads an index of several blocks up to the damaged one without an error.
     parts = {"model": {f"{i:02d}{'x' * 10_000}": tf.Variable(0.0) for i in range(60)}}
     path = folder.save(1, parts) / "state.index"
     content = bytearray(path.read_bytes())

@@ -13,7 +13,8 @@ import time
 import pytest
 
 from nvae_tf.checkpoint import RunFolder
-from nvae_tf.config import save_config
+from nvae_tf.config import config_to_dict
+from nvae_tf.files import write_json
 
 STEPS = 60
 FIELDS = {
@@ -147,7 +148,7 @@ def test_an_infinity_on_one_worker_changes_no_weight_on_either(mirrored, tmp_pat
     config = RunFolder(mirrored).config
     config.train.precision, config.train.max_steps, config.train.eval_epochs = "mixed_float16", 4, 0
     config.train.image_epochs = 0
-    save_config(config, tmp_path / "config.json")
+    write_json(tmp_path / "config.json", config_to_dict(config))
     coordinator = f"localhost:{_free_port()}"
     program = str(pathlib.Path(__file__).with_name("worker_with_infinity.py"))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TOOLS.parent), str(TOOLS)])}
