@@ -16,7 +16,7 @@ parts that fail, with --require_all also for those that are not shown; 1 for wro
 import os
 import sys
 
-from absl import flags
+from absl import app, flags
 
 from tools.flags import define_checkpoint, define_statistics, run
 
@@ -62,6 +62,8 @@ def show(part):
 
 
 def main(arguments):
+    if len(arguments) != 1:
+        raise app.UsageError(f"expected one FILE. Received: {arguments}")
     (path,) = arguments
     if not os.path.isfile(path):
         raise ValueError(f"FILE: expected an existing file. Received: {path}")

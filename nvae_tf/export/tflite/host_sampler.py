@@ -2,7 +2,7 @@
 
 The graph on the device ends at the likelihood's parameters, because delegates have no argmax and no random numbers.
 The rest is here, short enough to be written again in another language (tools/web/host_sampler.js, and the Kotlin and
-Swift of saved_models/ON_DEVICE.md). The likelihoods are those of nvae_tf.distributions, with their noise as an argument.
+Swift of saved_models/ON_DEVICE.md). The likelihoods are those of nvae_tf.distributions, with noise as an argument.
 `params` is always [..., H, W, P], as the decoder returns it, including padding; images are float32 [..., H, W, C] in
 [0, 1].
 """
