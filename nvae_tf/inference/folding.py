@@ -8,7 +8,7 @@ import numpy as np
 from nvae_tf.config import ModelConfig
 from nvae_tf.distributions.normal import BOUND
 from nvae_tf.inference.linear import ELU, SWISH, UPSAMPLE, Affine, Linear, join
-from nvae_tf.layers.cells import RESIDUAL_SCALE, EluConv, InvertedResidual, NormEluConv, NormSwishConv, Resampling
+from nvae_tf.layers.cells import RESIDUAL_SCALE, InvertedResidual, NormSwishConv, Resampling
 from nvae_tf.layers.norm import EPSILON
 from nvae_tf.layers.resample import SHIFTS
 
@@ -161,10 +161,9 @@ class _Folding:
             expand, mix, project = map(self.linear, (operation.expand, operation.mix, operation.project))
             before = [norm_in, expand, norm_expand, SWISH, *upsample]
             return [*before, mix, norm_mix, SWISH, project, norm_out]
-        before = {NormSwishConv: [SWISH], NormEluConv: [ELU], EluConv: [ELU]}[type(operation)]
-        if not isinstance(operation, EluConv):
-            before = [affine(operation.norm), *before]
-        return [*before, *upsample, self.linear(operation.conv)]
+        norm = [] if operation.norm is None else [affine(operation.norm)]
+        activation = SWISH if isinstance(operation, NormSwishConv) else ELU
+        return [*norm, activation, *upsample, self.linear(operation.conv)]
 
     def _downsample(self, skip):
         """A `FactorizedDownsample` after its swish: its four 1x1 convolutions as one 2x2 of stride 2."""
