@@ -117,3 +117,26 @@ def program():
 def _forget(modules):
     for name in modules:
         sys.modules.pop(f"tools.{name}", None)
+
+
+@pytest.fixture
+def writer(tmp_path):
+    """`tf.summary` writer into tmp_path."""
+    return tf.summary.create_file_writer(str(tmp_path))
+
+
+@pytest.fixture
+def events(writer, tmp_path):
+    """Function that closes the writer and gives {tag: {step: value}} of what was written."""
+
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    def read():
+        writer.close()
+        accumulator = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0}).Reload()
+        return {
+            tag: {event.step: tf.make_ndarray(event.tensor_proto) for event in accumulator.Tensors(tag)}
+            for tag in accumulator.Tags()["tensors"]
+        }
+
+    return read

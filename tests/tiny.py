@@ -1,5 +1,6 @@
 """The tiny model that tests share, as a configuration, as a model and as a run folder."""
 
+import keras
 import numpy as np
 
 from nvae_tf.checkpoint import RunFolder, model_variables
@@ -45,7 +46,8 @@ def perturb(layer, seed=0):
 
 
 def model(size=16, **overrides):
-    """Perturbed `NVAE` of `model_config`."""
+    """Perturbed `NVAE` of `model_config`; the same weights every time."""
+    keras.utils.set_random_seed(0)
     return perturb(NVAE(model_config(size, **overrides), name="nvae"))
 
 

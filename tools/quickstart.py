@@ -1,23 +1,24 @@
-r"""The whole way on real images in a few minutes: trains on scikit-learn's digits, evaluates, draws, exports.
+r"""The whole way on real images in a few minutes: trains on scikit-learn's digits, evaluates, samples, exports.
 
 python tools/quickstart.py --run_dir=runs/quickstart
 
-Run again, it goes on where it stopped. The run folder is an ordinary one: evaluate.py, sample.py and train.py work on
-it.
+The same command resumes where it stopped. The run folder is an ordinary one: evaluate.py, sample.py and train.py work
+with it.
 """
 
 import importlib.util
 import pathlib
+import sys
 import time
 
 from absl import flags
 
-from nvae_tf.runs.interruption import Interruption
+from nvae_tf.runs.interruption import EXIT_STATUS, Interruption
 from tools.flags import run
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string("run_dir", "runs/quickstart", "Folder of the run: made, or gone on with.")
+flags.DEFINE_string("run_dir", "runs/quickstart", "Folder of the run, to be made or resumed.")
 
 _CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "digits.py"
 _NUM_PICTURES = 64
@@ -33,36 +34,32 @@ def load_config():
 
 
 def finish(trained):
-    """Evaluates the trained model on the test images, writes the pictures and exports it."""
+    """Evaluates the model of a finished `TrainingRun` on the test images, writes pictures and exports it."""
     from nvae_tf.checkpoint.figures import evaluation_context, write_evaluation
     from nvae_tf.evaluation.likelihood import evaluate
     from nvae_tf.evaluation.sampling import sample_images
     from nvae_tf.evaluation.write_images import save_grid, write_png
     from nvae_tf.objectives.kl import ACTIVE_KL
+    from nvae_tf.runs.evaluation_log import reconstruction_grid
     from nvae_tf.runs.load import load_run
-    from nvae_tf.runs.training_run import pictures_of
 
-    folder = run.folder.path
+    folder = trained.folder.path
     model = load_run(folder)
-    result = evaluate(model, run.held_out_batches(100))
+    result = evaluate(model, trained.held_out_batches(100))
     print(
         f"test NELBO {result.nelbo:.2f} nats ({result.nelbo_bits_per_dim:.4f} bits/dim) on {result.num_images} images: "
         f"reconstruction {-result.reconstruction:.2f}, KL {result.kl:.2f}"
     )
     write_evaluation(folder, evaluation_context(model, "test", 0, ACTIVE_KL), result)
+    images = next(iter(trained.held_out_batches(_NUM_PICTURES)))
+    write_png(folder / "reconstructions.png", reconstruction_grid(model, images))
     save_grid(folder / "samples.png", sample_images(model, _NUM_PICTURES, _TEMPERATURE))
-    write_png(folder / "reconstructions.png", pictures_of(model, next(iter(run.held_out_batches(_NUM_PICTURES)))))
     print(f"written: {folder / 'samples.png'} (temperature {_TEMPERATURE}), {folder / 'reconstructions.png'}")
     export(model, folder)
 
 
 def export(model, run_dir):
-    """Exports in every format that is not there yet for this step, each checked against Keras.
-
-    Args:
-        model: `NVAE` as `nvae_tf.load_run` gives it.
-        run_dir: `pathlib.Path` of the run.
-    """
+    """Exports the model of `load_run` in every format that is not there yet for its step; each is checked."""
     import tensorflow as tf
 
     from nvae_tf.export.onnx import export_onnx
@@ -74,27 +71,25 @@ def export(model, run_dir):
     # GPUs would round to ten bits (TensorFloat-32), far more than an export may differ from Keras.
     tf.config.experimental.enable_tensor_float_32_execution(False)
     origin = provenance(run_dir, model)
-    folder, options = run_dir / "exported" / f"step_{model.restored_step:08d}", {"temperature": _TEMPERATURE}
-    for name, write in (("tflite", export_tflite), ("onnx", export_onnx)):
-        if _is_new(folder / name):
-            show_files(write(model, folder / name, origin, **options))
-    if _is_new(folder / "saved_model"):
-        show_saved_model(*export_saved_model(model, folder / "saved_model", origin, **options))
-
-
-def _is_new(path):
-    if path.exists():
-        print(f"there already: {path}")
-    return not path.exists()
+    folder = run_dir / "exported" / f"step_{model.restored_step:08d}"
+    formats = {"tflite": export_tflite, "onnx": export_onnx, "saved_model": export_saved_model}
+    for name, write in formats.items():
+        if (folder / name).exists():
+            print(f"exists already: {folder / name}")
+            continue
+        written = write(model, folder / name, origin, temperature=_TEMPERATURE)
+        show_saved_model(*written) if name == "saved_model" else show_files(written)
 
 
 def main():
     start = time.perf_counter()
-    with Interruption() as stop:
+    with Interruption() as interruption:
         from nvae_tf.runs.prepare import prepare
-        from nvae_tf.runs.program import train
 
-        trained = train(lambda: prepare(load_config(), FLAGS.run_dir, None, stop), stop)
+        trained = prepare(load_config(), FLAGS.run_dir, None, interruption)
+        trained.run()
+    if trained.stopped:
+        sys.exit(EXIT_STATUS)
     finish(trained)
     print(f"done in {time.perf_counter() - start:.0f} s")
 

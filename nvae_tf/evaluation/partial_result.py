@@ -1,19 +1,18 @@
-"""The scores that tools/evaluate.py has computed so far, kept in the run folder so that it can resume."""
+"""What evaluate.py has found so far, kept in the run's folder."""
 
 import json
+import os
 import time
-
-from nvae_tf.files import new_file
 
 _SAVE_SECONDS = 20.0
 
 
 class PartialResult:
-    """A file with the scores of the images evaluated so far.
+    """Scores of the images done so far, in a file of the run folder, for the same command to go on with.
 
     Args:
-        path: `pathlib.Path` of the file, which need not exist.
-        settings: dict of what the scores depend on; a file with other settings is ignored.
+        path: of the file.
+        settings: dict of what the scores depend on; a file with others is not used.
     """
 
     def __init__(self, path, settings):
@@ -21,7 +20,7 @@ class PartialResult:
         self._saved = time.monotonic()
 
     def load(self):
-        """(`Scores`, number of batches they cover); empty ones and 0 where there is nothing to resume."""
+        """(`Scores`, number of batches they are of); empty ones and 0 where there are none."""
         import numpy as np
 
         from nvae_tf.evaluation.likelihood import Scores
@@ -29,17 +28,19 @@ class PartialResult:
         try:
             with np.load(self.path) as file:
                 arrays = dict(file)
-            settings, batches = str(arrays.pop("settings")), int(arrays.pop("num_batches"))
-        except Exception:  # missing, or damaged, which may raise nearly anything
+        except Exception:  # none, or damaged, which can raise nearly anything
             return Scores(), 0
+        settings, batches = str(arrays.pop("settings", "")), int(arrays.pop("num_batches", 0))
         return (Scores(arrays), batches) if settings == self.settings else (Scores(), 0)
 
     def save(self, scores, num_batches):
-        """Writes the scores, at most every 20 seconds."""
+        """Writes the scores, not more often than every 20 seconds."""
         import numpy as np
 
         if time.monotonic() - self._saved < _SAVE_SECONDS:
             return
-        with new_file(self.path) as temporary:
-            np.savez(temporary, settings=self.settings, num_batches=num_batches, **scores.arrays)
+        temporary = self.path.with_suffix(".tmp")
+        with open(temporary, "wb") as file:
+            np.savez(file, settings=self.settings, num_batches=num_batches, **scores.arrays)
+        os.replace(temporary, self.path)
         self._saved = time.monotonic()

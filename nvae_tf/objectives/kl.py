@@ -1,4 +1,4 @@
-"""The KL term: warm-up and balancing over groups (paper appendix A)."""
+"""The KL term: balancing over groups (paper appendix A)."""
 
 import tensorflow as tf
 
@@ -7,24 +7,6 @@ from nvae_tf.layers.replicas import mean_over_replicas
 _KL_OFFSET = 0.01
 # A latent channel whose KL is smaller than this, in nats per image, has collapsed to its prior.
 ACTIVE_KL = 0.01
-
-
-def kl_weight(step, total_steps, anneal_fraction=0.3, constant_fraction=1e-4, min_weight=1e-4):
-    """Weight of the KL term at a step: max(min((step - constant) / anneal, 1), min_weight).
-
-    Args:
-        step: step, scalar tensor or number.
-        total_steps: steps of the whole run.
-        anneal_fraction: part of all steps over which the weight grows to 1. Default 0.3.
-        constant_fraction: part of all steps before it grows. Default 1e-4.
-        min_weight: least weight. Default 1e-4.
-
-    Returns:
-        float32 scalar.
-    """
-    step = tf.cast(step, tf.float32)
-    anneal, constant = anneal_fraction * total_steps, constant_fraction * total_steps
-    return tf.maximum(tf.minimum((step - constant) / anneal, 1.0), min_weight)
 
 
 def balance_coefficients(kl_per_group, balance_scales):

@@ -3,8 +3,6 @@
 Both work on stacks of tensors of one shape, so that the number of ops does not grow with the depth of the model.
 """
 
-import math
-
 import keras
 import tensorflow as tf
 
@@ -13,23 +11,6 @@ from nvae_tf.layers.replicas import assign
 _MIN_NORM_SQUARED = 1e-6  # (1e-3)^2
 ROUNDS_PER_STEP = 4
 FIRST_ROUNDS = 40
-
-
-def regularization_weight(kl_weight, final, initial=0.0):
-    """lambda: constant, or annealed geometrically from `initial` to `final` with the KL weight w.
-
-    Args:
-        kl_weight: w, scalar in [0, 1].
-        final: lambda at w = 1.
-        initial: lambda at w = 0; 0 keeps lambda at `final`. Default 0.
-
-    Returns:
-        exp((1 - w) log initial + w log final), float32 scalar.
-    """
-    if not initial or not final:
-        return tf.constant(final, tf.float32)
-    weight = tf.cast(kl_weight, tf.float32)
-    return tf.exp((1.0 - weight) * math.log(initial) + weight * math.log(final))
 
 
 def _unit(vectors):

@@ -1,87 +1,101 @@
-"""Evaluations and pictures of a run, in TensorBoard and in metrics.jsonl.
+"""Evaluations and pictures while a run trains, in TensorBoard and in metrics.jsonl."""
 
-Functions that evaluate and sample are handed in: this part does not import theirs.
-"""
+import math
 
 import numpy as np
 import tensorflow as tf
 import tqdm
 
 from nvae_tf.evaluation.heat_map import heat_map
+from nvae_tf.evaluation.sampling import reconstruct, sample_images
+from nvae_tf.evaluation.write_images import grid
+from nvae_tf.models.pixels import crop_padding
 from nvae_tf.training.callbacks import Callback, is_due
 
 _TEMPERATURES = (0.7, 0.8, 0.9, 1.0)
+_NUM_PICTURES = 64
+
+
+def reconstruction_grid(model, images):
+    """uint8 grid of originals, each beside its reconstruction; images [B, H, W, C] in [0, 1]."""
+    originals = crop_padding(tf.convert_to_tensor(images), model.model_config.padding)
+    pairs = tf.stack([originals, reconstruct(model, images)], axis=1)
+    return grid(tf.reshape(pairs, [-1, *originals.shape[1:]]).numpy(), columns=16)
 
 
 class ImageLog(Callback):
     """Writes grids of reconstructions, and of samples at 0.7, 0.8, 0.9 and 1.0, to TensorBoard.
 
     Args:
+        run: `TrainingRun`.
         writer: `tf.summary` writer.
-        reconstructions: function of nothing that gives a uint8 grid [H, W, C].
-        samples: function of a temperature that gives a uint8 grid [H, W, C].
     """
 
-    def __init__(self, writer, reconstructions, samples):
+    def __init__(self, run, writer):
+        self._run = run
         self._writer = writer
-        self._reconstructions = reconstructions
-        self._samples = samples
+        self._images = next(iter(run.held_out_batches(_NUM_PICTURES, _NUM_PICTURES)))
 
     def on_epoch(self, trainer, epoch):
         if not is_due(trainer.config.image_epochs, trainer, epoch):
             return
-        with self._writer.as_default(trainer.step):
-            tf.summary.image("reconstructions", self._reconstructions()[np.newaxis])
+        with self._writer.as_default(trainer.step), self._run.evaluated_weights():
+            tf.summary.image("reconstructions", reconstruction_grid(trainer.model, self._images)[np.newaxis])
             for temperature in _TEMPERATURES:
-                tf.summary.image(f"samples/temperature_{temperature}", self._samples(temperature)[np.newaxis])
+                self._run.give_up_if_interrupted()
+                samples = sample_images(trainer.model, _NUM_PICTURES, temperature, trainer.config.seed)
+                tf.summary.image(f"samples/temperature_{temperature}", grid(samples)[np.newaxis])
 
 
 class Evaluation(Callback):
-    """Evaluates on held-out images and writes the result to the log, TensorBoard and metrics.jsonl.
+    """Evaluates on held-out images; writes the result to the log, TensorBoard and metrics.jsonl, and marks the best.
 
     TensorBoard also gets a heat map of the KL: a row for each group, coarsest first, a column for each evaluation.
-    Where a run goes on and the evaluation of its last whole epoch is missing, it is made up for first.
+    A run that resumes first makes up for the evaluation of its last whole epoch if that is missing.
 
     Args:
+        run: `TrainingRun`.
         writer: `tf.summary` writer.
-        metrics: `MetricsFile`.
-        evaluate: function of nothing that gives a dict of numbers, with "nelbo" in nats, and of lists with a number
-            for each group, among them "kl_per_group".
-        name: of the images, for the log.
-        found: called with the trainer and the NELBO after each evaluation, or None. Default None.
+        checkpoints: `Checkpoints` of the run.
     """
 
-    def __init__(self, writer, metrics, evaluate, name, found=None):
+    def __init__(self, run, writer, checkpoints):
+        self._run = run
         self._writer = writer
-        self._metrics = metrics
-        self._evaluate = evaluate
-        self._name = name
-        self._found = found
+        self._checkpoints = checkpoints
 
     def on_start(self, trainer):
-        self._metrics.rewind(trainer.step)
+        self._run.metrics.rewind(trainer.step)
         epoch, rest = divmod(trainer.step, trainer.steps_per_epoch)
         ended = trainer.step if rest and trainer.step == trainer.last_step else trainer.step - rest
-        if ended and not any(row["step"] >= ended for row in self._metrics.read()):
+        if ended and not any(row["step"] >= ended for row in self._run.metrics.read()):
             self.on_epoch(trainer, epoch + (ended > trainer.step - rest))
 
     def on_recovery(self, trainer, error):
-        self._metrics.rewind(trainer.step)
+        self._run.metrics.rewind(trainer.step)
 
     def on_epoch(self, trainer, epoch):
         if not is_due(trainer.config.eval_epochs, trainer, epoch):
             return
-        results = self._evaluate()
-        # First, for a run that is killed in between evaluates again.
-        if self._found is not None:
-            self._found(trainer, results["nelbo"])
-        row = {"step": trainer.step, "epoch": epoch, "split": self._name, **results}
-        self._metrics.append(row)
-        scalars = {name: value for name, value in results.items() if not isinstance(value, list)}
-        history = [row["kl_per_group"] for row in self._metrics.read() if row["split"] == self._name]
+        run, split, result = self._run, self._run.held_out_name, self._run.evaluate()
+        # Choosing a checkpoint by the test images would spoil their NELBO as a measure of the model. The mark comes
+        # before the line in metrics.jsonl: a run that is killed in between evaluates again.
+        best = (run.folder.best() or {"nelbo": math.inf})["nelbo"]
+        if split == "validation" and result.nelbo < best and self._checkpoints.save(trainer):
+            run.folder.mark_best(trainer.step, result.nelbo)
+        scalars = {
+            "nelbo": result.nelbo,
+            "nelbo_bits_per_dim": result.nelbo_bits_per_dim,
+            "kl": result.kl,
+            "reconstruction": -result.reconstruction,
+            "active_units": float(sum(result.active_units)),
+        }
+        groups = {"kl_per_group": result.kl_per_group, "active_units_per_group": result.active_units}
+        run.metrics.append({"step": trainer.step, "epoch": epoch, "split": split, **scalars, **groups})
+        history = [row["kl_per_group"] for row in run.metrics.read() if row["split"] == split]
         with self._writer.as_default(trainer.step):
             for name, value in scalars.items():
-                tf.summary.scalar(f"{self._name}/{name}", value)
-            tf.summary.image(f"{self._name}/kl_per_group", heat_map(np.transpose(history))[np.newaxis])
+                tf.summary.scalar(f"{split}/{name}", value)
+            tf.summary.image(f"{split}/kl_per_group", heat_map(np.transpose(history))[np.newaxis])
         values = "  ".join(f"{name} {value:.4g}" for name, value in scalars.items())
-        tqdm.tqdm.write(f"epoch {epoch}, step {trainer.step}  {self._name}: {values}")
+        tqdm.tqdm.write(f"epoch {epoch}, step {trainer.step}  {split}: {values}")

@@ -1,4 +1,4 @@
-"""Being asked to stop: by a person, a scheduler or a machine that is taken away."""
+"""Stopping on request: of a person, a scheduler, or a machine that is about to be taken away."""
 
 import contextlib
 import os
@@ -7,22 +7,27 @@ import socket
 import sys
 import threading
 
-# EX_TEMPFAIL of sysexits.h: the work is not done; the same command goes on with it.
+# EX_TEMPFAIL of sysexits.h: the work is not done; the same command resumes it.
 EXIT_STATUS = 75
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Interrupted(Exception):
+    """Work between steps was given up because the run is asked to stop."""
 
 
 class Interruption:
     """Context in which the first SIGTERM or SIGINT is noted and the second ends the process at once.
 
-    Python's handlers run in the main thread, which may be inside TensorFlow for minutes, or for ever where another
-    worker is gone. A thread of its own reads the signals' numbers from the socket that Python writes them to at once.
+    Python runs signal handlers in the main thread, which may be inside TensorFlow for minutes, or forever if another
+    worker is gone. Therefore a separate thread reads the numbers of the signals from a socket, to which Python writes
+    them immediately.
 
-    To be entered in the main thread.
+    Must be entered in the main thread.
 
     Attributes:
         requested: whether a signal has come.
-        started: whether there is anything to finish; until then the first signal already ends the process, with
+        started: whether there is anything to finish; before that, the first signal ends the process with
             `EXIT_STATUS`. Default False.
     """
 
@@ -40,9 +45,9 @@ class Interruption:
         return self
 
     def listen(self):
-        """Takes the signals, again where others have: TensorFlow takes SIGTERM when several workers come together."""
+        """Takes the signals, also back from TensorFlow, which takes SIGTERM when several workers come together."""
         for number in _SIGNALS:
-            # Without a handler of Python's, though it does nothing, the number is not written to the socket.
+            # Python writes the number to the socket only if there is a handler, even one that does nothing.
             signal.signal(number, lambda *unused: None)
 
     def __exit__(self, *unused):
@@ -62,14 +67,15 @@ class Interruption:
     def _take(self, number):
         name = signal.Signals(number).name
         if self.requested:
-            with contextlib.suppress(OSError):
-                print(f"{name} again: stopping at once", file=sys.stderr, flush=True)
-            os._exit(128 + number)  # what a shell makes of a process that a signal ended
+            _say(f"{name} again: stopping at once")
+            os._exit(128 + number)  # the status that a shell gives a process ended by a signal
         if not self.started:
-            with contextlib.suppress(OSError):
-                print(f"{name}: stopped before the first step", file=sys.stderr, flush=True)
+            _say(f"{name}: stopped before the first step")
             os._exit(EXIT_STATUS)
         self.requested = True
-        with contextlib.suppress(OSError):
-            message = f"{name}: the run stops after the step it is at and saves; once more stops at once"
-            print(message, file=sys.stderr, flush=True)
+        _say(f"{name}: the run stops after the current step and saves; a second signal stops it at once")
+
+
+def _say(message):
+    with contextlib.suppress(OSError):  # a terminal that is gone must not keep the process from stopping
+        print(message, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Makes a run ready to start or to go on, for train.py and quickstart.py: all that can fail on bad input."""
+"""Makes a run ready to start or to resume; all that can fail on bad input happens here."""
 
 import dataclasses
 import json
@@ -9,14 +9,14 @@ import tensorflow as tf
 
 from nvae_tf.checkpoint import RunFolder
 from nvae_tf.config import ConfigError, config_to_dict, flat_dict
-from nvae_tf.data import batches as pipeline
+from nvae_tf.data import batches
 from nvae_tf.models.nvae import NVAE
 from nvae_tf.runs.data import held_out_split, load_images
 from nvae_tf.runs.training_run import TrainingRun
 from nvae_tf.training.distributed import strategy as strategies
 from nvae_tf.training.trainer import Trainer, configure_runtime
 
-# Fields that may differ when a run goes on: what is logged and kept, when it stops, and what gives the same numbers.
+# Fields that may differ when a run resumes: what is logged and kept, when it stops, and what gives the same numbers.
 _MAY_CHANGE = {"data.cache_gib", "data.max_damaged"} | {
     f"train.{name}"
     for name in (
@@ -36,8 +36,7 @@ _MAY_CHANGE = {"data.cache_gib", "data.max_damaged"} | {
 }
 
 
-def check_resumable(config, stored):
-    """Raises ConfigError where the config of a run that goes on differs in what cannot change."""
+def _check_resumable(config, stored):
     new, old = flat_dict(config), flat_dict(stored)
     if not old["train.num_replicas"]:  # a run from before the number was recorded
         new["train.num_replicas"] = 0
@@ -48,7 +47,6 @@ def check_resumable(config, stored):
 
 
 def _with_replicas(config, num_replicas):
-    """The config with the number of replicas that there are; ConfigError where it asks for another."""
     wanted = config.train.num_replicas
     if wanted not in (0, num_replicas):
         raise ConfigError(f"train.num_replicas: expected {num_replicas}, the devices found. Received: {wanted}")
@@ -56,7 +54,7 @@ def _with_replicas(config, num_replicas):
 
 
 def _check_same_on_all_workers(strategy, config):
-    """ConfigError where another worker has another configuration: replicas rely on computing the same."""
+    """Raises ConfigError if workers differ: each computes the update itself and relies on the others doing the same."""
     digest = zlib.crc32(json.dumps(config_to_dict(config)).encode())
     digests = strategies.numbers_of_workers(strategy, digest)
     if len(set(digests)) > 1:
@@ -68,15 +66,18 @@ def _check_same_on_all_workers(strategy, config):
 
 
 def prepare(config, run_dir, data_dir, interruption, strategy=None, jit_compile=False):
-    """Loads the data, builds the model and restores the run's last checkpoint; all that can fail on bad input.
+    """Loads the data, builds the model and restores the run's last checkpoint if there is one.
 
     Args:
         config: `Config`.
         run_dir: folder of the run; with several workers, one that all of them see.
         data_dir: folder of the data set's files.
-        interruption: `Interruption` that the run listens to.
+        interruption: `Interruption`, entered.
         strategy: `tf.distribute.Strategy`; the current one if None. Default None.
-        jit_compile: compile the step by XLA. Default False.
+        jit_compile: compile the step with XLA. Default False.
+
+    Returns:
+        `TrainingRun`.
 
     Raises:
         ConfigError, CheckpointError, ValueError, OSError: with a message that names the field, file or folder.
@@ -86,12 +87,12 @@ def prepare(config, run_dir, data_dir, interruption, strategy=None, jit_compile=
     _check_same_on_all_workers(strategy, config)
     folder = RunFolder(run_dir)
     if folder.config_path.exists():
-        check_resumable(config, folder.config)
+        _check_resumable(config, folder.config)
     train_images = load_images(config, data_dir, "train")
     held_out_name = held_out_split(config, data_dir)
     held_out = load_images(config, data_dir, held_out_name)
     train = config.train
-    steps_per_epoch = pipeline.steps_per_epoch(len(train_images), train.batch_size, train.num_replicas)
+    steps_per_epoch = batches.steps_per_epoch(len(train_images), train.batch_size, train.num_replicas)
     if strategies.worker_index(strategy) == 0:
         folder.create(config)
     configure_runtime()

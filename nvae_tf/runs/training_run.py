@@ -1,8 +1,10 @@
-"""Data, model, trainer, TensorBoard and checkpoints of one run together; `prepare_run.prepare` makes it."""
+"""A run that trains: data, model, trainer and run folder together. `prepare.prepare` makes it."""
 
 import contextlib
 import dataclasses
+import faulthandler
 import math
+import sys
 import time
 
 import tensorflow as tf
@@ -11,41 +13,32 @@ from tensorboard.plugins.hparams import api as hparams
 from nvae_tf.checkpoint import CheckpointError, RunFolder, model_variables
 from nvae_tf.checkpoint.figures import MetricsFile
 from nvae_tf.config import flat_dict
-from nvae_tf.data import batches as pipeline
+from nvae_tf.data import batches
 from nvae_tf.evaluation.likelihood import evaluate
-from nvae_tf.evaluation.sampling import reconstruct, sample_images
-from nvae_tf.evaluation.write_images import grid
-from nvae_tf.models.pixels import crop_padding
-from nvae_tf.runs import evaluation_log
-from nvae_tf.runs.interruption import Interruption
-from nvae_tf.runs.watchdog import Watchdog
-from nvae_tf.training import callbacks
+from nvae_tf.runs.checkpoints import Checkpoints
+from nvae_tf.runs.evaluation_log import Evaluation, ImageLog
+from nvae_tf.runs.interruption import Interrupted, Interruption
+from nvae_tf.training.callbacks import Profile, ScalarLog, Throughput
 from nvae_tf.training.distributed import strategy as strategies
-from nvae_tf.training.errors import Interrupted
+from nvae_tf.training.guards import NonFiniteLossError
 from nvae_tf.training.trainer import Trainer
-
-_NUM_PICTURES = 64
-
-
-def pictures_of(model, images):
-    """uint8 grid of originals, each beside its reconstruction; images [B, H, W, C] in [0, 1]."""
-    originals = crop_padding(tf.convert_to_tensor(images), model.model_config.padding)
-    pairs = tf.stack([originals, reconstruct(model, images)], axis=1)
-    return grid(tf.reshape(pairs, [-1, *originals.shape[1:]]).numpy(), columns=16)
 
 
 @dataclasses.dataclass
 class TrainingRun:
-    """A run that can start or go on.
+    """A run that is ready to start or to resume.
 
     Attributes:
         folder: `RunFolder`.
         config: `Config`, with the number of replicas.
         strategy: `tf.distribute.Strategy`.
-        trainer: `Trainer`, restored to the last checkpoint where there is one.
-        train_images, held_out: `ImageSet`; the latter of validation images where there are any, else the test split.
+        trainer: `Trainer`.
+        train_images, held_out: `ImageSet`s; the second has the validation images if there are any, else the test split.
         held_out_name: `"validation"` or `"test"`.
         interruption: `Interruption`, entered by the program.
+        stopped: whether the run ended because a process was asked to stop.
+        watchdog_seconds: when no step has finished for so long, the stack of every thread is printed to standard error;
+            0 for never. Default 0.
     """
 
     folder: RunFolder
@@ -56,11 +49,12 @@ class TrainingRun:
     held_out: object
     held_out_name: str
     interruption: Interruption
+    stopped: bool = False
+    watchdog_seconds: float = 0.0
 
     def __post_init__(self):
         self.metrics = MetricsFile(self.folder.path / "metrics.jsonl")
         self.log_dir = self.folder.path / "tensorboard"
-        self.trainer.stop_requested = lambda: self.interruption.requested
 
     @property
     def is_chief(self):
@@ -68,21 +62,20 @@ class TrainingRun:
         return strategies.worker_index(self.strategy) == 0
 
     @property
-    def parts(self):
-        """What a checkpoint holds."""
+    def _parts(self):
         return {part: model_variables(layer) for part, layer in self.trainer.state.items()}
 
     def restore(self, before=None):
-        """Brings the state back to the last checkpoint that can be read, on all workers; its step, or None.
+        """Restores the last checkpoint that can be read, on all workers; returns its step, or None.
 
         Args:
-            before: only checkpoints of earlier steps count; None for all. Default None.
+            before: consider only checkpoints of earlier steps; None for all. Default None.
 
         Raises:
             CheckpointError: the workers do not see the same checkpoints.
         """
-        step = self.folder.restore_latest(self.parts, before)
-        # Every worker has read when this returns, and the chief may write again.
+        step = self.folder.restore_latest(self._parts, before)
+        # When this returns every worker has read, and the chief may write again.
         steps = strategies.numbers_of_workers(self.strategy, -1 if step is None else step)
         if len(set(steps)) > 1:
             raise CheckpointError(
@@ -90,117 +83,139 @@ class TrainingRun:
             )
         return step
 
-    def save(self, step, milestone=False):
-        """Writes a checkpoint."""
-        self.folder.save(step, self.parts, self.config.train.keep_checkpoints, milestone)
+    def save(self, milestone=False):
+        """Writes a checkpoint; a milestone is kept for good."""
+        self.folder.save(self.trainer.step, self._parts, self.config.train.keep_checkpoints, milestone)
 
     def held_out_batches(self, batch_size, limit=0):
         """Batches of the first `limit` held-out images (0: all)."""
         config, seed = self.config, self.config.train.seed
-        return pipeline.eval_batches(
+        return batches.eval_batches(
             self.held_out, config.data, config.model.bit_depth, batch_size, seed, num_images=limit
         )
 
-    def evaluated_weights(self):
-        """Context in which the model has the weights that count: their moving average where the run keeps one."""
-        average = self.trainer.average
-        return contextlib.nullcontext() if average is None else average.applied()
-
-    def _give_up_if_interrupted(self, *unused):
-        if self.interruption.requested:
-            raise Interrupted
-
-    def _evaluate(self):
-        train = self.config.train
-        batches = self.held_out_batches(train.batch_size, train.eval_images)
-        with self.evaluated_weights():
-            result = evaluate(self.trainer.model, batches, progress=self._give_up_if_interrupted)
-        return {
-            "nelbo": result.nelbo,
-            "nelbo_bits_per_dim": result.nelbo_bits_per_dim,
-            "kl": result.kl,
-            "reconstruction": -result.reconstruction,
-            "active_units": float(sum(result.active_units)),
-            "kl_per_group": result.kl_per_group,
-            "active_units_per_group": result.active_units,
-        }
-
-    def _reconstructions(self, images):
-        with self.evaluated_weights():
-            return pictures_of(self.trainer.model, images)
-
-    def _samples(self, temperature):
-        self._give_up_if_interrupted()
-        with self.evaluated_weights():
-            return grid(sample_images(self.trainer.model, _NUM_PICTURES, temperature, self.config.train.seed))
-
-    def callbacks(self, profile=None):
-        """The callbacks of the run; they write below the run's folder, so only the chief has any.
-
-        Args:
-            profile: (start, stop), steps of which a profile is written; None for no profile. Default None.
-        """
-        if not self.is_chief:
-            return []
-        train = self.config.train
-        writer = tf.summary.create_file_writer(str(self.log_dir))
-        if not self.trainer.step:
-            with writer.as_default(0):
-                hparams.hparams(flat_dict(self.config))
-        throughput = callbacks.Throughput(train.batch_size * train.num_replicas)
-        checkpoints = callbacks.Checkpoints(self.save, self.folder.discard_after)
-
-        def found(trainer, nelbo):
-            # Choosing by the test images would make their NELBO no measure of the model any more.
-            best = self.folder.best() or {"nelbo": math.inf}
-            if self.held_out_name == "validation" and nelbo < best["nelbo"] and checkpoints.save(trainer):
-                self.folder.mark_best(trainer.step, nelbo)
-
-        pictured = next(iter(self.held_out_batches(_NUM_PICTURES, _NUM_PICTURES)))
-        profiles = [callbacks.Profile(self.log_dir, *profile)] if profile else []
-        return [
-            *profiles,
-            throughput,
-            callbacks.ScalarLog(writer, throughput),
-            checkpoints,
-            evaluation_log.Evaluation(writer, self.metrics, self._evaluate, self.held_out_name, found),
-            evaluation_log.ImageLog(writer, lambda: self._reconstructions(pictured), self._samples),
-        ]
-
-    def _batches(self, start_step):
-        train, config = self.config.train, self.config
-        return pipeline.train_batches(
+    def _train_batches(self):
+        config, train = self.config, self.config.train
+        return batches.train_batches(
             self.train_images,
             config.data,
             config.model.bit_depth,
             train.batch_size,
             train.seed,
-            start_step,
+            self.trainer.step,
             num_shards=train.num_replicas,
             shard_indices=strategies.local_replicas(self.strategy),
         )
 
-    def run(self, profile=None, watchdog_seconds=600.0):
-        """Trains to the end, or until the process is asked to stop.
+    def evaluated_weights(self):
+        """Context in which the model has the weights to evaluate: their moving average if the run keeps one."""
+        average = self.trainer.average
+        return contextlib.nullcontext() if average is None else average.applied()
+
+    def give_up_if_interrupted(self, *unused):
+        """Raises `Interrupted` if the process is asked to stop."""
+        if self.interruption.requested:
+            raise Interrupted
+
+    def evaluate(self):
+        """`LikelihoodResult` of the first `eval_images` held-out images."""
+        images = self.held_out_batches(self.config.train.batch_size, self.config.train.eval_images)
+        with self.evaluated_weights():
+            return evaluate(self.trainer.model, images, progress=self.give_up_if_interrupted)
+
+    def callbacks(self, profile=None):
+        """Callbacks of the run; they write to the run's folder, so only the chief has any.
 
         Args:
-            profile: as of `callbacks`.
-            watchdog_seconds: how long a step may take before it is logged; 0 for any time. Default 600.
+            profile: (start, stop), the steps to profile; None for none. Default None.
         """
-        trainer, start = self.trainer, time.monotonic()
-        workers, index = strategies.num_workers(self.strategy), strategies.worker_index(self.strategy)
+        if not self.is_chief:
+            return []
+        writer = tf.summary.create_file_writer(str(self.log_dir))
+        if not self.trainer.step:
+            with writer.as_default(0):
+                hparams.hparams(flat_dict(self.config))
+        throughput = Throughput(self.config.train.batch_size * self.trainer.num_replicas)
+        checkpoints = Checkpoints(self)
+        return [
+            *([Profile(self.log_dir, *profile)] if profile else []),
+            throughput,
+            ScalarLog(writer, throughput),
+            checkpoints,
+            Evaluation(self, writer, checkpoints),
+            ImageLog(self, writer),
+        ]
+
+    def run(self, profile=None):
+        """Trains to the end, or until a process is asked to stop; `profile` as for `callbacks`."""
+        trainer, start, first = self.trainer, time.monotonic(), self.trainer.step
+        self.interruption.started = True
+        workers, index = trainer.num_workers, strategies.worker_index(self.strategy)
         print(f"run folder: {self.folder.path} (TensorBoard: {self.log_dir})")
         replicas = f"; {trainer.num_replicas} replicas" if trainer.num_replicas > 1 else ""
         worker = f", this is worker {index} of {workers}" if workers > 1 else ""
-        steps = f"steps {trainer.step} to {trainer.last_step}, {trainer.steps_per_epoch} an epoch"
+        steps = f"steps {first} to {trainer.last_step}, {trainer.steps_per_epoch} an epoch"
         print(f"{steps}{replicas}{worker}", flush=True)
-        first = trainer.step
-        with Watchdog(trainer, watchdog_seconds, f"worker {index} of {workers}"):
-            trainer.run(self._batches, self.callbacks(profile), self.restore)
-            # A worker that is gone ends the others, and the chief may still be writing.
-            trainer.enter("waiting for the other workers to end")
+        try:
+            self._watch()
+            self.train(self.callbacks(profile))
+            # A worker that exits ends the others, and the chief may still be writing.
             strategies.numbers_of_workers(self.strategy, trainer.step)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
         print(self._summary(trainer.step - first, time.monotonic() - start), flush=True)
+
+    def _watch(self):
+        """Starts the time of the watchdog anew. Its thread is in C and prints even while Python hangs."""
+        if self.watchdog_seconds:
+            faulthandler.dump_traceback_later(self.watchdog_seconds, repeat=True, file=sys.__stderr__)
+
+    def train(self, callbacks):
+        """Takes steps until the last, or until a process is asked to stop, and calls the callbacks in between."""
+        trainer = self.trainer
+        self._call(callbacks, "on_start")
+        while trainer.step < trainer.last_step and not self.stopped:
+            try:
+                self._take_steps(callbacks)
+            except NonFiniteLossError as error:
+                if not self._recover():
+                    raise
+                for callback in callbacks:
+                    callback.on_recovery(trainer, error)
+        self._call(callbacks, "on_stop")
+
+    def _take_steps(self, callbacks):
+        trainer = self.trainer
+        for shards in self._train_batches():
+            report = trainer.advance(*shards, stop=self.interruption.requested)
+            self._watch()
+            self.stopped = float(report["stop"]) > 0 or (trainer.num_workers == 1 and self.interruption.requested)
+            for callback in callbacks:
+                callback.on_step(trainer, report)
+            ended = trainer.step == trainer.last_step
+            if not self.stopped and (ended or trainer.step % trainer.steps_per_epoch == 0):
+                self._call(callbacks, "on_epoch", math.ceil(trainer.step / trainer.steps_per_epoch))
+            if ended or self.stopped:
+                return
+
+    def _call(self, callbacks, event, *arguments):
+        try:
+            for callback in callbacks:
+                getattr(callback, event)(self.trainer, *arguments)
+        except Interrupted:
+            # Other workers do not know yet. They learn of it from one more step, if there is one.
+            self.stopped = self.trainer.num_workers == 1 or self.trainer.step == self.trainer.last_step
+
+    def _recover(self):
+        """Goes back to a checkpoint after a `NonFiniteLossError`; returns whether that was possible."""
+        if not self.trainer.may_recover:
+            return False
+        # The weights of the last accepted step are those that ruined the steps after it, so its checkpoint is no use.
+        step = self.restore(before=self.trainer.step - self.trainer.config.max_nonfinite_steps)
+        if step is None:
+            return False
+        self.trainer.recover(step)
+        return True
 
     def _summary(self, steps, seconds):
         trainer, batch = self.trainer, self.config.train.batch_size * self.trainer.num_replicas
@@ -214,10 +229,8 @@ class TrainingRun:
         if best:
             facts.append(f"best {best['nelbo']:.2f} at step {best['step']}")
         if trainer.num_left_out:
-            facts.append(f"{trainer.num_left_out} steps left out or taken again")
-        name = "done"
-        if trainer.stopped:
-            name = "stopped"
+            facts.append(f"{trainer.num_left_out} steps skipped or repeated")
+        if self.stopped:
             facts += [] if self.interruption.requested else ["another worker was asked to stop"]
-            facts.append("the same command goes on")
-        return f"{name}: {self.folder.path}, step {trainer.step}; " + "; ".join(facts)
+            facts.append("the same command resumes it")
+        return f"{'stopped' if self.stopped else 'done'}: {self.folder.path}, step {trainer.step}; " + "; ".join(facts)

@@ -1,4 +1,4 @@
-"""A step in several parts: less memory for the same number of images."""
+"""Micro-batches: a step in several parts takes less memory for the same number of images."""
 
 import keras
 import tensorflow as tf
@@ -8,21 +8,21 @@ from nvae_tf.layers.replicas import assign
 
 
 class GradientAccumulator(keras.layers.Layer):
-    """Sums of terms and gradients over the micro-batches of a step, kept in variables of each replica.
+    """Sums of terms and gradients over the micro-batches of a step, in variables of each replica.
 
-    Batch-norm statistics are those of each micro-batch, moved one after the other, unless they are not finite. The
-    power iteration of the spectral term advances with every micro-batch.
+    Batch-norm statistics are those of each micro-batch; they are updated one after the other, unless they are not
+    finite. The power iteration of the spectral term advances with every micro-batch.
 
     Args:
         step: `TrainingStep`.
-        count: micro-batches of a step.
+        count: number of micro-batches in a step.
     """
 
     def __init__(self, step, count, **kwargs):
         super().__init__(**kwargs)
         self._step = step
         self.count = count
-        # One [n, ...] sum for each stack, and one vector for all the terms.
+        # One [n, ...] sum for each stack of parameters, and one variable for each term.
         self._sums = [
             self.add_weight((len(group), *group[0].shape), "zeros", trainable=False, name=f"gradient_{index}")
             for index, group in enumerate(step.parameters.groups)
@@ -38,7 +38,7 @@ class GradientAccumulator(keras.layers.Layer):
         self.built = True
 
     def add(self, index, images, noise, kl_weight, regularization):
-        """Adds micro-batch `index`, a scalar tensor, of the images and noise of a whole step."""
+        """Adds micro-batch `index`, a scalar tensor, of the images and noise of the whole step."""
         size = images.shape[0] // self.count
         part = slice(index * size, (index + 1) * size)
         noise = [eps[part] for eps in noise]
@@ -46,7 +46,7 @@ class GradientAccumulator(keras.layers.Layer):
         kept = tf.cast(index > 0, tf.float32)
         values = [*(report[name] for name in self._shapes), *gradients]
         for variable, value in zip([*self._terms, *self._sums], values, strict=True):
-            # What the last step left counts as 0 even where it was not finite.
+            # Sums of the previous step count as 0 even if they are not finite.
             before = tf.math.multiply_no_nan(tf.convert_to_tensor(variable), kept)
             assign(variable, before + value / self.count)
         for variable, value in statistics:
@@ -54,7 +54,7 @@ class GradientAccumulator(keras.layers.Layer):
             assign(variable, tf.where(finite, value, tf.convert_to_tensor(variable)))
 
     def apply(self, learning_rate, stop=0.0):
-        """The update from the means over the micro-batches; see `TrainingStep.apply`."""
+        """Updates the model with the means over the micro-batches; see `TrainingStep.apply`."""
         report = dict(zip(self._shapes, map(tf.convert_to_tensor, self._terms), strict=True))
         gradients = [tf.convert_to_tensor(variable) for variable in self._sums]
         return self._step.apply(report, self._step.parameters.read(), gradients, (), learning_rate, stop)

@@ -11,22 +11,22 @@ from nvae_tf.layers.kernels import VariableStacks
 class WeightAverage(keras.layers.Layer):
     """Exponential moving average of every trainable variable of a model (Polyak & Juditsky 1992).
 
-    The decay starts small, min(decay, (1 + t) / (10 + t)) at update t, so that the first values are soon forgotten.
-    Running batch-norm statistics are averages already and are not averaged again.
+    At update t the decay is min(decay, (1 + t) / (10 + t)), so that the first values are soon forgotten. Running
+    batch-norm statistics are averages already and are not averaged again.
 
     Args:
         model: built `NVAE`.
         stacks: `VariableStacks` of its trainable variables.
-        decay: of the average.
+        decay: limit of the decay.
 
     Attributes:
-        variables: the averages; below the layer's name each has the path that its variable has below the model's.
+        variables: the averages; each has the path of its variable, with this layer's name in place of the model's.
     """
 
     def __init__(self, model, stacks, decay, **kwargs):
         super().__init__(**kwargs)
         self.decay = decay
-        # Keras would take variables in lists, and the model itself, for this layer's own.
+        # Neither the model nor lists of its variables: Keras would count the variables as this layer's own.
         self._sources = stacks
         self.averages = [
             [self._average_of(variable, variable.path.removeprefix(f"{model.name}/")) for variable in group]
@@ -40,7 +40,7 @@ class WeightAverage(keras.layers.Layer):
         with contextlib.ExitStack() as stack:
             for scope in (self.name, *scopes):
                 stack.enter_context(keras.name_scope(scope))
-            # A tensor: Keras would take a variable as it is, and both would be one.
+            # A copy: given a variable, Keras would use the variable itself.
             return keras.Variable(tf.identity(variable.value), trainable=False, dtype="float32", name=name)
 
     def update(self, values, updates, accept):
@@ -48,8 +48,8 @@ class WeightAverage(keras.layers.Layer):
 
         Args:
             values: stacks of the weights after the update.
-            updates: updates done before this one.
-            accept: 1, or 0 to leave the averages as they are.
+            updates: number of updates done before this one.
+            accept: 1, or 0 to leave the averages unchanged.
         """
         updates = tf.cast(updates, tf.float32)
         rate = (1.0 - tf.minimum(self.decay, (1.0 + updates) / (10.0 + updates))) * accept
@@ -58,7 +58,7 @@ class WeightAverage(keras.layers.Layer):
 
     @contextlib.contextmanager
     def applied(self):
-        """Context in which the model has the averages as its weights; afterwards its own, to the bit."""
+        """Context in which the model has the averages as its weights; afterwards it has its own again, bit for bit."""
         groups = zip(self._sources.groups, self.averages, strict=True)
         pairs = [pair for group, averages in groups for pair in zip(group, averages, strict=True)]
         kept = [tf.identity(variable.value) for variable, _ in pairs]

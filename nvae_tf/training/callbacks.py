@@ -1,7 +1,4 @@
-"""What happens between steps: the log, TensorBoard scalars, checkpoints, the profile.
-
-Functions that save are handed in: this part does not import theirs.
-"""
+"""What happens between steps: the interface, the log with its TensorBoard scalars, and the profile."""
 
 import sys
 import time
@@ -19,7 +16,7 @@ def is_due(epochs, trainer, epoch):
 
 
 class Callback:
-    """Does nothing; the methods to override."""
+    """Base class; subclasses override some of these methods, which do nothing."""
 
     def on_start(self, trainer):
         """Before the first step of this process."""
@@ -31,19 +28,19 @@ class Callback:
         """After each whole epoch (counted from 1), and at the end of the run."""
 
     def on_recovery(self, trainer, error):
-        """After the run went back to its last checkpoint because of a `NonFiniteLossError`."""
+        """After the run went back to a checkpoint because of a `NonFiniteLossError`."""
 
     def on_stop(self, trainer):
         """At the end of the run, or when it stops before."""
 
 
 class Throughput(Callback):
-    """Images per second since the last time it was asked.
+    """Images per second since the last reading.
 
-    The first step and the first after each epoch are left out: they come with tracing, evaluation, saving.
+    The first step and the first one after each epoch do not count, because tracing, evaluation or saving come before.
 
     Args:
-        batch_size: images of a step, all replicas together.
+        batch_size: images of a step on all replicas together.
     """
 
     def __init__(self, batch_size):
@@ -63,17 +60,17 @@ class Throughput(Callback):
         self._last = None
 
     def read(self):
-        """Images per second since the last call; 0 where no step counted."""
+        """Images per second since the last call; 0 if no step counted."""
         rate = self._images / max(self._seconds, 1e-9)
         self._images, self._seconds = 0, 0.0
         return rate
 
 
 class ScalarLog(Callback):
-    """Writes the terms of the objective to the log and to TensorBoard, every `log_steps` steps.
+    """Writes the terms of the objective, in nats, to the log and to TensorBoard every `log_steps` steps.
 
-    The log is a progress bar on a terminal, plain lines elsewhere. All terms in nats. The skip rate is the part of the
-    steps since the last line that the guards left out.
+    The log is a progress bar on a terminal and plain lines elsewhere. The skip rate is the fraction of the steps since
+    the last line that the guards skipped.
 
     Args:
         writer: `tf.summary` writer.
@@ -102,7 +99,12 @@ class ScalarLog(Callback):
             self._bar.update(trainer.step - self._bar.n)
         if trainer.step % trainer.config.log_steps == 0 or trainer.step == trainer.last_step:
             values = {name: np.asarray(value) for name, value in report.items()}
-            self._write(trainer, values, self._throughput.read())
+            values["nelbo"] = values["reconstruction"] + values["kl"]
+            # Latent channels of each group that have not collapsed to their prior.
+            values["active_units"] = np.sum(values["kl_per_channel"] > ACTIVE_KL, axis=1)
+            rate, skip_rate = self._throughput.read(), self._skip_rate(trainer, values)
+            self._write(trainer, values, rate, skip_rate)
+            self._log(trainer, values, rate, skip_rate)
 
     def on_recovery(self, trainer, error):
         rate = trainer.config.recovery_learning_rate
@@ -125,86 +127,30 @@ class ScalarLog(Callback):
         self._left_out, self._logged_step = left_out, trainer.step
         return rate
 
-    def _write(self, trainer, values, rate):
-        nelbo = values["reconstruction"] + values["kl"]
-        active = np.sum(values["kl_per_channel"] > ACTIVE_KL, axis=1)
-        skip_rate = self._skip_rate(trainer, values)
+    def _write(self, trainer, values, rate, skip_rate):
         with self._writer.as_default(trainer.step):
-            tf.summary.scalar("train/nelbo", nelbo)
-            for name in ("loss", "reconstruction", "kl", "spectral", "batch_norm", "gradient_norm"):
+            for name in ("nelbo", "loss", "reconstruction", "kl", "spectral", "batch_norm", "gradient_norm"):
                 tf.summary.scalar(f"train/{name}", values[name])
             for name in ("kl_weight", "regularization", "learning_rate", "loss_scale"):
                 tf.summary.scalar(f"schedule/{name}", values[name])
             tf.summary.scalar("train/skip_rate", skip_rate)
             tf.summary.scalar("train/images_per_second", rate)
             tf.summary.scalar("train/images_per_second_per_replica", rate / trainer.num_replicas)
-            tf.summary.scalar("active_units/total", active.sum())
-            for group, kl in enumerate(values["kl_per_group"]):
-                tf.summary.scalar(f"kl_per_group/{group:02d}", kl)
-                tf.summary.scalar(f"kl_coefficients/{group:02d}", values["kl_coefficients"][group])
-                tf.summary.scalar(f"active_units/{group:02d}", active[group])
+            tf.summary.scalar("active_units/total", values["active_units"].sum())
+            for name in ("kl_per_group", "kl_coefficients", "active_units"):
+                for group, value in enumerate(values[name]):
+                    tf.summary.scalar(f"{name}/{group:02d}", value)
+
+    def _log(self, trainer, values, rate, skip_rate):
         if self._bar is not None:
-            self._bar.set_postfix_str(f"nelbo {nelbo:.2f}, {rate:.0f} images/s")
+            self._bar.set_postfix_str(f"nelbo {values['nelbo']:.2f}, {rate:.0f} images/s")
             return
         line = (
-            f"step {trainer.step}/{trainer.last_step}  loss {values['loss']:.2f}  nelbo {nelbo:.2f}  "
-            f"reconstruction {values['reconstruction']:.2f}  kl {values['kl']:.2f}  active {active.sum()}  "
-            f"lr {values['learning_rate']:.2e}  {rate:.1f} images/s"
+            f"step {trainer.step}/{trainer.last_step}  loss {values['loss']:.2f}  nelbo {values['nelbo']:.2f}  "
+            f"reconstruction {values['reconstruction']:.2f}  kl {values['kl']:.2f}  "
+            f"active {values['active_units'].sum()}  lr {values['learning_rate']:.2e}  {rate:.1f} images/s"
         )
         self._say(line + (f"  skipped {skip_rate:.0%}" if skip_rate else ""))
-
-
-class Checkpoints(Callback):
-    """Saves the run every `checkpoint_epochs` epochs, every `checkpoint_steps` steps, and where it stops.
-
-    After a step whose loss was not finite nothing is saved, for the weights have it so. (A gradient that is not finite
-    alone is float16's loss scale too high: the step was left out and the weights are sound.)
-
-    Args:
-        save: function of a step and of whether the checkpoint is a milestone, kept for good.
-        discard_after: function of a step that removes the checkpoints of later ones; used after a recovery.
-    """
-
-    def __init__(self, save, discard_after):
-        self._save = save
-        self._discard_after = discard_after
-        self._saved = None
-        self._sound = True
-
-    def save(self, trainer):
-        """Saves the state as it is, unless that is done; returns whether there is a checkpoint of this step."""
-        if self._sound and self._saved != trainer.step:
-            self._save(trainer.step, self._is_milestone(trainer))
-            self._saved = trainer.step
-        return self._saved == trainer.step
-
-    @staticmethod
-    def _is_milestone(trainer):
-        epochs = trainer.config.milestone_epochs
-        return bool(epochs) and trainer.step % (epochs * trainer.steps_per_epoch) == 0
-
-    def on_start(self, trainer):
-        self._saved = trainer.step  # what was just restored, or nothing worth keeping
-
-    def on_step(self, trainer, report):
-        self._sound = bool(np.isfinite(float(report["loss"])))
-        steps = trainer.config.checkpoint_steps
-        if steps and trainer.step % steps == 0:
-            self.save(trainer)
-
-    def on_epoch(self, trainer, epoch):
-        if self._is_milestone(trainer) or is_due(trainer.config.checkpoint_epochs, trainer, epoch):
-            self.save(trainer)
-
-    def on_recovery(self, trainer, error):
-        # With the smaller learning rate, which a stop before the next checkpoint must not forget, and without the
-        # later checkpoints, from which the run would be ruined again.
-        self._discard_after(trainer.step)
-        self._sound, self._saved = True, None
-        self.save(trainer)
-
-    def on_stop(self, trainer):
-        self.save(trainer)
 
 
 class Profile(Callback):
@@ -212,7 +158,7 @@ class Profile(Callback):
 
     Args:
         log_dir: folder of the TensorBoard files.
-        start, stop: the steps profiled are those after `start`, up to `stop`.
+        start, stop: the steps after `start`, up to `stop`, are profiled.
     """
 
     def __init__(self, log_dir, start, stop):

@@ -1,4 +1,4 @@
-"""What keeps a run alive: steps that would ruin it are left out, and float16 gradients are scaled."""
+"""Protection of a run: steps that would ruin it are skipped, and float16 gradients are scaled."""
 
 import typing
 
@@ -11,15 +11,31 @@ _INITIAL_LOSS_SCALE = 2.0**10
 _LEAST_LOSS_SCALE = 2.0**-14
 _GROWTH_STEPS = 2000  # finite steps after which the scale doubles
 _NORM_MOMENTUM = 0.99  # of the running mean of the gradient's norm
+_TERMS = ("loss", "reconstruction", "kl", "spectral", "batch_norm", "kl_weight", "regularization", "learning_rate")
+
+
+class NonFiniteLossError(ArithmeticError):
+    """Loss or gradient were NaN or infinite for too many steps in a row; the message says what helps."""
+
+    def __init__(self, step, report):
+        terms = ", ".join(f"{name} {float(report[name]):.6g}" for name in (*_TERMS, "gradient_norm", "loss_scale"))
+        count = int(report["nonfinite_in_a_row"])
+        super().__init__(
+            f"Loss or gradient are not finite at step {step}, for {count} steps in a row: {terms}. What helps in a new "
+            "run: a larger train.regularization, train.initial_regularization (lambda annealed from a larger value), a "
+            "smaller train.learning_rate, train.stability=safe, train.precision=float32. What helps in this run: "
+            "train.recovery_learning_rate=0.5, which goes back to a checkpoint and lowers the learning rate."
+        )
 
 
 class Verdict(typing.NamedTuple):
-    """What becomes of a step; float32 scalars.
+    """Decision on a step; float32 scalars.
 
     Attributes:
         norm: global norm of the gradient, without the loss scale and before clipping.
-        finite, accept: 1 or 0.
-        factor: of the gradient that the optimiser gets: loss scale taken off, clipped; 0 where not accepted.
+        finite: 1 if loss and gradient are finite, else 0.
+        accept: 1 if the step is taken, 0 if it is skipped.
+        factor: factor of the gradient for the optimiser, which removes the loss scale and clips; 0 if not accepted.
     """
 
     norm: tf.Tensor
@@ -29,21 +45,20 @@ class Verdict(typing.NamedTuple):
 
 
 class Guards(keras.layers.Layer):
-    """Judges each step by its loss and gradient, both already averaged over the replicas, so that all judge alike.
+    """Judges each step by its loss and gradient, which are averaged over the replicas, so that all decide alike.
 
-    An overflow of float16 counts as not finite like everything else; `Trainer.advance` then takes the step again.
-
-    The decisions are numbers in the graph, not branches: a step that is left out multiplies by zero.
+    A float16 overflow counts as non-finite; `Trainer.advance` then repeats the step. The decisions are numbers in the
+    graph, not branches: a skipped step is multiplied by zero.
 
     Args:
         config: `TrainConfig`, resolved.
 
     Attributes:
-        loss_scale: factor of the loss before its gradient; moves with `precision="mixed_float16"` alone (as in
-            Micikevicius et al. 2018, arXiv 1710.03740, section 3.2).
+        loss_scale: factor of the loss before its gradient is taken; changes only with `precision="mixed_float16"`
+            (Micikevicius et al. 2018, arXiv 1710.03740, section 3.2).
         learning_rate_factor: 1, or `recovery_learning_rate` after the run went back to a checkpoint.
-        num_nonfinite, num_skipped: steps left out so far because they were not finite, and for their norm.
-        nonfinite_in_a_row, skipped_in_a_row: the same since the last step taken.
+        num_nonfinite, num_skipped: number of steps skipped so far because they were not finite or their norm too large.
+        nonfinite_in_a_row, skipped_in_a_row: the same since the last accepted step.
     """
 
     def __init__(self, config, **kwargs):
@@ -64,11 +79,11 @@ class Guards(keras.layers.Layer):
         return self.add_weight((), initializer, dtype, trainable=False, autocast=False, name=name)
 
     def judge(self, loss, gradients):
-        """The `Verdict` on a step.
+        """`Verdict` on a step.
 
         Args:
             loss: scalar, without the loss scale.
-            gradients: list of tensors, of the loss times the loss scale.
+            gradients: list of tensors, multiplied by the loss scale.
         """
         config, scale = self.config, tf.convert_to_tensor(self.loss_scale)
         norm = tf.sqrt(2.0 * tf.add_n([tf.nn.l2_loss(gradient) for gradient in gradients])) / scale
@@ -79,21 +94,21 @@ class Guards(keras.layers.Layer):
             accept = finite & ~((norm > self._limit()) & patient)
         clip = tf.minimum(1.0, config.clip_norm / norm) if config.clip_norm else 1.0
         accept = tf.cast(accept, tf.float32)
-        # Not a product: the clip of a norm that is not finite is not finite.
+        # Selected, not multiplied: `clip` is NaN where the norm is.
         factor = tf.where(accept > 0, clip / scale, 0.0)
         return Verdict(norm=norm, finite=tf.cast(finite, tf.float32), accept=accept, factor=factor)
 
     def _limit(self):
-        """Largest norm of a step that is taken."""
+        """Largest gradient norm that is accepted."""
         limit = tf.constant(self.config.skip_norm or float("inf"))
         if self.config.skip_factor:
             mean = tf.convert_to_tensor(self.norm_mean)
-            # No mean yet: nothing to compare with.
+            # Before the first accepted step there is no mean to compare with.
             limit = tf.where(mean > 0, tf.minimum(limit, self.config.skip_factor * mean), limit)
         return limit
 
     def update(self, verdict):
-        """Counts a step, and moves the loss scale and the mean of the norms; returns what to report of it."""
+        """Counts a step and updates the loss scale and the mean norm; returns the entries for the report."""
         finite, accept = verdict.finite > 0, verdict.accept > 0
         skipped = finite & ~accept
         counts = {
@@ -121,7 +136,7 @@ class Guards(keras.layers.Layer):
         assign(self.finite_steps, tf.where(grows, tf.zeros_like(steps), steps))
 
     def restart(self, learning_rate_factor):
-        """After the run went back to a checkpoint: a smaller learning rate, and the counts in a row anew."""
+        """Lowers the learning rate and clears the counts in a row, after the run went back to a checkpoint."""
         self.learning_rate_factor.assign(learning_rate_factor)
         self.nonfinite_in_a_row.assign(0)
         self.skipped_in_a_row.assign(0)

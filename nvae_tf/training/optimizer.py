@@ -1,4 +1,4 @@
-"""Adamax as the original computes it, its work stacked by shape."""
+"""Adamax as the original program computes it, on stacks of variables of equal shape."""
 
 import keras
 import tensorflow as tf
@@ -11,18 +11,18 @@ _EPSILON = 1e-3
 
 
 class StackedAdamax(keras.layers.Layer):
-    """Adamax over stacks of equal shape: some ops for each shape, not for each variable.
+    """Adamax on stacks of variables: a few ops for each shape instead of each variable.
 
     u <- max(beta_2 u, |g| + epsilon) without bias correction, step lr / (1 - beta_1^t) * m / u (Kingma & Ba 2015,
     algorithm 2, with the epsilon inside the maximum). The L2 decay is added to every gradient.
 
     Args:
         stacks: `VariableStacks` of the trainable variables.
-        weight_decay: Default 3e-4.
+        weight_decay: coefficient of the L2 decay. Default 3e-4.
 
     Attributes:
-        moments: for each stack the pair (m, u) of non-trainable variables [n, ...].
-        updates: number of updates done, t.
+        moments: pair (m, u) of non-trainable variables [n, ...] for each stack.
+        updates: t, the number of updates done.
     """
 
     def __init__(self, stacks, weight_decay=3e-4, **kwargs):
@@ -32,28 +32,23 @@ class StackedAdamax(keras.layers.Layer):
         self.moments = []
         for index, group in enumerate(stacks.groups):
             shape = (len(group), *group[0].shape)
-            pair = [
-                self.add_weight(
-                    shape=shape, initializer="zeros", trainable=False, autocast=False, name=f"{letter}_{index}"
-                )
-                for letter in "mu"
-            ]
-            self.moments.append(tuple(pair))
-        self.updates = self.add_weight(
-            shape=(), initializer="zeros", dtype="int64", trainable=False, autocast=False, name="updates"
-        )
+            self.moments.append(tuple(self._zeros(shape, f"{letter}_{index}") for letter in "mu"))
+        self.updates = self._zeros((), "updates", "int64")
         self.built = True
+
+    def _zeros(self, shape, name, dtype="float32"):
+        return self.add_weight(shape, "zeros", dtype, trainable=False, autocast=False, name=name)
 
     def apply(self, gradients, values, learning_rate, factor=1.0, accept=1.0):
         """One update.
 
         Args:
-            gradients: for each stack the gradient [n, ...].
-            values: current values of the stacks, [n, ...].
+            gradients: gradient [n, ...] of each stack.
+            values: current values [n, ...] of the stacks.
             learning_rate: scalar.
-            factor: scalar that the gradients are multiplied by; 0 where not `accept`. Default 1.
-            accept: scalar; 0 leaves weights, moments and `updates` to the bit as they are, whatever the gradients,
-                at the price of no branch: every term is multiplied by a scalar anyway. Default 1.
+            factor: scalar factor of the gradients; must be 0 if `accept` is. Default 1.
+            accept: scalar; 0 leaves weights, moments and `updates` unchanged to the bit, whatever the gradients. There
+                is no branch: every term is multiplied by a scalar anyway. Default 1.
 
         Returns:
             The new values of the stacks.

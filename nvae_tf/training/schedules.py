@@ -1,4 +1,4 @@
-"""Learning-rate schedule."""
+"""What changes with the step: learning rate, weight of the KL term, weight of the regularisers."""
 
 import math
 
@@ -6,13 +6,13 @@ import tensorflow as tf
 
 
 def batch_size_factor(config, global_batch_size):
-    """Factor of the learning rate for the images of a step, all replicas together.
+    """Factor of the learning rate for a batch size, after `learning_rate_rule`.
 
-    Linear as in Goyal et al. 2017 (arXiv 1706.02677), or by the square root; 1 without `learning_rate_rule`.
+    Linear as in Goyal et al. 2017 (arXiv 1706.02677), the square root, or always 1.
 
     Args:
         config: `TrainConfig`.
-        global_batch_size: images of a step.
+        global_batch_size: images of a step on all replicas together.
     """
     if config.learning_rate_rule == "none":
         return 1.0
@@ -21,15 +21,15 @@ def batch_size_factor(config, global_batch_size):
 
 
 def learning_rate(step, steps_per_epoch, config, factor=1.0):
-    """Linear from 0 over the warm-up, by step; then a cosine stepped once an epoch.
+    """Learning rate: linear from 0 during the warm-up, step by step; then a cosine that moves once an epoch.
 
     The cosine runs from `learning_rate` to `min_learning_rate` over epochs - warmup_epochs - 1.
 
     Args:
         step: scalar tensor or number.
-        steps_per_epoch: steps of an epoch.
+        steps_per_epoch: number of steps in an epoch.
         config: `TrainConfig`.
-        factor: of both rates; see `batch_size_factor`. Default 1.
+        factor: multiplies both rates; see `batch_size_factor`. Default 1.
 
     Returns:
         float32 scalar.
@@ -42,3 +42,42 @@ def learning_rate(step, steps_per_epoch, config, factor=1.0):
     low, high = factor * config.min_learning_rate, factor * config.learning_rate
     cosine = low + 0.5 * (high - low) * (1.0 + tf.cos(math.pi * progress))
     return tf.where(step < warmup_steps, high * step / max(warmup_steps, 1.0), cosine)
+
+
+def kl_weight(step, total_steps, config):
+    """Weight of the KL term, which is annealed from `kl_min_weight` to 1 (paper section 3.2).
+
+    max(min((step - constant) / anneal, 1), kl_min_weight), where `constant` and `anneal` are the fractions
+    `kl_constant_fraction` and `kl_anneal_fraction` of all steps.
+
+    Args:
+        step: scalar tensor or number.
+        total_steps: number of steps in the whole run.
+        config: `TrainConfig`.
+
+    Returns:
+        float32 scalar.
+    """
+    step = tf.cast(step, tf.float32)
+    anneal, constant = config.kl_anneal_fraction * total_steps, config.kl_constant_fraction * total_steps
+    return tf.maximum(tf.minimum((step - constant) / anneal, 1.0), config.kl_min_weight)
+
+
+def regularization_weight(weight, config):
+    """lambda, the weight of the spectral and the batch-norm regulariser.
+
+    Constant, or with `initial_regularization` annealed geometrically to `regularization` along with the KL weight w:
+    exp((1 - w) log initial + w log final).
+
+    Args:
+        weight: w, scalar in [0, 1].
+        config: `TrainConfig`.
+
+    Returns:
+        float32 scalar.
+    """
+    initial, final = config.initial_regularization, config.regularization
+    if not initial or not final:
+        return tf.constant(final, tf.float32)
+    weight = tf.cast(weight, tf.float32)
+    return tf.exp((1.0 - weight) * math.log(initial) + weight * math.log(final))

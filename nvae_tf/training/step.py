@@ -1,9 +1,9 @@
-"""One training step: forward, objective, gradients and update, all on stacks of equal shape."""
+"""One training step: forward pass, objective, gradients and update, all on stacks of variables of equal shape."""
 
 import tensorflow as tf
 
 from nvae_tf import hierarchy
-from nvae_tf.layers.kernels import arithmetic_dtype
+from nvae_tf.layers.kernels import VariableStacks, arithmetic_dtype, group_by, split_by_size
 from nvae_tf.layers.rematerialize import rematerializing
 from nvae_tf.layers.replicas import assign, mean_over_replicas
 from nvae_tf.objectives.elbo import training_loss
@@ -11,15 +11,44 @@ from nvae_tf.objectives.regularizers import SpectralRegularizer, batch_norm_regu
 from nvae_tf.training.average import WeightAverage
 from nvae_tf.training.guards import Guards
 from nvae_tf.training.optimizer import StackedAdamax
-from nvae_tf.training.parameters import ParameterStacks
 
 
-class TrainingStep:
-    """A model with all that its training keeps: optimiser moments, power iteration, guards, averages.
+class ParameterStacks(VariableStacks):
+    """Every trainable variable of a model, stacked by shape and role.
+
+    Kernels that are normalised together form one stack, and so do their log norms; the others are grouped by shape and
+    name.
 
     Args:
         model: built `NVAE`.
-        config: `TrainConfig`; its `resolved` form counts.
+    """
+
+    def __init__(self, model):
+        self._kernel_stacks = model.kernel_stacks
+        kernel_groups = [group for kernels in model.kernel_stacks for group in kernels.variables]
+        grouped = {id(variable) for group in kernel_groups for variable in group}
+        rest = [variable for variable in model.trainable_variables if id(variable) not in grouped]
+        rest_groups = group_by(rest, lambda variable: (tuple(variable.shape), variable.name))
+        super().__init__(
+            kernel_groups + [part for group in rest_groups for part in split_by_size(group, group[0].shape)]
+        )
+
+    def effective_kernels(self, values):
+        """Effective kernels of the model's kernel stacks, from the values of the stacks."""
+        values = iter(values)
+        return [kernels.effective(*(next(values) for _ in kernels.variables)) for kernels in self._kernel_stacks]
+
+    def batch_norm_scales(self, values):
+        """The stacks [n, C] of the batch norms' scales."""
+        return [value for group, value in zip(self.groups, values, strict=True) if group[0].name == "gamma"]
+
+
+class TrainingStep:
+    """A model with everything that its training keeps: optimiser moments, power iteration, guards, weight average.
+
+    Args:
+        model: built `NVAE`.
+        config: `TrainConfig`, resolved.
 
     Attributes:
         parameters: `ParameterStacks`.
@@ -32,17 +61,12 @@ class TrainingStep:
 
     def __init__(self, model, config):
         self.model = model
-        self.config = config = config.resolved()
+        self.config = config
         self.parameters = ParameterStacks(model)
         self.optimizer = StackedAdamax(self.parameters, config.weight_decay, name="optimizer")
         self.spectral = SpectralRegularizer(model.kernel_stacks, config.seed, name="spectral")
         self.guards = Guards(config, name="guards")
-        self.state = {
-            "model": model,
-            "optimizer": self.optimizer,
-            "spectral": self.spectral,
-            "guards": self.guards,
-        }
+        self.state = {"model": model, "optimizer": self.optimizer, "spectral": self.spectral, "guards": self.guards}
         self.average = None
         if config.ema_decay:
             self.average = WeightAverage(model, self.parameters, config.ema_decay, name="ema")
@@ -50,18 +74,18 @@ class TrainingStep:
         self._balance_scales = hierarchy.kl_balance_scales(model.model_config)
 
     def gradients(self, images, noise, kl_weight, regularization, values=None):
-        """Objective and its gradients on this replica's batch; sets nothing but the power iteration's vectors.
+        """Objective and its gradients on this replica's batch; only the vectors of the power iteration are assigned.
 
         Args:
             images: [B, H, W, C] in [0, 1].
             noise: standard normals in generation order.
             kl_weight: scalar in (0, 1].
             regularization: lambda of the spectral and the batch-norm term; None leaves both out.
-            values: of the parameter stacks; those of the variables if None. Default None.
+            values: values of the parameter stacks; None reads the variables. Default None.
 
         Returns:
-            A dict of the terms; the gradients of the parameter stacks, of the loss times the loss scale; and pairs of
-            each batch-norm statistic and its new value.
+            A dict of the terms; the gradients of the parameter stacks, multiplied by the loss scale; and pairs of
+            a batch-norm statistic and its new value.
         """
         config = self.config
         values = self.parameters.read() if values is None else values
@@ -72,7 +96,8 @@ class TrainingStep:
             shared = [tf.cast(kernel, config.compute_dtype) for kernel in kernels]
             # Inside the scope each variable is a row of its stack, so gradients come out stacked.
             with self.parameters.scope(values) as scope:
-                with arithmetic_dtype(self._arithmetic_dtype()), rematerializing(config.remat == "cells"):
+                dtype = None if config.convolution_dtype == "float32" else config.convolution_dtype
+                with arithmetic_dtype(dtype), rematerializing(config.remat == "cells"):
                     output = self.model(images, noise=noise, training=True, kernels=shared)
                 terms = training_loss(self.model, images, output, kl_weight, self._balance_scales)
             total = terms.loss
@@ -86,36 +111,29 @@ class TrainingStep:
             target = total * tf.convert_to_tensor(self.guards.loss_scale) if self.guards.scales_loss else total
         report["loss"] = total
         gradients = tape.gradient(target, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        return report, gradients, self._statistics(scope)
-
-    def _arithmetic_dtype(self):
-        dtype = self.config.convolution_dtype
-        return None if dtype == "float32" else dtype
-
-    def _statistics(self, scope):
-        variables = [v for norm in self.model.batch_norms for v in (norm.moving_mean, norm.moving_variance)]
-        return [(variable, scope.get_current_value(variable)) for variable in variables]
+        statistics = [v for norm in self.model.batch_norms for v in (norm.moving_mean, norm.moving_variance)]
+        return report, gradients, [(variable, scope.get_current_value(variable)) for variable in statistics]
 
     def update(self, images, noise, kl_weight, regularization, learning_rate, stop=0.0):
-        """`gradients`, averaged over the replicas, then one step of the optimiser.
+        """Computes `gradients`, averages them over the replicas and takes one step of the optimiser.
 
         Args:
-            images, noise, kl_weight, regularization: as of `gradients`.
+            images, noise, kl_weight, regularization: as for `gradients`.
             learning_rate: scalar.
-            stop: 1 where this replica is asked to stop after the step. Default 0.
+            stop: 1 if this replica is asked to stop after the step. Default 0.
 
         Returns:
-            The dict of terms, all from before the update and means over the replicas; `stop` is above 0 where any
-            replica is asked to stop.
+            Dict of the terms before the update, means over the replicas; `stop` is positive if any replica is asked
+            to stop.
         """
         values = self.parameters.read()
         report, gradients, statistics = self.gradients(images, noise, kl_weight, regularization, values)
         return self.apply(report, values, gradients, statistics, learning_rate, stop)
 
     def apply(self, report, values, gradients, statistics, learning_rate, stop=0.0):
-        """Averages terms and gradients over the replicas and updates everything, unless the guards leave it out."""
+        """Averages terms and gradients over the replicas and updates everything, unless the guards skip the step."""
         report = {**report, "stop": tf.convert_to_tensor(stop, tf.float32)}
-        # The exchange comes before the judgement: what is not finite on one replica is not finite on all of them.
+        # Averaged before it is judged: what is not finite on one replica becomes so on all of them.
         exchanged = mean_over_replicas([*report.values(), *gradients])
         report = dict(zip(report, exchanged, strict=False))
         gradients = exchanged[len(report) :]

@@ -2,38 +2,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nvae_tf.objectives.kl import balance_coefficients, balanced_kl, kl_weight
+from nvae_tf.objectives.kl import balance_coefficients, balanced_kl
 
 # Negative values too: with flows the KL of an image may be below 0.
 KL = np.array([[4.0, -1.0, 0.5], [6.0, 3.0, -0.1]], np.float32)
 SCALES = [1.0, 2.0, 4.0]
-
-
-@pytest.mark.parametrize(
-    "step, expected",
-    [
-        (0, 1e-4),
-        (1, 1e-4),
-        (10, 1e-4),
-        (11, 1 / 3000),
-        (310, 0.1),
-        (1510, 0.5),
-        (3009, 2999 / 3000),
-        (3010, 1),
-        (9e4, 1),
-    ],
-)
-def test_the_weight_waits_grows_and_stays_at_one(step, expected):
-    # Of 10,000 steps, 10 (1e-3) constant and 3,000 (0.3) growing.
-    weight = kl_weight(step, 10_000, anneal_fraction=0.3, constant_fraction=1e-3)
-    assert weight.dtype == tf.float32
-    np.testing.assert_allclose(weight, expected, rtol=1e-5)
-
-
-def test_the_defaults_of_the_weight_are_those_of_the_paper():
-    np.testing.assert_allclose(kl_weight(1501, 10_000), 0.5, rtol=1e-5)
-    np.testing.assert_allclose(kl_weight(0, 10_000), 1e-4, rtol=1e-5)
-    np.testing.assert_allclose(kl_weight(tf.constant(0, tf.int64), 10_000, min_weight=0.2), 0.2, rtol=1e-5)
 
 
 def _coefficients_by_hand(kl, scales):

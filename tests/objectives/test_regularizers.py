@@ -5,7 +5,7 @@ import tensorflow as tf
 from nvae_tf.layers.conv import Conv2D
 from nvae_tf.layers.kernels import kernel_stacks
 from nvae_tf.layers.masked_conv import MaskedConv2D
-from nvae_tf.objectives.regularizers import SpectralRegularizer, batch_norm_regularization, regularization_weight
+from nvae_tf.objectives.regularizers import SpectralRegularizer, batch_norm_regularization
 
 PLAIN = {"use_bias": False, "weight_norm": False}
 # Two layers of each kind, so that every stack is deeper than one.
@@ -137,15 +137,3 @@ def test_batch_norm_term_sums_the_largest_absolute_scale_of_each_norm():
     np.testing.assert_array_equal(gradients[0], [[0, -1], [1, 0]])
     np.testing.assert_array_equal(gradients[1], [[1, 0, 0]])
     assert batch_norm_regularization([]).numpy() == 0  # the cell set res_elu has no batch norms
-
-
-@pytest.mark.parametrize("weight, expected", [(0.0, 1.0), (0.25, 10**-0.5), (0.5, 0.1), (1.0, 0.01)])
-def test_lambda_falls_geometrically_with_the_kl_weight(weight, expected):
-    np.testing.assert_allclose(regularization_weight(weight, final=0.01, initial=1.0), expected, rtol=1e-5)
-    np.testing.assert_allclose(regularization_weight(tf.constant(weight), 0.01, 1.0), expected, rtol=1e-5)
-
-
-@pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
-def test_lambda_is_constant_without_an_initial_value(weight):
-    np.testing.assert_allclose(regularization_weight(weight, final=0.03), 0.03, rtol=1e-6)
-    assert regularization_weight(weight, final=0.0, initial=1.0).numpy() == 0

@@ -1,110 +1,107 @@
-import types
+"""What evaluations and pictures during training write, and when."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from nvae_tf.checkpoint.figures import MetricsFile
+from nvae_tf.runs import evaluation_log
+from nvae_tf.runs.checkpoints import Checkpoints
 from nvae_tf.runs.evaluation_log import Evaluation, ImageLog
 
-RESULTS = {"nelbo": 81.5, "kl": 20.0, "kl_per_group": [16.0, 4.0], "active_units_per_group": [3, 1]}
+PERIODS = pytest.mark.parametrize("period, expected", [(0, []), (1, [1, 2, 3, 4, 5]), (2, [2, 4, 5]), (9, [5])])
 
 
-@pytest.fixture
-def trainer(train_config):
-    """Stands in for a `Trainer`: the callbacks only read these."""
-    return types.SimpleNamespace(step=0, last_step=10, steps_per_epoch=2, config=train_config())
+def _evaluation(run, writer=None):
+    return Evaluation(run, writer or tf.summary.create_noop_writer(), Checkpoints(run))
 
 
-@pytest.fixture
-def metrics(tmp_path):
-    return MetricsFile(tmp_path / "metrics.jsonl")
+def _epochs(callback, trainer):
+    for epoch in range(1, 6):
+        trainer.step = 2 * epoch
+        callback.on_epoch(trainer, epoch)
 
 
-def test_images_are_reconstructions_and_samples_at_four_temperatures(trainer, writer, events):
-    def grid(value):
-        return np.full((4, 6, 1), value, np.uint8)
-
-    log = ImageLog(writer, lambda: grid(255), lambda temperature: grid(int(100 * temperature)))
-    trainer.step = 5
-    log.on_epoch(trainer, 1)
+@PERIODS
+def test_pictures_are_reconstructions_and_samples_at_four_temperatures(
+    run, trainer, writer, events, monkeypatch, period, expected
+):
+    run.held_out_batches = lambda size, limit: [None]
+    monkeypatch.setattr(evaluation_log, "reconstruction_grid", lambda *_: np.full((4, 6, 1), 255, np.uint8))
+    monkeypatch.setattr(evaluation_log, "sample_images", lambda *arguments: np.full((1, 4, 6, 1), arguments[2]))
+    trainer.config.image_epochs = period
+    _epochs(ImageLog(run, writer), trainer)
     events = events()
-    temperatures = (0.7, 0.8, 0.9, 1.0)
-    assert set(events) == {"reconstructions"} | {f"samples/temperature_{t}" for t in temperatures}
-    for tag, value in [("reconstructions", 255), *((f"samples/temperature_{t}", int(100 * t)) for t in temperatures)]:
-        width, height, png = events[tag][5]
-        assert (width, height) == (b"6", b"4")
-        np.testing.assert_array_equal(tf.io.decode_png(png), grid(value))
+    levels = {"reconstructions": 255} | {f"samples/temperature_{t}": round(255 * t) for t in (0.7, 0.8, 0.9, 1.0)}
+    assert set(events) == (set(levels) if expected else set())
+    for tag, images in events.items():
+        assert list(images) == [2 * epoch for epoch in expected]
+        for width, height, png in images.values():
+            assert (width, height) == (b"6", b"4")
+            np.testing.assert_allclose(tf.io.decode_png(png), levels[tag], atol=1)
 
 
-def test_evaluation_is_written_to_tensorboard_the_log_and_the_metrics(trainer, writer, events, metrics, capsys):
-    found = []
-    evaluation = Evaluation(writer, metrics, lambda: RESULTS, "test", lambda trainer, nelbo: found.append(nelbo))
-    for trainer.step in (2, 4):
-        evaluation.on_epoch(trainer, trainer.step // 2)
-    events = events()
-    assert set(events) == {"test/nelbo", "test/kl", "test/kl_per_group"}
-    assert {step: float(value) for step, value in events["test/nelbo"].items()} == {2: 81.5, 4: 81.5}
-    # A row for each group and a column for each evaluation so far.
-    assert [tuple(map(int, events["test/kl_per_group"][step][:2])) for step in (2, 4)] == [(16, 32), (32, 32)]
-    assert "epoch 2, step 4  test: nelbo 81.5  kl 20\n" in capsys.readouterr().out
-    assert metrics.read() == [{"step": 2 * epoch, "epoch": epoch, "split": "test", **RESULTS} for epoch in (1, 2)]
-    assert found == [81.5, 81.5]
+@PERIODS
+def test_evaluation_is_written_to_tensorboard_the_log_and_the_metrics(
+    run, trainer, writer, events, capsys, period, expected
+):
+    trainer.config.eval_epochs = period
+    _epochs(_evaluation(run, writer), trainer)
+    events, rows, printed = events(), run.metrics.read(), capsys.readouterr().out
+    assert [(row["epoch"], row["step"], row["split"]) for row in rows] == [(e, 2 * e, "test") for e in expected]
+    if expected:
+        names = ("nelbo", "nelbo_bits_per_dim", "kl", "reconstruction", "active_units", "kl_per_group")
+        assert set(events) == {f"test/{name}" for name in names}
+        assert rows[0]["kl_per_group"] == [16.0, 4.0] and rows[0]["active_units_per_group"] == [3, 1]
+        assert (rows[0]["nelbo"], rows[0]["reconstruction"], rows[0]["active_units"]) == (81.5, 61.5, 4.0)
+        # A row of cells for each group and a column for each evaluation so far.
+        sizes = [tuple(map(int, value[:2])) for value in events["test/kl_per_group"].values()]
+        assert sizes == [(16 * (i + 1), 32) for i in range(len(expected))]
+        assert printed.count("test: nelbo 81.5") == len(expected)
 
 
-def test_a_run_that_goes_on_makes_up_for_an_evaluation_it_missed(trainer, metrics):
+def test_run_that_resumes_makes_up_for_a_missing_evaluation(run, trainer):
     def start(step):
         trainer.step = step
-        Evaluation(tf.summary.create_noop_writer(), metrics, lambda: RESULTS, "test").on_start(trainer)
-        return [row["step"] for row in metrics.read()]
+        _evaluation(run).on_start(trainer)
+        return [row["step"] for row in run.metrics.read()]
 
     assert start(0) == []
-    for step in (2, 4, 6):
-        metrics.append({"step": step, "split": "test", **RESULTS})
+    for trainer.step in (2, 4, 6):
+        _evaluation(run).on_epoch(trainer, trainer.step // 2)
     assert start(4) == [2, 4]  # step 6 will come again
     assert start(5) == [2, 4]  # that of the last whole epoch is there
-    assert start(7) == [2, 4, 7]  # that of step 6 was given up, when a stop came
+    assert start(7) == [2, 4, 7]  # that of step 6 was given up when the run was stopped
     assert start(7) == [2, 4, 7]
     assert start(8) == [2, 4, 7, 8]
     trainer.config.eval_epochs = 0
     assert start(10) == [2, 4, 7, 8]
 
 
-def test_a_recovery_takes_back_the_evaluations_after_it(trainer, metrics):
-    for step in (2, 4, 6):
-        metrics.append({"step": step, "split": "test", **RESULTS})
+def test_recovery_removes_the_evaluations_after_it(run, trainer):
+    evaluation = _evaluation(run)
+    for trainer.step in (2, 4, 6):
+        evaluation.on_epoch(trainer, trainer.step // 2)
     trainer.step = 4
-    evaluation = Evaluation(tf.summary.create_noop_writer(), metrics, lambda: RESULTS, "test")
     evaluation.on_recovery(trainer, ArithmeticError())
-    assert [row["step"] for row in metrics.read()] == [2, 4]
+    assert [row["step"] for row in run.metrics.read()] == [2, 4]
 
 
-def test_the_best_is_marked_before_the_line_is_written(trainer, metrics):
-    def killed(trainer, nelbo):
+def test_best_by_validation_images_is_saved_and_marked_before_the_line_is_written(run, trainer):
+    trainer.step = 2
+    _evaluation(run).on_epoch(trainer, 1)
+    assert not run.best and not run.saved  # by the test images nothing is chosen
+    run.held_out_name = "validation"
+    run.best.update(step=1, nelbo=80.0)
+    _evaluation(run).on_epoch(trainer, 1)
+    assert run.best["step"] == 1 and not run.saved  # no better than the best so far
+
+    def killed(step, nelbo):
+        run.best.update(step=step, nelbo=nelbo)
         raise KeyboardInterrupt
 
-    trainer.step = 2
+    run.best["nelbo"], run.folder.mark_best = 90.0, killed
+    before = run.metrics.read()
     with pytest.raises(KeyboardInterrupt):
-        Evaluation(tf.summary.create_noop_writer(), metrics, lambda: RESULTS, "test", killed).on_epoch(trainer, 1)
-    assert not metrics.read()  # so that the run that goes on evaluates again
-
-
-@pytest.mark.parametrize("period, expected", [(0, []), (1, [1, 2, 3, 4, 5]), (2, [2, 4, 5]), (9, [5])])
-@pytest.mark.parametrize("kind", ["images", "evaluation"])
-def test_periods_count_epochs_and_the_end_always_counts(trainer, metrics, kind, period, expected):
-    done = []
-
-    def grid(*_):
-        done.append(trainer.step // 2)
-        return np.zeros((2, 2, 1), np.uint8)
-
-    trainer.config.image_epochs = trainer.config.eval_epochs = period
-    writer = tf.summary.create_noop_writer()
-    callback = {
-        "images": lambda: ImageLog(writer, grid, lambda _: np.zeros((2, 2, 1), np.uint8)),
-        "evaluation": lambda: Evaluation(writer, metrics, lambda: {**RESULTS, "sum": float(grid().sum())}, "test"),
-    }[kind]()
-    for epoch in range(1, 6):
-        trainer.step = 2 * epoch
-        callback.on_epoch(trainer, epoch)
-    assert done == expected
+        _evaluation(run).on_epoch(trainer, 1)
+    assert run.best == {"step": 2, "nelbo": 81.5} and run.saved == [(2, False)]
+    assert run.metrics.read() == before  # so that the run that resumes evaluates again

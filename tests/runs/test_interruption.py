@@ -1,15 +1,14 @@
+"""Signals that stop a run."""
+
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-import types
 
 import pytest
 
 from nvae_tf.runs.interruption import Interruption
-from nvae_tf.runs.watchdog import Watchdog
 
 
 def _wait(condition):
@@ -21,7 +20,7 @@ def _wait(condition):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_first_signal_is_noted_and_the_former_handlers_come_back(number, capsys):
+def test_first_signal_is_noted_and_former_handlers_are_restored(number, capsys):
     former = signal.getsignal(number)
     with Interruption() as interruption:
         interruption.started = True
@@ -29,11 +28,11 @@ def test_the_first_signal_is_noted_and_the_former_handlers_come_back(number, cap
         os.kill(os.getpid(), number)
         _wait(lambda: interruption.requested)
     assert signal.getsignal(number) is former
-    assert f"{number.name}: the run stops after the step" in capsys.readouterr().err
+    assert f"{number.name}: the run stops after the current step" in capsys.readouterr().err
 
 
 def _busy(started):
-    """A process whose main thread is in C code, as in a step of TensorFlow: no handler of Python's gets its turn."""
+    """Process whose main thread is in C code, as during a step of TensorFlow, so that no Python handler can run."""
     code = (
         "import hashlib; from nvae_tf.runs.interruption import Interruption\n"
         "with Interruption() as interruption:\n"
@@ -45,7 +44,7 @@ def _busy(started):
     return subprocess.Popen([sys.executable, "-c", code], text=True, **pipes)
 
 
-def test_before_the_first_step_one_signal_is_enough():
+def test_one_signal_is_enough_before_the_first_step():
     process = _busy(started=False)
     try:
         assert process.stdout.readline() == "busy\n"
@@ -57,7 +56,7 @@ def test_before_the_first_step_one_signal_is_enough():
         process.communicate()
 
 
-def test_the_second_signal_ends_a_process_whose_main_thread_is_busy_elsewhere():
+def test_second_signal_ends_a_process_whose_main_thread_is_busy():
     process = _busy(started=True)
     try:
         assert process.stdout.readline() == "busy\n"
@@ -69,38 +68,3 @@ def test_the_second_signal_ends_a_process_whose_main_thread_is_busy_elsewhere():
     finally:
         process.kill()
         process.communicate()
-
-
-def _trainer(**fields):
-    return types.SimpleNamespace(
-        **{"step": 3, "last_step": 9, "num_workers": 2, "doing": "step 4", "since": time.monotonic(), **fields}
-    )
-
-
-def _watch(caplog, trainer, seconds, wait):
-    with Watchdog(trainer, seconds, "worker 1 of 2"):
-        wait()
-    return [record.getMessage() for record in caplog.records]
-
-
-def test_the_watchdog_says_where_a_run_stands_still(caplog):
-    def wait():
-        time.sleep(0.5)
-
-    messages = _watch(caplog, _trainer(), 0.1, wait)
-    assert messages
-    assert "worker 1 of 2 has done 3 of 9 steps" in messages[0] and "at: step 4; a step needs every" in messages[0]
-    # The stack of the thread that trains.
-    assert "in wait" in messages[0] and "time.sleep" in messages[0]
-
-
-def test_the_watchdog_is_silent_while_steps_are_done(caplog):
-    trainer = _trainer()
-
-    def work():
-        for trainer.step in range(12):
-            time.sleep(0.05)
-
-    assert not _watch(caplog, trainer, 0.4, work)
-    assert not _watch(caplog, trainer, 0.0, lambda: time.sleep(0.2))
-    assert not [thread for thread in threading.enumerate() if thread.name == "watchdog" and not thread.daemon]

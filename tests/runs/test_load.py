@@ -1,7 +1,11 @@
-import os
+"""Loading the model of a run, also of one made by an earlier version."""
+
+import json
 import pathlib
+import shutil
 import subprocess
 import sys
+import tarfile
 
 import numpy as np
 import pytest
@@ -9,9 +13,10 @@ import tensorflow as tf
 
 import nvae_tf
 from nvae_tf.checkpoint import CheckpointError, RunFolder, model_variables
-from nvae_tf.config import Config, ConfigError, ModelConfig
-
-REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+from nvae_tf.config import Config, ConfigError
+from nvae_tf.runs import prepare as prepare_run
+from nvae_tf.runs.interruption import Interruption
+from tests import tiny
 
 _DUMP = """
 import sys
@@ -24,50 +29,20 @@ np.savez(sys.argv[2], **{name: np.asarray(value) for name, value in model_variab
 """
 
 
-def _python(*arguments):
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    return subprocess.run([sys.executable, *arguments], env=environment, check=True, capture_output=True, text=True)
+@pytest.fixture(scope="module")
+def model():
+    """A model in which every variable, including statistics, differs from its initial value."""
+    return tiny.model(num_flows=1)
 
 
 @pytest.fixture(scope="module")
-def config():
-    model = ModelConfig(
-        image_height=8,
-        image_width=8,
-        groups_per_scale=2,
-        latent_channels=2,
-        encoder_channels=4,
-        decoder_channels=4,
-        preprocess_blocks=1,
-        preprocess_cells=1,
-        postprocess_blocks=1,
-        postprocess_cells=1,
-        encoder_cells_per_group=1,
-        decoder_cells_per_group=1,
-        num_flows=1,
-    )
-    return Config(model=model)
-
-
-@pytest.fixture(scope="module")
-def model(config):
-    """A model in which every variable, statistics included, differs from its initial value."""
-    model = nvae_tf.NVAE(config.model)
-    rng = np.random.default_rng(0)
-    for variable in model.variables:
-        variable.assign(variable + rng.random(variable.shape, np.float32))
-    return model
-
-
-@pytest.fixture(scope="module")
-def run_dir(tmp_path_factory, config, model):
-    folder = RunFolder(tmp_path_factory.mktemp("run")).create(config)
-    folder.save(7, {"model": model_variables(model)})
-    return folder.path
+def run_dir(tmp_path_factory):
+    """Run folder of `model` at step 3. No test may write to it."""
+    return tiny.write_run(tmp_path_factory.mktemp("run"), num_flows=1)
 
 
 def test_every_variable_survives_into_another_process(run_dir, model, tmp_path):
-    _python("-c", _DUMP, str(run_dir), str(tmp_path / "values.npz"))
+    subprocess.run([sys.executable, "-c", _DUMP, run_dir, tmp_path / "values.npz"], check=True, capture_output=True)
     with np.load(tmp_path / "values.npz") as values:
         expected = model_variables(model)
         assert set(values.files) == set(expected)
@@ -76,18 +51,19 @@ def test_every_variable_survives_into_another_process(run_dir, model, tmp_path):
             np.testing.assert_array_equal(values[name], variable, err_msg=name)
 
 
-def test_the_loaded_model_knows_its_config_and_computes_the_same(run_dir, config, model):
-    loaded = nvae_tf.load_run(run_dir, step=7)
-    assert loaded.config == config and loaded.model_config == config.model
-    images = np.random.default_rng(0).random((2, 8, 8, 1), np.float32)
+def test_loaded_model_knows_its_config_and_computes_the_same(run_dir, model):
+    loaded = nvae_tf.load_run(run_dir, step=3)
+    assert loaded.config == RunFolder(run_dir).config and loaded.model_config == model.model_config
+    assert loaded.restored_step == 3 and not loaded.averaged
+    images = np.random.default_rng(0).random((2, 16, 16, 1), np.float32)
     np.testing.assert_array_equal(loaded(images, seed=0).likelihood_params, model(images, seed=0).likelihood_params)
 
 
-def test_errors_come_before_the_model_is_built(tmp_path, config, monkeypatch):
+def test_errors_come_before_the_model_is_built(tmp_path, monkeypatch):
     monkeypatch.setattr("nvae_tf.runs.load.NVAE", None)
     with pytest.raises(CheckpointError, match="config.json"):
         nvae_tf.load_run(tmp_path)
-    RunFolder(tmp_path).create(config)
+    RunFolder(tmp_path).create(Config())
     with pytest.raises(CheckpointError, match="at least one checkpoint"):
         nvae_tf.load_run(tmp_path)
     (tmp_path / "config.json").write_text('{"model": {"depth": 3}}')
@@ -95,9 +71,8 @@ def test_errors_come_before_the_model_is_built(tmp_path, config, monkeypatch):
         nvae_tf.load_run(tmp_path)
 
 
-def test_another_models_weights_are_refused(run_dir, config, tmp_path):
-    wider = Config(model=ModelConfig(**{**nvae_tf.config.config_to_dict(config.model), "latent_channels": 3}))
-    RunFolder(tmp_path).create(wider)
+def test_weights_of_another_model_are_refused(run_dir, tmp_path):
+    RunFolder(tmp_path).create(Config(model=tiny.model_config(num_flows=1, latent_channels=3)))
     (tmp_path / "checkpoints").rmdir()
     (tmp_path / "checkpoints").symlink_to(run_dir / "checkpoints")
     with pytest.raises(CheckpointError, match="of another shape or type: .*decoder/group_0/posterior_head/kernel"):
@@ -105,11 +80,11 @@ def test_another_models_weights_are_refused(run_dir, config, tmp_path):
 
 
 def test_configurations_do_not_import_tensorflow():
-    code = "import sys, nvae_tf, nvae_tf.config; assert nvae_tf.__version__; print('tensorflow' in sys.modules)"
-    assert _python("-c", code).stdout.strip() == "False"
+    code = "import sys, nvae_tf, nvae_tf.config; assert nvae_tf.__version__; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_the_package_offers_its_names_and_no_others():
+def test_package_offers_its_names_and_no_others():
     assert set(nvae_tf.__all__) == {"NVAE", "NVAEOutput", "load_run", "__version__"}
     for name in nvae_tf.__all__:
         assert getattr(nvae_tf, name) is not None
@@ -117,8 +92,8 @@ def test_the_package_offers_its_names_and_no_others():
         _ = nvae_tf.nonsense
 
 
-def test_a_run_with_an_average_is_loaded_with_it_unless_told_otherwise(config, model, tmp_path):
-    folder = RunFolder(tmp_path / "run").create(config)
+def test_average_of_the_weights_is_loaded_by_default(model, tmp_path):
+    folder = RunFolder(tmp_path / "run").create(Config(model=model.model_config))
     variables = model_variables(model)
     averages = {name: tf.Variable(variable.value + 1.0) for name, variable in variables.items() if variable.trainable}
     folder.save(5, {"model": variables, "ema": averages})
@@ -131,17 +106,28 @@ def test_a_run_with_an_average_is_loaded_with_it_unless_told_otherwise(config, m
         np.testing.assert_array_equal(variable, variables[name], err_msg=name)
 
 
-def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(config, model, tmp_path):
-    folder = RunFolder(tmp_path / "run").create(config)
-    for step in (5, 9):
-        folder.save(step, {"model": model_variables(model)})
+def test_damaged_newest_checkpoint_gives_way_to_the_one_before(run_dir, model, tmp_path):
+    folder = RunFolder(shutil.copytree(run_dir, tmp_path / "run"))
+    folder.save(9, {"model": model_variables(model)})
     (folder.checkpoints / "step_00000009" / "state.index").write_bytes(b"damaged")
-    assert nvae_tf.load_run(folder.path).restored_step == 5
+    assert nvae_tf.load_run(folder.path).restored_step == 3
     with pytest.raises(CheckpointError, match="step_00000009"):
         nvae_tf.load_run(folder.path, step=9)
 
 
-def test_a_run_without_an_average_has_none(config, model, tmp_path):
-    folder = RunFolder(tmp_path / "run").create(config)
-    folder.save(5, {"model": model_variables(model)})
-    assert not nvae_tf.load_run(folder.path).averaged
+def test_run_of_an_earlier_version_is_loaded_and_resumed(tmp_path, monkeypatch):
+    """Two more steps give the figures that the earlier version got from the same two; see tests/goldens/README.md."""
+    with tarfile.open(pathlib.Path(__file__).parents[1] / "goldens" / "old_run.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    loaded = nvae_tf.load_run(tmp_path)
+    assert loaded.restored_step == 2 and loaded.averaged
+    monkeypatch.setattr(prepare_run, "configure_runtime", lambda: None)  # a setting of the whole process
+    config = RunFolder(tmp_path).config
+    config.train.max_steps, config.train.image_epochs = 4, 0
+    prepare_run.prepare(config, tmp_path, None, Interruption()).run()
+    before, after = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    assert (before["step"], after["step"], after["split"]) == (2, 4, "test")
+    expected = {"nelbo": 190.61496975272894, "kl": 7.839949153363705, "reconstruction": 182.77502059936523}
+    for name, value in expected.items():
+        np.testing.assert_allclose(after[name], value, rtol=1e-4, err_msg=name)
+    np.testing.assert_allclose(after["kl_per_group"], [4.7303639352321625, 3.109585218131542], rtol=1e-3)

@@ -1,7 +1,6 @@
-"""Two workers on the loopback, each a process of its own."""
+"""Two workers on one machine, each in its own process."""
 
 import json
-import os
 import pathlib
 import random
 import signal
@@ -24,26 +23,26 @@ FIELDS = {
     "train__checkpoint_steps": 3,
     "train__eval_images": 8,
 }
-TOOLS = pathlib.Path(__file__).resolve().parents[2] / "tools"
 
 pytestmark = pytest.mark.slow
 
 
-def _free_port():
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
+def _worker_flags():
+    """--workers with two free ports, and --worker_index, for each of two workers."""
+    with socket.socket() as one, socket.socket() as other:
+        for probe in (one, other):
+            probe.bind(("localhost", 0))
+        addresses = ",".join(f"localhost:{probe.getsockname()[1]}" for probe in (one, other))
+    return [(f"--workers={addresses}", f"--worker_index={index}") for index in range(2)]
 
 
 @pytest.fixture
 def start_workers(tiny_run):
-    """Function that starts both workers of the tiny run; what is left of them in the end is killed."""
+    """Function that starts both workers of the tiny run; those still running at the end are killed."""
     started = []
 
     def start(run_dir, **overrides):
-        port = _free_port()
-        for index in range(2):
-            flags = [f"--coordinator=localhost:{port}", "--num_workers=2", f"--worker_index={index}"]
+        for flags in _worker_flags():
             started.append(tiny_run.start(run_dir, *flags, **FIELDS | overrides))
         return started[-2:]
 
@@ -54,7 +53,7 @@ def start_workers(tiny_run):
 
 
 def _finish(workers):
-    """Texts of both, which must end well."""
+    """Outputs of both, which must succeed."""
     texts = [worker.communicate(timeout=120)[0] for worker in workers]
     for worker, text in zip(workers, texts, strict=True):
         assert worker.returncode == 0, text
@@ -71,21 +70,19 @@ def mirrored(tiny_run, tmp_path_factory):
     return run_dir
 
 
-def test_two_workers_give_the_bits_of_two_devices_of_one_process(mirrored, tiny_run, start_workers, tmp_path):
+def test_two_workers_equal_two_devices_of_one_process_bit_for_bit(mirrored, tiny_run, start_workers, tmp_path):
     run_dir = tmp_path / "run"
     chief, other = _finish(start_workers(run_dir))
     tiny_run.assert_same_checkpoint(mirrored, run_dir, STEPS)
     metrics = [(folder / "metrics.jsonl").read_text() for folder in (mirrored, run_dir)]
     assert metrics[0] == metrics[1] and metrics[0].count("\n") == 1
-    # The chief alone writes.
+    # Only the chief writes.
     assert f"step {STEPS}/{STEPS}  loss" in chief and "step 1/" not in other and "this is worker 1 of 2" in other
     assert len(list((run_dir / "tensorboard").glob("events*"))) == 1
     assert RunFolder(run_dir).config.train.num_replicas == 2
 
 
-def test_both_killed_at_random_moments_they_end_with_the_uninterrupted_bits(
-    mirrored, tiny_run, start_workers, tmp_path
-):
+def test_workers_killed_at_random_moments_end_with_the_uninterrupted_bits(mirrored, tiny_run, start_workers, tmp_path):
     run_dir, moments = tmp_path / "run", random.Random(1)
     last = 0
     for _ in range(5):
@@ -104,7 +101,7 @@ def test_both_killed_at_random_moments_they_end_with_the_uninterrupted_bits(
     tiny_run.assert_same_checkpoint(mirrored, run_dir, STEPS)
 
 
-def test_a_signal_to_one_worker_stops_both_after_the_same_step(start_workers, tmp_path):
+def test_signal_to_one_worker_stops_both_after_the_same_step(start_workers, tmp_path):
     run_dir = tmp_path / "run"
     workers = start_workers(run_dir, train__max_steps=60, train__checkpoint_steps=0)
     for line in workers[0].stdout:
@@ -118,13 +115,10 @@ def test_a_signal_to_one_worker_stops_both_after_the_same_step(start_workers, tm
     assert all(f"stopped: {run_dir}, step {step};" in text for text in texts)
 
 
-def test_workers_with_different_configurations_are_told(tiny_run, tmp_path):
-    port = _free_port()
-    flags = [f"--coordinator=localhost:{port}", "--num_workers=2"]
-    rates = (0.01, 0.02)
+def test_workers_with_different_configurations_are_refused(tiny_run, tmp_path):
     workers = [
-        tiny_run.start(tmp_path / "run", *flags, f"--worker_index={index}", **FIELDS, train__learning_rate=rate)
-        for index, rate in enumerate(rates)
+        tiny_run.start(tmp_path / "run", *flags, **FIELDS, train__learning_rate=rate)
+        for flags, rate in zip(_worker_flags(), (0.01, 0.02), strict=True)
     ]
     texts = [worker.communicate(timeout=120)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [1, 1]
@@ -132,7 +126,7 @@ def test_workers_with_different_configurations_are_told(tiny_run, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_worker_that_dies_ends_the_other_with_a_message(start_workers, tmp_path):
+def test_worker_that_dies_ends_the_other_with_a_message(start_workers, tmp_path):
     chief, other = start_workers(tmp_path / "run")
     for line in chief.stdout:
         if "step 3/" in line:
@@ -144,18 +138,21 @@ def test_a_worker_that_dies_ends_the_other_with_a_message(start_workers, tmp_pat
     assert "Traceback" not in text and 'File "' not in message and "Detected" not in message
 
 
-def test_an_infinity_on_one_worker_changes_no_weight_on_either(mirrored, tmp_path):
+def test_infinity_on_one_worker_changes_no_weight_on_either(mirrored, tiny_run, tmp_path):
     config = RunFolder(mirrored).config
     config.train.precision, config.train.max_steps, config.train.eval_epochs = "mixed_float16", 4, 0
     config.train.image_epochs = 0
     write_json(tmp_path / "config.json", config_to_dict(config))
-    coordinator = f"localhost:{_free_port()}"
-    program = str(pathlib.Path(__file__).with_name("worker_with_infinity.py"))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TOOLS.parent), str(TOOLS)])}
-    arguments = [sys.executable, program, str(tmp_path / "config.json"), str(tmp_path / "run"), coordinator]
+    program = pathlib.Path(__file__).with_name("worker_with_infinity.py")
+    arguments = [sys.executable, program, tmp_path / "config.json", tmp_path / "run"]
     workers = [
-        subprocess.Popen([*arguments, str(index)], env=environment, text=True, stdout=subprocess.PIPE)
-        for index in range(2)
+        subprocess.Popen(
+            [*arguments, *(flag.partition("=")[2] for flag in flags)],
+            env=tiny_run.environment,
+            text=True,
+            stdout=subprocess.PIPE,
+        )
+        for flags in _worker_flags()
     ]
     found = [json.loads(worker.communicate(timeout=120)[0].splitlines()[-1]) for worker in workers]
     expected = {"changed": False, "loss_scale_before": 1024.0, "loss_scale_after": 512.0, "left_out": 1}

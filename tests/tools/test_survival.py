@@ -1,4 +1,4 @@
-"""Every way of being stopped: killed at any moment, asked to stop, a damaged checkpoint, a full disk."""
+"""Runs that are killed, asked to stop, or find a damaged checkpoint or a full disk."""
 
 import os
 import random
@@ -13,7 +13,7 @@ import pytest
 from nvae_tf.checkpoint import RunFolder
 
 STEPS = 60
-# Fields of a run of 60 steps with a checkpoint every second step; the guards and the average are in it.
+# Fields of a run of 60 steps with guards, a weight average, and a checkpoint every second step.
 LONG = {
     "train__batch_size": 64,
     "train__epochs": 3,
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def uninterrupted(tiny_run, tmp_path_factory):
-    """Folder of the run that nobody stopped. No test may change it."""
+    """Folder of the uninterrupted run. No test may change it."""
     run_dir = tmp_path_factory.mktemp("survival") / "run"
     done = tiny_run(run_dir, **LONG)
     assert done.returncode == 0, done.stderr
@@ -38,7 +38,7 @@ def uninterrupted(tiny_run, tmp_path_factory):
 
 
 def _wait_for(process, text):
-    """Reads the process's output up to a line that holds the text; the lines."""
+    """Reads the output of a process up to a line with the text; returns the lines."""
     lines = []
     for line in process.stdout:
         lines.append(line)
@@ -47,7 +47,7 @@ def _wait_for(process, text):
     raise AssertionError(f"no line with {text!r} in:\n{''.join(lines)}")
 
 
-def test_killed_at_random_moments_it_ends_with_the_uninterrupted_bits(uninterrupted, tiny_run, tmp_path):
+def test_run_killed_at_random_moments_ends_with_the_uninterrupted_bits(uninterrupted, tiny_run, tmp_path):
     run_dir, moments = tmp_path / "run", random.Random(0)
     last = 0
     for attempt in range(6):
@@ -69,7 +69,7 @@ def test_killed_at_random_moments_it_ends_with_the_uninterrupted_bits(uninterrup
     assert names == {f"step_{step:08d}" for step in (STEPS - 4, STEPS - 2, STEPS)}
 
 
-def test_asked_to_stop_it_saves_and_the_same_command_goes_on(uninterrupted, tiny_run, tmp_path):
+def test_run_asked_to_stop_saves_and_the_same_command_resumes_it(uninterrupted, tiny_run, tmp_path):
     run_dir = tmp_path / "run"
     process = tiny_run.start(run_dir, **LONG | {"train__checkpoint_steps": 50, "train__checkpoint_epochs": 30})
     _wait_for(process, f"step 3/{STEPS}")
@@ -79,14 +79,14 @@ def test_asked_to_stop_it_saves_and_the_same_command_goes_on(uninterrupted, tiny
     assert "SIGTERM: the run stops after the step" in output
     (step,) = RunFolder(run_dir).steps()
     assert 3 < step < STEPS and f"stopped: {run_dir}, step {step};" in output
-    assert output.splitlines()[-1].endswith("the same command goes on")
+    assert output.splitlines()[-1].endswith("the same command resumes it")
     done = tiny_run(run_dir, **LONG)
     assert done.returncode == 0 and f"steps {step} to {STEPS}" in done.stdout
     tiny_run.assert_same_checkpoint(uninterrupted, run_dir, STEPS)
 
 
-def test_a_damaged_newest_checkpoint_costs_the_steps_since_the_one_before(uninterrupted, tiny_run, tmp_path):
-    # The kinds of damage are tested with RunFolder; this is what the program makes of it.
+def test_damaged_checkpoint_costs_the_steps_since_the_one_before(uninterrupted, tiny_run, tmp_path):
+    # RunFolder's tests cover the kinds of damage.
     run_dir = tmp_path / "run"
     shutil.copytree(uninterrupted, run_dir)
     newest = run_dir / "checkpoints" / f"step_{STEPS:08d}"
@@ -117,7 +117,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_full_disk_ends_the_run_with_a_message_and_keeps_the_last_good_checkpoint(
+def test_full_disk_ends_the_run_with_a_message_and_keeps_the_last_good_checkpoint(
     uninterrupted, tiny_run, small_disk, tmp_path
 ):
     run_dir = small_disk / "run"
@@ -133,7 +133,7 @@ def test_a_full_disk_ends_the_run_with_a_message_and_keeps_the_last_good_checkpo
     tiny_run.assert_same_checkpoint(uninterrupted, other, STEPS)
 
 
-def test_a_ruined_run_goes_back_once_with_a_smaller_learning_rate(tiny_run, tmp_path):
+def test_ruined_run_goes_back_once_with_a_smaller_learning_rate(tiny_run, tmp_path):
     run_dir = tmp_path / "run"
     fields = {
         "train__learning_rate": 1e30,
@@ -144,7 +144,7 @@ def test_a_ruined_run_goes_back_once_with_a_smaller_learning_rate(tiny_run, tmp_
         "train__image_epochs": 0,
         "train__checkpoint_epochs": 9,
     }
-    # The first step has no learning rate, the second ruins the weights: what comes back is from before it.
+    # The first step has no learning rate, the second ruins the weights: the run goes back to before it.
     assert tiny_run(run_dir, **fields, train__max_steps=1).returncode == 0
     done = tiny_run(run_dir, **fields, train__max_steps=9)
     assert done.returncode == 0, done.stderr

@@ -1,7 +1,6 @@
-"""A worker of two, started by test_multi_worker.py, whose batch holds an infinity at one step if it is worker 1."""
+"""One of two workers started by test_multi_worker.py; the batch of worker 1 holds an infinity at one step."""
 
 import json
-import os
 import sys
 
 import numpy as np
@@ -9,14 +8,14 @@ import numpy as np
 PLANTED_STEP = 2
 
 
-def main(config_json, run_dir, coordinator, index):
+def main(config_json, run_dir, workers, index):
     from nvae_tf.config import load_config
     from nvae_tf.runs.interruption import Interruption
     from nvae_tf.runs.prepare import prepare
-    from nvae_tf.training.distributed.cluster import resolve_cluster
+    from nvae_tf.training.distributed.cluster import find_workers
     from nvae_tf.training.distributed.strategy import make_strategy
 
-    strategy = make_strategy("auto", resolve_cluster(os.environ, coordinator, 2, int(index)))
+    strategy = make_strategy("auto", find_workers(workers.split(","), int(index)))
     run = prepare(load_config(config_json), run_dir, None, Interruption(), strategy)
     trainer, found = run.trainer, {}
     advance, variables = trainer.advance, [*trainer.model.variables, *trainer.state["optimizer"].variables]
@@ -24,14 +23,14 @@ def main(config_json, run_dir, coordinator, index):
     def values():
         return [np.array(variable.value) for variable in variables]
 
-    def planted_advance(images):
+    def planted_advance(images, **options):
         if trainer.step != PLANTED_STEP:
-            return advance(images)
+            return advance(images, **options)
         images = images.numpy()
         if index == "1":
             images[0, 3, 3, 0] = np.inf
         before = values()
-        report = advance(images)
+        report = advance(images, **options)
         found["changed"] = not all(np.array_equal(a, b) for a, b in zip(before, values(), strict=True))
         found["loss_scale_before"] = float(report["loss_scale"])
         return report

@@ -3,7 +3,6 @@
 import keras
 import pytest
 import tensorflow as tf
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nvae_tf.config import DataConfig, TrainConfig
 from nvae_tf.data.batches import train_batches
@@ -75,27 +74,5 @@ def trainer(_shared_trainer):
             variable.assign(initial[part, variable.path])
     trainer.step = 0
     trainer.last_step = trainer.total_steps
-    trainer.stopped = False
-    trainer.config.max_nonfinite_steps = 20
+    trainer.config.max_nonfinite_steps, trainer.config.recovery_learning_rate = 20, 0.0
     return trainer
-
-
-@pytest.fixture
-def writer(tmp_path):
-    """`tf.summary` writer into tmp_path."""
-    return tf.summary.create_file_writer(str(tmp_path))
-
-
-@pytest.fixture
-def events(writer, tmp_path):
-    """Function that closes the writer and gives {tag: {step: value}} of what was written."""
-
-    def read():
-        writer.close()
-        accumulator = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0}).Reload()
-        return {
-            tag: {event.step: tf.make_ndarray(event.tensor_proto) for event in accumulator.Tensors(tag)}
-            for tag in accumulator.Tags()["tensors"]
-        }
-
-    return read

@@ -3,7 +3,7 @@ import pytest
 
 from nvae_tf.checkpoint import model_variables
 from nvae_tf.training.average import WeightAverage
-from nvae_tf.training.parameters import ParameterStacks
+from nvae_tf.training.step import ParameterStacks
 from tests import tiny
 
 

@@ -1,6 +1,5 @@
 import types
 
-import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
@@ -9,7 +8,7 @@ from nvae_tf.training import callbacks
 
 
 def _report():
-    """As of `Trainer.advance`: two groups of three channels."""
+    """What `Trainer.advance` returns for two groups of three channels."""
     scalars = ("loss", "reconstruction", "kl", "spectral", "batch_norm", "kl_weight", "regularization", "learning_rate")
     report = {name: tf.constant(float(i + 1)) for i, name in enumerate((*scalars, "gradient_norm", "loss_scale"))}
     report |= {"num_nonfinite": tf.constant(1), "num_skipped": tf.constant(1)}
@@ -21,7 +20,7 @@ def _report():
 
 @pytest.fixture
 def trainer(train_config):
-    """Stands in for a `Trainer`: the callbacks only read these."""
+    """Stand-in for a `Trainer` with what the callbacks read."""
     return types.SimpleNamespace(
         step=0,
         last_step=10,
@@ -39,7 +38,7 @@ def _throughput(monkeypatch, *times):
     return callbacks.Throughput(batch_size=8)
 
 
-def test_throughput_counts_the_time_of_steps_alone(monkeypatch):
+def test_throughput_counts_only_the_time_of_steps(monkeypatch):
     # 100 s of tracing before the first step, 50 s of evaluation after the third.
     throughput = _throughput(monkeypatch, 100.0, 101.0, 103.0, 153.0, 154.0)
     for _ in range(3):
@@ -63,13 +62,13 @@ def test_scalars_are_written_every_log_steps_and_at_the_end(trainer, writer, eve
     schedule = {f"schedule/{name}" for name in ("kl_weight", "regularization", "learning_rate", "loss_scale")}
     groups = {f"{name}/{i:02d}" for name in ("kl_per_group", "kl_coefficients", "active_units") for i in range(2)}
     assert set(events) == train | schedule | groups | {"active_units/total"}
-    # Both left-out steps were among the first four.
+    # Both skipped steps were among the first four.
     assert [float(events["train/skip_rate"][step]) for step in (4, 8, 10)] == [0.5, 0, 0]
     assert all(set(values) == {4, 8, 10} for values in events.values())
     values = {tag: float(values[4]) for tag, values in events.items()}
     assert values["train/nelbo"] == 2 + 3 and values["train/batch_norm"] == 5 and values["schedule/learning_rate"] == 8
     assert values["kl_per_group/00"] == 1.25 and values["kl_coefficients/01"] == 0.75
-    # Above 0.01 nats a channel is active.
+    # A channel is active above 0.01 nats.
     assert [values[f"active_units/{name}"] for name in ("00", "01", "total")] == [2, 0, 2]
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0] for line in lines[1:]] == ["step 4/10", "step 8/10", "step 10/10"]
@@ -78,7 +77,7 @@ def test_scalars_are_written_every_log_steps_and_at_the_end(trainer, writer, eve
     assert "skipped 50%" in lines[1] and "skipped" not in lines[2]
 
 
-def test_each_trace_is_told_with_its_time(trainer, capsys):
+def test_each_trace_is_logged_with_its_time(trainer, capsys):
     log = callbacks.ScalarLog(tf.summary.create_noop_writer(), callbacks.Throughput(8))
     log.on_start(trainer)
     trainer.trace_seconds, trainer.first_seconds = 2.0, 5.5
@@ -87,7 +86,7 @@ def test_each_trace_is_told_with_its_time(trainer, capsys):
     assert capsys.readouterr().out.count("traced in 2.0 s, optimised and run for the first time in 3.5 s") == 1
 
 
-def test_a_terminal_gets_a_bar_and_no_lines(trainer, writer, events, capsys, monkeypatch):
+def test_terminal_gets_a_bar_instead_of_lines(trainer, writer, events, capsys, monkeypatch):
     monkeypatch.setattr(callbacks.sys.stderr, "isatty", lambda: True, raising=False)
     log = callbacks.ScalarLog(writer, callbacks.Throughput(8))
     trainer.step = 6
@@ -100,79 +99,8 @@ def test_a_terminal_gets_a_bar_and_no_lines(trainer, writer, events, capsys, mon
     assert set(events()["train/nelbo"]) == {8, 10}
 
 
-SOUND = {"loss": tf.constant(1.0)}
-
-
-@pytest.mark.parametrize("period, expected", [(1, [2, 4, 6, 8, 10]), (2, [4, 8, 10]), (9, [10])])
-def test_checkpoints_are_saved_after_some_epochs_and_at_the_end(trainer, period, expected):
-    trainer.config.checkpoint_epochs = period
-    assert [step for step, _ in _saved(trainer)] == expected
-
-
-def _saved(trainer):
-    """(step, milestone) of what is saved in five epochs of two steps."""
-    saved = []
-    checkpoints = callbacks.Checkpoints(lambda step, milestone: saved.append((step, milestone)), pytest.fail)
-    checkpoints.on_start(trainer)
-    for trainer.step in range(1, 11):
-        checkpoints.on_step(trainer, SOUND)
-        if trainer.step % 2 == 0:
-            checkpoints.on_epoch(trainer, trainer.step // 2)
-    checkpoints.on_stop(trainer)
-    return saved
-
-
-def test_checkpoints_between_epochs_and_milestones(trainer):
-    trainer.config.checkpoint_epochs = 9
-    trainer.config.checkpoint_steps, trainer.config.milestone_epochs = 3, 2
-    assert _saved(trainer) == [(3, False), (4, True), (6, False), (8, True), (9, False), (10, False)]
-
-
-def test_nothing_is_saved_after_a_step_whose_loss_was_not_finite(trainer):
-    saved = []
-    checkpoints = callbacks.Checkpoints(lambda step, milestone: saved.append(step), pytest.fail)
-    trainer.config.checkpoint_steps = 1
-    for trainer.step, loss in enumerate((1.0, np.nan, np.inf, 2.0), start=1):
-        checkpoints.on_step(trainer, {"loss": tf.constant(loss)})
-        checkpoints.on_stop(trainer)
-    assert saved == [1, 4]
-
-
-def test_a_stop_at_the_end_of_a_milestone_epoch_makes_it_one(trainer):
-    saved = []
-    checkpoints = callbacks.Checkpoints(lambda step, milestone: saved.append((step, milestone)), pytest.fail)
-    trainer.config.milestone_epochs = 2
-    for trainer.step in (2, 4):
-        checkpoints.on_step(trainer, SOUND)
-        checkpoints.on_stop(trainer)  # on_epoch has not been called
-    assert saved == [(2, False), (4, True)]
-
-
-def test_a_run_that_stops_is_saved_once(trainer):
-    saved = []
-    checkpoints = callbacks.Checkpoints(lambda step, milestone: saved.append(step), pytest.fail)
-    checkpoints.on_start(trainer)
-    checkpoints.on_stop(trainer)
-    assert not saved  # no step was done
-    trainer.step = 3
-    checkpoints.on_stop(trainer)
-    checkpoints.on_stop(trainer)
-    assert saved == [3]
-
-
-def test_a_recovery_is_saved_at_once(trainer):
-    # The checkpoint of that step is there already, with the learning rate that failed, and so are later ones.
-    done = []
-    checkpoints = callbacks.Checkpoints(lambda step, _: done.append(("save", step)), lambda step: done.append(step))
-    trainer.step = 4
-    checkpoints.on_start(trainer)
-    checkpoints.on_step(trainer, {"loss": tf.constant(np.nan)})
-    checkpoints.on_recovery(trainer, ArithmeticError())
-    assert done == [4, ("save", 4)]
-
-
 def _profiled(folder, trainer, steps, start=2, stop=4):
-    """Steps found in the profile of a run that goes through `steps`."""
+    """Steps found in the profile of a run that passes through `steps`."""
     profile = callbacks.Profile(folder, start, stop)
     first, *rest = steps
     trainer.step = first
@@ -195,10 +123,10 @@ def _profiled(folder, trainer, steps, start=2, stop=4):
 
 
 @pytest.mark.parametrize("steps, expected", [((0, 1, 2, 3, 4, 5), {2, 3}), ((3, 4, 5), {3}), ((4, 5, 6), set())])
-def test_a_profile_covers_the_steps_asked_for_that_are_still_to_come(trainer, tmp_path, steps, expected, capsys):
+def test_profile_covers_the_requested_steps_that_are_still_to_come(trainer, tmp_path, steps, expected, capsys):
     assert _profiled(tmp_path, trainer, steps) == expected
     assert ("no profile" in capsys.readouterr().out) == (not expected)
 
 
-def test_a_run_that_goes_back_does_not_start_its_profile_twice(trainer, tmp_path):
+def test_profile_starts_once_in_a_run_that_goes_back(trainer, tmp_path):
     assert _profiled(tmp_path, trainer, (1, 2, 3, 1, 2, 3, 4)) == {1, 2, 3}

@@ -1,3 +1,5 @@
+"""One training step on stacks against the same computed layer by layer."""
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -6,14 +8,14 @@ from nvae_tf import hierarchy
 from nvae_tf.layers.kernels import normalize_kernel
 from nvae_tf.models.nvae import NVAE
 from nvae_tf.objectives.kl import balanced_kl
-from nvae_tf.training.step import TrainingStep
+from nvae_tf.training.step import ParameterStacks, TrainingStep
 from tests import tiny
 
 KL_WEIGHT, REGULARIZATION = 0.3, 0.1
 
 
 def _copy(model):
-    """A model of its own with the same values."""
+    """Another model with the same values."""
     other = NVAE(model.model_config, name="nvae")
     for target, source in zip(other.variables, model.variables, strict=True):
         target.assign(source)
@@ -21,7 +23,7 @@ def _copy(model):
 
 
 def _matrix(layer):
-    """(out, in/groups * kh * kw) of the layer's kernel, differentiable, computed for this layer alone."""
+    """(out, in/groups * kh * kw) of the layer's kernel, differentiable, computed for this layer only."""
     kernel = layer.kernel.value if layer.mask is None else layer.kernel.value * layer.mask
     if layer.weight_norm:
         kernel = normalize_kernel(kernel, layer.log_norm.value)
@@ -29,7 +31,7 @@ def _matrix(layer):
 
 
 def _plain(model, images, noise, vectors):
-    """Objective and gradient of each variable, layer by layer, without anything stacked.
+    """Objective and gradient of each variable, computed layer by layer without stacks.
 
     `vectors`: {index of the convolution: (u, v)}, v in the order (kh, kw, in).
     """
@@ -52,7 +54,7 @@ def _plain(model, images, noise, vectors):
 
 @pytest.fixture(scope="module")
 def both(make_model, train_config, digits):
-    """A training step's gradients and the plain ones, of models of the same values on the same batch."""
+    """Gradients of a training step, and those computed layer by layer, of equal models on the same batch."""
     model = tiny.perturb(make_model())
     plain_model = _copy(model)
     noise = [np.random.default_rng(1).normal(size=shape).astype(np.float32) for shape in model.noise_shapes(16)]
@@ -79,18 +81,18 @@ def both(make_model, train_config, digits):
     }
 
 
-def test_gradients_equal_those_of_the_plain_layers(both):
+def test_gradients_equal_those_computed_layer_by_layer(both):
     np.testing.assert_allclose(both["report"]["loss"], both["total"], rtol=1e-5)
     assert set(both["gradients"]) == set(both["plain"])
     largest = max(np.abs(gradient).max() for gradient in both["plain"].values())
     for path, expected in both["plain"].items():
         error = np.abs(both["gradients"][path] - expected).max()
         assert error <= 1e-4 * np.abs(expected).max() + 1e-6 * largest, path
-    # The comparison is of something: nearly every variable has a gradient.
+    # Nearly every variable has a gradient to compare.
     assert np.mean([np.any(gradient) for gradient in both["gradients"].values()]) > 0.95
 
 
-def test_batch_norm_statistics_move_once_a_step(both):
+def test_batch_norm_statistics_are_updated_once(both):
     moved = 0
     for norm, plain in zip(both["model"].batch_norms, both["plain_model"].batch_norms, strict=True):
         for name in ("moving_mean", "moving_variance"):
@@ -99,7 +101,7 @@ def test_batch_norm_statistics_move_once_a_step(both):
     assert moved
 
 
-def test_the_report_names_every_term(both):
+def test_report_contains_every_term(both):
     report = both["report"]
     groups = len(report["kl_per_group"])
     assert report["kl_per_channel"].shape == (groups, 2) and report["kl_coefficients"].shape == (groups,)
@@ -110,7 +112,7 @@ def test_the_report_names_every_term(both):
     np.testing.assert_allclose(report["loss"], total, rtol=1e-5)
 
 
-def test_a_model_without_batch_norms_trains(make_model, train_config, digits):
+def test_model_without_batch_norms_trains(make_model, train_config, digits):
     model = make_model(cell_set="res_elu", num_flows=0)
     assert not model.batch_norms
     step = TrainingStep(model, train_config())
@@ -120,3 +122,21 @@ def test_a_model_without_batch_norms_trains(make_model, train_config, digits):
     assert np.isfinite(report["loss"]) and report["batch_norm"].numpy() == 0
     moved = [np.any(old != new.numpy()) for old, new in zip(before, model.trainable_variables, strict=True)]
     assert all(moved)
+
+
+def test_stacks_hold_every_trainable_variable_once(both):
+    model = both["model"]
+    parameters = ParameterStacks(model)
+    held = [id(variable) for group in parameters.groups for variable in group]
+    assert len(held) == len(set(held)) and set(held) == {id(variable) for variable in model.trainable_variables}
+    # Stacked, or the graph would grow with the depth.
+    assert len(parameters.groups) < 0.7 * len(held)
+    scales = parameters.batch_norm_scales(parameters.read())
+    found = sorted(tuple(row) for stack in scales for row in stack.numpy())
+    assert found == sorted(tuple(norm.gamma.numpy()) for norm in model.batch_norms)
+    effective = parameters.effective_kernels(parameters.read())
+    layers = [layer for stack in model.kernel_stacks for layer in stack.layers]
+    effective = [value for rows in parameters.effective_kernels(parameters.read()) for value in rows]
+    assert len(layers) == len(model.convolutions)
+    for layer, value in zip(layers, effective, strict=True):
+        np.testing.assert_allclose(value, layer.effective_kernel(), rtol=1e-5, atol=1e-6)

@@ -1,23 +1,18 @@
+"""Training steps of a tiny model: determinism, state, schedules, what is repeated and what stops the run."""
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from nvae_tf.checkpoint import RunFolder, model_variables
 from nvae_tf.config import Config
-from nvae_tf.objectives.kl import kl_weight
-from nvae_tf.training.callbacks import Callback
-from nvae_tf.training.errors import Interrupted, NonFiniteLossError
-from nvae_tf.training.schedules import learning_rate
+from nvae_tf.training.guards import NonFiniteLossError
+from nvae_tf.training.schedules import kl_weight, learning_rate
 from nvae_tf.training.trainer import Trainer
 
 
 def _advance(trainer, batches):
     return [{name: value.numpy() for name, value in trainer.advance(tf.constant(batch)).items()} for batch in batches]
-
-
-def _from(batches):
-    """What `Trainer.run` takes: the batches from a step on, each a tuple with that of the only replica."""
-    return lambda step: [(tf.constant(batch),) for batch in batches]
 
 
 def _assert_same(one, other):
@@ -44,34 +39,25 @@ def reset(trainer, state_of):
     return back
 
 
-def test_it_learns(trainer, digits):
+def test_model_learns(trainer, digits):
     reports = _advance(trainer, digits)
     nelbo = np.array([report["reconstruction"] + report["kl"] for report in reports])
     reconstruction = np.array([report["reconstruction"] for report in reports])
     assert np.isfinite(nelbo).all()
-    # A model that knows nothing spends 256 ln 2 = 177 nats.
+    # An untrained model needs 256 ln 2 = 177 nats.
     assert abs(reconstruction[0] - 177) < 10
     assert reconstruction[-10:].mean() < 0.75 * reconstruction[0]
     assert nelbo[-10:].mean() < 0.8 * nelbo[0]
 
 
-def test_the_same_seed_gives_the_same_run_bit_for_bit(trainer, digits, state_of, reset):
-    first = _advance(trainer, digits[:4])
-    after = state_of(trainer)
-    reset()
-    for one, other in zip(first, _advance(trainer, digits[:4]), strict=True):
-        _assert_same(one, other)
-    _assert_same(after, state_of(trainer))
-
-
-def test_the_seed_decides_the_initial_state(trainer, make_model, train_config, state_of):
+def test_seed_determines_the_initial_state(trainer, make_model, train_config, state_of):
     initial = state_of(trainer)
     _assert_same(initial, state_of(Trainer(make_model(), train_config(), 10)))
     other = state_of(Trainer(trainer.model, train_config(seed=1), 10))
     assert any(np.any(initial[name] != other[name]) for name in initial if name[0] == "spectral")
 
 
-def test_noise_differs_from_step_to_step(trainer, digits, reset):
+def test_noise_differs_between_steps(trainer, digits, reset):
     (first,) = _advance(trainer, digits[:1])
     reset()
     trainer.step = 1
@@ -80,7 +66,7 @@ def test_noise_differs_from_step_to_step(trainer, digits, reset):
     assert first["reconstruction"] != second["reconstruction"]
 
 
-def test_all_that_a_step_depends_on_is_in_the_state(trainer, digits, state_of, tmp_path):
+def test_restored_state_gives_the_same_steps_bit_for_bit(trainer, digits, state_of, tmp_path):
     _advance(trainer, digits[:2])
     folder = RunFolder(tmp_path / "run").create(Config())
     folder.save(trainer.step, _parts(trainer))
@@ -103,14 +89,14 @@ def test_one_step_changes_everything_it_should(trainer, digits, state_of):
     _advance(trainer, digits[:2])  # the learning rate of the first step is 0
     after = state_of(trainer)
     for name in before:
-        # The guards count what did not happen here.
+        # The guards count events that did not happen here.
         assert name[0] == "guards" or np.any(before[name] != after[name]), name
     assert after["guards", "guards/norm_mean"] > 0 and after["guards", "guards/num_nonfinite"] == 0
     assert after["optimizer", "optimizer/updates"] == 2
 
 
-def test_the_compiled_step_moves_the_statistics_once(trainer, digits, reset, monkeypatch):
-    # The bottom-up tower does not see the noise: what enters its norms follows from the images alone.
+def test_compiled_step_updates_batch_norm_statistics_once(trainer, digits, reset, monkeypatch):
+    # The bottom-up tower does not see the noise, so what enters its norms depends only on the images.
     norms = [norm for norm in trainer.model.batch_norms if "/encoder/" in norm.gamma.path]
     inputs = {}
     with monkeypatch.context() as patch:
@@ -131,64 +117,42 @@ def test_the_compiled_step_moves_the_statistics_once(trainer, digits, reset, mon
         np.testing.assert_allclose(norm.moving_variance, 0.95 + 0.05 * values.var(axis=0, ddof=1), rtol=1e-4)
 
 
-def test_the_schedules_are_those_of_the_step(trainer, digits):
+def test_schedules_are_those_of_the_step(trainer, digits):
     reports = _advance(trainer, digits[:3])
     for step, report in enumerate(reports):
         np.testing.assert_allclose(report["learning_rate"], learning_rate(step, 10, trainer.config), rtol=1e-6)
-        np.testing.assert_allclose(report["kl_weight"], kl_weight(step, 100), rtol=1e-6)
+        np.testing.assert_allclose(report["kl_weight"], kl_weight(step, 100, trainer.config), rtol=1e-6)
         np.testing.assert_allclose(report["regularization"], 1e-2, rtol=1e-6)
     assert trainer.step == 3
 
 
 def test_lambda_is_annealed_with_the_kl_weight(trainer, train_config):
     config = train_config(initial_regularization=1.0)
-    schedules = Trainer(trainer.model, config, 10)._schedules(15)
+    schedules = Trainer(trainer.model, config, 10).schedules(15)
     np.testing.assert_allclose(schedules["regularization"], 0.01 ** float(schedules["kl_weight"]), rtol=1e-5)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_says_what_helps(trainer, digits):
-    seen = []
-
-    class Recorder(Callback):
-        def on_step(self, trainer, report):
-            seen.append(trainer.step)
-            if trainer.step == 2:
-                kernel = trainer.model.convolutions[0].kernel
-                kernel.assign(tf.fill(kernel.shape, np.nan))
-
-        def on_epoch(self, trainer, epoch):
-            seen.append("epoch")
-
-    trainer.config.max_nonfinite_steps = 2
+def test_loss_that_stays_non_finite_raises_and_says_what_helps(trainer, digits):
+    trainer.config.max_nonfinite_steps, trainer.config.recovery_learning_rate = 2, 0.5
+    _advance(trainer, digits[:2])
+    kernel = trainer.model.convolutions[0].kernel
+    kernel.assign(tf.fill(kernel.shape, np.nan))
+    _advance(trainer, digits[2:3])
     with pytest.raises(NonFiniteLossError) as caught:
-        trainer.run(_from(digits), [Recorder()])
+        trainer.advance(tf.constant(digits[3]))
     message = str(caught.value)
     assert "not finite at step 4, for 2 steps in a row" in message
     for term in ("loss nan", "reconstruction", "kl", "spectral", "batch_norm", "kl_weight", "learning_rate"):
         assert term in message
-    assert "train.regularization" in message and "a smaller train.learning_rate" in message
-    # No callback, and so no checkpoint, sees the last of them.
-    assert seen == [1, 2, 3] and trainer.num_left_out == 2
+    assert "train.regularization" in message and "smaller train.learning_rate" in message
+    assert trainer.num_left_out == 2 and trainer.may_recover
+    trainer.recover(1)
+    assert trainer.step == 1 and not trainer.may_recover  # once only
+    guards = trainer.state["guards"]
+    assert guards.learning_rate_factor.numpy() == 0.5 and guards.nonfinite_in_a_row.numpy() == 0
 
 
-def test_a_run_calls_back_after_each_step_each_epoch_and_at_the_end(trainer, digits):
-    seen = []
-
-    class Recorder(Callback):
-        def on_step(self, trainer, report):
-            seen.append(trainer.step)
-
-        def on_epoch(self, trainer, epoch):
-            seen.append(f"epoch {epoch}")
-
-    trainer.step, trainer.last_step = 8, 12
-    trainer.run(_from(digits), [Recorder()])
-    assert seen == [9, 10, "epoch 1", 11, 12, "epoch 2"]
-    trainer.run(_from(digits), [Recorder()])
-    assert seen[-1] == "epoch 2" and trainer.step == 12
-
-
-def test_max_steps_ends_the_run_and_leaves_the_schedules(trainer, train_config):
+def test_max_steps_ends_the_run_without_changing_the_schedules(trainer, train_config):
     short = Trainer(trainer.model, train_config(max_steps=7), 10)
     assert (short.last_step, short.total_steps) == (7, 100)
     assert Trainer(trainer.model, train_config(max_steps=1000), 10).last_step == 100
@@ -217,101 +181,7 @@ def test_data_dependent_initialisation_happens_once_at_step_0(make_model, train_
     np.testing.assert_allclose(outputs[0].std(axis=(0, 1, 2)), 0.2, rtol=1e-2)
 
 
-class _Events(Callback):
-    """Notes what it is called for; `at` maps an event to what to do then."""
-
-    def __init__(self, **at):
-        self.seen = []
-        for event in ("on_start", "on_step", "on_epoch", "on_recovery", "on_stop"):
-            setattr(self, event, self._note(event, at.get(event, lambda trainer: None)))
-
-    def _note(self, event, act):
-        def note(trainer, *unused):
-            self.seen.append((event, trainer.step))
-            act(trainer)
-
-        return note
-
-
-def test_asked_to_stop_it_finishes_the_step_and_does_nothing_else(trainer, digits):
-    events = _Events()
-    trainer.step = 8
-    trainer.stop_requested = lambda: trainer.step >= 10
-    try:
-        trainer.run(_from(digits), [events])
-    finally:
-        trainer.stop_requested = lambda: False
-    # The epoch's end, and what is done there, is left to the run that goes on.
-    assert events.seen == [("on_start", 8), ("on_step", 9), ("on_step", 10), ("on_stop", 10)]
-    assert trainer.stopped
-
-
-def test_work_between_steps_that_is_given_up_stops_the_run(trainer, digits):
-    def give_up(trainer):
-        raise Interrupted
-
-    first, second = _Events(on_epoch=give_up), _Events()
-    trainer.step = 9
-    trainer.run(_from(digits), [first, second])
-    assert trainer.stopped and trainer.step == 10
-    assert second.seen == [("on_start", 9), ("on_step", 10), ("on_stop", 10)]
-
-
-def test_a_run_that_stays_ruined_goes_back_once(trainer, digits, state_of):
-    sound = state_of(trainer)
-
-    def ruin(trainer):
-        kernel = trainer.model.convolutions[0].kernel
-        kernel.assign(tf.fill(kernel.shape, np.nan))
-
-    asked = []
-
-    def restore(before):
-        asked.append(before)
-        for part, layer in trainer.state.items():
-            for variable in layer.variables:
-                variable.assign(sound[part, variable.path])
-        return 0
-
-    trainer.config.max_nonfinite_steps, trainer.config.recovery_learning_rate = 2, 0.5
-    try:
-        events = _Events(on_step=ruin)
-        with pytest.raises(NonFiniteLossError):
-            trainer.run(_from(digits), [events], restore)
-    finally:
-        trainer.config.recovery_learning_rate = 0.0
-    steps = [event for event in events.seen if event[0] in ("on_step", "on_recovery")]
-    assert steps == [("on_step", 1), ("on_step", 2), ("on_recovery", 0), ("on_step", 1), ("on_step", 2)]
-    assert trainer.state["guards"].learning_rate_factor.numpy() == 0.5
-    # What step 1 left is ruined already: only a checkpoint from before it counts.
-    assert asked == [1]
-
-
-def test_a_run_that_is_ruined_before_its_first_checkpoint_stops(trainer, digits):
-    trainer.config.max_nonfinite_steps, trainer.config.recovery_learning_rate = 1, 0.5
-    kernel = trainer.model.convolutions[0].kernel
-    kernel.assign(tf.fill(kernel.shape, np.nan))
-    events = _Events()
-    try:
-        with pytest.raises(NonFiniteLossError):
-            trainer.run(_from(digits), [events], lambda before: None)
-    finally:
-        trainer.config.recovery_learning_rate = 0.0
-    assert events.seen == [("on_start", 0)]
-    assert trainer.state["guards"].learning_rate_factor.numpy() == 1
-
-
-def test_asked_to_stop_before_the_first_step_it_does_nothing(trainer, digits):
-    trainer.stop_requested = lambda: True
-    events = _Events()
-    try:
-        trainer.run(_from(digits), [events])
-    finally:
-        trainer.stop_requested = lambda: False
-    assert trainer.stopped and not events.seen
-
-
-def test_micro_batches_in_the_compiled_step_are_those_of_the_accumulator(make_model, train_config, digits, state_of):
+def test_compiled_micro_batches_equal_those_of_the_accumulator(make_model, train_config, digits, state_of):
     config = train_config(micro_batches=2, ema_decay=0.9)
     compiled, by_hand = (Trainer(make_model(), config, 10) for _ in range(2))
     images = tf.constant(digits[0])
@@ -328,9 +198,7 @@ def test_micro_batches_in_the_compiled_step_are_those_of_the_accumulator(make_mo
     assert np.mean(moved) > 0.9
 
 
-def test_a_step_whose_scaled_gradient_overflows_is_taken_again_with_the_scale_that_fell(
-    make_model, train_config, digits, state_of
-):
+def test_step_with_an_overflowing_gradient_is_repeated_with_a_lower_scale(make_model, train_config, digits, state_of):
     trainer, gentle = (Trainer(make_model(), train_config(precision="mixed_float16"), 10) for _ in range(2))
     trainer.state["guards"].loss_scale.assign(2.0**30)
     trainer.step = gentle.step = 3  # a step with a learning rate
@@ -342,7 +210,7 @@ def test_a_step_whose_scaled_gradient_overflows_is_taken_again_with_the_scale_th
     gentle.advance(tf.constant(digits[0]))
     ours, theirs = state_of(trainer), state_of(gentle)
     for name, value in theirs.items():
-        # The statistics have moved once, as without an overflow.
+        # The statistics were updated once, as without an overflow.
         if "moving_" in name[1]:
             np.testing.assert_allclose(ours[name], value, rtol=1e-3, atol=1e-5, err_msg=str(name))
 

@@ -1,92 +1,106 @@
+"""Workers from flags, from TF_CONFIG and from SLURM."""
+
 import json
-import subprocess
-import sys
+import os
 
 import pytest
+import tensorflow as tf
 from absl import logging
 
-from nvae_tf.training.distributed.cluster import Cluster, ClusterError, resolve_cluster
+from nvae_tf.training.distributed.cluster import find_workers
 
-WORKERS = ["a:1", "b:2"]
-
-
-@pytest.fixture
-def warnings(monkeypatch):
-    texts = []
-    monkeypatch.setattr(logging, "warning", lambda text, *values: texts.append(text % values))
-    return texts
+WORKERS = ["a:1", "[::1]:2"]
 
 
-def test_module_leaves_tensorflow_alone():
-    code = "import sys, nvae_tf.training.distributed.cluster; sys.exit('tensorflow' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch):
+    """Without the cluster of the machine that runs the tests; afterwards everything is as before."""
+    for name in [*os.environ]:
+        if name.startswith("SLURM"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("TF_CONFIG", "")
 
 
 def _tf_config(cluster, kind="worker", index=0):
     return json.dumps({"cluster": cluster, "task": {"type": kind, "index": index}})
 
 
+def _found(*arguments):
+    """(workers, index) as TensorFlow reads them afterwards."""
+    workers = find_workers(*arguments)
+    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    assert resolver.cluster_spec().as_dict() == {"worker": workers} and resolver.task_type == "worker"
+    return workers, resolver.task_id
+
+
+def test_flags_fill_tf_config():
+    assert _found(WORKERS, 1) == (WORKERS, 1)
+
+
 @pytest.mark.parametrize(
     "text, expected",
     [
-        (_tf_config({"worker": WORKERS}), Cluster(("a:1", "b:2"), 0)),
-        (_tf_config({"worker": WORKERS}, index=1), Cluster(("a:1", "b:2"), 1)),
-        (_tf_config({"worker": WORKERS, "chief": ["c:3"]}, "chief"), Cluster(("c:3", "a:1", "b:2"), 0)),
-        (_tf_config({"worker": WORKERS, "chief": ["c:3"]}, index=1), Cluster(("c:3", "a:1", "b:2"), 2)),
-        (_tf_config({"chief": ["[::1]:3"]}, "chief"), Cluster(("[::1]:3",), 0)),
-        (_tf_config({}), None),
-        ('{"task": {"type": "worker", "index": 0}}', None),
-        ("{}", None),
-        (" ", None),
-        ("", None),
+        (_tf_config({"worker": WORKERS}, index=1), (WORKERS, 1)),
+        (_tf_config({"worker": WORKERS, "chief": ["c:3"]}, "chief"), (["c:3", *WORKERS], 0)),
+        (_tf_config({"worker": WORKERS, "chief": ["c:3"]}, index=1), (["c:3", *WORKERS], 2)),
     ],
 )
-def test_tf_config(text, expected):
-    assert resolve_cluster({"TF_CONFIG": text}) == expected
+def test_tf_config_is_read(monkeypatch, text, expected):
+    monkeypatch.setenv("TF_CONFIG", text)
+    assert _found() == expected
 
 
-def test_tf_config_is_read_back():
-    cluster = Cluster(("a:1", "[::1]:2", "c:3"), 2)
-    assert json.loads(cluster.tf_config()) == {
-        "cluster": {"worker": ["a:1", "[::1]:2", "c:3"]},
-        "task": {"type": "worker", "index": 2},
-    }
-    assert resolve_cluster({"TF_CONFIG": cluster.tf_config()}) == cluster
+@pytest.mark.parametrize("text", ["", " ", "{}", '{"task": {"type": "worker", "index": 0}}', _tf_config({})])
+def test_process_trains_alone_without_a_cluster(monkeypatch, text):
+    monkeypatch.setenv("TF_CONFIG", text)
+    assert find_workers() == []
+    assert _found(["a:1"], 0) == (["a:1"], 0)  # a TF_CONFIG that names no workers is no obstacle
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ((WORKERS, None), "--workers and --worker_index: expected both or neither"),
+        ((None, 1), "--workers and --worker_index: expected both or neither"),
+        ((WORKERS, 2), "--worker_index: expected an index from 0 to 1. Received: 2"),
+        ((["a:1", "a:1"], 0), "--workers: expected each address once"),
+        ((["a"], 0), "--workers: expected HOST:PORT.*'a'"),
+        ((["a:70000"], 0), "--workers: expected HOST:PORT.*'a:70000'"),
+        ((["http://a:1"], 0), "--workers: expected HOST:PORT"),
+    ],
+)
+def test_wrong_flags_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        find_workers(*arguments)
 
 
 @pytest.mark.parametrize(
     "text, message",
     [
         ("worker", "expected JSON"),
-        ('["a:1"]', "expected JSON"),
-        (_tf_config(["a:1"]), "expected JSON"),
-        ('{"cluster": {"worker": ["a:1"]}, "task": 3}', "expected JSON"),
-        (_tf_config({"worker": 3}), "expected JSON"),
         (_tf_config({"worker": ["a"]}), "expected HOST:PORT.*'a'"),
-        (_tf_config({"worker": {"1": "a:1"}}), "expected HOST:PORT.*'1'"),
-        (_tf_config({"worker": [7]}), "expected HOST:PORT.*7"),
-        (_tf_config({"worker": []}), "expected workers"),
-        (_tf_config({"worker": ["a:1", "a:1"]}), "each address once"),
-        (_tf_config({"chief": WORKERS}, "chief"), "at most one chief"),
-        (_tf_config({"worker": WORKERS, "ps": ["p:1"]}), "chief and worker alone in cluster. Received: ps"),
-        (_tf_config({"worker": WORKERS}, "ps"), "task of type chief or worker. Received: 'ps'"),
-        (_tf_config({"worker": WORKERS}, "evaluator"), "task of type chief or worker. Received: 'evaluator'"),
-        ('{"cluster": {"worker": ["a:1"]}}', "task of type chief or worker. Received: None"),
-        (_tf_config({"worker": WORKERS}, "chief"), "one of 0 tasks of type chief. Received: 0"),
-        (_tf_config({"worker": WORKERS}, index=2), "one of 2 tasks of type worker. Received: 2"),
-        (_tf_config({"worker": WORKERS}, index=-1), "one of 2 tasks of type worker. Received: -1"),
-        (_tf_config({"worker": WORKERS}, index="1"), "one of 2 tasks of type worker. Received: '1'"),
-        (_tf_config({"worker": WORKERS}, index=None), "one of 2 tasks of type worker. Received: None"),
+        (_tf_config({"worker": ["a:1"], "ps": ["p:1"]}), "expected tasks of type chief and worker"),
+        (_tf_config({"worker": ["a:1"]}, "evaluator"), "expected tasks of type chief and worker"),
+        ('{"cluster": {"worker": ["a:1"]}}', "expected tasks of type chief and worker"),
+        (_tf_config({"worker": WORKERS}, index=2), "expected an index from 0 to 1. Received: 2"),
+        (_tf_config({"worker": WORKERS}, index=None), "expected JSON"),
     ],
 )
-def test_tf_config_that_does_not_fit(text, message):
-    with pytest.raises(ClusterError, match=f"TF_CONFIG: .*{message}"):
-        resolve_cluster({"TF_CONFIG": text})
+def test_wrong_tf_config_is_named(monkeypatch, text, message):
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(ValueError, match=f"TF_CONFIG: .*{message}"):
+        find_workers()
 
 
-def _slurm(node="node01", local_index=0, **others):
+def test_flags_beside_tf_config_are_refused(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", _tf_config({"worker": WORKERS}))
+    with pytest.raises(ValueError, match="--workers: expected no TF_CONFIG.*Received: .*a:1"):
+        find_workers(["c:1"], 0)
+
+
+def _set_slurm(monkeypatch, node="node01", local_index=0, **others):
     """Environment of a task of `srun --nodes=2 --ntasks-per-node=2`."""
-    return {
+    variables = {
         "SLURM_JOB_ID": "1253",
         "SLURM_PROCID": "0",
         "SLURM_LOCALID": str(local_index),
@@ -96,66 +110,59 @@ def _slurm(node="node01", local_index=0, **others):
         "SLURM_STEP_NODELIST": "node[01-02]",
         "SLURM_STEP_NUM_TASKS": "4",
         "SLURM_STEP_TASKS_PER_NODE": "2(x2)",
-    } | others
+    }
+    monkeypatch.setenv("TF_CONFIG", "")
+    for name, value in (variables | others).items():
+        monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
 
 
-def test_slurm():
+def test_slurm_tasks_are_workers(monkeypatch):
     tasks = [("node01", 0), ("node01", 1), ("node02", 0), ("node02", 1)]
-    clusters = [resolve_cluster(_slurm(*task)) for task in tasks]
-    workers = ("node01:10048", "node01:10049", "node02:10048", "node02:10049")
-    assert clusters == [Cluster(workers, index) for index in range(4)]
+    for index, task in enumerate(tasks):
+        _set_slurm(monkeypatch, *task)
+        assert _found() == (["node01:10048", "node01:10049", "node02:10048", "node02:10049"], index)
 
 
-def test_slurm_nodes_keep_their_order_and_their_tasks():
+def test_slurm_nodes_keep_their_tasks_in_any_order(monkeypatch):
     others = {"SLURM_STEP_NODELIST": "node[9-10]", "SLURM_STEP_TASKS_PER_NODE": "1,3", "SLURM_JOB_ID": "1"}
-    expected = ("node9:10016", "node10:10016", "node10:10017", "node10:10018")
-    assert resolve_cluster(_slurm("node9", 0, **others)) == Cluster(expected, 0)
-    assert resolve_cluster(_slurm("node10", 2, **others)) == Cluster(expected, 3)
+    expected = ["node10:10016", "node10:10017", "node10:10018", "node9:10016"]
+    _set_slurm(monkeypatch, "node9", 0, **others)
+    assert _found() == (expected, 3)
+    _set_slurm(monkeypatch, "node10", 2, SLURM_PROCID="3", **others)
+    assert _found() == (expected, 2)
 
 
-def test_slurm_jobs_of_one_node_do_not_meet():
-    jobs = [resolve_cluster(_slurm(SLURM_JOB_ID=str(job))) for job in (1249, 1250, 1251, 123456789)]
-    addresses = [address for job in jobs for address in job.workers]
-    assert len(set(addresses)) == len(addresses)
+def test_slurm_jobs_on_one_node_use_different_ports(monkeypatch):
+    addresses = []
+    for job in (1249, 1250, 1251, 123456789):
+        _set_slurm(monkeypatch, SLURM_JOB_ID=str(job))
+        addresses += find_workers()
+    assert len(set(addresses)) == len(addresses) == 16
     assert all(10000 <= int(address.rpartition(":")[2]) < 32768 for address in addresses)
 
 
-@pytest.mark.parametrize(
-    "environment, warned",
-    [
-        ({}, False),
-        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_JOB_NODELIST": "node[01-02]"}, True),
-        ({"SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_JOB_NODELIST": "node01"}, False),
-        (_slurm(SLURM_STEP_NUM_TASKS="1"), False),
-    ],
-)
-def test_no_slurm_step_of_several_tasks(environment, warned, warnings):
-    assert resolve_cluster(environment) is None
-    assert len(warnings) == warned
+@pytest.mark.parametrize("others, warned", [({"SLURM_STEP_NUM_TASKS": None}, 1), ({"SLURM_STEP_NUM_TASKS": "1"}, 0)])
+def test_without_srun_or_with_one_task_slurm_starts_one_process(monkeypatch, others, warned):
+    warnings = []
+    monkeypatch.setattr(logging, "warning", lambda text, *values: warnings.append(text % values))
+    _set_slurm(monkeypatch, **others)
+    assert find_workers() == [] and len(warnings) == warned
 
 
 @pytest.mark.parametrize(
-    "others, message",
+    "others",
     [
-        ({"SLURM_STEP_NODELIST": "rack[0-1]node[1-2]"}, "rack"),
-        ({"SLURM_STEP_TASKS_PER_NODE": "2"}, "SLURM: expected the variables that srun sets"),
-        ({"SLURM_STEP_TASKS_PER_NODE": "two"}, "two"),
-        ({"SLURM_JOB_ID": "x"}, "SLURM: expected the variables that srun sets.*x"),
-        ({"SLURM_LOCALID": "2"}, "SLURM: expected one of the step's tasks .*'node02': 2.*Received: task 2 of 'node01'"),
-        ({"SLURMD_NODENAME": "node3"}, "Received: task 0 of 'node3'"),
+        {"SLURM_STEP_NODELIST": "rack[0-1]node[1-2]"},
+        {"SLURM_STEP_TASKS_PER_NODE": "2"},
+        {"SLURM_JOB_ID": None},
+        {"SLURM_LOCALID": "2"},
+        {"SLURMD_NODENAME": "node3"},
     ],
 )
-def test_slurm_that_does_not_fit(others, message):
-    with pytest.raises(ClusterError, match=message):
-        resolve_cluster(_slurm() | others)
-
-
-@pytest.mark.parametrize("name", ["SLURM_JOB_ID", "SLURM_LOCALID", "SLURMD_NODENAME", "SLURM_STEP_NODELIST"])
-def test_slurm_variable_that_is_missing(name):
-    environment = _slurm()
-    del environment[name]
-    with pytest.raises(ClusterError, match=f"SLURM: expected the variables that srun sets. Received: .*{name}"):
-        resolve_cluster(environment)
+def test_wrong_slurm_variables_are_refused(monkeypatch, others):
+    _set_slurm(monkeypatch, **others)
+    with pytest.raises(ValueError, match="SLURM: expected the variables that srun sets"):
+        find_workers()
 
 
 @pytest.mark.parametrize(
@@ -166,33 +173,13 @@ def test_slurm_variable_that_is_missing(name):
         ("abc", "3", "b"),
         ("abcd", None, "cd"),  # SLURM does not manage GPUs here
         ("ab", "4", None),  # each task sees its own
-        ("a", "2", None),
         ("a", "1", None),
     ],
 )
 def test_slurm_tasks_divide_the_gpus_of_their_node(gpus, on_node, expected, monkeypatch):
-    import tensorflow as tf
-
     chosen = []
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: list(gpus) if kind == "GPU" else ["cpu"])
     monkeypatch.setattr(tf.config, "set_visible_devices", lambda devices, kind: chosen.append((kind, devices)))
-    others = {} if on_node is None else {"SLURM_GPUS_ON_NODE": on_node}
-    resolve_cluster(_slurm("node02", 1, **others))
+    _set_slurm(monkeypatch, "node02", 1, SLURM_GPUS_ON_NODE=on_node)
+    find_workers()
     assert chosen == ([] if expected is None else [("GPU", list(expected))])
-
-
-def test_tf_config_goes_before_slurm():
-    text = _tf_config({"worker": WORKERS}, index=1)
-    assert resolve_cluster(_slurm(TF_CONFIG=text)) == Cluster(("a:1", "b:2"), 1)
-    assert resolve_cluster(_slurm(TF_CONFIG="{}")).workers[0] == "node01:10048"
-
-
-def test_arguments_go_before_slurm():
-    assert resolve_cluster(_slurm(), "a:1", 1, 0).workers[0].startswith("a:")
-
-
-def test_arguments_beside_tf_config_are_refused():
-    with pytest.raises(ClusterError, match="--coordinator: expected no TF_CONFIG beside it.*unset one.*'a:1'.*b:2"):
-        resolve_cluster({"TF_CONFIG": _tf_config({"worker": WORKERS})}, "a:1", 1, 0)
-    # An empty one, as some platforms set for single machines, names no workers.
-    assert resolve_cluster({"TF_CONFIG": "{}"}, "a:1", 1, 0).index == 0
