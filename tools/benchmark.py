@@ -150,10 +150,10 @@ class Benchmark:
         """Drawing a batch of images (their means), the weights evaluated before."""
         import tensorflow as tf
 
-        from nvae_tf.evaluation.sampling import evaluated_kernels, sample_images
+        from nvae_tf.evaluation.sampling import sample_images
 
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
-        size, kernels = self.batch_size, evaluated_kernels(model)
+        size, kernels = self.batch_size, model.effective_kernels()
         draw = lambda: tf.constant(sample_images(model, size, batch_size=size, kernels=kernels))  # noqa: E731
         self.figures["sample_seconds"] = median_seconds(draw, self.count)
         self._units.append(self.unit())

@@ -1,44 +1,43 @@
-r"""Writes the latents of a data set, for other programs to learn from.
+r"""Writes the latents of a data set to a file, as input for other programs.
 
     python tools/encode.py --run_dir=runs/mnist --data_dir=data --split=train --out=latents.npz
     python tools/encode.py --run_dir=runs/mnist --data_dir=data --out=test.tfrecord --what=latents,params,kl
 
-By image, in the order of the split, damaged ones left out, all float32 but the first:
+For each image, in the order of the split and without damaged ones; all but the first are float32:
 
     index                     its number in the split, int64
     latents_00, latents_01 .. z of each group after the flows [h, w, latent_channels], in generation order
     loc_00 .., log_scale_00 .. mean and logarithm of the standard deviation of each posterior, before the flows
     kl_per_group              KL of each group, nats; with flows log q - log p at the latents
 
-An .npz holds them as arrays [N, ...] and is made in memory, at most --max_gib. A .tfrecord holds one tf.train.Example
-for each image, takes the memory of one batch, and is read by
+An .npz holds them as arrays [N, ...] and is assembled in memory, at most --max_gib. A .tfrecord holds a
+tf.train.Example for each image, takes the memory of one batch, and is read by
 
     features = {"latents_00": tf.io.FixedLenFeature([h, w, latent_channels], tf.float32), ...}
     tf.data.TFRecordDataset(path).map(lambda record: tf.io.parse_single_example(record, features))
 
-With --draw=mean z is the posterior's mean (through the flows), and each posterior is that for the means of the groups
-before it. With --draw=sample the noise depends on the seed and the image's number alone.
+With --draw=mean z is the mean of the posterior, passed through the flows, and each posterior is conditioned on the
+means of the groups before it. With --draw=sample the noise depends on the seed and the number of the image only.
 """
 
-import run_flags
 from absl import flags
 
 from nvae_tf.evaluation.latent_files import PARTS, check_size, layout, row_arrays, write_npz, write_records
 from nvae_tf.runs.data import load_images
 from nvae_tf.runs.progress import Progress
 from nvae_tf.runs.starts import indexed_batches, run_config
+from tools.flags import define_images, define_output, define_run, run
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
-from tools.flags import run
 
 FLAGS = flags.FLAGS
 
-run_flags.define_run()
-run_flags.define_images()
-run_flags.define_output("File to write: .npz or .tfrecord.", ".npz", ".tfrecord")
+define_run()
+define_images()
+define_output("File to write: .npz or .tfrecord.", ".npz", ".tfrecord")
 flags.mark_flag_as_required("out")
-flags.DEFINE_enum("draw", "mean", ["mean", "sample"], "Mean of each posterior, or a draw from it.")
-flags.DEFINE_list("what", ["latents"], f"What to write: some of {', '.join(PARTS)}, with commas between them.")
+flags.DEFINE_enum("draw", "mean", ["mean", "sample"], "Mean of each posterior, or a sample of it.")
+flags.DEFINE_list("what", ["latents"], f"What to write, some of {', '.join(PARTS)}, with commas between them.")
 flags.DEFINE_integer("batch_size", 64, "Images at once.", lower_bound=1)
 flags.DEFINE_integer("max_images", 0, "Encode only the first images; 0 for all.", lower_bound=0)
 flags.DEFINE_float("max_gib", 2.0, "Largest .npz, GiB.", lower_bound=0.0)
@@ -50,11 +49,10 @@ flags.register_validator(
 
 
 def encoded_batches(model, images, names):
-    """Yields (numbers, `{name: array [B, ...]}`) of all images, for the names of a `layout`."""
+    """Yields (numbers, `{name: array [B, ...]}`) of all images for the names of a `layout`."""
     from nvae_tf.evaluation.latents import encode
-    from nvae_tf.evaluation.sampling import evaluated_kernels
 
-    kernels, progress, size = evaluated_kernels(model), Progress(len(images)), min(FLAGS.batch_size, len(images))
+    kernels, progress, size = model.effective_kernels(), Progress(len(images)), min(FLAGS.batch_size, len(images))
     done = 0
     for numbers, batch in indexed_batches(images, model.config, size, FLAGS.seed):
         encoded = encode(model, batch, numbers, FLAGS.seed, FLAGS.draw, kernels, size)

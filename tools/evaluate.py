@@ -2,9 +2,9 @@ r"""Estimates the likelihood of a data set under a trained or converted model.
 
     python tools/evaluate.py --run_dir=runs/mnist --data_dir=data --num_samples=100
 
-prints NELBO, importance-weighted bound and KL per group, and writes them to RUN_DIR/evaluation.json. Stopped, by
-whatever means, the same command goes on where it was. The noise of an image depends on the seed and its place in the
-data set alone: batch size, rows at once and devices change the figures by rounding only.
+prints the NELBO, the importance-weighted bound and the KL of each group, and writes them to RUN_DIR/evaluation.json.
+After an interruption the same command resumes. The noise of an image depends on the seed and its place in the data set
+only: batch size, rows at once and devices change the figures by rounding only.
 """
 
 import pathlib
@@ -16,25 +16,23 @@ from nvae_tf.checkpoint.figures import evaluation_context, write_evaluation
 from nvae_tf.evaluation.partial_result import PartialResult
 from nvae_tf.runs.data import load_images
 from nvae_tf.runs.progress import Progress
-from tools.flags import chosen_strategy, define_data_dir, define_devices, define_run, run
+from tools.flags import chosen_strategy, define_devices, define_images, define_run, run
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
 FLAGS = flags.FLAGS
 
 define_run()
-define_data_dir()
-flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Which images to evaluate.")
+define_images()
 flags.DEFINE_integer("num_samples", 1, "Posterior samples K for each image.", lower_bound=1, upper_bound=2**24 - 1)
 flags.DEFINE_integer("batch_size", 100, "Images per batch.", lower_bound=1)
 flags.DEFINE_integer(
     "max_rows",
     0,
-    "Images times samples that are decoded at once, which bounds the memory; 0: the batch.",
+    "Images times samples that are decoded at once, which bounds the memory; 0 for the batch size.",
     lower_bound=0,
 )
 flags.DEFINE_integer("max_images", 0, "Evaluate only the first images; 0 for all.", lower_bound=0)
-flags.DEFINE_integer("seed", 0, "Seed of binarisation and posterior noise.", lower_bound=0)
 flags.DEFINE_float("active_threshold", 0.01, "Average KL, nats, above which a latent channel is active.", lower_bound=0)
 define_devices()
 
@@ -60,22 +58,8 @@ def format_table(result):
     return "\n".join(lines)
 
 
-def prepare():
-    """Everything that can fail on a wrong flag: (model, images, strategy)."""
-    from nvae_tf.checkpoint import RunFolder
-    from nvae_tf.runs.load import load_run
-
-    folder = RunFolder(FLAGS.run_dir)
-    folder.resolve_step(FLAGS.step)
-    strategy = chosen_strategy()
-    images = load_images(folder.config, FLAGS.data_dir, FLAGS.split, FLAGS.max_images)
-    with strategy.scope():
-        model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
-    return model, images, strategy
-
-
 def evaluate_all(model, images, strategy, settings):
-    """`LikelihoodResult` of all images, going on where a run with the same settings was stopped."""
+    """`LikelihoodResult` of all images; resumes an interrupted evaluation with the same settings."""
     from nvae_tf.data.batches import eval_batches
     from nvae_tf.evaluation.likelihood import evaluate
 
@@ -83,7 +67,7 @@ def evaluate_all(model, images, strategy, settings):
     partial = PartialResult(pathlib.Path(FLAGS.run_dir) / "evaluation.partial.npz", settings)
     scores, done = partial.load()
     if done:
-        print(f"going on after {scores.num_images} images", flush=True)
+        print(f"resuming after {scores.num_images} images", flush=True)
     batches = eval_batches(images, config.data, config.model.bit_depth, FLAGS.batch_size, FLAGS.seed).skip(done)
 
     def after_batch(num_images):
@@ -101,31 +85,32 @@ def evaluate_all(model, images, strategy, settings):
 
 
 def weights_digest(model):
-    """A number that changes with the weights: a run that was trained again goes on from nothing."""
+    """A number that changes with the weights, so that the figures of a run that was trained further are not resumed."""
     digest = 0
     for variable in model.variables:
         digest = zlib.crc32(variable.numpy().tobytes(), digest)
     return digest
 
 
-def work(model, images, strategy):
-    """Evaluates as the flags say, prints the table and writes the JSON."""
-    config = model.config
+def main():
+    from nvae_tf.checkpoint import RunFolder
+    from nvae_tf.runs.load import load_run
+
+    folder = RunFolder(FLAGS.run_dir)
+    folder.resolve_step(FLAGS.step)
+    strategy = chosen_strategy()
+    images = load_images(folder.config, FLAGS.data_dir, FLAGS.split, FLAGS.max_images)
+    with strategy.scope():
+        model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
     weights = "moving average of the weights" if model.averaged else "weights as trained"
-    print(
-        f"{config.data.dataset} {FLAGS.split}: {len(images)} images, step {model.restored_step}, {weights}", flush=True
-    )
+    dataset = model.config.data.dataset
+    print(f"{dataset} {FLAGS.split}: {len(images)} images, step {model.restored_step}, {weights}", flush=True)
     context = evaluation_context(model, FLAGS.split, FLAGS.seed, FLAGS.active_threshold)
-    settings = {**context, "images": len(images), "samples": FLAGS.num_samples, "batch": FLAGS.batch_size}
-    settings["weights"] = weights_digest(model)
-    result = evaluate_all(model, images, strategy, {**settings, "source": images.store.source})
+    settings = {"images": len(images), "samples": FLAGS.num_samples, "batch": FLAGS.batch_size}
+    settings |= {"source": images.store.source, "weights": weights_digest(model)}
+    result = evaluate_all(model, images, strategy, context | settings)
     print(format_table(result))
     write_evaluation(FLAGS.run_dir, context, result)
-
-
-def main():
-    prepared = prepare()
-    work(*prepared)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ r"""FID, KID, precision and recall of a model's samples against a data set, by t
     python tools/fid.py --run_dir=runs/cifar10 --statistics=cifar10_train.npz --inception=... --temperature=0.7
 
 writes RUN_DIR/fid.json. The figures compare with published ones only with that Inception file, 50,000 samples and the
-split those were measured against. Images are rounded to 8 bits, grey is repeated to RGB, and the graph resizes them.
-The features of the data set are kept in RUN_DIR/fid_cache for the next time.
+split of the published figures. Images are rounded to 8 bits, grey is repeated for RGB, and the graph resizes them. The
+features of the data set are kept in RUN_DIR/fid_cache for the next time.
 """
 
 import hashlib
@@ -23,6 +23,7 @@ from tools.flags import (
     chosen_strategy,
     define_data_dir,
     define_devices,
+    define_output,
     define_run,
     define_statistics,
     define_temperatures,
@@ -38,27 +39,25 @@ flags.DEFINE_string("inception", None, "Frozen graph: inception-2015-12-05.tgz, 
 flags.DEFINE_string("inception_input", "ExpandDims:0", "Tensor of the graph that takes images [B, H, W, 3], 0 to 255.")
 flags.DEFINE_string("inception_output", "pool_3:0", "Tensor of the graph with the features.")
 define_data_dir()
-flags.DEFINE_enum("split", "train", ["train", "validation", "test"], "Which images to compare with.")
-flags.DEFINE_string("statistics", None, "Compare with the mu and sigma of this .npz, not with images: FID alone.")
-flags.DEFINE_string("save_statistics", None, "Write mu and sigma of the data set to this .npz.")
+flags.DEFINE_enum("split", "train", ["train", "validation", "test"], "Images to compare with.")
+flags.DEFINE_string("statistics", None, "Compare with the mu and sigma in this .npz instead of images: FID only.")
+define_output("Write mu and sigma of the data set to this .npz.", ".npz", name="save_statistics")
 flags.DEFINE_string("cache_dir", None, "Folder for the data set's features; RUN_DIR/fid_cache if not given.")
 flags.DEFINE_integer("num_samples", 50_000, "Images to draw from the model.", lower_bound=2)
 flags.DEFINE_integer("batch_size", 64, "Images at once.", lower_bound=1)
 flags.DEFINE_integer(
     "max_features",
     10_000,
-    "Images of each side, at random, whose features KID, precision and recall use.",
+    "Images of each set, chosen at random, whose features KID, precision and recall use.",
     lower_bound=2,
 )
 define_temperatures(
     ["1.0"], "Factor of every prior's scale: one number, or one for each scale or each group, coarsest first."
 )
 define_statistics()
-flags.DEFINE_enum("pixels", "mean", ["mean", "sample"], "Mean of the likelihood, or a draw from it.")
+flags.DEFINE_enum("pixels", "mean", ["mean", "sample"], "Mean of the likelihood, or a sample of it.")
 flags.DEFINE_integer("seed", 0, "Seed of samples, binarisation, kept features and KID's subsets.", lower_bound=0)
 define_devices()
-
-
 flags.register_validator(
     "inception",
     lambda path: path is not None and os.path.isfile(path),
@@ -67,22 +66,17 @@ flags.register_validator(
     "https://download.tensorflow.org/models/image/imagenet/inception-2015-12-05.tgz), whose "
     "classify_image_graph_def.pb serves as well. Get one of them and give it as --inception=FILE",
 )
-flags.register_validator(
-    "save_statistics",
-    lambda path: path is None or (path.endswith(".npz") and os.path.isdir(os.path.dirname(path) or ".")),
-    message="expected a name ending in .npz in an existing folder",
-)
 flags.register_multi_flags_validator(
     ["statistics", "save_statistics"],
     lambda values: None in values.values(),
     message="expected one of --statistics and --save_statistics",
 )
 
-_DATA_BIT_DEPTH = 8  # the data set as it is, whatever the model's bit depth
+_DATA_BIT_DEPTH = 8  # the data set itself, whatever the model's bit depth
 
 
 def prepare():
-    """Everything that can fail on a wrong flag: extractor, model, strategy, temperatures, images, moments."""
+    """(extractor, model, strategy, temperatures, images, moments): everything that can fail because of a flag."""
     from nvae_tf.checkpoint import RunFolder
     from nvae_tf.evaluation.fid.features import load_moments
     from nvae_tf.evaluation.fid.inception import InceptionFeatures
@@ -106,11 +100,11 @@ def prepare():
 
 
 def warn_of_few(name, count, dim):
-    """Says where so few images make the covariance singular."""
+    """Warns where so few images make the covariance singular."""
     if count <= dim:
         print(
-            f"warning: {count} {name} images for {dim} features: the covariance is singular, and FID far too large; "
-            f"take more than {dim}",
+            f"warning: {count} {name} images for {dim} features: the covariance is singular and FID far too large; "
+            f"use more than {dim}",
             file=sys.stderr,
             flush=True,
         )
@@ -129,18 +123,18 @@ def data_batches(images, config):
 def sample_batches(model, strategy, temperatures):
     """Samples of the model, uint8 [B, H, W, 3]."""
     from nvae_tf.evaluation.fid.inception import to_rgb
-    from nvae_tf.evaluation.sampling import evaluated_kernels, sample_images
+    from nvae_tf.evaluation.sampling import sample_images
 
-    kernels, size = evaluated_kernels(model), min(FLAGS.batch_size, FLAGS.num_samples)
+    kernels, size = model.effective_kernels(), min(FLAGS.batch_size, FLAGS.num_samples)
     for first in range(0, FLAGS.num_samples, size):
-        # The last batch is drawn whole and then cut: one trace serves all.
+        # The last batch is drawn in full and then cut: one trace serves all.
         options = {"batch_size": size, "pixels": FLAGS.pixels, "kernels": kernels, "first": first, "strategy": strategy}
         images = sample_images(model, size, temperatures, FLAGS.seed, **options)
         yield to_rgb(images[: FLAGS.num_samples - first])
 
 
 def data_features(extractor, images, config):
-    """`collect` of the data set, from the cache where the same images went through the same graph."""
+    """`collect` of the data set, from the cache if the same images passed through the same graph before."""
     from nvae_tf.evaluation.fid.features import collect, load_features, save_features
 
     settings = [extractor.sha256, FLAGS.inception_input, FLAGS.inception_output, extractor.resizing]
@@ -156,7 +150,7 @@ def data_features(extractor, images, config):
             print(f"features of the data set: {path}", flush=True)
             return result
         except ValueError as error:
-            print(f"computed anew: {error}", file=sys.stderr, flush=True)
+            print(f"computing again: {error}", file=sys.stderr, flush=True)
     progress = Progress(images.num_good)
     result = collect(extractor, data_batches(images, config), FLAGS.max_features, FLAGS.seed, progress)
     folder.mkdir(parents=True, exist_ok=True)
@@ -192,11 +186,11 @@ def context(extractor, model, temperatures):
     }
 
 
-def work(extractor, model, strategy, temperatures, images, moments):
-    """Compares as the flags say, prints the figures and writes the JSON."""
+def main():
     from nvae_tf.evaluation.fid.distances import compare
     from nvae_tf.evaluation.fid.features import collect, save_moments
 
+    extractor, model, strategy, temperatures, images, moments = prepare()
     config, count, data_sample = model.config, None, None
     if images is not None:
         print(f"{config.data.dataset} {FLAGS.split}: {len(images)} images", flush=True)
@@ -217,11 +211,6 @@ def work(extractor, model, strategy, temperatures, images, moments):
     path = pathlib.Path(FLAGS.run_dir) / "fid.json"
     write_json(path, {**figures, "num_data_images": count, **context(extractor, model, temperatures)})
     print(f"written: {path}")
-
-
-def main():
-    prepared = prepare()
-    work(*prepared)
 
 
 if __name__ == "__main__":

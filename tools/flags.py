@@ -49,11 +49,11 @@ def define_images():
     flags.DEFINE_integer("seed", 0, "Seed of binarisation and noise.", lower_bound=0)
 
 
-def define_output(description, *suffixes):
-    """The flag --out: a file whose name ends in one of `suffixes`, in an existing folder."""
-    flags.DEFINE_string("out", None, description)
+def define_output(description, *suffixes, name="out"):
+    """The flag --out, or another: a file whose name ends in one of `suffixes`, in an existing folder."""
+    flags.DEFINE_string(name, None, description)
     flags.register_validator(
-        "out",
+        name,
         lambda path: path is None or (path.endswith(suffixes) and os.path.isdir(os.path.dirname(path) or ".")),
         message=f"expected a name ending in {' or '.join(suffixes)} in an existing folder",
     )

@@ -1,33 +1,25 @@
-r"""Readjusts batch norm to samples at a temperature, which makes them look better (paper, appendix A).
+r"""Readjusts batch norm to samples at a temperature, which improves them (paper, appendix A).
 
     python tools/readjust_bn.py --run_dir=runs/mnist --temperature=0.7
     python tools/sample.py --run_dir=runs/mnist --temperature=0.7 --bn_temperature=0.7
 
-Draws samples with batch norm in training mode, and stores the statistics beside the checkpoint, which stays as it is.
+Draws samples with batch norm in training mode and stores its statistics beside the checkpoint, which does not change.
 """
-
-import math
 
 from absl import flags
 
 from nvae_tf.runs.progress import Progress
-from tools.flags import define_run, run
+from tools.flags import define_run, define_temperature, run
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
 FLAGS = flags.FLAGS
 
 define_run()
-flags.DEFINE_float("temperature", 1.0, "Factor of every prior's scale.")
-flags.DEFINE_integer("num_batches", 500, "Batches that are drawn.", lower_bound=1)
-flags.DEFINE_integer("batch_size", 16, "Images of each batch.", lower_bound=1)
-flags.DEFINE_integer("seed", 0, "Seed of the draw.", lower_bound=0)
-
-flags.register_validator(
-    "temperature",
-    lambda value: value > 0.0 and math.isfinite(value),
-    message="expected a positive, finite number",
-)
+define_temperature("Factor of every prior's scale.")
+flags.DEFINE_integer("num_batches", 500, "Number of batches to draw.", lower_bound=1)
+flags.DEFINE_integer("batch_size", 16, "Images in each batch.", lower_bound=1)
+flags.DEFINE_integer("seed", 0, "Seed of the noise.", lower_bound=0)
 
 
 def main():

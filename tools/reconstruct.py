@@ -1,33 +1,32 @@
-r"""Shows what a model keeps of images: each beside its reconstruction from a draw of the posterior.
+r"""Shows what a model keeps of images: each beside its reconstruction from a sample of the posterior.
 
     python tools/reconstruct.py --run_dir=runs/mnist --data_dir=data --num=32
     python tools/reconstruct.py --run_dir=runs/mnist --data_dir=data --num=8 --progressive --temperature=0.7
 
-With --progressive a row for each image: the image, then what its first groups hold (the coarsest: 1, ... all of them),
-the other groups drawn from the prior. Noise depends on the seed and the image's number alone.
+With --progressive each image has a row: the image, then what its first groups hold (the coarsest 1, ... all of them)
+with the other groups drawn from the prior. The noise depends on the seed and the number of the image only.
 """
 
 import os
-import pathlib
 
-import run_flags
+import numpy as np
 from absl import flags
 
 from nvae_tf.runs.data import load_images
 from nvae_tf.runs.starts import indexed_batches, run_config
+from tools.flags import define_images, define_output, define_run, define_temperature, run
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
-from tools.flags import run
 
 FLAGS = flags.FLAGS
 
-run_flags.define_run()
-run_flags.define_images()
+define_run()
+define_images()
 flags.DEFINE_integer("num", 32, "Number of images, the first of the split.", lower_bound=1, upper_bound=4096)
 flags.DEFINE_integer("batch_size", 16, "Reconstructions at once.", lower_bound=1)
-flags.DEFINE_bool("progressive", False, "Show what the first groups hold as well.")
-run_flags.define_temperature("Factor of the prior's scale for the groups that --progressive draws.")
-run_flags.define_output("PNG; RUN_DIR/reconstructions.png, or RUN_DIR/progressive.png, if not given.", ".png")
+flags.DEFINE_bool("progressive", False, "Also show what the first groups hold.")
+define_temperature("Factor of the prior's scale for the groups that --progressive draws.")
+define_output("PNG; RUN_DIR/reconstructions.png, or RUN_DIR/progressive.png, if not given.", ".png")
 
 _MAX_STEPS = 8
 
@@ -38,27 +37,20 @@ def kept_counts(num_groups):
     return sorted({round(1 + (num_groups - 1) * step / max(steps - 1, 1)) for step in range(steps)})
 
 
-def pair_columns(num):
-    """Columns of a grid of so many pairs, about as wide as it is high."""
-    return 2 * max(1, round((2 * num) ** 0.5 / 2))
-
-
-def show(model, numbers, images, counts, kernels, num_at_once):
-    """Rows of pictures, mean squared error and log p(x|z) of images.
+def reconstruct(model, numbers, images, counts, kernels, num_at_once):
+    """Rows of images, mean squared errors and log p(x|z).
 
     Args:
         model: `NVAE`.
-        numbers: of the images, list of B.
+        numbers: of the images, a list of B.
         images: [B, H, W, C] in [0, 1].
-        counts: list of S numbers of groups that are kept, the last all of them.
-        kernels: `evaluated_kernels` of the model.
-        num_at_once: images, at least B, to which their number is filled up.
+        counts: list of S numbers of groups to keep, the last all of them.
+        kernels: `effective_kernels` of the model.
+        num_at_once: at least B, the number of images to which a batch is padded.
 
     Returns:
-        [B, 1 + S, h, w, C]: the image and its reconstructions; mean squared errors [B, S]; log p(x|z) [B, S], nats.
+        [B, 1 + S, h, w, C]: each image and its reconstructions; mean squared errors [B, S]; log p(x|z) [B, S], nats.
     """
-    import numpy as np
-
     from nvae_tf.evaluation.latents import decode_noise, draw_rows, keep_first, posterior_noise
     from nvae_tf.models.pixels import crop_padding
 
@@ -66,48 +58,40 @@ def show(model, numbers, images, counts, kernels, num_at_once):
     rows = []
     for place, number in enumerate(numbers):
         own = [eps[place : place + 1] for eps in noise]
-        # One draw for every count, so that only what is kept changes. Sample 0 is the posterior's.
+        # The same draw for every count, so that only what is kept changes. Sample 0 is the posterior's.
         fresh = draw_rows(model, FLAGS.seed, number, [1], FLAGS.temperature)
         rows.append(keep_first(own, fresh, counts))
     noise = [np.concatenate(parts) for parts in zip(*rows, strict=True)]
     repeated = np.repeat(images, len(counts), axis=0)
-    pictures, log_likelihood = decode_noise(model, noise, repeated, kernels, num_at_once * len(counts))
-    pictures = pictures.reshape(len(images), len(counts), *pictures.shape[1:])
+    decoded, log_likelihood = decode_noise(model, noise, repeated, kernels, num_at_once * len(counts))
+    decoded = decoded.reshape(len(images), len(counts), *decoded.shape[1:])
     originals = crop_padding(images, model.model_config.padding)[:, np.newaxis]
-    errors = np.mean((pictures - originals) ** 2, axis=(2, 3, 4))
-    return np.concatenate([originals, pictures], axis=1), errors, log_likelihood.reshape(errors.shape)
-
-
-def work(model, images):
-    """Writes the picture and prints the figures."""
-    import numpy as np
-
-    from nvae_tf.evaluation.sampling import evaluated_kernels
-    from nvae_tf.evaluation.write_images import save_grid
-
-    groups, kernels = len(model.groups), evaluated_kernels(model)
-    counts = kept_counts(groups) if FLAGS.progressive else [groups]
-    num_at_once = max(1, min(FLAGS.batch_size // len(counts), len(images)))
-    batches = indexed_batches(images, model.config, num_at_once, FLAGS.seed)
-    parts = [show(model, numbers, batch, counts, kernels, num_at_once) for numbers, batch in batches]
-    pictures, errors, log_likelihoods = (np.concatenate(values) for values in zip(*parts, strict=True))
-    print(f"{len(pictures)} {FLAGS.split} images, step {model.restored_step}, {groups} groups")
-    print(f"{'groups kept':<14}{'mean squared error':>20}{'log p(x|z), nats':>20}")
-    for count, error, nats in zip(counts, errors.mean(0), log_likelihoods.mean(0, dtype=np.float64), strict=True):
-        print(f"{count:<14}{error:>20.6f}{nats:>20.4f}")
-    name = "progressive.png" if FLAGS.progressive else "reconstructions.png"
-    path = pathlib.Path(FLAGS.out or os.path.join(FLAGS.run_dir, name))
-    columns = 1 + len(counts) if FLAGS.progressive else pair_columns(len(pictures))
-    save_grid(path, pictures.reshape(-1, *pictures.shape[2:]), columns)
-    print(f"written: {path}")
+    errors = np.mean((decoded - originals) ** 2, axis=(2, 3, 4))
+    return np.concatenate([originals, decoded], axis=1), errors, log_likelihood.reshape(errors.shape)
 
 
 def main():
+    from nvae_tf.evaluation.write_images import save_grid
     from nvae_tf.runs.load import load_run
 
     images = load_images(run_config(FLAGS.run_dir, FLAGS.step), FLAGS.data_dir, FLAGS.split, FLAGS.num)
     model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
-    work(model, images)
+    groups, kernels = len(model.groups), model.effective_kernels()
+    counts = kept_counts(groups) if FLAGS.progressive else [groups]
+    num_at_once = max(1, min(FLAGS.batch_size // len(counts), len(images)))
+    batches = indexed_batches(images, model.config, num_at_once, FLAGS.seed)
+    parts = [reconstruct(model, numbers, batch, counts, kernels, num_at_once) for numbers, batch in batches]
+    rows, errors, log_likelihoods = (np.concatenate(values) for values in zip(*parts, strict=True))
+    print(f"{len(rows)} {FLAGS.split} images, step {model.restored_step}, {groups} groups")
+    print(f"{'groups kept':<14}{'mean squared error':>20}{'log p(x|z), nats':>20}")
+    for count, error, nats in zip(counts, errors.mean(0), log_likelihoods.mean(0, dtype=np.float64), strict=True):
+        print(f"{count:<14}{error:>20.6f}{nats:>20.4f}")
+    name = "progressive.png" if FLAGS.progressive else "reconstructions.png"
+    path = FLAGS.out or os.path.join(FLAGS.run_dir, name)
+    pair_columns = 2 * max(1, round((2 * len(rows)) ** 0.5 / 2))  # about as wide as it is high
+    columns = 1 + len(counts) if FLAGS.progressive else pair_columns
+    save_grid(path, rows.reshape(-1, *rows.shape[2:]), columns)
+    print(f"written: {path}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-r"""Serves a page that draws from an exported decoder in the browser, by LiteRT.js on the CPU or through WebGPU.
+r"""Serves a page that draws from an exported decoder in the browser, with LiteRT.js on the CPU or through WebGPU.
 
     npm ci --prefix tools/web
     python tools/serve_page.py --model_dir=saved_models/mnist_tflite
 
-MODEL_DIR is a folder that `tools/export.py --format=tflite` wrote. The server answers on 127.0.0.1 alone, with the
-files of the page, of LiteRT.js and of the model and nothing else; the page's policy forbids requests to anywhere else.
+MODEL_DIR is a folder written by `tools/export.py --format=tflite`. The server listens on 127.0.0.1 only and serves only
+the files of the page, of LiteRT.js and of the model; the page's policy forbids requests to other hosts.
 """
 
 import base64
@@ -14,11 +14,11 @@ import http.server
 import json
 import pathlib
 import re
-import shutil
-import sys
 import urllib.parse
 
-from absl import app, flags
+from absl import flags
+
+from tools.flags import run
 
 FLAGS = flags.FLAGS
 
@@ -27,20 +27,13 @@ flags.DEFINE_integer("port", 8000, "Port on 127.0.0.1; 0 for a free one.", lower
 
 _WEB = pathlib.Path(__file__).resolve().parent / "web"
 _SIDECAR = "decoder.json"
-_TYPES = {
-    ".html": "text/html; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".json": "application/json",
-    ".wasm": "application/wasm",
-}
 
 
 def page_files():
     """{path of the request: file} of the page and of LiteRT.js.
 
     Raises:
-        ValueError: LiteRT.js is not installed, or in another version than package.json asks for.
+        ValueError: LiteRT.js is not installed, or not in the version of package.json.
     """
     wanted = json.loads((_WEB / "package.json").read_text(encoding="utf-8"))["dependencies"]
     for package, version in wanted.items():
@@ -60,13 +53,13 @@ def model_files(model_dir):
     """{path of the request: file} of the model.
 
     Raises:
-        ValueError: the folder is not one that tools/export.py --format=tflite wrote.
+        ValueError: the folder was not written by tools/export.py --format=tflite.
     """
     sidecar = pathlib.Path(model_dir) / _SIDECAR
     if not sidecar.is_file():
         raise ValueError(
-            f"--model_dir={model_dir}: expected a folder that tools/export.py --format=tflite wrote, with {_SIDECAR}. "
-            f"Received: {'a folder without it' if sidecar.parent.is_dir() else 'no folder'}"
+            f"--model_dir: expected a folder with {_SIDECAR}, written by tools/export.py --format=tflite. "
+            f"Received: {model_dir}"
         )
     try:
         content = json.loads(sidecar.read_bytes())
@@ -78,14 +71,11 @@ def model_files(model_dir):
     for path in (decoder, golden):
         if not path.is_file():
             raise ValueError(f"{sidecar}: expected the files that it names. Received: no {path}")
-    with decoder.open("rb") as file:
-        if file.read(8)[4:] != b"TFL3":
-            raise ValueError(f"{decoder}: expected a TFLite model. Received: a file of another kind")
     return {f"/model/{path.name}": path for path in (sidecar, decoder, golden)}
 
 
 def content_policy(page):
-    """Content-Security-Policy of the page, text of index.html: requests go nowhere but to this server."""
+    """Content-Security-Policy of the page, given the text of index.html: it may send requests to this server only."""
     import_map = re.search(r'<script type="importmap">(.*?)</script>', page, re.DOTALL)[1]
     digest = base64.b64encode(hashlib.sha256(import_map.encode()).digest()).decode()
     return (
@@ -98,7 +88,7 @@ class PageServer(http.server.ThreadingHTTPServer):
     """Server of a fixed set of files on 127.0.0.1.
 
     Args:
-        files: {path of the request: file}; no other path is answered.
+        files: {path of the request: file}; other paths are not found.
         port: 0 for a free one.
     """
 
@@ -106,7 +96,7 @@ class PageServer(http.server.ThreadingHTTPServer):
         self.files = files
         self.headers = {
             "Content-Security-Policy": content_policy(files["/"].read_text(encoding="utf-8")),
-            # These two isolate the page; with them WebAssembly may share memory between threads.
+            # These two isolate the page, so that WebAssembly may share memory between threads.
             "Cross-Origin-Opener-Policy": "same-origin",
             "Cross-Origin-Embedder-Policy": "require-corp",
             "X-Content-Type-Options": "nosniff",
@@ -115,43 +105,38 @@ class PageServer(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        path = self.server.files.get(urllib.parse.urlsplit(self.path).path)
-        if path is None or not path.is_file():
-            self.send_error(404)
-            return
-        with path.open("rb") as file:
-            self.send_response(200)
-            self.send_header("Content-Type", _TYPES.get(path.suffix, "application/octet-stream"))
-            self.send_header("Content-Length", str(path.stat().st_size))
-            for name, value in self.server.headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            # A browser that leaves the page does not wait for its files.
-            with contextlib.suppress(ConnectionError):
-                shutil.copyfileobj(file, self.wfile)
+class _Handler(http.server.SimpleHTTPRequestHandler):
+    # The system's own table may have other types for these, which a browser refuses.
+    extensions_map = {".css": "text/css", ".html": "text/html", ".js": "text/javascript", ".wasm": "application/wasm"}
+
+    def translate_path(self, path):
+        return str(self.server.files.get(urllib.parse.urlsplit(path).path, "/no such file"))
+
+    def end_headers(self):
+        for name, value in self.server.headers.items():
+            self.send_header(name, value)
+        super().end_headers()
+
+    def copyfile(self, source, outputfile):
+        # A browser that leaves the page does not wait for its files.
+        with contextlib.suppress(ConnectionError):
+            super().copyfile(source, outputfile)
 
     def log_request(self, code="-", size="-"):
-        pass  # errors are logged, each file of the page is not
+        pass  # only errors are logged
 
 
-def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
+def main():
+    files = page_files() | model_files(FLAGS.model_dir)
     try:
-        server = PageServer(page_files() | model_files(FLAGS.model_dir), FLAGS.port)
-    except ValueError as error:
-        sys.exit(f"serve_page.py: {error}")
+        server = PageServer(files, FLAGS.port)
     except OSError as error:
-        sys.exit(f"serve_page.py: --port={FLAGS.port}: expected a free port. Received: {error.strerror}")
+        raise ValueError(f"--port={FLAGS.port}: expected a free port. Received: {error.strerror}") from error
     with server:
-        print(f"serving: http://127.0.0.1:{server.server_port}/ (Ctrl-C ends it)", flush=True)
-        try:
+        print(f"serving: http://127.0.0.1:{server.server_port}/ (Ctrl-C stops it)", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()
-        except KeyboardInterrupt:
-            print()
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run(main)

@@ -1,4 +1,4 @@
-"""A picture of numbers over time."""
+"""A matrix as an image."""
 
 import numpy as np
 
@@ -7,12 +7,12 @@ _COLORS = np.array([(13, 8, 45), (92, 26, 110), (187, 55, 84), (243, 125, 49), (
 
 
 def heat_map(values, cell=16, max_columns=64):
-    """Draws a matrix as coloured cells, 0 dark and the largest value light, by the square root.
+    """Draws a matrix as coloured cells by the square root of the values, 0 dark and the largest light.
 
     Args:
-        values: [rows, columns], at least 0 where it matters; less counts as 0.
+        values: [rows, columns]; negative values and NaN count as 0.
         cell: side of a cell in pixels. Default 16.
-        max_columns: where there are more columns, equally spaced ones are drawn. Default 64.
+        max_columns: of a wider matrix only this many, equally spaced columns are drawn. Default 64.
 
     Returns:
         uint8 [rows * cell, columns * cell, 3].

@@ -1,7 +1,9 @@
-"""Latents of a data set as a file: .npz, made in memory, or .tfrecord, written batch by batch."""
+"""Latents of a data set as a file: .npz, assembled in memory, or .tfrecord, written batch by batch."""
 
 import math
-import os
+
+from nvae_tf import hierarchy
+from nvae_tf.files import new_file
 
 PARTS = ("latents", "params", "kl")
 _GIB = 2**30
@@ -9,18 +11,16 @@ _FLOAT_BYTES = 4
 
 
 def layout(config, parts):
-    """Shape of one image's row of each array in the file.
+    """Shape of each array for one image.
 
     Args:
         config: `ModelConfig`.
-        parts: those of `PARTS` that are written.
+        parts: those of `PARTS` to write.
 
     Returns:
         `{name: tuple}`: `latents_00` ..., `loc_00` ... and `log_scale_00` ... [h, w, latent_channels] in generation
-        order, `kl_per_group` [G]; all float32. The file has the images' numbers as well: `index`, int64.
+        order, `kl_per_group` [G]; all float32. The file also holds the numbers of the images: `index`, int64.
     """
-    from nvae_tf import hierarchy
-
     groups = [shape[1:] for shape in hierarchy.noise_shapes(config, None)]
     prefixes = {"latents": ["latents"], "params": ["loc", "log_scale"], "kl": []}
     names = [prefix for part in parts for prefix in prefixes[part]]
@@ -29,33 +29,30 @@ def layout(config, parts):
 
 
 def row_arrays(encoded, names):
-    """`{name: array [B, ...]}` of an `Encoded`, for the names of a `layout`."""
-    lists = {"latents": encoded.latents, "loc": encoded.locs, "log_scale": encoded.log_scales}
-    arrays = {f"{prefix}_{group:02}": rows for prefix, values in lists.items() for group, rows in enumerate(values)}
-    return {name: (arrays | {"kl_per_group": encoded.kl_per_group})[name] for name in names}
+    """`{name: array [B, ...]}` of an `Encoded` for the names of a `layout`."""
+    arrays = {"kl_per_group": encoded.kl_per_group}
+    for prefix, values in (("latents", encoded.latents), ("loc", encoded.locs), ("log_scale", encoded.log_scales)):
+        arrays |= {f"{prefix}_{group:02}": rows for group, rows in enumerate(values)}
+    return {name: arrays[name] for name in names}
 
 
 def check_size(path, shapes, num_images, max_gib):
-    """Refuses an .npz that would take too much memory, where it is made.
-
-    Raises:
-        ValueError: it would; the message says what would do.
-    """
+    """Raises `ValueError` for an .npz of more than `max_gib`, which is assembled in memory."""
     gib = num_images * _FLOAT_BYTES * sum(map(math.prod, shapes.values())) / _GIB
     if path.endswith(".npz") and gib > max_gib:
         raise ValueError(
-            f"--out: expected at most --max_gib={max_gib:g} GiB in an .npz, which is made in memory; a .tfrecord may "
-            f"be of any size. Received: {path}, {gib:.3g} GiB"
+            f"--out: expected at most --max_gib={max_gib:g} GiB in an .npz, which is assembled in memory; a .tfrecord "
+            f"may have any size. Received: {path}, {gib:.3g} GiB"
         )
 
 
 def write_npz(path, shapes, num_images, batches):
-    """Writes an .npz, to a temporary name first; it is in memory once.
+    """Writes an .npz.
 
     Args:
         path: of the file.
-        shapes: as of `layout`.
-        num_images: the most there may be.
+        shapes: a `layout`.
+        num_images: the largest number of images that `batches` may hold.
         batches: iterable of (numbers, `{name: array [B, ...]}`).
     """
     import numpy as np
@@ -66,26 +63,21 @@ def write_npz(path, shapes, num_images, batches):
         for name, values in rows.items():
             arrays[name][len(index) : len(index) + len(numbers)] = values
         index += numbers
-    temporary = f"{path}.tmp"
-    with open(temporary, "wb") as file:
-        np.savez(file, index=np.array(index, np.int64), **{name: rows[: len(index)] for name, rows in arrays.items()})
-    os.replace(temporary, path)
+    arrays = {name: rows[: len(index)] for name, rows in arrays.items()}
+    with new_file(path) as temporary:
+        np.savez(temporary, index=np.array(index, np.int64), **arrays)
 
 
 def write_records(path, batches):
-    """Writes a .tfrecord, to a temporary name first: one tf.train.Example for each image.
+    """Writes a .tfrecord with a tf.train.Example for each image: `index`, an int64, and float lists by name.
 
     Args:
         path: of the file.
-        batches: iterable of (numbers, `{name: array [B, ...]}`); the features are `index`, an int64, and float lists
-            of the arrays' names.
+        batches: iterable of (numbers, `{name: array [B, ...]}`).
     """
     import tensorflow as tf
 
-    from nvae_tf.data.records import write_record
-
-    temporary = f"{path}.tmp"
-    with open(temporary, "wb") as file:
+    with new_file(path) as temporary, tf.io.TFRecordWriter(str(temporary)) as file:
         for numbers, rows in batches:
             for place, number in enumerate(numbers):
                 features = {"index": tf.train.Feature(int64_list=tf.train.Int64List(value=[number]))}
@@ -93,5 +85,4 @@ def write_records(path, batches):
                     floats = tf.train.FloatList(value=values[place].ravel())
                     features[name] = tf.train.Feature(float_list=floats)
                 example = tf.train.Example(features=tf.train.Features(feature=features))
-                write_record(file, example.SerializeToString(deterministic=True))
-    os.replace(temporary, path)
+                file.write(example.SerializeToString(deterministic=True))

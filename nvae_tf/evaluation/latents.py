@@ -1,7 +1,7 @@
-"""Looking at what the latents hold: their values for images, and images from latents that are kept, mixed or moved.
+"""What the latents hold: their values for images, and images from latents that are kept, mixed or moved.
 
 Latents are moved as noise of the prior (`NVAE.prior_noise`): the standard normals from which the model generates them.
-A point there is a whole image whatever the groups before it say, and values far from 0 are unlikely ones.
+Every point there gives a whole image, whatever the other groups hold, and values far from 0 are unlikely.
 """
 
 import functools
@@ -10,16 +10,13 @@ import typing
 import numpy as np
 import tensorflow as tf
 
-from nvae_tf.evaluation.sampling import evaluated_kernels
-from nvae_tf.layers.kernels import shared_kernels
-from nvae_tf.models.noise import keyed_noise, row_keys
+from nvae_tf.layers.replicas import pad_rows
+from nvae_tf.models.noise import keyed_noise, row_keys, slerp
 from nvae_tf.models.pixels import draw_pixels
-
-DRAWS = ("mean", "sample")
 
 
 class Encoded(typing.NamedTuple):
-    """What the posteriors say of images; lists have one float32 array for each group, in generation order.
+    """Posteriors of images; lists hold one float32 array for each group, in generation order.
 
     Attributes:
         latents: z after the flows, [N, h, w, latent_channels] each.
@@ -34,37 +31,34 @@ class Encoded(typing.NamedTuple):
     kl_per_group: np.ndarray
 
 
-def _infer(model, images, indices, seed, draw):
+def _infer(model, kernels, images, indices, seed, draw):
     shapes = model.noise_shapes(tf.shape(images)[0])
     noise = keyed_noise(shapes, row_keys(seed, indices)) if draw == "sample" else [tf.zeros(shape) for shape in shapes]
-    return model.decoder.infer(model.encoder(images, training=False), noise, training=False)[1]
+    return model.infer(model.encode(images, kernels=kernels), noise, kernels=kernels)
 
 
 # The model is an argument, not captured, as in `likelihood`: one trace for each model, and no reference to keep it.
 @tf.function(autograph=False)
 def _encode(model, kernels, seed, draw, images, indices):
-    with shared_kernels(model.kernel_stacks, kernels):
-        terms = _infer(model, images, indices, seed, draw)
+    output = _infer(model, kernels, images, indices, seed, draw)
     return Encoded(
-        latents=[group.latent for group in terms],
-        locs=[group.posterior_loc for group in terms],
-        log_scales=[tf.math.log(group.posterior_scale) for group in terms],
-        kl_per_group=tf.stack([tf.reduce_sum(group.kl_per_channel, 1) for group in terms], axis=1),
+        latents=output.latents,
+        locs=[group.posterior_loc for group in output.groups],
+        log_scales=[tf.math.log(group.posterior_scale) for group in output.groups],
+        kl_per_group=output.kl_per_group,
     )
 
 
 @tf.function(autograph=False)
 def _posterior_noise(model, kernels, seed, draw, images, indices):
-    with shared_kernels(model.kernel_stacks, kernels):
-        return model.prior_noise([group.latent for group in _infer(model, images, indices, seed, draw)])
+    return model.prior_noise(_infer(model, kernels, images, indices, seed, draw).latents, kernels)
 
 
 @tf.function(autograph=False)
 def _decode(model, kernels, noise, images=None):
-    with shared_kernels(model.kernel_stacks, kernels):
-        params = model.generate(noise)
-    pictures = draw_pixels(model, params)
-    return (pictures,) if images is None else (pictures, model.likelihood(params).log_prob(images))
+    params = model.generate(noise, kernels=kernels)
+    decoded = draw_pixels(model, params)
+    return (decoded,) if images is None else (decoded, model.likelihood(params).log_prob(images))
 
 
 @tf.function(autograph=False)
@@ -72,24 +66,20 @@ def _draw(model, keys):
     return keyed_noise(model.noise_shapes(tf.shape(keys)[0]), keys)
 
 
-def _pad(rows, size):
-    return np.pad(rows, [(0, size - len(rows))] + [(0, 0)] * (rows.ndim - 1))
-
-
 def _in_batches(function, inputs, batch_size):
-    """Output of a function of arrays [N, ...], always called with so many rows: one trace serves all."""
+    """Outputs of a function of arrays [N, ...], always called with the same number of rows: one trace serves all."""
     count = len(tf.nest.flatten(inputs)[0])
     size, outputs = batch_size or count, []
     for start in range(0, count, size):
-        part = tf.nest.map_structure(lambda rows, start=start: _pad(rows[start : start + size], size), inputs)
+        part = tf.nest.map_structure(lambda rows, start=start: pad_rows(rows[start : start + size], size), inputs)
         outputs.append(tf.nest.map_structure(np.asarray, function(*part)))
     return tf.nest.map_structure(lambda *parts: np.concatenate(parts)[:count], *outputs)
 
 
 def _of_images(function, model, images, indices, seed, draw, kernels, batch_size):
-    if draw not in DRAWS:
-        raise ValueError(f"draw: expected one of {DRAWS}. Received: {draw!r}")
-    kernels = evaluated_kernels(model) if kernels is None else kernels
+    if draw not in ("mean", "sample"):
+        raise ValueError(f"draw: expected mean or sample. Received: {draw!r}")
+    kernels = model.effective_kernels() if kernels is None else kernels
     inputs, seed = (np.asarray(images, np.float32), np.asarray(indices, np.int64)), tf.constant(seed, tf.int64)
     return _in_batches(functools.partial(function, model, kernels, seed, draw), inputs, batch_size)
 
@@ -100,27 +90,23 @@ def encode(model, images, indices, seed=0, draw="sample", kernels=None, batch_si
     Args:
         model: `NVAE`.
         images: [N, H, W, C] in [0, 1], padding included.
-        indices: int [N], the images' places in their data set: with the seed they decide the draw.
+        indices: int [N], the positions of the images in their data set, which decide the draw together with the seed.
         seed: of the draw, at least 0. Default 0.
-        draw: `"sample"` of the posteriors, or `"mean"`: each group's mean, given the means before it. Default
-            `"sample"`.
-        kernels: `evaluated_kernels` of the model; evaluated here if None. Default None.
-        batch_size: images at once, to which fewer are filled up; None for all. Default None.
+        draw: `"sample"` for a sample of the posteriors, `"mean"` for the mean of each group given the means before it.
+            Default `"sample"`.
+        kernels: `effective_kernels` of the model; computed if None. Default None.
+        batch_size: images at once, smaller batches are padded; None for all. Default None.
 
     Returns:
         `Encoded`.
-
-    Raises:
-        ValueError: another `draw`.
     """
     return _of_images(_encode, model, images, indices, seed, draw, kernels, batch_size)
 
 
 def posterior_noise(model, images, indices, seed=0, draw="sample", kernels=None, batch_size=None):
-    """The prior's noise that gives the latents of images; the arguments are those of `encode`.
+    """The prior's noise that gives the latents of images: a list of float32 arrays [N, h, w, latent_channels].
 
-    Returns:
-        List of float32 arrays [N, h, w, latent_channels], one for each group.
+    The arguments are those of `encode`.
     """
     return _of_images(_posterior_noise, model, images, indices, seed, draw, kernels, batch_size)
 
@@ -130,23 +116,23 @@ def decode_noise(model, noise, images=None, kernels=None, batch_size=None):
 
     Args:
         model: `NVAE`.
-        noise: standard normals [N, h, w, latent_channels] of each group; times a temperature for samples at one.
-        images: [N, H, W, C] in [0, 1] whose likelihood is asked for, padding included, or None. Default None.
-        kernels: `evaluated_kernels` of the model; evaluated here if None. Default None.
-        batch_size: images at once, to which fewer are filled up; None for all. Default None.
+        noise: list of standard normals [N, h, w, latent_channels], times a temperature if wanted.
+        images: [N, H, W, C] in [0, 1], padding included, whose likelihood is computed; None for none. Default None.
+        kernels: `effective_kernels` of the model; computed if None. Default None.
+        batch_size: images at once, smaller batches are padded; None for all. Default None.
 
     Returns:
-        Means of p(x | z), float32 [N, h, w, C] in [0, 1], padding cropped; and log p(x | z) of `images` [N], nats, or
-        None.
+        (means of p(x | z), float32 [N, h, w, C] in [0, 1], padding cropped; log p(x | z) of `images` [N], nats, or
+        None).
     """
-    kernels = evaluated_kernels(model) if kernels is None else kernels
+    kernels = model.effective_kernels() if kernels is None else kernels
     inputs = (list(noise),) if images is None else (list(noise), np.asarray(images, np.float32))
-    pictures, *log_likelihood = _in_batches(functools.partial(_decode, model, kernels), inputs, batch_size)
-    return pictures, log_likelihood[0] if log_likelihood else None
+    decoded, *log_likelihood = _in_batches(functools.partial(_decode, model, kernels), inputs, batch_size)
+    return decoded, log_likelihood[0] if log_likelihood else None
 
 
 def draw_rows(model, seed, index, samples, temperature=1.0):
-    """Noise of some samples for one image: with seed s, index i and sample 0 that of image i of `sample_images`.
+    """Noise of some samples for one image; with index i and sample 0 it is that of image i of `sample_images`.
 
     Args:
         model: `NVAE`.
@@ -160,6 +146,20 @@ def draw_rows(model, seed, index, samples, temperature=1.0):
     """
     keys = row_keys(seed, np.full(len(samples), index), np.asarray(samples))
     return [eps.numpy() * np.float32(temperature) for eps in _draw(model, keys)]
+
+
+def interpolate(first, second, fractions):
+    """Spherical interpolation of each group's noise.
+
+    Args:
+        first, second: noise of one image: a list of arrays [h, w, latent_channels], one for each group.
+        fractions: list of B numbers from 0, for `first`, to 1.
+
+    Returns:
+        List of float32 arrays [B, h, w, latent_channels].
+    """
+    ends = zip(first, second, strict=True)
+    return [slerp(*(np.stack([end] * len(fractions)) for end in pair), fractions).numpy() for pair in ends]
 
 
 def keep_first(noise, fresh, counts):
@@ -179,15 +179,15 @@ def keep_first(noise, fresh, counts):
 
 
 def replace_groups(noise, fresh, groups):
-    """Noise of one image again and again, with some groups replaced in every row but the first.
+    """Copies of one image's noise with some groups replaced in every copy but the first.
 
     Args:
         noise: arrays [1, h, w, latent_channels], one for each group.
         fresh: arrays [B, h, w, latent_channels], one for each group.
-        groups: indices of the groups that are replaced.
+        groups: indices of the groups to replace.
 
     Returns:
-        List of arrays [1 + B, h, w, latent_channels]; row 0 is `noise`, and so are all rows of the other groups.
+        List of arrays [1 + B, h, w, latent_channels].
     """
     return [
         np.concatenate([kept, other if group in groups else np.repeat(kept, len(other), axis=0)])
@@ -196,15 +196,15 @@ def replace_groups(noise, fresh, groups):
 
 
 def with_channel(noise, channel, values):
-    """Noise of one image with one channel set, in every group and at every place, to each of some values.
+    """Copies of one image's noise with a latent channel set to some values everywhere, for `replace_groups`.
 
     Args:
         noise: arrays [1, h, w, latent_channels], one for each group.
-        channel: index of the latent channel.
+        channel: index of the channel.
         values: list of B numbers.
 
     Returns:
-        List of arrays [B, h, w, latent_channels], for `replace_groups`.
+        List of arrays [B, h, w, latent_channels].
     """
     rows = [np.repeat(eps, len(values), axis=0) for eps in noise]
     for row in rows:

@@ -7,29 +7,28 @@ import numpy as np
 import tensorflow as tf
 
 from nvae_tf import hierarchy
-from nvae_tf.layers.kernels import shared_kernels
-from nvae_tf.layers.replicas import round_up, run_on_replicas
+from nvae_tf.layers.replicas import pad_rows, round_up, run_on_replicas
 from nvae_tf.models.noise import MAX_SAMPLES, keyed_noise, row_keys
 from nvae_tf.objectives.kl import ACTIVE_KL
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LikelihoodResult:
-    """Likelihood of a set of images; every mean is over images, and over the samples of each where it has several.
+    """Likelihood of a set of images; every mean is over the images, and over the samples of each.
 
     Attributes:
-        num_images: images seen.
+        num_images: number of images.
         num_samples: K, posterior samples for each image.
-        num_outputs: image values that count, H * W * C without padding.
+        num_outputs: values of an image without padding, H * W * C.
         nelbo: -ELBO, nats: `kl - reconstruction`.
         nelbo_standard_error: of `nelbo` over images, nats; NaN for a single image.
-        nll_bound: importance-weighted upper bound on -log p(x) with K samples, nats: positive like
-            `nelbo`, and tighter the larger K (Burda et al., 2016, arXiv 1509.00519).
+        nll_bound: importance-weighted upper bound on -log p(x) with K samples, nats; tighter for larger K (Burda et
+            al., 2016, arXiv 1509.00519).
         nll_bound_standard_error: of that over images, nats; NaN for a single image.
         reconstruction: log p(x | z), nats.
         kl: KL of all groups, nats.
         kl_per_group: KL of each group in generation order, list of G numbers, nats.
-        active_units: list of G counts: latent channels whose KL, averaged over images, exceeds a threshold.
+        active_units: list of G counts: latent channels whose KL, averaged over the images, exceeds a threshold.
     """
 
     num_images: int
@@ -64,47 +63,47 @@ class LikelihoodResult:
 def _score(model, images, indices, num_samples, at_once, seed):
     """Mean over K samples of log p(x|z) [B] and of the KL per channel [B, G, latent_channels], and the bound [B].
 
-    What does not depend on the sample is computed once, outside the loop; `at_once` samples of every image go through
-    the decoder together, and the weights' logsumexp is a running one, so that memory does not grow with K.
+    What does not depend on the sample is computed once, outside the loop. `at_once` samples of every image pass through
+    the decoder together, and the logsumexp of the weights is accumulated, so that memory does not grow with K.
     """
     batch_size = tf.shape(images)[0]
     channels = model.model_config.latent_channels
     shapes = model.noise_shapes(batch_size * at_once)
-    with shared_kernels(model.kernel_stacks):
-        features = model.encoder(images, training=False)
-        # Rows: the samples of the first image, of the second, ...
-        images, indices, *features = [tf.repeat(part, at_once, axis=0) for part in (images, indices, *features)]
+    kernels = model.effective_kernels()
+    features = model.encode(images, kernels=kernels)
+    # Rows: the samples of the first image, of the second, ...
+    images, indices, *features = [tf.repeat(part, at_once, axis=0) for part in (images, indices, *features)]
 
-        def draw(first, log_sum, reconstruction, kl):
-            samples = first + tf.range(at_once)
-            counts = tf.cast(samples < num_samples, tf.float64)  # the last pass may be longer than what is left
-            keys = row_keys(seed, indices, tf.tile(samples, [batch_size]))
-            params, terms = model.decoder.infer(features, keyed_noise(shapes, keys), training=False)
-            log_likelihood = tf.cast(model.likelihood(params).log_prob(images), tf.float64)
-            # Each term is large and they nearly cancel: in float32 their sum would lose digits.
-            log_p = tf.add_n([tf.cast(group.log_p, tf.float64) for group in terms])
-            log_q = tf.add_n([tf.cast(group.log_q, tf.float64) for group in terms])
-            log_weight = _by_sample(log_likelihood + log_p - log_q, at_once) + tf.math.log(counts)
-            log_sum = tf.reduce_logsumexp(tf.concat([log_sum[:, tf.newaxis], log_weight], axis=1), axis=1)
-            kl_rows = tf.cast(tf.stack([group.kl_per_channel for group in terms], axis=1), tf.float64)
-            return (
-                first + at_once,
-                log_sum,
-                reconstruction + tf.linalg.matvec(_by_sample(log_likelihood, at_once), counts),
-                kl + tf.einsum("bkgc,k->bgc", _by_sample(kl_rows, at_once), counts),
-            )
+    def draw(first, log_sum, reconstruction, kl):
+        samples = first + tf.range(at_once)
+        counts = tf.cast(samples < num_samples, tf.float64)  # the last pass may be longer than what is left
+        keys = row_keys(seed, indices, tf.tile(samples, [batch_size]))
+        output = model.infer(features, keyed_noise(shapes, keys), kernels=kernels)
+        log_likelihood = tf.cast(model.likelihood(output.likelihood_params).log_prob(images), tf.float64)
+        # Not `output.log_p` and `log_q`: the terms are large and nearly cancel, and a sum in float32 would lose digits.
+        log_p = tf.add_n([tf.cast(group.log_p, tf.float64) for group in output.groups])
+        log_q = tf.add_n([tf.cast(group.log_q, tf.float64) for group in output.groups])
+        log_weight = _by_sample(log_likelihood + log_p - log_q, at_once) + tf.math.log(counts)
+        log_sum = tf.reduce_logsumexp(tf.concat([log_sum[:, tf.newaxis], log_weight], axis=1), axis=1)
+        kl_rows = tf.cast(output.kl_per_channel, tf.float64)
+        return (
+            first + at_once,
+            log_sum,
+            reconstruction + tf.linalg.matvec(_by_sample(log_likelihood, at_once), counts),
+            kl + tf.einsum("bkgc,k->bgc", _by_sample(kl_rows, at_once), counts),
+        )
 
-        start = (
-            tf.constant(0),
-            tf.fill([batch_size], tf.constant(-math.inf, tf.float64)),
-            tf.zeros([batch_size], tf.float64),
-            tf.zeros([batch_size, len(shapes), channels], tf.float64),
-        )
-        # One pass at a time: several would each hold their activations, and the convolutions that grappler fuses with
-        # an addition on CPUs with oneDNN are not safe to run twice at the same time (wrong numbers, crashes).
-        _, log_sum, reconstruction, kl = tf.while_loop(
-            lambda first, *_: first < num_samples, draw, start, parallel_iterations=1
-        )
+    start = (
+        tf.constant(0),
+        tf.fill([batch_size], tf.constant(-math.inf, tf.float64)),
+        tf.zeros([batch_size], tf.float64),
+        tf.zeros([batch_size, len(shapes), channels], tf.float64),
+    )
+    # One pass at a time: several would each hold their activations, and the convolutions that grappler fuses with
+    # an addition on CPUs with oneDNN are not safe to run twice at the same time (wrong numbers, crashes).
+    _, log_sum, reconstruction, kl = tf.while_loop(
+        lambda first, *_: first < num_samples, draw, start, parallel_iterations=1
+    )
     count = tf.cast(num_samples, tf.float64)
     return reconstruction / count, kl / count, tf.math.log(count) - log_sum
 
@@ -114,45 +113,40 @@ def _by_sample(rows, at_once):
     return tf.reshape(rows, [-1, at_once, *rows.shape[1:]])
 
 
-def _pad(values, size):
-    """[size, ...]: values and zeros after them; the model treats every image on its own."""
-    return np.pad(values, [(0, size - len(values))] + [(0, 0)] * (values.ndim - 1))
-
-
 def _standard_error(values):
     return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
 
 
 class Scores:
-    """What is known of the images seen so far; `arrays` can be stored, and `Scores(arrays)` goes on from there.
+    """Scores of the images evaluated so far; `Scores(scores.arrays)` resumes from stored ones.
 
     Args:
         arrays: `arrays` of other scores; None to begin. Default None.
     """
 
     def __init__(self, arrays=None):
-        arrays = arrays or {}
-        self.reconstructions = [arrays["reconstruction"]] if arrays else []
-        self.nelbos = [arrays["nelbo"]] if arrays else []
-        self.bounds = [arrays["nll_bound"]] if arrays else []
-        self.kl_sum = arrays["kl_sum"] if arrays else 0.0
+        arrays = dict(arrays or {})
+        self._kl_sum = arrays.pop("kl_sum", 0.0)
+        self._parts = {name: [arrays[name]] if arrays else [] for name in ("reconstruction", "nelbo", "nll_bound")}
 
     @property
     def num_images(self):
-        return sum(map(len, self.nelbos))
+        return sum(map(len, self._parts["nelbo"]))
 
     @property
     def arrays(self):
-        """Per image, nats [N]: `reconstruction`, `nelbo`, `nll_bound`; and `kl_sum` [G, latent_channels]."""
-        parts = {"reconstruction": self.reconstructions, "nelbo": self.nelbos, "nll_bound": self.bounds}
-        return {**{name: np.concatenate(part) for name, part in parts.items()}, "kl_sum": np.asarray(self.kl_sum)}
+        """For each image, nats [N]: `reconstruction`, `nelbo`, `nll_bound`; and `kl_sum` [G, latent_channels]."""
+        return {
+            **{name: np.concatenate(part) for name, part in self._parts.items()},
+            "kl_sum": np.asarray(self._kl_sum),
+        }
 
     def add(self, reconstruction, kl, bound):
         """Adds images: log p(x|z) [B], KL [B, G, latent_channels] and bound [B], nats."""
-        self.reconstructions.append(reconstruction)
-        self.nelbos.append(kl.sum(axis=(1, 2)) - reconstruction)
-        self.bounds.append(bound)
-        self.kl_sum = self.kl_sum + kl.sum(axis=0)
+        nelbo = kl.sum(axis=(1, 2)) - reconstruction
+        for name, values in (("reconstruction", reconstruction), ("nelbo", nelbo), ("nll_bound", bound)):
+            self._parts[name].append(values)
+        self._kl_sum = self._kl_sum + kl.sum(axis=0)
 
 
 def evaluate(
@@ -172,7 +166,7 @@ def evaluate(
 
         log p(x) >= E[logsumexp_k(log p(x|z_k) + log p(z_k) - log q(z_k|x)) - log K].
 
-    The noise depends on (seed, position of the image, sample) alone: batch size, replicas and `max_rows` change a
+    The noise depends on (seed, position of the image, sample) only: batch size, replicas and `max_rows` change a
     result by rounding only.
 
     Args:
@@ -180,12 +174,12 @@ def evaluate(
         batches: iterable of images [B, H, W, C] in [0, 1]; none larger than the first, smaller ones are padded.
         num_samples: K, posterior samples for each image, below 2^24. Default 1.
         seed: of the noise, at least 0. Default 0.
-        progress: called with the number of images done after each batch, or None. Default None.
-        max_rows: images times samples that go through the decoder at once; it bounds the memory. None for the batch
-            size. Default None.
-        active_threshold: KL above which a latent channel is active, averaged over images, nats. Default 0.01.
+        progress: called with the number of images evaluated after each batch; None for no calls. Default None.
+        max_rows: images times samples that pass through the decoder at once, which bounds the memory; None for the
+            batch size. Default None.
+        active_threshold: KL, nats, averaged over the images, above which a latent channel is active. Default 0.01.
         scores: `Scores` of the images before those in `batches`, which are added to it; None to begin. Default None.
-        strategy: `tf.distribute.Strategy` in whose scope the model was made, all its replicas in this process; None
+        strategy: `tf.distribute.Strategy` in whose scope the model was built, all its replicas in this process; None
             for one device. Default None.
 
     Returns:
@@ -210,7 +204,7 @@ def evaluate(
             raise ValueError(f"batches[{index}]: expected 1 to {largest} images, as the first. Received: {count}")
         positions = scores.num_images + np.arange(size, dtype=np.int64)
         settings = (tf.constant(num_samples), at_once, tf.constant(seed, tf.int64))
-        parts = run_on_replicas(strategy, _score, model, [_pad(images, size), positions], *settings)
+        parts = run_on_replicas(strategy, _score, model, [pad_rows(images, size), positions], *settings)
         scores.add(*(part[:count] for part in parts))
         if progress is not None:
             progress(scores.num_images)

@@ -1,18 +1,19 @@
-"""What evaluate.py has found so far, kept in the run's folder."""
+"""The scores that tools/evaluate.py has computed so far, kept in the run folder so that it can resume."""
 
 import json
-import os
 import time
+
+from nvae_tf.files import new_file
 
 _SAVE_SECONDS = 20.0
 
 
 class PartialResult:
-    """Scores of the images done so far, in a file of the run folder, for the same command to go on with.
+    """A file with the scores of the images evaluated so far.
 
     Args:
-        path: of the file.
-        settings: dict of what the scores depend on; a file with others is not used.
+        path: `pathlib.Path` of the file, which need not exist.
+        settings: dict of what the scores depend on; a file with other settings is ignored.
     """
 
     def __init__(self, path, settings):
@@ -20,7 +21,7 @@ class PartialResult:
         self._saved = time.monotonic()
 
     def load(self):
-        """(`Scores`, number of batches they are of); empty ones and 0 where there are none."""
+        """(`Scores`, number of batches they cover); empty ones and 0 where there is nothing to resume."""
         import numpy as np
 
         from nvae_tf.evaluation.likelihood import Scores
@@ -28,19 +29,17 @@ class PartialResult:
         try:
             with np.load(self.path) as file:
                 arrays = dict(file)
-        except Exception:  # none, or damaged, which can raise nearly anything
+            settings, batches = str(arrays.pop("settings")), int(arrays.pop("num_batches"))
+        except Exception:  # missing, or damaged, which may raise nearly anything
             return Scores(), 0
-        settings, batches = str(arrays.pop("settings", "")), int(arrays.pop("num_batches", 0))
         return (Scores(arrays), batches) if settings == self.settings else (Scores(), 0)
 
     def save(self, scores, num_batches):
-        """Writes the scores, not more often than every 20 seconds."""
+        """Writes the scores, at most every 20 seconds."""
         import numpy as np
 
         if time.monotonic() - self._saved < _SAVE_SECONDS:
             return
-        temporary = self.path.with_suffix(".tmp")
-        with open(temporary, "wb") as file:
-            np.savez(file, settings=self.settings, num_batches=num_batches, **scores.arrays)
-        os.replace(temporary, self.path)
+        with new_file(self.path) as temporary:
+            np.savez(temporary, settings=self.settings, num_batches=num_batches, **scores.arrays)
         self._saved = time.monotonic()

@@ -24,11 +24,7 @@ def statistics_variables(model):
 
 
 def assign_statistics(model, arrays):
-    """Gives a model the statistics that `readjust` made.
-
-    Raises:
-        ValueError: they are of another model.
-    """
+    """Gives a model the statistics that `readjust` computed; raises `ValueError` for those of another model."""
     variables = statistics_variables(model)
     shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
     received = {name: array.shape for name, array in arrays.items()}
@@ -40,24 +36,24 @@ def assign_statistics(model, arrays):
 
 
 def readjust(model, temperature, num_batches=500, batch_size=16, seed=0, progress=None):
-    """Running statistics that follow the prior at a temperature instead of the posterior.
+    """Computes batch-norm statistics for samples of the prior at a temperature, in place of those of the posterior.
 
-    Samples are drawn with batch norm in training mode, whose running statistics keep 95% at each batch; those of the
-    decoder follow. The model itself is as before when this returns or raises.
+    Samples are drawn with batch norm in training mode, with its momentum of 0.95, which updates the statistics of the
+    decoder. The model itself is unchanged when this returns or raises.
 
     Args:
         model: `NVAE`.
         temperature: factor of every prior's scale, > 0, or a list, one for each group.
-        num_batches: how many batches are drawn. Default 500.
-        batch_size: images of each. Default 16.
+        num_batches: number of batches to draw. Default 500.
+        batch_size: images in each. Default 16.
         seed: of the noise. Default 0.
-        progress: called with the number of images drawn after each batch, or None. Default None.
+        progress: called with the number of images drawn after each batch; None for no calls. Default None.
 
     Returns:
         `{name: float32 array}` for `assign_statistics`.
 
     Raises:
-        ValueError: an argument out of range, or statistics that are not finite.
+        ValueError: an argument is out of range, or the statistics are not finite.
     """
     for name, value in (("num_batches", num_batches), ("batch_size", batch_size)):
         if value < 1:

@@ -1,9 +1,8 @@
-"""Many images in files of a fixed number each, drawn by any number of workers, who go on where they were stopped.
+"""Large numbers of samples in files of equal size, drawn by any number of workers, each of which can resume.
 
 FOLDER/
-  shards.json          what the images depend on: another run, seed or temperature is refused
-  images_000003.npy    uint8 [shard_size, H, W, C]: images 3 * shard_size and on; whole or absent
-  tmp_...              being written, or left by a worker that was killed
+  shards.json          what the images depend on; another run, seed or temperature is refused
+  images_000003.npy    uint8 [shard_size, H, W, C]: images from 3 * shard_size on; whole or absent
 """
 
 import json
@@ -12,17 +11,20 @@ import uuid
 
 import numpy as np
 
+from nvae_tf.files import TEMPORARY, new_file
+
 
 def shard_numbers(first, num, shard_size, worker_index=0, num_workers=1):
     """Numbers of the shards that a worker draws.
 
     Args:
-        first, num: images of all workers together.
-        shard_size: images of a shard.
-        worker_index, num_workers: this worker, from 0, and how many there are. Defaults 0, 1.
+        first, num: first image and number of images of all workers together.
+        shard_size: number of images in a shard.
+        worker_index: index of this worker. Default 0.
+        num_workers: number of workers. Default 1.
 
     Raises:
-        ValueError: first or num is no multiple of shard_size.
+        ValueError: `first` or `num` is not a multiple of `shard_size`.
     """
     for name, value in (("first", first), ("num", num)):
         if value % shard_size:
@@ -36,18 +38,18 @@ def shard_path(folder, number):
 
 
 def begin(folder, settings):
-    """Makes the folder, or checks that what is in it was drawn with the same settings.
+    """Creates the folder, or checks that its images were drawn with the same settings.
 
     Args:
         folder: `pathlib.Path`.
         settings: dict of what the images depend on, JSON.
 
     Raises:
-        ValueError: it was drawn with others.
+        ValueError: they were drawn with other settings.
     """
     path = folder / "shards.json"
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path)
+    temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}_{path.name}")
     temporary.write_text(json.dumps(settings, indent=2) + "\n")
     try:
         os.link(temporary, path)  # the first worker's settings count: nothing is replaced
@@ -59,7 +61,7 @@ def begin(folder, settings):
     other = {name: value for name, value in settings.items() if found.get(name) != value}
     if other:
         expected = {name: found.get(name) for name in other}
-        raise ValueError(f"{path}: expected {expected}, as of the shards there. Received: {other}")
+        raise ValueError(f"{path}: expected {expected}, with which its shards were drawn. Received: {other}")
 
 
 def write_shard(path, first, shard_size, batch_size, draw):
@@ -69,28 +71,18 @@ def write_shard(path, first, shard_size, batch_size, draw):
         path: of the file.
         first: number of its first image.
         shard_size: number of its images.
-        batch_size: images to draw at once.
+        batch_size: number of images drawn at once.
         draw: function from the number of an image to `batch_size` images from there on, uint8 [batch_size, H, W, C].
 
     Yields:
         The number of images drawn, after each batch.
     """
-    temporary = _temporary(path)
-    try:
+    with new_file(path) as temporary:
         shard = None
         for start in range(0, shard_size, batch_size):
             images = draw(first + start)
-            if shard is None:
-                # Mapped: no more than a batch is in memory.
+            if shard is None:  # mapped, so that only one batch is in memory
                 shard = np.lib.format.open_memmap(temporary, "w+", np.uint8, (shard_size, *images.shape[1:]))
             shard[start : start + batch_size] = images[: shard_size - start]
             yield min(start + batch_size, shard_size)
         shard.flush()
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _temporary(path):
-    # A name of its own: a worker that was thought dead may still be writing.
-    return path.with_name(f"tmp_{uuid.uuid4().hex}_{path.name}")

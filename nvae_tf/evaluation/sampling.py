@@ -4,10 +4,8 @@ import numpy as np
 import tensorflow as tf
 
 from nvae_tf import hierarchy
-from nvae_tf.layers.kernels import shared_kernels
 from nvae_tf.layers.replicas import round_up, run_on_replicas
-from nvae_tf.models.noise import PIXELS as PIXEL_NOISE
-from nvae_tf.models.noise import keyed_noise, row_keys
+from nvae_tf.models.noise import PIXELS, keyed_noise, row_keys
 from nvae_tf.models.pixels import PIXEL_CHOICES, draw_pixels
 
 
@@ -15,9 +13,8 @@ from nvae_tf.models.pixels import PIXEL_CHOICES, draw_pixels
 @tf.function(autograph=False)
 def _generate(model, indices, temperatures, seed, pixels, kernels):
     noise = keyed_noise(model.noise_shapes(tf.shape(indices)[0]), row_keys(seed, indices))
-    with shared_kernels(model.kernel_stacks, kernels):
-        params = model.generate(noise, temperature=tf.unstack(temperatures))
-    return draw_pixels(model, params, pixels, row_keys(seed, indices, purpose=PIXEL_NOISE))
+    params = model.generate(noise, temperature=tf.unstack(temperatures), kernels=kernels)
+    return draw_pixels(model, params, pixels, row_keys(seed, indices, purpose=PIXELS))
 
 
 @tf.function(autograph=False)
@@ -25,11 +22,6 @@ def _reconstruct(model, images, seed):
     indices = tf.range(tf.shape(images)[0])
     noise = keyed_noise(model.noise_shapes(tf.shape(images)[0]), row_keys(seed, indices))
     return draw_pixels(model, model(images, noise=noise).likelihood_params, "mean")
-
-
-def evaluated_kernels(model):
-    """The model's effective kernels as they are now, for many calls of `sample_images`: weight norm once for all."""
-    return [stack.effective() for stack in model.kernel_stacks]
 
 
 def sample_images(
@@ -46,8 +38,8 @@ def sample_images(
 ):
     """Draws images from the model.
 
-    Image i depends on (seed, i) alone: the noise is the same bits whatever the batch, and the image the same up to the
-    convolutions' rounding.
+    Image i depends on (seed, i) only: its noise is the same in any batch, and the image is the same up to the rounding
+    of the convolutions.
 
     Args:
         model: `NVAE`.
@@ -56,18 +48,18 @@ def sample_images(
             in generation order. Default 1.
         seed: of the draw, at least 0. Default 0.
         batch_size: images per batch. Default 64.
-        pixels: `"mean"` for the likelihood's mean, `"sample"` for a draw from it. Default `"mean"`.
-        kernels: `evaluated_kernels` of the model; evaluated here if None. Default None.
+        pixels: `"mean"` for the mean of the likelihood, `"sample"` for a sample of it. Default `"mean"`.
+        kernels: `effective_kernels` of the model; computed if None. Default None.
         first: i of the first image. Default 0.
-        progress: called with the number of images done after each batch, or None. Default None.
-        strategy: `tf.distribute.Strategy` in whose scope the model was made, all its replicas in this process, which
+        progress: called with the number of images drawn after each batch; None for no calls. Default None.
+        strategy: `tf.distribute.Strategy` in whose scope the model was built, all its replicas in this process, which
             share each batch; None for one device. Default None.
 
     Returns:
         float32 [num, H, W, C] in [0, 1], padding cropped.
 
     Raises:
-        ValueError: an argument out of range.
+        ValueError: an argument is out of range.
     """
     for name, value in (("num", num), ("batch_size", batch_size)):
         if value < 1:
@@ -77,7 +69,7 @@ def sample_images(
         raise ValueError(f"pixels: expected one of {PIXEL_CHOICES}. Received: {pixels!r}")
     strategy = strategy or tf.distribute.get_strategy()
     batch_size = round_up(min(batch_size, num), strategy)
-    kernels = evaluated_kernels(model) if kernels is None else kernels
+    kernels = model.effective_kernels() if kernels is None else kernels
     key, batches = tf.constant(seed, tf.int64), []
     for start in range(0, num, batch_size):
         # The last batch is as large as the others, so that one trace serves all.
@@ -89,17 +81,14 @@ def sample_images(
 
 
 def spread_temperatures(model, values):
-    """One temperature for each group.
+    """List of one temperature for each group, in generation order.
 
     Args:
         model: `NVAE`.
-        values: list of one number, of one for each scale, or of one for each group, coarsest first.
-
-    Returns:
-        list of G numbers in generation order.
+        values: list of one number, one for each scale, or one for each group, coarsest first.
 
     Raises:
-        ValueError: another number of them.
+        ValueError: another number of values.
     """
     scales = [scale.index for scale in hierarchy.group_scales(model.model_config)]
     num_scales, num_groups = scales[-1] + 1, len(scales)
@@ -116,12 +105,12 @@ def spread_temperatures(model, values):
 
 
 def reconstruct(model, images, seed=0):
-    """Encodes images, draws z from the posterior and decodes the likelihood's mean.
+    """Means of p(x | z) for samples z of the images' posteriors.
 
     Args:
         model: `NVAE`.
         images: [B, H, W, C] in [0, 1], padding included.
-        seed: of the posterior's draw, at least 0. Default 0.
+        seed: of the posterior's noise, at least 0. Default 0.
 
     Returns:
         float32 [B, h, w, C] in [0, 1], padding cropped.

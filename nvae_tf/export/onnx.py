@@ -1,17 +1,16 @@
 """ONNX files of a model, for any batch size.
 
     OUT/
-      sample.onnx    noise_00.., temperature -> likelihood_params and the mean; as `device_graph.sample_graph`
+      sample.onnx    noise_00.., temperature -> likelihood_params and the mean; see `device_graph.sample_graph`
       decode.onnx    latent_00.. -> the same
       encode.onnx    image, posterior_noise_00.. -> latent_00.., noise_00.., kl_per_group
       *_float16.onnx the same with float16 weights
-      parity.json    how near the files come to Keras
+      parity.json    how close the files are to Keras
 
-Image and likelihood parameters are [B, H, W, C] as everywhere, padding included. Every file carries the provenance
-of the model in its metadata. Those of configs/cifar10.py take 5 GB of memory and three minutes and a half.
+Images and likelihood parameters are [B, H, W, C] as everywhere, including padding. The metadata of every file hold the
+provenance of the model. An export of configs/cifar10.py takes 5 GB of memory and three and a half minutes.
 """
 
-import importlib.metadata
 import json
 import pathlib
 
@@ -20,14 +19,14 @@ import tensorflow as tf
 
 from nvae_tf.config import config_to_dict
 from nvae_tf.export.device_graph import decode_graph, encode_graph, sample_graph
-from nvae_tf.export.parity import compare, draw_cases, write_parity
+from nvae_tf.export.parity import compare, draw_cases, runtime_version, write_parity
 from nvae_tf.files import new_folder
 from nvae_tf.inference.blocks import Convolution
 from nvae_tf.inference.folding import fold
 from nvae_tf.inference.model import InferenceModel
 
 _RUNTIME = "onnxruntime"
-# Those of tf2onnx 1.17.
+# Opsets that tf2onnx 1.17 writes.
 OPSETS = range(13, 19)
 
 
@@ -35,26 +34,26 @@ def export_onnx(nvae, out_dir, provenance, *, opset=18, temperature=0.7):
     """Exports a model.
 
     Args:
-        nvae: `NVAE`, as `nvae_tf.load_run` gives it.
+        nvae: `NVAE`, as returned by `nvae_tf.load_run`.
         out_dir: new folder.
-        provenance: of the model, for the metadata: `provenance.provenance`.
-        opset: of the files, one of `OPSETS`. Default 18.
-        temperature: that the metadata recommend. Default 0.7.
+        provenance: `provenance.provenance` of the model, for the metadata.
+        opset: one of `OPSETS`. Default 18.
+        temperature: temperature that the metadata recommend. Default 0.7.
 
     Returns:
         Paths of the files.
 
     Raises:
-        FileExistsError: `out_dir` is there already.
+        FileExistsError: `out_dir` exists.
         ValueError: an argument out of range, or a file that does not agree with Keras.
         ImportError: onnxruntime is not installed.
     """
     if opset not in OPSETS:
         raise ValueError(f"opset: expected {OPSETS.start} to {OPSETS.stop - 1}. Received: {opset}")
-    nvae.group_temperatures(temperature)  # raises where it is none
+    nvae.group_temperatures(temperature)  # raises if it is out of range
     import onnx
 
-    version = onnxruntime_version()
+    version = runtime_version(_RUNTIME)
     with new_folder(out_dir) as folder:
         model = InferenceModel(fold(nvae))
         metadata = {
@@ -80,17 +79,11 @@ def export_onnx(nvae, out_dir, provenance, *, opset=18, temperature=0.7):
 
 
 def convert(model, graph, opset=18):
-    """`onnx.ModelProto` of a `DeviceGraph` of any batch size.
-
-    Args:
-        model: `InferenceModel` that the graph is of.
-        graph: `DeviceGraph`.
-        opset: of the file, one of `OPSETS`. Default 18.
-    """
+    """`onnx.ModelProto` of a `DeviceGraph` of any batch size, made from an `InferenceModel`."""
     import tf2onnx
 
-    # TensorFlow's freezing and every pass of tf2onnx's optimizer copy each constant, and copies stay: 13 GB for an
-    # encoder of half a GB. So the kernels are inputs while it converts.
+    # TensorFlow's freezing and every pass of tf2onnx's optimizer copy each constant and keep the copies: 13 GB for an
+    # encoder of half a GB. During the conversion the kernels are therefore inputs.
     layers = {f"kernel_{i:04}": m for i, m in enumerate(m for m in model.submodules if isinstance(m, Convolution))}
     kernels = {name: layer.kernel for name, layer in layers.items()}
     specs = [*graph.inputs.values(), *(tf.TensorSpec(kernel.shape, name=name) for name, kernel in kernels.items())]
@@ -108,18 +101,13 @@ def convert(model, graph, opset=18):
             layer.kernel = kernels[name]
     _fill_in(converted.graph, {name: kernel.numpy() for name, kernel in kernels.items()})
     for value in (*converted.graph.input, *converted.graph.output):
-        # Each input would have a number of rows of its own.
+        # Otherwise the batch size of each input has its own name.
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     return converted
 
 
 def _fill_in(graph, values):
-    """Gives inputs their values: they become initializers, as does what is computed of them and constants alone.
-
-    Args:
-        graph: `onnx.GraphProto`, changed in place.
-        values: {name of an input: array}.
-    """
+    """Turns inputs {name: array} of an `onnx.GraphProto` into initializers, and what depends only on them too."""
     import onnx
     from onnx.reference import ReferenceEvaluator
 
@@ -145,12 +133,8 @@ def _fill_in(graph, values):
 def half_weights(model, least_weights=1000):
     """A copy of an `onnx.ModelProto` with large kernels of convolutions as float16, each before a Cast to float32.
 
-    It computes in float32 as before; runtimes cast once, when they load the file. Depthwise kernels stay as they are,
-    as in `tflite_weights.half_weights`.
-
-    Args:
-        model: `onnx.ModelProto`.
-        least_weights: a kernel of fewer weights stays as it is. Default 1000.
+    It computes in float32 as before; runtimes cast once, when they load the file. Depthwise kernels and those of fewer
+    than `least_weights` weights stay as they are, as in `tflite.flatbuffer.half_weights`.
     """
     import onnx
 
@@ -171,14 +155,6 @@ def half_weights(model, least_weights=1000):
 
 def _num_groups(conv):
     return next((attribute.i for attribute in conv.attribute if attribute.name == "group"), 1)
-
-
-def onnxruntime_version():
-    """Version of onnxruntime; `ImportError` that says what to install where there is none."""
-    try:
-        return importlib.metadata.version(_RUNTIME)
-    except importlib.metadata.PackageNotFoundError as error:
-        raise ImportError("ONNX files are checked with onnxruntime: pip install -e '.[device]'") from error
 
 
 def runner(path):

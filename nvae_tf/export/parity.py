@@ -1,5 +1,6 @@
 """How near an exported file comes to the Keras model that it was made from: parity.json, and a table of several."""
 
+import importlib.metadata
 import json
 import pathlib
 import statistics
@@ -73,6 +74,18 @@ def _encode(nvae, inputs):
 
 
 _ANSWERS = {"sample": _sample, "decode": _decode, "encode": _encode}
+
+
+def runtime_version(package):
+    """Version of an installed runtime.
+
+    Raises:
+        ImportError: it is not installed; the message says how to install it.
+    """
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ImportError(f"exported files are checked with {package}: pip install -e '.[device]'") from error
 
 
 def measure(received, expected):

@@ -82,13 +82,9 @@ class InferenceGroup(tf.Module):
             temperature: factor of the prior's scale [B, 1, 1, 1], or None for 1.
         """
         state = apply(self.cells, state)
-        if self._first:
-            loc, scale = 0.0, 1.0 + MIN_SCALE
-        else:
-            loc, scale = _bounded(self._prior(state))
-        if noise is None:
-            latent = loc
-        else:
+        loc, scale = (0.0, 1.0 + MIN_SCALE) if self._first else _bounded(self._prior(state))
+        latent = loc
+        if noise is not None:
             latent = loc + scale * (noise if temperature is None else noise * temperature)
         return self._merge(state, latent)
 

@@ -21,10 +21,6 @@ class Affine:
     scale: np.ndarray
     offset: np.ndarray
 
-    def rounded(self):
-        """The same in float32."""
-        return Affine(self.scale.astype(np.float32), self.offset.astype(np.float32))
-
 
 @dataclasses.dataclass(frozen=True)
 class Linear:
@@ -62,11 +58,6 @@ class Linear:
         """This convolution with its output multiplied by a number."""
         bias = None if self.bias is None else self.bias * factor
         return dataclasses.replace(self, kernel=self.kernel * factor, bias=bias)
-
-    def rounded(self):
-        """The same in float32."""
-        bias = None if self.bias is None else self.bias.astype(np.float32)
-        return dataclasses.replace(self, kernel=self.kernel.astype(np.float32), bias=bias)
 
 
 def join(steps):

@@ -8,29 +8,6 @@ from nvae_tf.inference.blocks import Convolution, InferenceCell, apply
 from nvae_tf.inference.groups import InferenceGroup
 
 
-class _Encoder(tf.Module):
-    """Features for the posteriors, from images [B, H, W, C] in [0, 1]."""
-
-    def __init__(self, folded):
-        super().__init__()
-        self.stem = Convolution(folded.stem)
-        self.preprocess = [InferenceCell(cell) for cell in folded.preprocess]
-        self.group_cells = [[InferenceCell(cell) for cell in cells] for cells, _ in folded.encoder]
-        self.down_cells = [None if down is None else InferenceCell(down) for _, down in folded.encoder]
-        self.top = Convolution(folded.top)
-
-    def __call__(self, images):
-        x = apply(self.preprocess, self.stem(2.0 * images - 1.0))
-        features = []
-        for cells, down in zip(self.group_cells, self.down_cells, strict=True):
-            x = apply(cells, x)
-            features.append(x)
-            if down is not None:
-                x = down(x)
-        # The last feature goes through the top instead: it is the input of group 0's posterior.
-        return [tf.nn.elu(self.top(tf.nn.elu(x))), *reversed(features[:-1])]
-
-
 class InferenceModel(tf.Module):
     """A folded `NVAE` in TensorFlow operations: weight norm and batch norm are gone, as is everything for training.
 
@@ -41,6 +18,7 @@ class InferenceModel(tf.Module):
 
     Attributes:
         model_config: the `ModelConfig`.
+        folded: `{what was folded: how often}`.
 
     Example:
 
@@ -51,10 +29,10 @@ class InferenceModel(tf.Module):
 
     def __init__(self, folded):
         super().__init__(name="nvae")
-        self.model_config = folded.model_config
-        self.encoder = _Encoder(folded)
-        self.ups = [None if up is None else InferenceCell(up) for up, _ in folded.decoder]
-        self.groups = [InferenceGroup(group) for _, group in folded.decoder]
+        self.model_config, self.folded = folded.model_config, folded.counts
+        self.stem, self.top = Convolution(folded.stem), Convolution(folded.top)
+        self.encoder = [[InferenceCell(cell) for cell in cells] for cells in folded.encoder]
+        self.groups = [InferenceGroup(group) for group in folded.groups]
         self.postprocess = [InferenceCell(cell) for cell in folded.postprocess]
         self.likelihood_head = Convolution(folded.likelihood_head)
 
@@ -75,15 +53,15 @@ class InferenceModel(tf.Module):
             temperature: factor of every prior's scale [B] or [B, 1, 1, 1]; None for 1. Default None.
         """
         state, temperature = None, _as_factor(temperature)
-        for up, group, eps in zip(self.ups, self.groups, noise, strict=True):
-            state = group.generate(state if up is None else up(state), eps, temperature)
+        for group, eps in zip(self.groups, noise, strict=True):
+            state = group.generate(state, eps, temperature)
         return self._finish(state)
 
     def decode(self, latents):
         """Likelihood parameters [B, H, W, P] from the z of each group, as `NVAE.decode`."""
         state = None
-        for up, group, latent in zip(self.ups, self.groups, latents, strict=True):
-            state = group.decode(state if up is None else up(state), latent)
+        for group, latent in zip(self.groups, latents, strict=True):
+            state = group.decode(state, latent)
         return self._finish(state)
 
     def infer(self, images, noise=None, temperature=None):
@@ -100,11 +78,19 @@ class InferenceModel(tf.Module):
         """
         state, temperature, terms = None, _as_factor(temperature), []
         noise = [None] * len(self.groups) if noise is None else noise
-        for up, group, feature, eps in zip(self.ups, self.groups, self.encoder(images), noise, strict=True):
-            state = state if up is None else up(state)
+        for group, feature, eps in zip(self.groups, self._features(images), noise, strict=True):
             state, group_terms = group.infer(state, feature, eps, temperature)
             terms.append(group_terms)
         return self._finish(state), terms
+
+    def _features(self, images):
+        """The encoder's feature for the posterior of each group, in generation order."""
+        x, features = self.stem(2.0 * images - 1.0), []
+        for cells in self.encoder:
+            x = apply(cells, x)
+            features.append(x)
+        # Group 0's goes through the top.
+        return [tf.nn.elu(self.top(tf.nn.elu(x))), *reversed(features[:-1])]
 
     def _finish(self, state):
         return self.likelihood_head(tf.nn.elu(apply(self.postprocess, state)))

@@ -51,6 +51,11 @@ def round_up(size, strategy):
     return -(-size // count) * count
 
 
+def pad_rows(rows, size):
+    """Array [size, ...]: the rows, and zeros after them."""
+    return np.pad(rows, [(0, size - len(rows))] + [(0, 0)] * (rows.ndim - 1))
+
+
 def run_on_replicas(strategy, function, model, rows, *arguments):
     """Outputs of `function(model, *rows, *arguments)` as arrays, with the rows divided among the replicas.
 

@@ -48,14 +48,14 @@ def serving_speed(config, batch_size, count):
     import numpy as np
     import tensorflow as tf
 
-    from nvae_tf.evaluation.sampling import evaluated_kernels, sample_images
+    from nvae_tf.evaluation.sampling import sample_images
     from nvae_tf.export.saved_model.signatures import Signatures
     from nvae_tf.inference.folding import fold
     from nvae_tf.inference.model import InferenceModel
     from nvae_tf.models.nvae import NVAE
 
     nvae = NVAE(config.model)
-    kernels = evaluated_kernels(nvae)
+    kernels = nvae.effective_kernels()
     inputs = {"seed": np.zeros(batch_size, np.int64), "temperature": np.full(batch_size, 0.7, np.float32)}
     matrix = tf.random.stateless_normal([_MATMUL_SIZE, _MATMUL_SIZE], (0, 0))
     product = tf.function(lambda: tf.matmul(matrix, matrix))

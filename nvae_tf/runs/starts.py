@@ -1,4 +1,6 @@
-"""The images that programs begin with: some of a data set, or some that the prior draws."""
+"""The images that programs start from: some of a data set, or samples of the prior."""
+
+import numpy as np
 
 from nvae_tf.runs.data import load_images
 
@@ -6,7 +8,7 @@ _ENCODED_AT_ONCE = 8
 
 
 def run_config(run_dir, step=None):
-    """`Config` of a run folder; raises CheckpointError where there is none, or no such step."""
+    """`Config` of a run folder; raises CheckpointError if there is none, or no such step."""
     from nvae_tf.checkpoint import RunFolder
 
     folder = RunFolder(run_dir)
@@ -15,16 +17,16 @@ def run_config(run_dir, step=None):
 
 
 def indexed_batches(images, config, batch_size, seed):
-    """Batches of a split with their images' numbers.
+    """Batches of a split with the numbers of their images.
 
     Args:
         images: `ImageSet`.
         config: `Config` of the run.
-        batch_size: images of each.
+        batch_size: number of images in each.
         seed: of the binarisation.
 
     Yields:
-        int64 [B] and float32 [B, H, W, C] in [0, 1]; damaged images are left out.
+        List of int [B] and float32 [B, H, W, C] in [0, 1]; damaged images are left out.
     """
     from nvae_tf.data.batches import eval_batches
 
@@ -32,32 +34,36 @@ def indexed_batches(images, config, batch_size, seed):
     for batch in eval_batches(images, config.data, config.model.bit_depth, batch_size, seed):
         numbers = []
         while len(numbers) < len(batch):
-            # All images up to the batch's last have been read: those that are damaged are known.
+            # All images up to the last of the batch have been read: the damaged ones are known.
             if number not in images.damage.indices:
                 numbers.append(number)
             number += 1
         yield numbers, batch.numpy()
 
 
+def first_images(config, data_dir, split, count, seed):
+    """The first images of a split, float32 [at most count, H, W, C] in [0, 1], padding included."""
+    images = load_images(config, data_dir, split, count)
+    return np.concatenate([batch for _, batch in indexed_batches(images, config, min(count, len(images)), seed)])
+
+
 def chosen_images(config, data_dir, split, numbers, seed):
-    """Images of a split by their numbers, in the order of these.
+    """Images of a split by their numbers, in this order.
 
     Args:
         config: `Config` of the run.
         data_dir: folder of the data set's files.
         split: `"train"`, `"validation"` or `"test"`.
-        numbers: list of int; those up to the largest are read.
+        numbers: list of int; the images up to the largest are read.
         seed: of the binarisation.
 
     Returns:
         float32 [N, H, W, C] in [0, 1].
 
     Raises:
-        ValueError: there is no such image, or it is damaged; or as `load_images` does.
-        FileNotFoundError: the data set's files are not there.
+        ValueError: there is no such image, or it is damaged; also as `load_images`.
+        FileNotFoundError: the data set's files are missing.
     """
-    import numpy as np
-
     images = load_images(config, data_dir, split, max(numbers) + 1)
     if max(numbers) >= len(images):
         raise ValueError(
@@ -73,17 +79,17 @@ def chosen_images(config, data_dir, split, numbers, seed):
 
 
 class Starts:
-    """What to begin with, as the flags of `run_flags.define_starts` say.
+    """What to start from, as the flags of tools/flags.py's `define_starts` say.
 
     Args:
         config: `Config` of the run.
         flags: with `images`, `seeds`, `data_dir`, `split`, `seed` and `temperature`.
 
     Attributes:
-        keys: list of (seed, index) that decide the noise of each.
+        keys: list of (seed, index) that decide the noise of each start.
 
     Raises:
-        ValueError, FileNotFoundError: as `chosen_images` does.
+        ValueError, FileNotFoundError: as `chosen_images`.
     """
 
     def __init__(self, config, flags):
@@ -91,12 +97,12 @@ class Starts:
         if flags.seeds:
             self.keys = [(int(seed), 0) for seed in flags.seeds]
             return
-        self.keys = [(flags.seed, int(number)) for number in flags.images]
-        numbers = [number for _, number in self.keys]
+        numbers = [int(number) for number in flags.images]
+        self.keys = [(flags.seed, number) for number in numbers]
         self._images = chosen_images(config, flags.data_dir, flags.split, numbers, flags.seed)
 
     def noise(self, model, kernels):
-        """The prior's noise of each: list of lists, one float32 array [1, h, w, latent_channels] for each group."""
+        """The prior's noise of each start: a list of lists of float32 arrays [1, h, w, latent_channels]."""
         from nvae_tf.evaluation.latents import draw_rows, posterior_noise
 
         if self._images is None:

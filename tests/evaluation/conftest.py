@@ -2,38 +2,27 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
+
+from nvae_tf.models.nvae import NVAE
+from tests import tiny
 
 
 @pytest.fixture(scope="session")
 def evaluated_model():
-    """Bernoulli model of 8 x 8 images with one pixel of padding, one flow a group, and batch-norm statistics set."""
-    from nvae_tf.config import ModelConfig
-    from nvae_tf.models.nvae import NVAE
+    """Bernoulli model of 8 x 8 images with one pixel of padding, two groups and a flow in each."""
+    return tiny.model(8, padding=1, groups_per_scale=1, adaptive_groups=False, num_flows=1)
 
-    model = NVAE(
-        ModelConfig(
-            image_height=8,
-            image_width=8,
-            padding=1,
-            num_scales=2,
-            groups_per_scale=1,
-            latent_channels=2,
-            encoder_channels=4,
-            decoder_channels=4,
-            preprocess_blocks=1,
-            preprocess_cells=1,
-            postprocess_blocks=1,
-            postprocess_cells=1,
-            encoder_cells_per_group=1,
-            decoder_cells_per_group=1,
-            num_flows=1,
-        )
-    )
-    rng = np.random.default_rng(0)
-    for variable in model.variables:
-        if "kernel" not in variable.name:
-            variable.assign(variable + 0.3 * rng.random(variable.shape, np.float32))
-    return model
+
+@pytest.fixture(scope="session")
+def mirrored(evaluated_model):
+    """(strategy of two replicas, the same model in its scope)."""
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        model = NVAE(evaluated_model.model_config)
+    for copy, variable in zip(model.variables, evaluated_model.variables, strict=True):
+        copy.assign(variable.numpy())
+    return strategy, model
 
 
 @pytest.fixture(scope="session")

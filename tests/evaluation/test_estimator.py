@@ -17,38 +17,41 @@ tfd = tfp.distributions
 
 
 class LinearGaussian:
-    """z ~ N(0, I), x | z ~ N(W z, s^2 I), with a posterior that is the true one, its scales off by a factor.
+    """z ~ N(0, I), x | z ~ N(W z, s^2 I), with the true posterior but for a factor of its scales.
 
-    It has what `evaluate` asks of a model; images are [B, 2, 2, 1].
+    It has what `evaluate` needs of a model; images are [B, 2, 2, 1].
     """
 
     def __init__(self, factor):
         self.model_config = types.SimpleNamespace(
             image_height=2, image_width=2, image_channels=1, padding=0, latent_channels=_LATENTS
         )
-        self.kernel_stacks = ()
         precision = np.eye(_LATENTS) + _MIXING.T @ _MIXING / _SCALE**2
         self.covariance = np.linalg.inv(precision)
         self.scale = (factor * np.sqrt(np.diag(self.covariance))).astype(np.float32)
-        self.decoder = self
+
+    def effective_kernels(self):
+        return []
 
     def noise_shapes(self, batch_size):
         return [(batch_size, 1, 1, _LATENTS)]
 
-    def encoder(self, images, training):
+    def encode(self, images, kernels):
         weights = tf.constant(self.covariance @ _MIXING.T / _SCALE**2, tf.float32)
         return [tf.reshape(images, [-1, _OUTPUTS]) @ tf.transpose(weights)]
 
-    def infer(self, features, noise, training):
+    def infer(self, features, noise, kernels):
         (loc,) = features
         z = loc + self.scale * tf.reshape(noise[0], [-1, _LATENTS])
         posterior, prior = tfd.Normal(loc, self.scale), tfd.Normal(tf.zeros([_LATENTS]), tf.ones([_LATENTS]))
         terms = types.SimpleNamespace(
-            log_p=tf.reduce_sum(prior.log_prob(z), 1),
-            log_q=tf.reduce_sum(posterior.log_prob(z), 1),
-            kl_per_channel=tfd.kl_divergence(posterior, prior),
+            log_p=tf.reduce_sum(prior.log_prob(z), 1), log_q=tf.reduce_sum(posterior.log_prob(z), 1)
         )
-        return z @ tf.constant(_MIXING.T), [terms]
+        return types.SimpleNamespace(
+            likelihood_params=z @ tf.constant(_MIXING.T),
+            groups=[terms],
+            kl_per_channel=tfd.kl_divergence(posterior, prior)[:, tf.newaxis],
+        )
 
     def likelihood(self, params):
         def log_prob(images):

@@ -3,7 +3,7 @@ import numpy as np
 from nvae_tf.evaluation.heat_map import heat_map
 
 
-def test_cells_have_their_place_and_get_lighter_with_the_value():
+def test_cells_are_in_place_and_lighter_for_larger_values():
     image = heat_map([[0.0, 1.0, 4.0], [9.0, 16.0, 25.0]], cell=2)
     assert image.shape == (4, 6, 3) and image.dtype == np.uint8
     cells = image[::2, ::2]
@@ -12,7 +12,7 @@ def test_cells_have_their_place_and_get_lighter_with_the_value():
     assert (np.diff(brightness) > 0).all()
 
 
-def test_what_is_no_positive_number_is_as_dark_as_zero():
+def test_negative_values_and_nan_are_as_dark_as_zero():
     image = heat_map([[0.0, -3.0, np.nan, 1.0]], cell=1)
     assert (image[0, 1] == image[0, 0]).all() and (image[0, 2] == image[0, 0]).all()
     assert (heat_map([[0.0, 0.0]], cell=1)[0, 0] == image[0, 0]).all()

@@ -5,6 +5,7 @@ from nvae_tf.evaluation.latents import (
     decode_noise,
     draw_rows,
     encode,
+    interpolate,
     keep_first,
     posterior_noise,
     replace_groups,
@@ -12,7 +13,7 @@ from nvae_tf.evaluation.latents import (
 )
 from nvae_tf.evaluation.sampling import reconstruct, sample_images
 from nvae_tf.models.latent_group import LatentGroup
-from nvae_tf.models.noise import keyed_noise, row_keys
+from nvae_tf.models.noise import keyed_noise, row_keys, slerp
 
 
 def _close(received, expected, tolerance=1e-4):
@@ -27,7 +28,7 @@ def _flow(model, group, values):
     return values.numpy()
 
 
-def test_a_draw_depends_on_seed_and_index_alone(evaluated_model, binary_images):
+def test_a_draw_depends_on_seed_and_index_only(evaluated_model, binary_images):
     model, indices = evaluated_model, [4, 5, 900]
     encoded = encode(model, binary_images[:3], indices, seed=7)
     keys = row_keys(7, np.array(indices))
@@ -76,6 +77,13 @@ def test_drawn_rows_are_the_samples_of_the_program(evaluated_model):
     assert np.abs(rows[0][0] - rows[0][1]).max() > 0.1
 
 
+def test_each_group_is_interpolated():
+    first, second = np.random.default_rng(0).normal(size=(2, 2, 2, 1)).astype(np.float32)
+    rows = interpolate([first, 2 * second], [second, first], [0.0, 0.25, 1.0])
+    np.testing.assert_allclose(rows[0], slerp([first] * 3, [second] * 3, [0.0, 0.25, 1.0]))
+    np.testing.assert_array_equal(rows[1][[0, 2]], [2 * second, first])
+
+
 def test_the_first_groups_are_kept():
     noise, fresh = [[np.full((1, 2, 2, 1), value) for value in values] for values in ((1, 2, 3), (-1, -2, -3))]
     mixed = keep_first(noise, fresh, [1, 3])
@@ -104,5 +112,5 @@ def test_one_channel_is_set():
 
 
 def test_another_draw_is_refused(evaluated_model, binary_images):
-    with pytest.raises(ValueError, match="draw: expected one of .*Received: 'mode'"):
+    with pytest.raises(ValueError, match="draw: expected mean or sample. Received: 'mode'"):
         encode(evaluated_model, binary_images, range(7), draw="mode")

@@ -43,7 +43,7 @@ def test_a_folder_holds_images_of_one_kind(tmp_path):
     begin(tmp_path / "new", {"seed": 1, "size": 2})
     begin(tmp_path / "new", {"seed": 1, "size": 2})
     with pytest.raises(
-        ValueError, match=r"shards.json: expected {'seed': 1}, as of the shards there. Received: {'seed': 3}"
+        ValueError, match=r"shards.json: expected {'seed': 1}, with which its shards were drawn. Received: {'seed': 3}"
     ):
         begin(tmp_path / "new", {"seed": 3, "size": 2})
 
@@ -58,20 +58,20 @@ def test_of_workers_that_begin_at_once_the_first_counts(tmp_path, monkeypatch):
 
 def test_workers_draw_what_one_draw_gives_and_skip_what_is_there(program, digits_run, tmp_path, capsys):
     run_dir, tmp_path = shutil.copytree(digits_run, tmp_path / "run"), tmp_path / "shards"
-    (run_dir / "evaluation.json").write_text("{")  # which says nothing of the images
+    (run_dir / "evaluation.json").write_text("{")  # the images do not depend on it
 
     def work(worker_index):
         flags = (f"--shards_dir={tmp_path}", "--first=4", "--num=12", "--shard_size=4", "--batch_size=3")
         temperature = "--temperature=0.7"
         workers = ("--num_workers=2", f"--worker_index={worker_index}")
-        program("sample", f"--run_dir={run_dir}", *flags, temperature, *workers).main([])
+        program("sample", f"--run_dir={run_dir}", *flags, temperature, *workers).main()
 
     work(0)
-    assert f"written: 2 shards in {tmp_path}; 0 were there" in capsys.readouterr().out
+    assert f"written: 2 shards in {tmp_path}; 0 existed" in capsys.readouterr().out
     shard_path(tmp_path, 3).unlink()
     times = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     work(0)
-    assert f"written: 1 shards in {tmp_path}; 1 were there" in capsys.readouterr().out
+    assert f"written: 1 shards in {tmp_path}; 1 existed" in capsys.readouterr().out
     assert all(path.stat().st_mtime_ns == time for path, time in times.items())
     work(1)
     shards = [np.load(shard_path(tmp_path, number)) for number in (1, 2, 3)]

@@ -5,26 +5,22 @@ import tensorflow as tf
 from nvae_tf.evaluation import sampling
 from nvae_tf.evaluation.sampling import reconstruct, sample_images
 from nvae_tf.models.noise import keyed_noise, row_keys
-from nvae_tf.models.nvae import NVAE
 from nvae_tf.models.pixels import crop_padding
 
 
-def test_samples_have_shape_range_and_no_padding(evaluated_model):
-    images = sample_images(evaluated_model, 3, temperature=0.8, seed=1, batch_size=2)
-    assert images.shape == (3, 6, 6, 1) and images.dtype == np.float32
-    assert 0.0 <= images.min() and images.max() <= 1.0
-    # No two batches may share their noise.
-    assert not np.array_equal(images[0], images[2])
-
-
-def test_samples_follow_seed_and_temperature(evaluated_model):
+def test_samples_follow_seed_and_temperature_and_have_no_padding(evaluated_model):
     def draw(**arguments):
-        return sample_images(evaluated_model, 2, **arguments)
+        return sample_images(evaluated_model, 3, batch_size=2, **arguments)
 
     reference = draw(seed=1)
+    assert reference.shape == (3, 6, 6, 1) and reference.dtype == np.float32
+    assert 0.0 <= reference.min() and reference.max() <= 1.0
+    assert not np.array_equal(reference[0], reference[2])  # no two batches share their noise
     np.testing.assert_array_equal(draw(seed=1), reference)
     assert not np.array_equal(draw(seed=2), reference)
+    before = sampling._generate.experimental_get_tracing_count()
     assert not np.array_equal(draw(seed=1, temperature=0.5), reference)
+    assert sampling._generate.experimental_get_tracing_count() == before  # one trace serves all temperatures
 
 
 def test_pixels_are_drawn_around_the_mean(evaluated_model):
@@ -46,16 +42,12 @@ def test_an_image_is_the_same_in_any_batch(evaluated_model, pixels):
     )
 
 
-def test_replicas_share_a_batch(evaluated_model):
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    with strategy.scope():
-        model = NVAE(evaluated_model.model_config)
-    for mirrored, variable in zip(model.variables, evaluated_model.variables, strict=True):
-        mirrored.assign(variable.numpy())
-    for pixels in ("mean", "sample"):
-        reference = sample_images(evaluated_model, 5, seed=1, pixels=pixels)
-        images = sample_images(model, 5, seed=1, batch_size=3, pixels=pixels, strategy=strategy)
-        np.testing.assert_allclose(images, reference, atol=2e-6)
+@pytest.mark.parametrize("pixels", ["mean", "sample"])
+def test_replicas_share_a_batch(evaluated_model, mirrored, pixels):
+    strategy, model = mirrored
+    reference = sample_images(evaluated_model, 5, seed=1, pixels=pixels)
+    images = sample_images(model, 5, seed=1, batch_size=3, pixels=pixels, strategy=strategy)
+    np.testing.assert_allclose(images, reference, atol=2e-6)
 
 
 def test_a_temperature_for_each_group(evaluated_model):
@@ -65,13 +57,6 @@ def test_a_temperature_for_each_group(evaluated_model):
     np.testing.assert_allclose(sample_images(evaluated_model, 2, [0.25, 2.0], seed=1), expected, rtol=1e-5, atol=1e-6)
     with pytest.raises(ValueError, match="temperature: expected one, or 2, one for each group. Received: 3"):
         sample_images(evaluated_model, 2, [0.5] * 3)
-
-
-def test_one_trace_serves_all_temperatures(evaluated_model):
-    sample_images(evaluated_model, 2, temperature=0.9)
-    before = sampling._generate.experimental_get_tracing_count()
-    sample_images(evaluated_model, 2, temperature=0.3, seed=7)
-    assert sampling._generate.experimental_get_tracing_count() == before
 
 
 def test_reconstruction_is_the_mean_of_a_posterior_sample(evaluated_model, binary_images):

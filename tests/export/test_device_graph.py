@@ -10,13 +10,11 @@ from nvae_tf.export.device_graph import decode_graph, encode_graph, likelihood_m
 from nvae_tf.hierarchy import num_likelihood_parameters
 from nvae_tf.inference.folding import fold
 from nvae_tf.inference.model import InferenceModel
-from nvae_tf.runs.load import load_run
-from tests.export.tiny_export import write_run
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return InferenceModel(fold(load_run(write_run(tmp_path_factory.mktemp("run") / "tiny"))))
+def model(flow_nvae):
+    return InferenceModel(fold(flow_nvae))
 
 
 def _draw(graph, batch_size):
@@ -31,7 +29,7 @@ def _draw(graph, batch_size):
     ("likelihood", "channels"),
     [("bernoulli", 1), ("normal", 3), *(("logistic_mixture", channels) for channels in (1, 2, 3, 4, 5))],
 )
-def test_mean_is_that_of_the_distribution(likelihood, channels):
+def test_mean_is_the_distributions(likelihood, channels):
     config = ModelConfig(likelihood=likelihood, image_channels=channels, num_mixtures=3)
     # Large enough that every clip is reached.
     params = 4 * np.random.default_rng(0).standard_normal([2, 8, 8, num_likelihood_parameters(config)], np.float32)
@@ -40,7 +38,7 @@ def test_mean_is_that_of_the_distribution(likelihood, channels):
     np.testing.assert_allclose(likelihood_mean(config, tf.constant(params)), expected, atol=1e-6)
 
 
-def test_the_noise_of_encode_is_what_sample_makes_the_same_latents_from(model):
+def test_sample_makes_the_same_latents_from_the_noise_of_encode(model):
     graph = encode_graph(model)
     inputs = _draw(graph, 2)
     encoded = graph.function(**inputs)
@@ -58,16 +56,13 @@ def test_the_noise_of_encode_is_what_sample_makes_the_same_latents_from(model):
     assert set(encode_graph(model, noise_only=True).function(**inputs)) == set(noise)
 
 
-def test_groups_that_are_not_sampled_are_at_their_priors_mean(model):
+def test_groups_that_are_not_sampled_are_at_the_mean_of_their_prior(model):
     every, first = sample_graph(model), sample_graph(model, num_groups=1)
     assert list(first.inputs) == ["noise_00", "temperature"]
     inputs = _draw(every, 2)
     expected = every.function(**inputs | {"noise_01": tf.zeros_like(inputs["noise_01"])})["likelihood_params"]
     del inputs["noise_01"]
     np.testing.assert_allclose(first.function(**inputs)["likelihood_params"], expected, atol=1e-6)
-
-
-@pytest.mark.parametrize("count", [0, 3])
-def test_a_number_of_groups_out_of_range_is_an_error(model, count):
-    with pytest.raises(ValueError, match=rf"num_groups: expected 1 to 2\. Received: {count}"):
-        sample_graph(model, num_groups=count)
+    for count in (0, 3):
+        with pytest.raises(ValueError, match=rf"num_groups: expected 1 to 2\. Received: {count}"):
+            sample_graph(model, num_groups=count)

@@ -1,25 +1,12 @@
-import os
-import pathlib
-import subprocess
-import sys
-
 import numpy as np
 import PIL.Image
 import pytest
 
 from nvae_tf.data.batches import eval_batches
-from nvae_tf.evaluation.sampling import evaluated_kernels, reconstruct
+from nvae_tf.evaluation.sampling import reconstruct
 from nvae_tf.evaluation.write_images import to_uint8
 from nvae_tf.runs.data import load_images
 from nvae_tf.runs.load import load_run
-
-REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
-
-
-def _reconstruct(*flags):
-    command = [sys.executable, str(REPOSITORY / "tools" / "reconstruct.py"), *flags]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
 def _cells(path, columns, size=16, gap=2):
@@ -42,15 +29,15 @@ def _expected(model, num, seed):
     return images[..., 0], reconstruct(model, images, seed)[..., 0]
 
 
-def test_originals_are_beside_their_reconstructions(digits_run, model, tmp_path):
+def test_originals_are_beside_their_reconstructions(digits_run, model, program, tmp_path, capsys):
     out = tmp_path / "pairs.png"
-    done = _reconstruct(f"--run_dir={digits_run}", "--num=5", "--batch_size=3", "--seed=2", f"--out={out}")
-    assert done.returncode == 0, done.stderr
+    flags = ("--num=5", "--batch_size=3", "--seed=2", f"--out={out}")
+    program("reconstruct", f"--run_dir={digits_run}", *flags).main()
+    *_, figures, written = capsys.readouterr().out.splitlines()
     cells = _cells(out, 4).reshape(-1, 2, 16, 16)[:5]
     images, pictures = _expected(model, 5, seed=2)
     np.testing.assert_array_equal(cells[:, 0], to_uint8(images))
     np.testing.assert_allclose(cells[:, 1], to_uint8(pictures), atol=1)
-    *_, figures, written = done.stdout.splitlines()
     assert float(figures.split()[1]) == pytest.approx(np.mean((images - pictures) ** 2), abs=1e-5)
     assert written == f"written: {out}"
 
@@ -60,7 +47,7 @@ def test_progressive_rows_keep_more_and_more_and_do_not_depend_on_the_batch(digi
     for batch_size in (7, 2):
         out = tmp_path / f"{batch_size}.png"
         flags = (f"--run_dir={digits_run}", "--num=4", "--progressive", "--temperature=0.5")
-        program("reconstruct", *flags, f"--batch_size={batch_size}", f"--out={out}").main(["reconstruct"])
+        program("reconstruct", *flags, f"--batch_size={batch_size}", f"--out={out}").main()
         rows.append(_cells(out, 4))
     np.testing.assert_allclose(*map(np.int32, rows), atol=1)
     images, pictures = _expected(model, 4, seed=0)
@@ -79,8 +66,8 @@ def test_counts_of_groups_are_spread_from_one_to_all(program, digits_run):
 def test_the_figures_are_those_of_the_pictures(program, digits_run, model):
     tool = program("reconstruct", f"--run_dir={digits_run}", "--seed=1")
     images, expected = (part[..., np.newaxis] for part in _expected(model, 3, seed=1))
-    kernels = evaluated_kernels(model)
-    pictures, errors, log_likelihood = tool.show(model, [0, 1, 2], images, [1, 3], kernels, 3)
+    kernels = model.effective_kernels()
+    pictures, errors, log_likelihood = tool.reconstruct(model, [0, 1, 2], images, [1, 3], kernels, 3)
     assert pictures.shape == (3, 3, 16, 16, 1) and errors.shape == log_likelihood.shape == (3, 2)
     np.testing.assert_array_equal(pictures[:, 0], images)
     np.testing.assert_allclose(pictures[:, 2], expected, atol=1e-4)
@@ -89,26 +76,3 @@ def test_the_figures_are_those_of_the_pictures(program, digits_run, model):
     mean, pixels = pictures[:, 1:].astype(np.float64), images[:, np.newaxis]
     log_prob = np.log(np.where(pixels > 0.5, mean, 1 - mean)).sum(axis=(2, 3, 4))
     np.testing.assert_allclose(log_likelihood, log_prob, rtol=1e-3)
-
-
-@pytest.mark.parametrize(
-    "flag, message",
-    [
-        ("--run_dir=nowhere", "--run_dir=nowhere: expected a run folder with config.json"),
-        ("--data_dir=nowhere", "--data_dir=nowhere: expected an existing folder"),
-        ("--split=dev", "--split=dev"),
-        ("--num=0", "--num=0"),
-        ("--temperature=0", "--temperature=0.0: expected a positive, finite number"),
-        ("--temperature=nan", "--temperature=nan: expected a positive, finite number"),
-        ("--out=a.jpg", "--out=a.jpg: expected a name ending in .png in an existing folder"),
-    ],
-)
-def test_wrong_flags_are_named(digits_run, flag, message):
-    done = _reconstruct(f"--run_dir={digits_run}", flag)
-    assert done.returncode != 0
-    assert message in done.stderr and "Traceback" not in done.stderr
-
-
-def test_errors_of_the_run_are_told_without_a_traceback(digits_run, program):
-    with pytest.raises(SystemExit, match=r"^reconstruct.py: .*expected a step with a checkpoint, one of \[3\]"):
-        program("reconstruct", f"--run_dir={digits_run}", "--step=9").main(["reconstruct"])

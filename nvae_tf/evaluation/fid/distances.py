@@ -1,10 +1,10 @@
-"""Distances between two sets of images by their features: FID, KID, precision and recall. NumPy alone."""
+"""Distances between two sets of images by their features: FID, KID, precision and recall, in NumPy."""
 
 import math
 
 import numpy as np
 
-# Most of the covariance's trace that eigenvalues below zero, which rounding leaves, may make up.
+# Largest share of a covariance's trace that negative eigenvalues, which come from rounding, may have.
 _MAX_NEGATIVE = 1e-3
 _BLOCK = 1024
 
@@ -20,19 +20,19 @@ def _root(name, covariance):
     negative, total = -values[values < 0.0].sum(), np.abs(values).sum()
     if negative > _MAX_NEGATIVE * total:
         raise ValueError(
-            f"{name}: expected a covariance, without eigenvalues below 0. "
+            f"{name}: expected a covariance, without negative eigenvalues. "
             f"Received: some that make up {negative / total:.2g} of the trace"
         )
     return vectors * np.sqrt(np.maximum(values, 0.0))
 
 
 def frechet_distance(mean, covariance, other_mean, other_covariance):
-    """Squared Frechet distance of two normal distributions; of Inception features, the FID (arXiv 1706.08500).
+    """Squared Frechet distance of two normal distributions; for Inception features, the FID (arXiv 1706.08500).
 
         |m1 - m2|^2 + tr(C1) + tr(C2) - 2 tr((C1 C2)^(1/2))
 
-    The eigenvalues of C1 C2 = R1 R1^T R2 R2^T are those of (R1^T R2)(R1^T R2)^T, so that the last trace is the sum of
-    the singular values of R1^T R2: no root of a matrix that is not symmetric, which fails or turns complex where a
+    The eigenvalues of C1 C2 = R1 R1^T R2 R2^T are those of (R1^T R2)(R1^T R2)^T, so the last trace is the sum of the
+    singular values of R1^T R2. This avoids the root of an asymmetric matrix, which fails or becomes complex where a
     covariance is singular, as it is with fewer images than features.
 
     Args:
@@ -43,7 +43,7 @@ def frechet_distance(mean, covariance, other_mean, other_covariance):
         The distance, at least 0.
 
     Raises:
-        ValueError: shapes that do not fit, numbers that are not finite, or a matrix that is no covariance.
+        ValueError: shapes that do not match, numbers that are not finite, or a matrix that is not a covariance.
     """
     moments = [np.asarray(array, np.float64) for array in (mean, covariance, other_mean, other_covariance)]
     dim = moments[0].size
@@ -78,20 +78,18 @@ def kernel_distance(features, others, subset_size=SUBSET_SIZE, num_subsets=NUM_S
     Args:
         features: [N, D].
         others: [M, D].
-        subset_size: features of each side in a subset, drawn without replacement; no more than N and M. Default 1000.
-        num_subsets: Default 100.
+        subset_size: features of each set in a subset, drawn without replacement; at most N and M are taken. Default
+            1000.
+        num_subsets: number of subsets. Default 100.
         seed: of the subsets. Default 0.
 
     Returns:
         (mean, standard deviation) over the subsets; NaN for the latter with a single one. The mean may be below 0.
 
     Raises:
-        ValueError: shapes that do not fit, or an argument out of range.
+        ValueError: shapes that do not match.
     """
     features, others = _check_features(2, features=features, others=others)
-    for name, value, least in (("subset_size", subset_size, 2), ("num_subsets", num_subsets, 1)):
-        if value < least:
-            raise ValueError(f"{name}: expected at least {least}. Received: {value}")
     rng = np.random.default_rng(seed)
     size = min(subset_size, len(features), len(others))
     estimates = []
@@ -106,7 +104,7 @@ def kernel_distance(features, others, subset_size=SUBSET_SIZE, num_subsets=NUM_S
 
 
 def _distance_blocks(features, others):
-    """Squared distances [b, M] of some rows of `features` after the others to all of `others`: bounded memory."""
+    """Squared distances [b, M] of consecutive rows of `features` to all of `others`, which bounds the memory."""
     squares = np.square(others).sum(axis=1)
     for start in range(0, len(features), _BLOCK):
         rows = features[start : start + _BLOCK]
@@ -122,8 +120,8 @@ def _squared_radii(features, neighbours):
 def precision_recall(real, generated, neighbours=NEIGHBOURS):
     """Improved precision and recall (arXiv 1904.06991).
 
-    A set's manifold is the union of the balls round its features that reach to their k-th nearest neighbour in the
-    set. The paper takes features of VGG-16; of Inception the figures are others, and comparable among themselves.
+    The manifold of a set is the union of the balls around its features that reach to their k-th nearest neighbour in
+    the set. The paper uses features of VGG-16; figures of Inception features compare with each other only.
 
     Args:
         real: [N, D].
@@ -131,15 +129,14 @@ def precision_recall(real, generated, neighbours=NEIGHBOURS):
         neighbours: k. Default 3.
 
     Returns:
-        (precision, recall): part of the generated features in the real manifold, and of the real in the generated.
+        (precision, recall): share of the generated features in the real manifold, and of the real ones in the
+        generated manifold.
 
     Raises:
-        ValueError: shapes that do not fit, or no more than `neighbours` features in a set.
+        ValueError: shapes that do not match, or at most `neighbours` features in a set.
     """
-    if neighbours < 1:
-        raise ValueError(f"neighbours: expected at least 1. Received: {neighbours}")
     real, generated = _check_features(neighbours + 1, real=real, generated=generated)
-    # Distances are differences of squares: round the middle they lose the fewest digits.
+    # Distances are differences of squares, which lose the fewest digits around the mean.
     middle = real.mean(axis=0, dtype=np.float64)
     real, generated = real - middle, generated - middle
     real_radii, generated_radii = _squared_radii(real, neighbours), _squared_radii(generated, neighbours)
@@ -155,12 +152,12 @@ def compare(moments, data_moments, sample=None, data_sample=None, seed=0):
 
     Args:
         moments, data_moments: (mean [D], covariance [D, D]) of each.
-        sample, data_sample: features [M, D] of each, or None where there are none. Default None.
+        sample, data_sample: features [M, D] of each; None if they are not known. Default None.
         seed: of KID's subsets. Default 0.
 
     Returns:
-        dict of `fid`, and of `kid`, `kid_std`, `precision` and `recall`, which are None where the features are
-        missing or too few.
+        dict of `fid`, `kid`, `kid_std`, `precision` and `recall`; all but `fid` are None where features are missing or
+        too few.
     """
     figures = dict.fromkeys(("fid", "kid", "kid_std", "precision", "recall"))
     figures["fid"] = frechet_distance(*moments, *data_moments)

@@ -1,32 +1,47 @@
-"""Line and bar charts as SVG text, to be put inline into a page.
-
-Colours are the page's: `STYLE` says how the parts look, by the CSS variables --ink, --muted, --grid, --series-0 and
---series-1 that the page defines, so that one drawing serves light and dark.
-"""
+"""Line and bar charts as inline SVG, drawn by matplotlib, that take the colours of the page around them."""
 
 import dataclasses
-import html
+import io
 import math
+import re
 
-from nvae_tf.evaluation.report.axes import format_number, log_ticks, thin, ticks, upper_end
+import markupsafe
+import matplotlib
+from matplotlib.figure import Figure  # without pyplot, which keeps figures and looks for a display
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-STYLE = """
-svg.chart { display: block; width: 100%; height: auto; font: 12px system-ui, sans-serif; overflow: visible; }
-svg.chart text { fill: var(--muted); font-variant-numeric: tabular-nums; }
-svg.chart .grid { stroke: var(--grid); stroke-width: 1; }
-svg.chart .axis { stroke: var(--muted); stroke-width: 1; }
-svg.chart .line { fill: none; stroke-width: 1.8; stroke-linejoin: round; vector-effect: non-scaling-stroke; }
-svg.chart .s0 { stroke: var(--series-0); }
-svg.chart .s1 { stroke: var(--series-1); stroke-dasharray: 5 3; }
-svg.chart .dot0, svg.chart .bar0 { fill: var(--series-0); }
-svg.chart .dot1, svg.chart .bar1 { fill: var(--series-1); }
-svg.chart .note { fill: var(--ink); }
-"""
-
-_WIDTH, _HEIGHT = 400, 210
+# Colours that stand for the page's CSS variables, which replace them in the SVG: one drawing serves light and dark.
+_SERIES, _MUTED, _GRID, _INK = ("#000011", "#000012"), "#000013", "#000014", "#000015"
+_VARIABLES = {_SERIES[0]: "series-0", _SERIES[1]: "series-1", _MUTED: "muted", _GRID: "grid", _INK: "ink"}
+_WIDTH, _HEIGHT = 400, 210  # points
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 8, 24, 36
 _PLOT_WIDTH, _PLOT_HEIGHT = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
 _MAX_DOTS = 40
+_STYLE = {
+    "axes.autolimit_mode": "round_numbers",
+    "axes.axisbelow": True,
+    "axes.edgecolor": _MUTED,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.spines.left": False,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.xmargin": 0.0,
+    "axes.ymargin": 0.0,
+    "figure.dpi": 72,
+    "font.size": 12,
+    "grid.color": _GRID,
+    "grid.linewidth": 1.0,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 5.0,
+    "path.simplify_threshold": 1.0,
+    "svg.fonttype": "none",
+    "text.color": _MUTED,
+    "xtick.color": _MUTED,
+    "ytick.color": _MUTED,
+    "ytick.left": False,
+    "ytick.minor.left": False,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +50,8 @@ class Series:
 
     Attributes:
         name: for the legend.
-        points: list of (x, y), x increasing; where y is not finite the line has a gap.
-        style: 0 for a full line, 1 for a dashed one of another colour. Default 0.
+        points: list of (x, y) by increasing x; the line has a gap where y is not finite.
+        style: 0 for a solid line, 1 for a dashed one in another colour. Default 0.
     """
 
     name: str
@@ -45,168 +60,127 @@ class Series:
 
     @property
     def finite(self):
-        """The points whose y is a finite number."""
+        """The points whose y is finite."""
         return [(x, y) for x, y in self.points if math.isfinite(y)]
 
 
-def _y_axis(values, logarithmic):
-    """(ticks, function from a value to its height from the top of the plot)."""
-    if logarithmic:
-        marks = log_ticks(min(values), max(values))
-        scale = math.log10
-    else:
-        marks = ticks(min(values), upper_end(values), 6)
-        scale = float
-    low, high = scale(marks[0]), scale(marks[-1])
-    return marks, lambda value: _PLOT_HEIGHT * (1 - (scale(value) - low) / (high - low))
+def format_number(value):
+    """A short form of a number: thousands separated, four digits, powers of ten for very small numbers."""
+    if value == 0 or 1000 <= abs(value) < math.inf:
+        return f"{value:,.0f}"
+    if abs(value) < 1e-3:
+        mantissa, exponent = f"{value:.2e}".split("e")
+        return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+    return f"{value:.4g}"
 
 
-def _text(x, y, text, anchor, css=""):
-    css = f' class="{css}"' if css else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{css}>{html.escape(text)}</text>'
+def _axes(unit):
+    axes = Figure((_WIDTH / 72, _HEIGHT / 72)).add_axes(
+        (_LEFT / _WIDTH, _BOTTOM / _HEIGHT, _PLOT_WIDTH / _WIDTH, _PLOT_HEIGHT / _HEIGHT)
+    )
+    axes.figure.text(0, 1 - 11 / _HEIGHT, unit)
+    return axes
 
 
-def _rule(x1, y1, x2, y2, css):
-    return f'<line class="{css}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
+def _finish(axes, label):
+    """The `<svg>` element, safe to put into HTML, with `label` for screen readers."""
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_number(value)))
+    file = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": label}):  # the same ids at every run, others in every chart
+        metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        axes.figure.savefig(file, format="svg", transparent=True, metadata=metadata)
+    svg = re.sub(r"<style.*?</style>", "", file.getvalue().partition("<svg")[2].partition(">")[2], flags=re.DOTALL)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # names such as axes_1, which every chart has
+    svg = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", svg)
+    for color, variable in _VARIABLES.items():
+        svg = svg.replace(color, f"var(--{variable})")
+    opening = markupsafe.Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">')
+    return opening.format(_WIDTH, _HEIGHT, label) + markupsafe.Markup(svg)
 
 
-def _frame(label, unit, y_marks, y_place):
-    """The opening tag, the unit, and the y axis with its lines."""
-    parts = [
-        f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{html.escape(label)}">',
-        _text(0, 11, unit, "start"),
-    ]
-    for mark in y_marks:
-        y = _TOP + y_place(mark)
-        parts.append(_rule(_LEFT, y, _WIDTH - _RIGHT, y, "grid"))
-        parts.append(_text(_LEFT - 6, y + 4, format_number(mark), "end"))
-    parts.append(_rule(_LEFT, _TOP + _PLOT_HEIGHT, _WIDTH - _RIGHT, _TOP + _PLOT_HEIGHT, "axis"))
-    return parts
+def _upper_end(values):
+    """Where the axis ends: the largest value, or less where a few outliers would flatten the rest."""
+    ordered = sorted(values)
+    low, most, high = ordered[0], ordered[int(0.97 * (len(ordered) - 1))], ordered[-1]
+    limit = most + 0.6 * (most - low)
+    return high if len(values) < 20 or high <= limit or most == low else limit
 
 
-def _x_axis(low, high, label):
-    """(parts, function from an x to its place from the left of the plot)."""
-    low, high = (low, high) if high > low else (low - 1, high + 1)
+def line_chart(series, label, unit="", logarithmic=False):
+    """Draws lines over the training step.
 
-    def place(x):
-        return _PLOT_WIDTH * (x - low) / (high - low)
-
-    parts, bottom = [_text(_WIDTH - _RIGHT, _HEIGHT - 3, label, "end")], _TOP + _PLOT_HEIGHT
-    for mark in ticks(low, high, 7):
-        if low <= mark <= high and mark == int(mark):
-            x = _LEFT + place(mark)
-            parts += [_rule(x, bottom, x, bottom + 4, "axis"), _text(x, bottom + 17, format_number(mark), "middle")]
-    return parts, place
-
-
-def _runs(points):
-    """The points in stretches without a gap."""
-    stretch = []
-    for point in points:
-        if math.isfinite(point[1]):
-            stretch.append(point)
-        elif stretch:
-            yield stretch
-            stretch = []
-    if stretch:
-        yield stretch
-
-
-def _curve(series, x_place, y_place):
-    parts, style = [], series.style
-    for stretch in _runs(thin(series.points)):
-        places = [f"{x_place(x):.1f},{y_place(y):.1f}" for x, y in stretch]
-        if len(places) > 1:
-            parts.append(f'<polyline class="line s{style}" points="{" ".join(places)}"/>')
-        if len(stretch) == 1 or len(series.points) <= _MAX_DOTS:
-            dots = (place.split(",") for place in places)
-            parts += [f'<circle class="dot{style}" cx="{x}" cy="{y}" r="2.6"/>' for x, y in dots]
-    return parts
-
-
-def line_chart(series, label, unit="", x_label="step", logarithmic=False):
-    """Draws lines over one axis.
-
-    Where a few values are far above all others, the axis leaves them out and a note in the drawing says how high the
-    highest is.
+    Where a few values are far above all others, the axis leaves them out and a note gives the highest.
 
     Args:
         series: list of `Series`, at least one, each with a finite value.
-        label: what the drawing shows, for those who do not see it.
+        label: what the chart shows, for screen readers.
         unit: of y. Default none.
-        x_label: what x is. Default `"step"`.
-        logarithmic: draw y by its logarithm, where all values are positive. Default False.
+        logarithmic: use a logarithmic axis where all values are positive. Default False.
 
     Returns:
-        The `<svg>` element.
-
-    Raises:
-        ValueError: no series, or one without a finite value.
+        The `<svg>` element, as `markupsafe.Markup`.
     """
-    if not series or not all(one.finite for one in series):
-        raise ValueError(
-            f"series: expected at least one, each with finite values. Received: {[s.name for s in series]}"
-        )
-    points = [point for one in series for point in one.finite]
-    values, places = [y for _, y in points], [x for x, _ in points]
+    values = [y for one in series for _, y in one.finite]
     logarithmic = logarithmic and min(values) > 0
-    marks, y_place = _y_axis(values, logarithmic)
-    unit = f"{unit} (log scale)".strip() if logarithmic else unit
-    axis, x_place = _x_axis(min(places), max(places), x_label)
-    parts = _frame(label, unit, marks, y_place) + axis
-    # The inner drawing cuts off what is beyond the axis; the margin leaves room for lines and dots at its edge.
-    size = f'width="{_PLOT_WIDTH + 6}" height="{_PLOT_HEIGHT + 6}"'
-    view = f'viewBox="-3 -3 {_PLOT_WIDTH + 6} {_PLOT_HEIGHT + 6}"'
-    parts.append(f'<svg x="{_LEFT - 3}" y="{_TOP - 3}" {size} {view}>')
-    for one in series:
-        parts += _curve(one, x_place, y_place)
-    parts.append("</svg>")
-    if max(values) > marks[-1]:
-        parts.append(_text(_WIDTH - _RIGHT, 11, f"peak of {format_number(max(values))} not shown", "end"))
-    return "".join([*parts, "</svg>"])
+    with matplotlib.rc_context(_STYLE):
+        axes = _axes(f"{unit} (log scale)".strip() if logarithmic else unit)
+        for one in series:
+            dots = "o" if len(one.finite) <= _MAX_DOTS else None
+            line = (0, (5 / 1.8, 3 / 1.8)) if one.style else "-"
+            x, y = zip(*one.points, strict=True)
+            axes.plot(x, y, color=_SERIES[one.style], linestyle=line, marker=dots, clip_on=len(values) > _MAX_DOTS)
+        if logarithmic:
+            axes.set_yscale("log")
+            axes.minorticks_off()
+        else:
+            locator = MaxNLocator(5, steps=[1, 2, 5, 10])
+            axes.yaxis.set_major_locator(locator)
+            low, high = min(values), _upper_end(values)
+            spread = (abs(low) / 2 or 1.0) if low == high else 0.0
+            axes.set_ylim(*locator.view_limits(low - spread, high + spread))
+            if max(values) > axes.get_ylim()[1]:
+                note = f"peak of {format_number(max(values))} not shown"
+                axes.figure.text(1 - _RIGHT / _WIDTH, 1 - 11 / _HEIGHT, note, ha="right")
+        steps = [x for one in series for x, _ in one.finite]
+        axes.set_xlim(min(steps), max(steps) if max(steps) > min(steps) else min(steps) + 1)
+        axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10], integer=True))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_number(value)))
+        axes.figure.text(1 - _RIGHT / _WIDTH, 3 / _HEIGHT, "step", ha="right")
+        return _finish(axes, label)
 
 
-def bar_chart(values, label, unit="", notes=None, bands=None):
-    """Draws bars side by side, numbered from 0, from zero upwards.
+def bar_chart(values, label, unit, bands, notes=None):
+    """Draws bars side by side, numbered from 0.
 
     Args:
-        values: list of finite numbers, at least one; less than 0 counts as 0.
-        label: what the drawing shows, for those who do not see it.
-        unit: of the values. Default none.
-        notes: a short text for each bar, drawn above it where there is room, and shown on hovering; or None. Default
-            None.
-        bands: list of (name, number of bars), neighbouring bars that belong together, named below; or None. Default
-            None.
+        values: list of finite numbers, at least one.
+        label: what the chart shows, for screen readers.
+        unit: of the values.
+        bands: list of (name, number of bars): neighbouring bars that belong together, named below.
+        notes: a short text for each bar, drawn above it where there is room; None for no notes. Default None.
 
     Returns:
-        The `<svg>` element.
-
-    Raises:
-        ValueError: no values, or as many notes or bars in bands as there are no values.
+        The `<svg>` element, as `markupsafe.Markup`.
     """
     count = len(values)
-    if not count or (notes and len(notes) != count) or (bands and sum(number for _, number in bands) != count):
-        raise ValueError(f"values: expected some, and as many notes and bars in bands. Received: {values}")
-    # A little more than the largest, so that its note has room.
-    marks, y_place = _y_axis([0.0, 1.08 * max(*values, 0.0)], False)
-    slot = _PLOT_WIDTH / count
-    parts, every = _frame(label, unit, marks, y_place), math.ceil(count / 14)
-    for index, value in enumerate(values):
-        x, top = _LEFT + slot * index, y_place(max(value, 0.0))
-        note = f", {notes[index]}" if notes else ""
-        title = html.escape(f"{index}: {format_number(value)} {unit}{note}")
-        box = f'x="{x + 0.12 * slot:.1f}" y="{_TOP + top:.1f}" width="{0.76 * slot:.1f}"'
-        height = f'height="{_PLOT_HEIGHT - top:.1f}"'
-        parts.append(f'<rect class="bar0" {box} {height} rx="1.5"><title>{title}</title></rect>')
-        if notes and slot >= 8 * len(notes[index]):
-            parts.append(_text(x + slot / 2, _TOP + top - 4, notes[index], "middle", "note"))
-        if index % every == 0:
-            parts.append(_text(x + slot / 2, _TOP + _PLOT_HEIGHT + 14, str(index), "middle"))
-    first = 0
-    for name, number in bands or []:
-        left, right = _LEFT + slot * first + 2, _LEFT + slot * (first + number) - 2
-        parts.append(_rule(left, _HEIGHT - 17, right, _HEIGHT - 17, "grid"))
-        if slot * number >= 6 * len(name):
-            parts.append(_text((left + right) / 2, _HEIGHT - 4, name, "middle"))
-        first += number
-    return "".join([*parts, "</svg>"])
+    with matplotlib.rc_context(_STYLE):
+        axes = _axes(unit)
+        bars = axes.bar(range(count), values, width=0.76, color=_SERIES[0])
+        locator = MaxNLocator(5, steps=[1, 2, 5, 10])
+        axes.yaxis.set_major_locator(locator)
+        axes.set_xlim(-0.5, count - 0.5)
+        # Slightly above the largest bar, which leaves room for its note.
+        axes.set_ylim(0, locator.view_limits(0, 1.08 * max([*values, 1e-9]))[1])
+        axes.tick_params(axis="x", bottom=False, pad=3)
+        axes.set_xticks(range(0, count, math.ceil(count / 14)))
+        slot = _PLOT_WIDTH / count
+        if notes and slot >= 8 * max(map(len, notes)):
+            axes.bar_label(bars, notes, padding=3, color=_INK)
+        first = -0.5
+        for name, number in bands:
+            place, ends = axes.get_xaxis_transform(), (first + 0.05, first + number - 0.05)
+            axes.plot(ends, [-19 / _PLOT_HEIGHT] * 2, "-", color=_GRID, linewidth=1, transform=place, clip_on=False)
+            if slot * number >= 6 * len(name):
+                axes.text(first + number / 2, -32 / _PLOT_HEIGHT, name, ha="center", transform=place)
+            first += number
+        return _finish(axes, label)

@@ -1,16 +1,16 @@
-"""The curves of report.py's page: training as TensorBoard and metrics.jsonl have it, and its speed."""
+"""The curves of a report: training as TensorBoard and metrics.jsonl recorded it, and its speed."""
 
 import math
 import statistics
+import typing
 
 import numpy as np
 
 from nvae_tf.evaluation.heat_map import heat_map
-from nvae_tf.evaluation.report import charts
-from nvae_tf.evaluation.report.axes import format_number
-from nvae_tf.evaluation.report.page import cards, figure, legend, missing, number, paragraph, picture, table
+from nvae_tf.evaluation.report.charts import Series, format_number, line_chart
+from nvae_tf.evaluation.report.tables import Table, number
 
-# Title, tag in TensorBoard or None, key in metrics.jsonl or None, unit, whether by the logarithm.
+# Title, TensorBoard tag or None, key in metrics.jsonl or None, unit, whether the axis is logarithmic.
 _CURVES = (
     ("NELBO", "train/nelbo", "nelbo", "nats", False),
     ("Held-out NELBO", None, "nelbo_bits_per_dim", "bits/dim", False),
@@ -25,103 +25,99 @@ _CURVES = (
     ("Batch-norm regularisation", "train/batch_norm", None, "", False),
     ("Weight of the regularisation", "schedule/regularization", None, "", False),
     ("Loss scale", "schedule/loss_scale", None, "", True),
-    ("Steps left out", "train/skip_rate", None, "share", False),
+    ("Skipped steps", "train/skip_rate", None, "share", False),
     ("Speed", "train/images_per_second", None, "images/s", False),
 )
+
+
+class Curve(typing.NamedTuple):
+    """A chart: its title, its lines for the legend, the `<svg>` element and the caption."""
+
+    title: str
+    series: list
+    chart: str
+    caption: str
 
 
 def _number(value):
     return float(value) if isinstance(value, (int, float)) else math.nan
 
 
+def _rates(report):
+    """The scalars of the training speed; 0 means that nothing was measured."""
+    return [scalar for scalar in report.scalars.get("train/images_per_second", ()) if scalar.value > 0]
+
+
 def _series(report, tag, key):
-    """The lines of a chart that have anything to draw."""
-    series = []
-    if tag:
-        points = [(scalar.step, scalar.value) for scalar in report.scalars.get(tag, ())]
-        if tag == "train/images_per_second":
-            points = [(step, value) for step, value in points if value > 0]  # 0: nothing was measured
-        series.append(charts.Series("training", points))
-    if key:
-        split = report.rows[-1].get("split", "held out") if report.rows else "held out"
-        series.append(charts.Series(split, [(row["step"], _number(row.get(key))) for row in report.rows], style=1))
+    """The lines of a chart, without those that have nothing to draw."""
+    scalars = _rates(report) if tag == "train/images_per_second" else report.scalars.get(tag, ())
+    split = report.rows[-1].get("split", "held out") if report.rows else "held out"
+    rows = report.rows if key else ()
+    series = (
+        Series("training", [(scalar.step, scalar.value) for scalar in scalars]),
+        Series(split, [(row["step"], _number(row.get(key))) for row in rows], style=1),
+    )
     return [one for one in series if one.finite]
 
 
 def _caption(series, unit):
-    """The last and the least value of each line, for those who want the number."""
+    """The last and the lowest value of each line."""
     parts = []
     for one in series:
-        last, (step, least) = one.finite[-1], min(one.finite, key=lambda point: (point[1], -point[0]))
+        last, (step, lowest) = one.finite[-1], min(one.finite, key=lambda point: (point[1], -point[0]))
         text = f"{one.name}: {format_number(last[1])} at step {last[0]:,}"
-        parts.append(text if step == last[0] else f"{text}, least {format_number(least)} at {step:,}")
+        parts.append(text if step == last[0] else f"{text}, lowest {format_number(lowest)} at {step:,}")
     return "; ".join(parts) + (f" ({unit})" if unit else "") + "."
 
 
 def curves(report):
-    """Charts of all that changed in training, and a line for what did not."""
+    """(list of `Curve`, list of texts for what stayed constant)."""
     figures, constant = [], []
     for title, tag, key, unit, logarithmic in _CURVES:
         series = _series(report, tag, key)
         values = {value for one in series for _, value in one.finite}
-        if not series:
-            continue
         if len(values) == 1 and not key and len(series[0].finite) > 1:
             constant.append(f"{title.lower()} {format_number(values.pop())}")
-            continue
-        label = f"{title} by step. {_caption(series, unit)}"
-        drawing = charts.line_chart(series, label, unit, logarithmic=logarithmic)
-        figures.append(figure(legend(series) + drawing, _caption(series, unit), title))
-    if not figures:
-        return missing(
-            "No curves: neither TensorBoard files nor metrics.jsonl. They come with training:",
-            report.command("train", "--config=configs/NAME.py"),
-        )
-    constants = paragraph(f"The same throughout: {', '.join(constant)}.", "quiet") if constant else ""
-    return constants + cards(figures)
+        elif series:
+            caption = _caption(series, unit)
+            chart = line_chart(series, f"{title} by step. {caption}", unit, logarithmic)
+            figures.append(Curve(title, series, chart, caption))
+    return figures, constant
 
 
 def kl_over_time(report):
-    """A list of the heat map of the groups' KL over the evaluations, or of nothing where there are not two."""
+    """(heat map, alternative text, caption) of the groups' KL over the evaluations, None with fewer than two."""
     rows = [row for row in report.rows if isinstance(row.get("kl_per_group"), list)]
     history = [[_number(kl) for kl in row["kl_per_group"]] for row in rows]
     if len(history) < 2 or len({len(kl) for kl in history}) > 1:
-        return []
+        return None
     highest = format_number(float(np.nanmax(history)))
-    alt = f"Heat map of the KL of {len(history[0])} groups over {len(history)} evaluations"
     caption = (
         f"A row for each group, coarsest first; a column for each evaluation, steps {rows[0]['step']:,} to "
         f"{rows[-1]['step']:,}. Dark is 0, light the highest, {highest} nats."
     )
-    return [
-        figure(
-            picture(heat_map(np.transpose(history), cell=4), alt), caption, "KL of each group over the training", "heat"
-        )
-    ]
+    alt = f"Heat map of the KL of {len(history[0])} groups over {len(history)} evaluations"
+    return heat_map(np.transpose(history), cell=4), alt, caption
 
 
-def _seconds(report):
-    """Seconds between the first and the last line of each start of the run, added up."""
+def _duration(report):
+    """Time between the first and the last entry of each log file, summed over the files, as text."""
     files = {}
     for scalar in report.scalars.get("train/loss", ()):
-        first, _ = files.get(scalar.file, (scalar.time, None))
-        files[scalar.file] = first, scalar.time
-    return sum(last - first for first, last in files.values())
-
-
-def _duration(seconds):
+        files.setdefault(scalar.file, []).append(scalar.time)
+    seconds = sum(times[-1] - times[0] for times in files.values())
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours:,} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"
 
 
 def speed(report):
-    """Images per second of the training, and how long it took."""
-    rates = [scalar.value for scalar in report.scalars.get("train/images_per_second", ()) if scalar.value > 0]
+    """`Table` of the images per second of the training and of how long it took, None where none were logged."""
+    rates = [scalar.value for scalar in _rates(report)]
     if not rates:
-        return missing("No speed was logged. To measure it:", report.command("benchmark").split(" --run_dir")[0])
+        return None
     rows = [
-        ["Images per second, median", number(statistics.median(rates), 1), "images/s"],
-        ["Images per second, lowest and highest", f"{min(rates):,.1f} – {max(rates):,.1f}", "images/s"],
-        ["Time between the first and the last line of the log", _duration(_seconds(report)), ""],
+        ["Images per second, median", f"{number(statistics.median(rates), 1)} images/s"],
+        ["Images per second, lowest and highest", f"{min(rates):,.1f} – {max(rates):,.1f} images/s"],
+        ["Time between the first and the last entry of the log", _duration(report)],
     ]
-    return table(["", ">training", "unit"], rows, "All replicas together, as logged in training")
+    return Table("All replicas together, as logged in training", ["", "training"], rows)

@@ -116,8 +116,7 @@ def publish(folder):
 def _write(nvae, folder, origin, name, pixels, temperature, batch_sizes, report):
     """Writes a whole version; returns its card."""
     binarize = nvae.config.data.binarize
-    folded = fold(nvae)
-    signatures = Signatures(InferenceModel(folded), binarize, pixels)
+    signatures = Signatures(InferenceModel(fold(nvae)), binarize, pixels)
     served = {**signatures.functions, "serving_default": signatures.functions["sample"]}
     report(f"saving {len(served)} signatures: {', '.join(served)}")
     tf.saved_model.save(signatures, str(folder), served)
@@ -141,7 +140,7 @@ def _write(nvae, folder, origin, name, pixels, temperature, batch_sizes, report)
         pixels=pixels,
         temperature=temperature,
         allowed_batch_sizes=list(batch_sizes),
-        folded=folded.counts,
+        folded=signatures.model.folded,
         parity={"outputs": outputs, "pixels_that_differ": pixels_that_differ},
         golden={"file": GOLDEN, "sha256": files.file_sum(extra / GOLDEN)},
         checksums=checksums(folder),

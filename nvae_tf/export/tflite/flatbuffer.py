@@ -1,17 +1,16 @@
-"""A .tflite file as Python objects: its graph, its constants and its signature."""
+"""A .tflite file as Python objects; its weights in half precision, and counted."""
 
+import collections
 import dataclasses
 import math
 import struct
 
-import flatbuffers
 import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
+from tensorflow.lite.tools import flatbuffer_utils
 
-_IDENTIFIER = b"TFL3"
-_OP_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 _TYPE_NAMES = {code: name for name, code in vars(schema.TensorType).items() if not name.startswith("_")}
-_NUMBERS = ("FLOAT32", "FLOAT16", "INT32")
+_EMPTY_BUFFER = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,10 +18,10 @@ class Value:
     """An input or output of a signature.
 
     Attributes:
-        name: in the signature.
-        index: of its tensor.
-        shape: tuple; -1 where it is dynamic.
-        dtype: name as the schema's, such as "FLOAT32".
+        name: its name in the signature.
+        index: number of its tensor.
+        shape: tuple; -1 where the size is dynamic.
+        dtype: name in the schema, such as "FLOAT32".
     """
 
     name: str
@@ -40,42 +39,31 @@ class TFLiteGraph:
     Attributes:
         model: `ModelT` of the schema; `pack` writes it.
         subgraph: `SubGraphT`.
-        inputs, outputs: tuples of `Value`, of the first signature, or of the graph where there is none.
-        signature: the first signature's name; None where there is none.
+        inputs, outputs: tuples of `Value`, of the first signature, or of the graph if there is none.
+        signature: name of the first signature; None if there is none.
 
     Raises:
         ValueError: not a TFLite file, or a damaged one.
     """
 
     def __init__(self, content):
-        if content[4:8] != _IDENTIFIER:
+        if content[4:8] != b"TFL3":
             raise ValueError(f"expected a TFLite file (TFL3 at byte 4). Received: {bytes(content[4:8])!r} there")
         try:
-            self.model = schema.ModelT.InitFromPackedBuf(content, 0)
+            self.model = flatbuffer_utils.convert_bytearray_to_object(content)
             self.subgraph = self.model.subgraphs[0]
+            for operator in self.operators:
+                # A variable's handle has no inputs, an assignment to it no outputs.
+                operator.inputs = [] if operator.inputs is None else operator.inputs
+                operator.outputs = [] if operator.outputs is None else operator.outputs
             definitions = self.model.signatureDefs
             self.signature = definitions[0].signatureKey.decode() if definitions else None
             self._names = {}
             self.inputs, self.outputs = self._values("inputs"), self._values("outputs")
             self._names = {value.index: value.name for value in (*self.inputs, *self.outputs)}
-            self._check()
-        # What reading a wrong offset or length raises, here and in the flatbuffers package.
-        except (struct.error, ValueError, TypeError, LookupError, AttributeError, OverflowError, MemoryError) as error:
+        # What a wrong offset or length raises in the flatbuffers package.
+        except (struct.error, ValueError, TypeError, LookupError, AttributeError) as error:
             raise ValueError(f"expected a whole TFLite file. Received: a damaged one ({error})") from error
-
-    def _check(self):
-        """Reads what the other methods do, so that a damaged file is found here."""
-        for index in range(len(self.subgraph.tensors)):
-            self.name(index), self.declared_shape(index)
-            if self.is_stored(index) and self.dtype(index) in _NUMBERS:
-                self.constant(index)
-        for operator in self.operators:
-            self.op_name(operator)
-            # A variable's handle has no inputs, an assignment to it no outputs.
-            operator.inputs = [] if operator.inputs is None else operator.inputs
-            operator.outputs = [] if operator.outputs is None else operator.outputs
-            for index in (*self.inputs_of(operator), *operator.outputs):
-                self.dtype(index)
 
     def _values(self, side):
         if self.model.signatureDefs:
@@ -89,34 +77,47 @@ class TFLiteGraph:
         """`OperatorT`s in the order of execution."""
         return self.subgraph.operators or []
 
+    def named_operators(self, *names):
+        """The operators whose `op_name` is one of `names`."""
+        return [operator for operator in self.operators if self.op_name(operator) in names]
+
     def op_name(self, operator):
         """The schema's name, such as "CONV_2D"."""
         code = self.model.operatorCodes[operator.opcodeIndex]
-        # Files of before 127 ops have the number in the older field alone.
-        number = max(code.builtinCode, code.deprecatedBuiltinCode)
-        custom = f" {code.customCode.decode()}" if code.customCode else ""
-        return _OP_NAMES[number] + custom if number in _OP_NAMES else f"op {number}"
+        name = flatbuffer_utils.opcode_to_name(self.model, operator.opcodeIndex) or f"op {code.builtinCode}"
+        return f"{name} {code.customCode.decode()}" if code.customCode else name
 
     @staticmethod
     def inputs_of(operator):
-        """Indices of the tensors that an operator reads; optional ones that are left out are not among them."""
+        """Numbers of the tensors that an operator reads, without optional ones that are left out."""
         return [int(index) for index in operator.inputs if index >= 0]
 
     def name(self, index):
-        """The name in the signature of an input or output, else the tensor's own."""
+        """The name of an input or output in the signature, else the tensor's own."""
         return self._names.get(index) or (self._tensor(index).name or b"").decode() or f"tensor {index}"
 
     def dtype(self, index):
+        """Name of the type in the schema."""
         return _TYPE_NAMES[self._tensor(index).type]
 
     def shape(self, index):
+        """Tuple of the sizes."""
         shape = self._tensor(index).shape
         return () if shape is None else tuple(map(int, shape))
 
     def declared_shape(self, index):
-        """The shape with -1 where the size is known only at run time."""
+        """The shape, with -1 where the size is known only at run time."""
         signature = self._tensor(index).shapeSignature
         return self.shape(index) if signature is None or not len(signature) else tuple(map(int, signature))
+
+    def size(self, index):
+        """Number of elements."""
+        return math.prod(self.shape(index))
+
+    def stored(self, *dtypes):
+        """Numbers of the tensors of these types whose value is in the file."""
+        indices = range(len(self.subgraph.tensors))
+        return [index for index in indices if self.dtype(index) in dtypes and self.is_stored(index)]
 
     def is_stored(self, index):
         """Whether the tensor's value is in the file."""
@@ -124,27 +125,82 @@ class TFLiteGraph:
         return data is not None and len(data) > 0
 
     def constant(self, index):
-        """Array of a stored tensor of FLOAT32, FLOAT16 or INT32."""
+        """Array of a stored tensor of type FLOAT32, FLOAT16 or INT32."""
         dtype = np.dtype(self.dtype(index).lower())
         return self.model.buffers[self._tensor(index).buffer].data.view(dtype).reshape(self.shape(index))
 
     def constants(self):
-        """Set of the tensors whose value does not depend on the inputs: the stored, and what is made of these alone."""
+        """Set of the tensors that do not depend on the inputs: the stored ones and what is computed from only those."""
         known = {index for index in range(len(self.subgraph.tensors)) if self.is_stored(index)}
         for operator in self.operators:
             if len(operator.inputs) and known.issuperset(self.inputs_of(operator)):
                 known.update(map(int, operator.outputs))
         return known
 
-    def size(self, index):
-        """Number of elements."""
-        return math.prod(self.shape(index))
-
     def _tensor(self, index):
         return self.subgraph.tensors[index]
 
+    def add_code(self, builtin):
+        """Adds an operator code, a number of the schema's `BuiltinOperator`; returns its index."""
+        code = schema.OperatorCodeT()
+        code.builtinCode = code.deprecatedBuiltinCode = builtin
+        self.model.operatorCodes.append(code)
+        return len(self.model.operatorCodes) - 1
+
+    def add_tensor(self, name, like, dtype, buffer=_EMPTY_BUFFER):
+        """Adds a tensor of the shape of tensor `like`; returns its number."""
+        tensor = schema.TensorT()
+        tensor.name, tensor.shape, tensor.hasRank = name.encode(), self._tensor(like).shape, True
+        tensor.type, tensor.buffer = getattr(schema.TensorType, dtype), buffer
+        self.subgraph.tensors.append(tensor)
+        return len(self.subgraph.tensors) - 1
+
     def pack(self):
         """Bytes of a file with the model as it is now."""
-        builder = flatbuffers.Builder(1 << 20)
-        builder.Finish(self.model.Pack(builder), _IDENTIFIER)
-        return bytes(builder.Output())
+        return flatbuffer_utils.convert_object_to_bytearray(self.model)
+
+
+def half_weights(content, least_weights=1000):
+    """The same model with large kernels stored as float16; it computes in float32 as before.
+
+    As in files of TFLite's converter, and as runtimes expect, a DEQUANTIZE op stands between a stored kernel and its
+    convolutions. The converter would also round depthwise kernels, small ones and biases: they are a tenth of the
+    weights of a large model and double its largest error.
+
+    Args:
+        content: bytes of a .tflite file.
+        least_weights: kernels with fewer weights stay as they are. Default 1000.
+
+    Returns:
+        Bytes of the new file.
+    """
+    graph = TFLiteGraph(content)
+    code, tensors, casts = graph.add_code(schema.BuiltinOperator.DEQUANTIZE), graph.subgraph.tensors, []
+    uses = collections.Counter(tensor.buffer for tensor in tensors)
+    for index in sorted({int(operator.inputs[1]) for operator in graph.named_operators("CONV_2D")}):
+        kernel = tensors[index]
+        if graph.size(index) < least_weights or uses[kernel.buffer] > 1:
+            continue
+        buffer, cast = graph.model.buffers[kernel.buffer], schema.OperatorT()
+        buffer.data = buffer.data.view(np.float32).astype(np.float16).view(np.uint8)
+        half = graph.add_tensor(f"{kernel.name.decode()}/float16", index, "FLOAT16", kernel.buffer)
+        kernel.buffer = _EMPTY_BUFFER
+        cast.opcodeIndex, cast.inputs, cast.outputs = code, [half], [index]
+        casts.append(cast)
+    graph.subgraph.operators = [*casts, *graph.operators]
+    return graph.pack()
+
+
+def cost(content):
+    """Size of a .tflite file with float32 weights, and the work of one run.
+
+    Returns:
+        {"parameters": stored float32 numbers, "macs": multiply-adds of the convolutions}.
+    """
+    graph = TFLiteGraph(content)
+    # A depthwise kernel [1, kh, kw, channels] and a full one [out, kh, kw, in] are each used once at every pixel.
+    macs = sum(
+        math.prod(graph.shape(operator.outputs[0])[1:3]) * graph.size(operator.inputs[1])
+        for operator in graph.named_operators("CONV_2D", "DEPTHWISE_CONV_2D")
+    )
+    return {"parameters": sum(map(graph.size, graph.stored("FLOAT32"))), "macs": macs}

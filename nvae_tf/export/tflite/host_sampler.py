@@ -1,10 +1,10 @@
-"""The host's half of a decoder on a device: from likelihood parameters to pixels, in numpy alone.
+"""The host's half of a decoder on a device: from likelihood parameters to pixels, with NumPy only.
 
-The graph on the device ends at the likelihood's parameters, because its delegates have no argmax and no random numbers.
-What remains is here, as short as it is to be written again in another language (tools/web/host_sampler.js, and the
-Kotlin and Swift of saved_models/ON_DEVICE.md). The likelihoods are those of nvae_tf.distributions, with their noise as
-an argument. `params` is always [..., H, W, P], as the decoder returns them, padding included; images are float32
-[..., H, W, C] in [0, 1].
+The graph on the device ends at the likelihood's parameters, because delegates have no argmax and no random numbers.
+The rest is here, short enough to be written again in another language (tools/web/host_sampler.js, and the Kotlin and
+Swift of saved_models/ON_DEVICE.md). The likelihoods are those of nvae_tf.distributions, with noise as an argument.
+`params` is always [..., H, W, P], as the decoder returns it, including padding; images are float32 [..., H, W, C] in
+[0, 1].
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from nvae_tf.hierarchy import num_mixture_pieces, sort_mixture_pieces
 
 LIKELIHOODS = ("bernoulli", "logistic_mixture", "normal")
 _MIN_LOG_SCALE = -7.0
-# Uniforms that a logarithm is taken of twice keep away from 0 and 1.
+# The logarithm is taken twice of some uniforms: they keep away from 0 and 1.
 _OPEN_INTERVAL = (1e-5, 1.0 - 1e-5)
 _BOUND = 5.0
 _MIN_SCALE = 1e-2
@@ -22,7 +22,7 @@ _MIN_SCALE = 1e-2
 
 def bernoulli_mean(logits):
     """Probability of a 1 for every value."""
-    # Of the two forms of the sigmoid, this one overflows nowhere.
+    # This form of the sigmoid overflows nowhere.
     return np.exp(-np.logaddexp(np.float32(0), -np.asarray(logits, np.float32)))
 
 
@@ -41,12 +41,7 @@ def logistic_mixture_mean(params, num_channels):
 
 
 def pick_components(logits, uniforms):
-    """Index of each pixel's component, int [..., H, W], by the Gumbel trick.
-
-    Args:
-        logits: [..., H, W, num_mixtures], the first `num_mixtures` parameters.
-        uniforms: of the same shape, in (0, 1).
-    """
+    """Component of each pixel, int [..., H, W], by the Gumbel trick; both arguments are [..., H, W, num_mixtures]."""
     return np.argmax(logits - np.log(-np.log(uniforms)), axis=-1)
 
 
@@ -54,8 +49,7 @@ def draw_logistic_mixture(params, num_channels, component_uniforms, value_unifor
     """Picks a component for each pixel, draws its logistics, and runs the chain over channels.
 
     Args:
-        params: [..., H, W, num_mixtures * (1 + 2 * C + C * (C - 1) / 2)], in the order that
-            `nvae_tf.distributions.LogisticMixtureLikelihood` states.
+        params: [..., H, W, P], in the order of `hierarchy.sort_mixture_pieces`.
         num_channels: C.
         component_uniforms: [..., H, W, num_mixtures], in [1e-5, 1 - 1e-5].
         value_uniforms: [..., H, W, C], in [1e-5, 1 - 1e-5].
@@ -75,23 +69,23 @@ def draw_logistic_mixture(params, num_channels, component_uniforms, value_unifor
 
 def normal_mean(params):
     """The location, clipped to an image."""
-    return _to_unit_interval(_soft_clamp(_halves(params)[0]))
+    return draw_normal(params, np.float32(0))
 
 
 def draw_normal(params, normals):
     """Location plus scale times a standard normal, [..., H, W, C], clipped to an image."""
-    loc, log_scale = _halves(params)
+    loc, log_scale = np.split(np.asarray(params, np.float32), 2, axis=-1)
     scale = np.exp(_soft_clamp(log_scale)) + np.float32(_MIN_SCALE)
-    return _to_unit_interval(_soft_clamp(loc) + scale * normals)
+    return np.clip((_soft_clamp(loc) + scale * normals + np.float32(1)) / np.float32(2), 0, 1)
 
 
 def latent_noise(shapes, seed, index=0):
-    """The decoder's noise for one image: the same as tools/sample.py's for that seed and image.
+    """The decoder's noise for one image, equal to that of tools/sample.py for this seed and image.
 
     Args:
         shapes: list of [1, h, w, latent_channels], one for each noise input in order.
         seed: int, at least 0.
-        index: of the image among those of the seed. Default 0.
+        index: number of the image among those of the seed. Default 0.
 
     Returns:
         List of float32 standard normals.
@@ -107,7 +101,7 @@ def mean_image(params, likelihood, num_channels):
 
     Args:
         params: [..., H, W, P].
-        likelihood: one of `LIKELIHOODS`, the sidecar's likelihood.kind.
+        likelihood: one of `LIKELIHOODS`: likelihood.kind of the sidecar.
         num_channels: C of the image.
 
     Raises:
@@ -120,17 +114,15 @@ def mean_image(params, likelihood, num_channels):
 
 
 def draw_image(params, likelihood, num_channels, seed, index=0):
-    """An image drawn from the likelihood: as tools/sample.py --pixels=sample for that seed and image.
+    """An image drawn from the likelihood, as by tools/sample.py --pixels=sample for this seed and image.
 
     Args:
         params: [1, H, W, P].
-        likelihood: one of `LIKELIHOODS`, the sidecar's likelihood.kind.
-        num_channels: C of the image.
-        seed: int, at least 0.
-        index: of the image among those of the seed. Default 0.
+        likelihood, num_channels: as in `mean_image`.
+        seed, index: as in `latent_noise`.
 
     Raises:
-        ValueError: another likelihood, a P that does not fit it, or not one image.
+        ValueError: another likelihood, a P that does not fit it, or more than one image.
     """
     params = _checked(params, likelihood, num_channels)
     if params.ndim != 4 or params.shape[0] != 1:
@@ -144,9 +136,8 @@ def draw_image(params, likelihood, num_channels, seed, index=0):
     num_mixtures = params.shape[-1] // num_mixture_pieces(num_channels)
     component_key, value_key = philox.split_key(key)
     component_uniforms = philox.uniform(component_key, [*params.shape[:-1], num_mixtures], *_OPEN_INTERVAL)
-    return draw_logistic_mixture(
-        params, num_channels, component_uniforms, philox.uniform(value_key, shape, *_OPEN_INTERVAL)
-    )
+    value_uniforms = philox.uniform(value_key, shape, *_OPEN_INTERVAL)
+    return draw_logistic_mixture(params, num_channels, component_uniforms, value_uniforms)
 
 
 def crop_padding(images, padding):
@@ -156,7 +147,7 @@ def crop_padding(images, padding):
 
 
 def to_uint8(images):
-    """uint8 of images in [0, 1]: times 255, to the nearest whole number, halves to the even one."""
+    """uint8 of images in [0, 1]: times 255, rounded to the nearest integer, halves to the even one."""
     return np.rint(np.clip(images, 0, 1) * np.float32(255)).astype(np.uint8)
 
 
@@ -165,14 +156,10 @@ def _checked(params, likelihood, num_channels):
     params = np.asarray(params, np.float32)
     if likelihood not in LIKELIHOODS:
         raise ValueError(f"likelihood: expected one of {LIKELIHOODS}. Received: {likelihood!r}")
-    num_params = params.shape[-1]
-    if likelihood == "logistic_mixture":
-        pieces = num_mixture_pieces(num_channels)
-        fits, expected = num_params and num_params % pieces == 0, f"a multiple of {pieces}"
-    else:
-        expected = num_channels * (1 if likelihood == "bernoulli" else 2)
-        fits = num_params == expected
-    if not fits:
+    pieces = {"bernoulli": num_channels, "normal": 2 * num_channels}.get(likelihood, num_mixture_pieces(num_channels))
+    mixture = likelihood == "logistic_mixture"
+    if params.shape[-1] % pieces or not mixture and params.shape[-1] != pieces:
+        expected = f"a multiple of {pieces}" if mixture else pieces
         raise ValueError(
             f"params: expected a last axis of {expected} for {likelihood} and {num_channels} channels. "
             f"Received: shape {params.shape}"
@@ -189,7 +176,7 @@ def _split_mixture(params, num_channels):
 
 
 def _chain(values, coefficients):
-    """Image from one value per channel: to each, the clipped channels before it are added by their coefficients."""
+    """Image from one value per channel, to which the clipped earlier channels are added, times their coefficients."""
     coefficients, done = iter(coefficients), []
     for value in values:
         for before in done:
@@ -198,13 +185,5 @@ def _chain(values, coefficients):
     return (np.stack(done, axis=-1) + np.float32(1)) / np.float32(2)
 
 
-def _halves(params):
-    return np.split(np.asarray(params, np.float32), 2, axis=-1)
-
-
 def _soft_clamp(values):
     return np.float32(_BOUND) * np.tanh(values / np.float32(_BOUND))
-
-
-def _to_unit_interval(values):
-    return np.clip((values + np.float32(1)) / np.float32(2), 0, 1)

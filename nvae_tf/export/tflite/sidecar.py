@@ -1,12 +1,12 @@
-"""decoder.json: what an app must know of a decoder's files, and golden numbers to try them with."""
+"""decoder.json: what an app must know about a decoder's files, and golden numbers to check them with."""
 
 import json
-
-import numpy as np
+import pathlib
 
 from nvae_tf import hierarchy
 from nvae_tf.export.device_graph import mean_name
-from nvae_tf.files import file_sum
+from nvae_tf.files import file_sum, write_json
+from nvae_tf.golden_answers import check_sum, read_bin, write_bin
 
 FORMAT = 1
 SIDECAR, GOLDEN = "decoder.json", "golden.bin"
@@ -43,18 +43,19 @@ def write_sidecar(folder, model_config, cases, graphs, *, temperature, provenanc
     """Writes golden.bin and decoder.json beside the .tflite files of a folder.
 
     Args:
-        folder: `pathlib.Path`; its `NAME_float32.tflite` and `NAME_float16.tflite` are there.
+        folder: `pathlib.Path` of a folder with `NAME_float32.tflite` and `NAME_float16.tflite`.
         model_config: `ModelConfig`.
-        cases: for each of `graphs` its golden numbers ({input: array}, {output: array}), by the Keras model.
-        graphs: `{"decoder": DeviceGraph}`, also `"encoder"` where there is one.
-        temperature: recommended.
-        provenance: of the model.
+        cases: for each of `graphs` its golden numbers ({input: array}, {output: array}), computed by the Keras model.
+        graphs: `{"decoder": DeviceGraph}`, optionally with `"encoder"`.
+        temperature: recommended temperature.
+        provenance: that of the model.
         cost: {"parameters", "macs"} of the decoder.
     """
     inputs, outputs = cases["decoder"]
     files = sorted(path.name for path in folder.glob("*.tflite"))
     likelihood, padding = model_config.likelihood, model_config.padding
-    golden = _write_golden(folder / GOLDEN, cases)
+    arrays = write_bin(folder / GOLDEN, cases)
+    golden = {name: {"file": GOLDEN, "arrays": arrays[name]} for name in cases}
     content = {
         "format": FORMAT,
         **_signature("decoder", graphs["decoder"]),
@@ -81,7 +82,7 @@ def write_sidecar(folder, model_config, cases, graphs, *, temperature, provenanc
     }
     if "encoder" in graphs:
         content["encoder"] = {**_encoder(graphs["encoder"]), "golden": golden["encoder"]}
-    (folder / SIDECAR).write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+    write_json(folder / SIDECAR, content)
 
 
 def _encoder(graph):
@@ -103,17 +104,31 @@ def _tensor(name, shape, **more):
     return {"name": name, "shape": list(shape), "dtype": "float32", **more}
 
 
-def _write_golden(path, cases):
-    """Writes float32 arrays one after the other, little-endian; for each case the file, and where its arrays begin."""
-    arrays, golden, offset = [], {}, 0
-    for graph, case in cases.items():
-        golden[graph] = {"file": path.name, "arrays": []}
-        for role, values in zip(("input", "output"), case, strict=True):
-            for name, value in values.items():
-                golden[graph]["arrays"].append(
-                    {"name": name, "role": role, "shape": list(value.shape), "offset": offset, "count": value.size}
-                )
-                arrays.append(value.ravel().astype("<f4"))
-                offset += value.size
-    path.write_bytes(np.concatenate(arrays).tobytes())
-    return golden
+def sidecar_answers(path, tflite_path, signature):
+    """Golden numbers of a sidecar for one of its .tflite files.
+
+    Args:
+        path: path of the sidecar; golden.bin lies beside it.
+        tflite_path: path of the file.
+        signature: the file's signature.
+
+    Returns:
+        ({input: array}, {output: array}); None if the sidecar has no golden numbers of the signature.
+
+    Raises:
+        ValueError: not a sidecar, or files whose SHA-256 differs from the sidecar's.
+    """
+    path, tflite_path = pathlib.Path(path), pathlib.Path(tflite_path)
+    try:
+        sidecar = json.loads(path.read_bytes())
+        sums = dict(sidecar["sha256"])
+        golden = ((sidecar["encoder"] or {}) if signature == "encode" else sidecar).get("golden")
+        if golden is None:
+            return None
+        golden_path = path.with_name(golden["file"])
+        answers = read_bin(golden_path, golden["arrays"])
+    except (OSError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: expected a sidecar with its golden file. Received: {error!r}") from error
+    for each in (tflite_path, golden_path):
+        check_sum(each, sums.get(each.name), path)
+    return answers

@@ -75,7 +75,7 @@ def test_frechet_distance_of_a_set_to_itself_is_zero(num):
     assert 0.0 <= frechet_distance(*moments, *moments) < 1e-9 * np.trace(moments[1])
 
 
-def test_frechet_distance_refuses_what_is_no_covariance():
+def test_frechet_distance_refuses_other_matrices():
     zero, unit = np.zeros(3), np.eye(3)
     with pytest.raises(
         ValueError, match="other_covariance: expected a covariance, .* Received: some that make up 0.33"
@@ -115,17 +115,11 @@ def test_kernel_distance_is_unbiased_and_follows_its_seed():
 
 
 @pytest.mark.parametrize(
-    "shapes, arguments, message",
-    [
-        (((3, 2), (3, 4)), {}, r"features \[3, 2\], others \[3, 4\]"),
-        (((1, 2), (3, 2)), {}, "N at least 2"),
-        (((3, 2), (3, 2)), {"subset_size": 1}, "subset_size: expected at least 2. Received: 1"),
-        (((3, 2), (3, 2)), {"num_subsets": 0}, "num_subsets: expected at least 1. Received: 0"),
-    ],
+    "shapes, message", [(((3, 2), (3, 4)), r"features \[3, 2\], others \[3, 4\]"), (((1, 2), (3, 2)), "N at least 2")]
 )
-def test_kernel_distance_refuses_arguments_out_of_range(shapes, arguments, message):
+def test_kernel_distance_refuses_other_shapes(shapes, message):
     with pytest.raises(ValueError, match=message):
-        kernel_distance(*map(np.zeros, shapes), **arguments)
+        kernel_distance(*map(np.zeros, shapes))
 
 
 def test_precision_and_recall_of_sets_made_by_hand():
@@ -161,8 +155,6 @@ def test_precision_and_recall_agree_with_all_distances_in_any_block(monkeypatch,
 def test_precision_and_recall_need_more_than_their_neighbours():
     with pytest.raises(ValueError, match="N at least 4"):
         precision_recall(np.zeros((3, 2)), np.zeros((9, 2)))
-    with pytest.raises(ValueError, match="neighbours: expected at least 1. Received: 0"):
-        precision_recall(np.zeros((3, 2)), np.zeros((9, 2)), neighbours=0)
 
 
 def test_compare_gives_what_the_features_allow():

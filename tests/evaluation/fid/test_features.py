@@ -40,24 +40,8 @@ def test_moments_are_those_of_all_features_in_any_batches_and_order(batch_size):
         _assert_moments(_pooled(batches), features)
 
 
-def test_merged_statistics_are_those_of_both():
-    features = _features()
-    first, second = _pooled([features[:1]]), _pooled([features[1:300], features[300:]])
-    first.merge(FeatureStatistics())
-    first.merge(second)
-    _assert_moments(first, features)
-    _assert_moments(second, features[1:])
-    empty = FeatureStatistics()
-    empty.merge(second)
-    empty.add(features[:1])
-    _assert_moments(empty, features)
-    _assert_moments(second, features[1:])
-
-
 def test_statistics_refuse_what_does_not_fit():
-    statistics = _pooled([np.zeros((0, 3)), np.zeros((1, 3))])
-    with pytest.raises(ValueError, match="expected at least 2 for a covariance. Received: 1"):
-        _ = statistics.covariance
+    statistics = _pooled([np.zeros((1, 3))])
     with pytest.raises(ValueError, match=r"expected shape \[B, 3\]. Received: \(2, 4\)"):
         statistics.add(np.zeros((2, 4)))
     with pytest.raises(ValueError, match="expected finite numbers"):
@@ -80,13 +64,6 @@ def test_the_sample_is_uniform_and_the_same_in_any_batches():
     # Each is kept with probability 1/5: a count of 500 draws deviates by sqrt(500 * 0.16) = 8.9.
     counts = np.bincount(draws.astype(int).ravel(), minlength=50)
     assert np.abs(counts - 100).max() < 4.5 * 8.95
-
-
-def test_a_sample_of_fewer_keeps_them_in_order():
-    features = _features(5)
-    sample = FeatureSample(10, 0)
-    sample.add(features)
-    np.testing.assert_array_equal(sample.array, features)
 
 
 def test_collect_passes_all_batches():
@@ -115,7 +92,7 @@ def test_files_hold_what_was_saved(tmp_path):
 @pytest.mark.parametrize(
     "arrays, message",
     [
-        ({"mu": np.zeros(3)}, "expected an .npz file with mu, sigma. Received: ValueError, no sigma in it"),
+        ({"mu": np.zeros(3)}, "expected an .npz file with mu, sigma. Received: KeyError, .*sigma"),
         (
             {"mu": np.zeros(2), "sigma": np.eye(2)},
             r"expected mu \[3\] and sigma \[3, 3\].* Received: \[2\] and \[2, 2\]",
@@ -126,7 +103,7 @@ def test_files_hold_what_was_saved(tmp_path):
         ({"mu": np.zeros(3), "sigma": np.arange(9.0).reshape(3, 3)}, "expected a symmetric sigma"),
     ],
 )
-def test_moments_that_do_not_fit_are_refused(tmp_path, arrays, message):
+def test_moments_that_do_not_match_are_refused(tmp_path, arrays, message):
     path = tmp_path / "moments.npz"
     np.savez(path, **arrays)
     with pytest.raises(ValueError, match=message) as error:
@@ -134,27 +111,12 @@ def test_moments_that_do_not_fit_are_refused(tmp_path, arrays, message):
     assert str(error.value).startswith(f"{path}: ")
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 and no more", b"<html>"])
-def test_damaged_files_are_refused(tmp_path, content):
-    path = tmp_path / "features.npz"
-    path.write_bytes(content)
-    for load in (load_features, lambda path: load_moments(path, 3)):
-        with pytest.raises(ValueError, match="features.npz: expected an .npz file with "):
-            load(path)
-    np.save(tmp_path / "array.npy", np.zeros(3))
-    with pytest.raises(ValueError, match="array.npy: expected an .npz file with "):
-        load_features(tmp_path / "array.npy")
-
-
-def test_a_file_cut_short_is_refused(tmp_path):
-    path = tmp_path / "features.npz"
-    features = _features()
+@pytest.mark.parametrize("damage", ["html", "truncated", "flipped"])
+def test_damaged_files_are_refused(tmp_path, damage):
+    path, features = tmp_path / "features.npz", _features()
     save_features(path, _pooled([features]), features)
     data = bytearray(path.read_bytes())
-    path.write_bytes(data[:-50])
-    with pytest.raises(ValueError, match="features.npz: expected an .npz file with "):
-        load_features(path)
-    data[len(data) // 2] ^= 255  # within the features: the sum of the archive's member no longer fits
-    path.write_bytes(data)
+    data[len(data) // 2] ^= 255  # within the features: the checksum of the archive's member no longer matches
+    path.write_bytes({"html": b"<html>", "truncated": data[:-50], "flipped": data}[damage])
     with pytest.raises(ValueError, match="features.npz: expected an .npz file with "):
         load_features(path)

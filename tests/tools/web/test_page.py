@@ -10,7 +10,7 @@ import pytest
 
 from nvae_tf.convert.apply import model_from_checkpoint
 from nvae_tf.convert.torch_reader import read_checkpoint
-from nvae_tf.evaluation.interpolation import slerp
+from nvae_tf.models.noise import slerp
 
 _WEBGPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
 # What the controls say at first, with the temperature that the export recommends, and after browser.mjs set them.
@@ -55,7 +55,7 @@ def _expected(decoder, **settings):
 
     coarse, end = decoder.noise(seed, chosen), decoder.noise(seed, other)
     fine = range(1000 + 8 * redraws, 1008 + 8 * redraws)
-    between = [slerp(first, second, [fraction])[0] for first, second in zip(coarse, end, strict=True)]
+    between = [slerp([first], [second], [fraction])[0].numpy() for first, second in zip(coarse, end, strict=True)]
     return {
         "samples": pictures([decoder.noise(seed, index) for index in range(count)], range(count)),
         "variations": pictures([[*coarse[:kept], *decoder.noise(seed, index)[kept:]] for index in fine], fine),

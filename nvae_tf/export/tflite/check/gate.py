@@ -3,20 +3,27 @@
 import collections
 import dataclasses
 import enum
+import functools
+import pathlib
 
-from nvae_tf.export.parity import TOLERANCES
-from nvae_tf.export.tflite.check import half_audit
-from nvae_tf.export.tflite.check import lint as tflite_lint
-from nvae_tf.export.tflite.check import run as tflite_run
-from nvae_tf.export.tflite.check.reference import golden_case, keras_case
+import numpy as np
+
+from nvae_tf.export.device_graph import encode_graph, sample_graph
+from nvae_tf.export.parity import TOLERANCES, draw_cases
+from nvae_tf.export.tflite.check.half_audit import audit, relative_error
+from nvae_tf.export.tflite.check.rules import lint_tflite
+from nvae_tf.export.tflite.check.run import NotAvailable, RunFailed, check_runtime, random_inputs, run_file
 from nvae_tf.export.tflite.flatbuffer import TFLiteGraph
+from nvae_tf.export.tflite.sidecar import sidecar_answers
 
 GPU_TOLERANCE = 1e-3
 HALF_TOLERANCE = 2e-2
+# Of every other comparison with Keras, so that a file that ignores its temperature input is found.
+_TEMPERATURE = 0.6
 
 
-class Status(enum.Enum):
-    """Of a part."""
+class Verdict(enum.Enum):
+    """Outcome of a part."""
 
     PASS = "PASS"
     FAIL = "FAIL"
@@ -25,130 +32,155 @@ class Status(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """What became of a part of the gate.
+    """A part of the gate.
 
     Attributes:
         name: "lint", "gpu", "keras" or "half".
-        status: `Status`.
+        verdict: `Verdict`.
         reason: one line: the figures, or what is wrong or missing.
         details: further lines, the most important first. Default none.
     """
 
     name: str
-    status: Status
+    verdict: Verdict
     reason: str
     details: tuple = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class Gate:
-    """The checks of one file.
+def check_file(path, *, nvae=None, reference=None, num_draws=4, num_audit_draws=32, seed=0):
+    """Checks one .tflite file.
 
     Args:
-        path: of the .tflite file.
-        run_dir: run whose Keras model the file should agree with; None for none. Default None.
-        step: of the run's checkpoint; None for the latest. Default None.
-        ema: use the moving average of the run's weights. Default True.
-        bn_temperature: of readjusted batch-norm statistics; None for the run's own. Default None.
-        reference: sidecar decoder.json whose golden numbers it should agree with; None for none. Default None.
-        num_draws: random inputs of "gpu" and "keras". Default 4.
-        num_audit_draws: random inputs of "half". Default 32.
-        seed: of the draws. Default 0.
+        path: path of the file.
+        nvae: `NVAE` that the file should agree with. Default None.
+        reference: path of a sidecar decoder.json whose golden numbers the file should agree with, used if there is
+            no `nvae`. Default None.
+        num_draws: number of random inputs of "gpu" and "keras". Default 4.
+        num_audit_draws: number of random inputs of "half". Default 32.
+        seed: seed of the random inputs. Default 0.
+
+    Yields:
+        The `Part`s, each as soon as it is known.
     """
-
-    path: str
-    run_dir: str | None = None
-    step: str | None = None
-    ema: bool = True
-    bn_temperature: float | None = None
-    reference: str | None = None
-    num_draws: int = 4
-    num_audit_draws: int = 32
-    seed: int = 0
-
-    def parts(self):
-        """Generator of the `Part`s, each as soon as it is known."""
-        with open(self.path, "rb") as file:
-            content = file.read()
+    try:
+        graph = TFLiteGraph(pathlib.Path(path).read_bytes())
+    except ValueError as error:
+        yield Part("lint", Verdict.FAIL, str(error))
+        for name in ("gpu", "keras", "half"):
+            yield Part(name, Verdict.NOT_SHOWN, "the file cannot be read")
+        return
+    yield _lint(graph)
+    checks = {
+        "gpu": functools.partial(_gpu, path, graph, num_draws, seed),
+        "keras": functools.partial(_keras, path, graph, nvae, reference, num_draws, seed),
+        "half": functools.partial(_half, path, graph, num_audit_draws, seed),
+    }
+    for name, check in checks.items():
         try:
-            graph = TFLiteGraph(content)
-        except ValueError as error:
-            yield Part("lint", Status.FAIL, str(error))
-            for name in ("gpu", "keras", "half"):
-                yield Part(name, Status.NOT_SHOWN, "the file cannot be read")
-            return
-        yield self._lint(graph)
-        for name, check in (("gpu", self._gpu), ("keras", self._keras), ("half", self._half)):
-            try:
-                yield check(graph)
-            except tflite_run.NotAvailable as error:
-                yield Part(name, Status.NOT_SHOWN, str(error))
-            except tflite_run.RunFailed as error:
-                yield Part(name, Status.FAIL, str(error))
+            yield check()
+        except NotAvailable as error:
+            yield Part(name, Verdict.NOT_SHOWN, str(error))
+        except (RunFailed, ValueError) as error:
+            yield Part(name, Verdict.FAIL, str(error))
 
-    def _lint(self, graph):
-        findings = tflite_lint.lint(graph)
-        ops = collections.Counter(map(graph.op_name, graph.operators))
-        if findings:
-            return Part("lint", Status.FAIL, f"{len(findings)} findings", tuple(map(str, findings)))
-        return Part("lint", Status.PASS, f"{ops.total()} ops of {len(ops)} kinds, all on the list")
 
-    def _gpu(self, graph):
-        inputs = tflite_run.draws(graph, self.num_draws, self.seed)
-        cpu = tflite_run.run(self.path, graph, inputs, "cpu")
-        gpu = tflite_run.run(self.path, graph, inputs, "gpu")
-        if not gpu.accelerated:
-            return Part("gpu", Status.FAIL, "not every op runs on the delegate")
-        return _agreement("gpu", gpu.outputs, cpu.outputs, GPU_TOLERANCE, "the CPU", "every op accelerated; ")
+def _lint(graph):
+    findings = lint_tflite(graph)
+    if findings:
+        return Part("lint", Verdict.FAIL, f"{len(findings)} findings", tuple(map(str, findings)))
+    ops = collections.Counter(map(graph.op_name, graph.operators))
+    return Part("lint", Verdict.PASS, f"{ops.total()} ops of {len(ops)} kinds, all on the list")
 
-    def _keras(self, graph):
-        tolerance = TOLERANCES["float16" if _has_half_weights(graph) else "float32"]
-        if self.run_dir is None and self.reference is None:
-            return Part("keras", Status.NOT_SHOWN, "expected --run_dir or --reference. Received: neither")
-        tflite_run.check_runtime()
-        try:
-            if self.run_dir is not None:
-                import nvae_tf
 
-                nvae = nvae_tf.load_run(self.run_dir, self.step, self.ema, self.bn_temperature)
-                source = self.run_dir
-                inputs, expected = keras_case(nvae, graph, self.num_draws, self.seed)
-            else:
-                source = self.reference
-                inputs, expected = golden_case(self.reference, self.path, graph)
-        # CheckpointError and ConfigError are ValueErrors.
-        except ValueError as error:
-            return Part("keras", Status.FAIL, str(error))
-        received = tflite_run.run(self.path, graph, inputs, "cpu").outputs
-        unknown = sorted(set(received) - set(expected))
-        if unknown:
-            return Part("keras", Status.FAIL, f"{unknown[0]}: expected an output of {source}. Received: another")
-        return _agreement("keras", received, expected, tolerance, source)
+def _gpu(path, graph, num_draws, seed):
+    inputs = random_inputs(graph, num_draws, seed)
+    expected, received = (run_file(path, graph, inputs, device) for device in ("cpu", "gpu"))
+    if not received.accelerated:
+        return Part("gpu", Verdict.FAIL, "not every op runs on the delegate")
+    return agreement("gpu", received.outputs, expected.outputs, GPU_TOLERANCE, "the CPU", "every op accelerated; ")
 
-    def _half(self, graph):
-        inputs = tflite_run.draws(graph, self.num_audit_draws, self.seed, temperatures=(1.0, 1.0))
-        audit = half_audit.audit(self.path, graph, inputs)
-        worst = max(audit.errors, key=lambda name: audit.errors[name][0])
-        largest, mean = audit.errors[worst]
-        top, risks = audit.magnitudes[0], len(audit.at_risk)
-        reason = (
-            f"largest number of {self.num_audit_draws} draws {top.largest:.4g}, {top.margin:.3g} times below fp16's "
-            f"({risks} at risk); all rounded, {worst} at most {largest:.1e} off (tolerance {HALF_TOLERANCE:.0e}), "
-            f"{mean:.1e} on average"
+
+def _keras(path, graph, nvae, reference, num_draws, seed):
+    if nvae is None and reference is None:
+        return Part("keras", Verdict.NOT_SHOWN, "expected --run_dir or --reference. Received: neither")
+    check_runtime()
+    if nvae is not None:
+        source, (inputs, expected) = "Keras", _keras_case(nvae, graph, num_draws, seed)
+    else:
+        source, (inputs, expected) = reference, _golden_case(reference, path, graph)
+    received = run_file(path, graph, inputs, "cpu").outputs
+    unknown = sorted(set(received) - set(expected))
+    if unknown:
+        raise ValueError(f"{unknown[0]}: expected an output of {source}. Received: another")
+    precision = "float16" if graph.stored("FLOAT16") else "float32"
+    return agreement("keras", received, expected, TOLERANCES[precision], source)
+
+
+def _keras_case(nvae, graph, num_draws, seed):
+    """({input: array [num_draws, 1, ...]}, {output: array}) of the model, checked against the file's inputs."""
+    if graph.signature == "sample":
+        # A file may lack the noise of the last groups, which are then at their prior's mean.
+        expected = sample_graph(nvae, 1, len(graph.inputs) - 1)
+    elif graph.signature == "encode":
+        expected = encode_graph(nvae, 1, noise_only=True)
+    else:
+        raise ValueError(f"signature: expected sample or encode. Received: {graph.signature}")
+    shapes = {name: tuple(spec.shape) for name, spec in expected.inputs.items()}
+    received = {value.name: value.shape for value in graph.inputs}
+    for name in sorted({*shapes, *received}):
+        if shapes.get(name) != received.get(name):
+            found, wanted = (
+                f"an input of shape {list(side[name])}" if name in side else "no such input"
+                for side in (received, shapes)
+            )
+            raise ValueError(f"{name}: expected {wanted}, as in the run's model. Received: {found}")
+    cases = draw_cases(nvae, expected, 1, _TEMPERATURE, num=num_draws, seed=seed)
+    return tuple({name: np.stack([case[side][name] for case in cases]) for name in cases[0][side]} for side in (0, 1))
+
+
+def _golden_case(reference, path, graph):
+    """({input: array [1, 1, ...]}, {output: array}) of the sidecar, checked against the file's signature."""
+    answers = sidecar_answers(reference, path, graph.signature)
+    if answers is None:
+        raise NotAvailable(
+            f"{reference}: expected golden numbers of {graph.signature}. Received: none; export the model again"
         )
-        status = Status.PASS if not risks and largest <= HALF_TOLERANCE else Status.FAIL
-        return Part("half", status, reason, (*_lines(audit.errors), *map(str, audit.magnitudes)))
+    for side, arrays, values in zip(("input", "output"), answers, (graph.inputs, graph.outputs), strict=True):
+        for value in values:
+            if value.name not in arrays or arrays[value.name].shape != value.shape:
+                expected = f"golden {side} {value.name} of shape {list(value.shape)}"
+                raise ValueError(f"{reference}: expected {expected}. Received: none such")
+    return tuple({name: array[np.newaxis] for name, array in arrays.items()} for arrays in answers)
 
 
-def _has_half_weights(graph):
-    return any(graph.dtype(index) == "FLOAT16" for index in range(len(graph.subgraph.tensors)))
+def _half(path, graph, num_draws, seed):
+    result = audit(path, graph, random_inputs(graph, num_draws, seed, temperatures=(1.0, 1.0)))
+    worst = max(result.errors, key=lambda name: result.errors[name][0])
+    largest, mean = result.errors[worst]
+    top, risks = result.magnitudes[0], len(result.at_risk)
+    reason = (
+        f"largest number of {num_draws} draws {top.largest:.4g}, {top.margin:.3g} times below fp16's "
+        f"({risks} at risk); all rounded, {worst} at most {largest:.1e} off (tolerance {HALF_TOLERANCE:.0e}), "
+        f"{mean:.1e} on average"
+    )
+    verdict = Verdict.PASS if not risks and largest <= HALF_TOLERANCE else Verdict.FAIL
+    return Part("half", verdict, reason, (*_lines(result.errors), *map(str, result.magnitudes)))
 
 
-def _agreement(name, received, expected, tolerance, source, before=""):
-    errors = {output: half_audit.relative_error(value, expected[output]) for output, value in received.items()}
+def agreement(name, received, expected, tolerance, source, before=""):
+    """`Part` that passes if every output is within a relative tolerance of what a source expects.
+
+    Args:
+        name: name of the part.
+        received, expected: {output: array}.
+        tolerance: largest difference over the largest magnitude expected.
+        source: what `expected` comes from, for the reason.
+        before: beginning of the reason. Default empty.
+    """
+    errors = {output: relative_error(value, expected[output]) for output, value in received.items()}
     worst = max(errors, key=lambda output: errors[output][0])
     reason = f"{before}{worst} at most {errors[worst][0]:.1e} off {source} (tolerance {tolerance:.0e})"
-    return Part(name, Status.PASS if errors[worst][0] <= tolerance else Status.FAIL, reason, _lines(errors))
+    return Part(name, Verdict.PASS if errors[worst][0] <= tolerance else Verdict.FAIL, reason, _lines(errors))
 
 
 def _lines(errors):

@@ -1,7 +1,7 @@
-"""Runs a .tflite file on the CPU and on LiteRT's GPU delegate, in a process of its own: a crash is a finding too.
+"""Runs a .tflite file on the CPU and on LiteRT's GPU delegate, each in a new process, because a crash is a result too.
 
-The delegate (ML Drift, WebGPU backend) comes with ai-edge-litert and needs a Vulkan device. The software one that comes
-with Debian's chromium is enough; it shows whether every op runs and agrees, not how fast a phone is.
+The delegate (ML Drift, WebGPU backend) comes with ai-edge-litert and needs a Vulkan device. The software device of
+Debian's chromium is enough: it shows whether every op runs and agrees, not how fast a phone is.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ import tempfile
 import numpy as np
 
 RUNTIME = "ai-edge-litert"
-# What `is_fully_accelerated` and the delegate's errors mean was seen with these; others may differ.
+# The meaning of `is_fully_accelerated` and of the delegate's errors was verified with these versions.
 KNOWN_VERSIONS = ("2.3",)
 _CHROMIUM = pathlib.Path("/usr/lib/chromium")
 _TIMEOUT_SECONDS = 3600
@@ -30,19 +30,19 @@ class NotAvailable(Exception):
 
 
 class RunFailed(Exception):
-    """The file was rejected, crashed or did not end; the message says which."""
+    """The file was rejected, crashed the process or did not end; the message says which."""
 
 
 @dataclasses.dataclass
-class Result:
-    """What a run gave.
+class FileRun:
+    """Outputs of a file, and what else its run showed.
 
     Attributes:
         outputs: {name: float32 array [N, *shape]}.
-        largest: largest magnitude of each tensor over the draws [num_tensors]; NaN where it is never computed. Of the
-            device "reference" alone, else None.
-        sums: the same of a channel's sum of magnitudes over height and width; NaN for tensors not of rank 4.
-        accelerated: whether the delegate took every op; of the device "gpu" alone, else None.
+        largest: largest magnitude of each tensor over the draws [num_tensors], NaN for tensors that are never
+            computed; None unless the device is "reference".
+        sums: the same for the sum of magnitudes over height and width of a channel; NaN for tensors not of rank 4.
+        accelerated: whether the delegate took every op; None unless the device is "gpu".
     """
 
     outputs: dict
@@ -52,7 +52,7 @@ class Result:
 
 
 def check_runtime():
-    """Raises `NotAvailable` where ai-edge-litert is absent or of a version that the gate was not tried with."""
+    """Raises `NotAvailable` unless ai-edge-litert is installed in one of `KNOWN_VERSIONS`."""
     expected = f"{RUNTIME} {' or '.join(KNOWN_VERSIONS)}"
     advice = f"pip install '{RUNTIME}=={KNOWN_VERSIONS[-1]}.*'"
     try:
@@ -64,10 +64,10 @@ def check_runtime():
 
 
 def vulkan_environment():
-    """Variables of a process that help it to find a Vulkan loader and driver.
+    """Environment variables by which a process finds a Vulkan loader and driver.
 
-    Chromium's loader stands in where the system has none. The driver is the one that VK_DRIVER_FILES or
-    VK_ICD_FILENAMES names, else Chromium's, else what the loader finds.
+    Chromium's loader is used where the system has none. The driver is the one that VK_DRIVER_FILES or VK_ICD_FILENAMES
+    names, else Chromium's, else what the loader finds.
     """
     variables = {}
     if any(_CHROMIUM.glob("libvulkan.so*")):
@@ -83,20 +83,20 @@ def _named_driver():
     return os.environ.get("VK_DRIVER_FILES") or os.environ.get("VK_ICD_FILENAMES")
 
 
-def draws(graph, num, seed, temperatures=(0.5, 1.0)):
-    """Random inputs of a file: standard normals, temperatures evenly spaced, images uniform in [0, 1].
+def random_inputs(graph, num, seed, temperatures=(0.5, 1.0)):
+    """Draws inputs for a file: standard normals, evenly spaced temperatures, images uniform in [0, 1].
 
     Args:
         graph: `TFLiteGraph`.
-        num: how many.
-        seed: of the generator.
-        temperatures: first and last. Default (0.5, 1.0).
+        num: number of draws.
+        seed: seed of the generator.
+        temperatures: first and last temperature. Default (0.5, 1.0).
 
     Returns:
         {name: float32 array [num, *shape]}.
 
     Raises:
-        RunFailed: inputs or outputs that are not float32 of fixed shape, or none.
+        RunFailed: there are no inputs or outputs, or they are not float32 of fixed shape.
     """
     _check_values(graph)
     rng, inputs = np.random.default_rng(seed), {}
@@ -122,21 +122,21 @@ def _check_values(graph):
             )
 
 
-def run(path, graph, inputs, device):
+def run_file(path, graph, inputs, device):
     """Runs the first signature of a file for every draw.
 
     Args:
-        path: of the .tflite file.
+        path: path of the .tflite file.
         graph: its `TFLiteGraph`.
-        inputs: {name: float32 array [N, *shape]}, of every input.
-        device: "cpu" (XNNPACK, one thread), "gpu" (the delegate alone: an op it does not take is an error), or
-            "reference" (the CPU without delegates; every tensor's largest magnitude is kept).
+        inputs: {name: float32 array [N, *shape]} for every input.
+        device: "cpu" (XNNPACK, one thread), "gpu" (only the delegate: an op that it does not take is an error), or
+            "reference" (the CPU without delegates; the largest magnitude of every tensor is kept).
 
     Returns:
-        `Result`.
+        `FileRun`.
 
     Raises:
-        NotAvailable: the runtime, or for "gpu" a Vulkan device, is missing.
+        NotAvailable: the runtime is missing, or for "gpu" a Vulkan device.
         RunFailed: the file does not run.
     """
     check_runtime()
@@ -144,9 +144,9 @@ def run(path, graph, inputs, device):
     environment = {**os.environ, **(vulkan_environment() if device == "gpu" else {})}
     with tempfile.TemporaryDirectory() as folder:
         given, made = os.path.join(folder, "inputs.npz"), os.path.join(folder, "outputs.npz")
-        # By place, not by name: names of a foreign file may be anything.
+        # By position, because names in a foreign file may be anything.
         np.savez(given, *(inputs[name] for name in sorted(inputs)))
-        # -P: the modules beside this file must not stand in for packages of the same name.
+        # -P: the modules beside this file must not hide packages of the same name.
         command = [sys.executable, "-P", __file__, str(path), given, made, device]
         try:
             process = subprocess.run(
@@ -160,7 +160,7 @@ def run(path, graph, inputs, device):
             names = sorted(value.name for value in graph.outputs)
             outputs = {name: file[f"arr_{place}"] for place, name in enumerate(names)}
             largest, sums = file["magnitudes"] if device == "reference" else (None, None)
-            return Result(outputs, largest, sums, bool(file["accelerated"]) if device == "gpu" else None)
+            return FileRun(outputs, largest, sums, bool(file["accelerated"]) if device == "gpu" else None)
 
 
 def _raise_problem(process):
@@ -198,7 +198,7 @@ def _on_cpu(path, arrays, reference):
 
 
 def _magnitudes(interpreter):
-    """`largest` and `sums` of a `Result` [2, num_tensors]; the kernels' own working tensors come last."""
+    """`largest` and `sums` of a `FileRun` [2, num_tensors]; temporary tensors of the kernels come last."""
     details = interpreter.get_tensor_details()
     result = np.full([2, max(detail["index"] for detail in details) + 1], np.nan, np.float32)
     for index in (detail["index"] for detail in details if np.issubdtype(detail["dtype"], np.floating)):
@@ -206,7 +206,7 @@ def _magnitudes(interpreter):
             value = interpreter.get_tensor(index)
         except ValueError:  # a tensor that no op computes
             continue
-        # Infinity for NaN, which would hide behind every number.
+        # Infinity in place of NaN, which maxima ignore.
         value = np.nan_to_num(np.abs(value), nan=np.inf, posinf=np.inf)
         result[0, index] = value.max(initial=0.0)
         if value.ndim == 4:
@@ -217,7 +217,7 @@ def _magnitudes(interpreter):
 def _on_gpu(path, arrays):
     from ai_edge_litert.compiled_model import CompiledModel, GpuOptions, HardwareAccelerator, Options
 
-    # Left to itself a device with half precision may use it; how exact that is half_audit.py tells.
+    # By default a device may compute in half precision, whose error is measured by half_audit.py.
     options = Options(hardware_accelerators=HardwareAccelerator.GPU, gpu_options=GpuOptions(enforce_f32=True))
     model = CompiledModel.from_file(path, options=options)
     signature, sides = next(iter(model.get_signature_list().items()))
@@ -236,7 +236,7 @@ def _on_gpu(path, arrays):
 
 
 def _wait(model, signature, name, value):
-    """Waits for the device by reading buffers of no use: one whose read takes two minutes can never be read again."""
+    """Waits for the device by reading unused buffers: a buffer whose read times out can never be read again."""
     for _ in range(_MAX_WAITS):
         buffer = model.create_input_buffer_by_name(signature, name)
         buffer.write(value)
@@ -244,7 +244,7 @@ def _wait(model, signature, name, value):
             buffer.read(value.size, np.float32)
             return
         except RuntimeError:
-            continue  # where the device is lost the read of the outputs says so
+            continue  # if the device is lost, reading the outputs fails
 
 
 def _child(path, given, made, device):

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from nvae_tf.export.tflite.check import run as tflite_run
-from nvae_tf.export.tflite.check.run import NotAvailable, RunFailed, draws
+from nvae_tf.export.tflite.check.run import NotAvailable, RunFailed, random_inputs
 from nvae_tf.export.tflite.flatbuffer import TFLiteGraph
 from tests.export.tflite.tiny_tflite import SHAPES, conv, convert, good, naive
 
@@ -28,9 +28,9 @@ def good_file(tmp_path_factory):
 
 
 def run(path, graph, inputs, device):
-    """`tflite_run.run`; where the machine lacks what it needs the test is skipped, but fails in CI."""
+    """`run_file`; where something that it needs is missing, the test is skipped, but fails in CI."""
     try:
-        return tflite_run.run(path, graph, inputs, device)
+        return tflite_run.run_file(path, graph, inputs, device)
     except NotAvailable as reason:
         if os.environ.get("NVAE_REQUIRE_SHARED") == "1":
             raise
@@ -40,7 +40,7 @@ def run(path, graph, inputs, device):
 def test_devices_agree(good_file):
     """CPU, reference kernels and GPU delegate; the draws are told apart."""
     path, graph = good_file
-    inputs = draws(graph, 3, seed=0)
+    inputs = random_inputs(graph, 3, seed=0)
     cpu, reference, gpu = (run(path, graph, inputs, device) for device in ("cpu", "reference", "gpu"))
     assert gpu.accelerated is True
     assert cpu.outputs["likelihood_params"].shape == (3, 1, 8, 8, 6)
@@ -53,7 +53,7 @@ def test_devices_agree(good_file):
 def test_largest(tmp_path):
     """The reference keeps each tensor's largest magnitude over the draws."""
     path, graph = _file(tmp_path, lambda x: {"out": tf.exp(x) * -3.0}, **_X)
-    inputs = draws(graph, 5, seed=1)
+    inputs = random_inputs(graph, 5, seed=1)
     largest = run(path, graph, inputs, "reference").largest
     named = {graph.name(index): largest[index] for index in range(len(graph.subgraph.tensors))}
     assert named["x"] == np.abs(inputs["x"]).max()
@@ -63,18 +63,18 @@ def test_largest(tmp_path):
 def test_draws(good_file):
     """Normal noise, spread temperatures, uniform images; a seed gives the same again."""
     graph = good_file[1]
-    inputs = draws(graph, 3, seed=4)
+    inputs = random_inputs(graph, 3, seed=4)
     assert {name: list(value.shape[1:]) for name, value in inputs.items()} == SHAPES
     np.testing.assert_allclose(inputs["temperature"].ravel(), [0.5, 0.75, 1.0])
-    np.testing.assert_array_equal(draws(graph, 3, seed=4)["noise_01"], inputs["noise_01"])
-    image = draws(TFLiteGraph(convert(lambda image: conv(image, 2), image=[1, 8, 8, 1])), 9, seed=0)["image"]
+    np.testing.assert_array_equal(random_inputs(graph, 3, seed=4)["noise_01"], inputs["noise_01"])
+    image = random_inputs(TFLiteGraph(convert(lambda image: conv(image, 2), image=[1, 8, 8, 1])), 9, seed=0)["image"]
     assert 0 <= image.min() < 0.1 and 0.9 < image.max() < 1
 
 
 def test_rejected(tmp_path):
     """What the delegate does not take is named; the CPU takes it."""
     path, graph = _file(tmp_path, naive, **SHAPES)
-    inputs = draws(graph, 1, seed=0)
+    inputs = random_inputs(graph, 1, seed=0)
     run(path, graph, inputs, "cpu")
     with pytest.raises(RunFailed, match="not taken by the delegate: .*RESHAPE: Tensor dimensions must be less than 5"):
         run(path, graph, inputs, "gpu")
@@ -83,7 +83,7 @@ def test_rejected(tmp_path):
 def test_accelerated_but_wrong(tmp_path):
     """Why agreement is asked for: the delegate says yes to an output that is an input."""
     path, graph = _file(tmp_path, lambda x: {"a": x, "b": 2.0 * x}, **_X)
-    inputs = draws(graph, 1, seed=0)
+    inputs = random_inputs(graph, 1, seed=0)
     result = run(path, graph, inputs, "gpu")
     assert result.accelerated
     assert np.abs(result.outputs["a"] - inputs["x"]).max() > 0.1
@@ -93,7 +93,7 @@ def test_other_types(tmp_path):
     """Inputs and outputs that are not float32 of fixed shape are named."""
     path, graph = _file(tmp_path, lambda x: {"label": tf.argmax(x, -1)}, **_X)
     with pytest.raises(RunFailed, match="label: expected FLOAT32 of fixed shape. Received: INT64"):
-        draws(graph, 1, seed=0)
+        random_inputs(graph, 1, seed=0)
     path, graph = _file(tmp_path, lambda x: 2.0 * x, x=[None, 4])
     with pytest.raises(RunFailed, match=r"x: expected FLOAT32 of fixed shape. Received: FLOAT32 \[-1, 4\]"):
         run(path, graph, {}, "cpu")
@@ -104,7 +104,7 @@ def test_damaged(good_file, tmp_path):
     path = tmp_path / "half.tflite"
     path.write_bytes(good_file[0].read_bytes()[:4000])
     with pytest.raises(RunFailed, match="ValueError"):
-        run(path, good_file[1], draws(good_file[1], 1, seed=0), "cpu")
+        run(path, good_file[1], random_inputs(good_file[1], 1, seed=0), "cpu")
 
 
 def test_crash(good_file, tmp_path, monkeypatch):
@@ -113,11 +113,11 @@ def test_crash(good_file, tmp_path, monkeypatch):
     script.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
     monkeypatch.setattr(tflite_run, "__file__", str(script))
     with pytest.raises(RunFailed, match="crashed with SIGSEGV"):
-        run(*good_file, draws(good_file[1], 1, seed=0), "cpu")
+        run(*good_file, random_inputs(good_file[1], 1, seed=0), "cpu")
     script.write_text("import time\ntime.sleep(60)\n")
     monkeypatch.setattr(tflite_run, "_TIMEOUT_SECONDS", 0.2)
     with pytest.raises(RunFailed, match="did not end within 0.2 s"):
-        run(*good_file, draws(good_file[1], 1, seed=0), "cpu")
+        run(*good_file, random_inputs(good_file[1], 1, seed=0), "cpu")
 
 
 def test_slow_device():
@@ -146,12 +146,12 @@ def test_slow_device():
 
 def test_no_driver(good_file, monkeypatch, tmp_path):
     """A Vulkan driver that does not start."""
-    inputs = draws(good_file[1], 1, seed=0)
+    inputs = random_inputs(good_file[1], 1, seed=0)
     for name in ("VK_ICD_FILENAMES", "VK_DRIVER_FILES"):
         monkeypatch.setenv(name, str(tmp_path / f"{name}.json"))
         message = f"expected a Vulkan device. Received: none that .*{name}.json could start; apt-get install chromium"
         with pytest.raises(NotAvailable, match=message):
-            tflite_run.run(*good_file, inputs, "gpu")
+            tflite_run.run_file(*good_file, inputs, "gpu")
 
 
 def test_named_driver(good_file, monkeypatch):
@@ -162,7 +162,7 @@ def test_named_driver(good_file, monkeypatch):
     for name in ("VK_DRIVER_FILES", "VK_ICD_FILENAMES"):
         monkeypatch.delenv("VK_DRIVER_FILES", raising=False)
         monkeypatch.setenv(name, str(driver))
-        assert run(*good_file, draws(good_file[1], 1, seed=0), "gpu").accelerated
+        assert run(*good_file, random_inputs(good_file[1], 1, seed=0), "gpu").accelerated
 
 
 def test_vulkan_environment(monkeypatch, tmp_path):

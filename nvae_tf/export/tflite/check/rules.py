@@ -1,12 +1,10 @@
-"""What in a .tflite file a phone's GPU would not run, or run wrong, read from the file alone.
+"""Rules that find what a phone's GPU would not run, or would compute wrongly, by reading a .tflite file.
 
-The rules are those that LiteRT's GPU delegates (ML Drift, and the classic one with its OpenGL fallback) state or were
-seen to have. A file without findings may still be wrong: `tflite_run` runs it.
+The rules are those that LiteRT's GPU delegates (ML Drift, and the classic one with its OpenGL fallback) document or
+were seen to have. A file without findings may still give wrong numbers: `check.run` runs it.
 """
 
 import dataclasses
-
-from tensorflow.lite.python import schema_py_generated as schema
 
 _CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
 _BINARY = ("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM")
@@ -28,13 +26,6 @@ _CONSTANT_OPERANDS = {
     "STRIDED_SLICE": (1, 2, 3),
     "DEQUANTIZE": (0,),
 }
-# What the rules below read; a damaged file may lack it.
-_LEAST_OPERANDS = {**dict.fromkeys((*_BINARY, "MEAN"), 2), "STRIDED_SLICE": 4}
-_OPTIONS = {
-    "STRIDED_SLICE": schema.StridedSliceOptionsT,
-    "RESIZE_BILINEAR": schema.ResizeBilinearOptionsT,
-    "RESIZE_NEAREST_NEIGHBOR": schema.ResizeNearestNeighborOptionsT,
-}
 _INSTEAD = {
     "SPLIT": "write two convolutions, or slices",
     "SPLIT_V": "write two convolutions, or slices",
@@ -48,11 +39,11 @@ _INSTEAD = {
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What a rule has against a file.
+    """A violation of a rule.
 
     Attributes:
         rule: short name of the rule.
-        tensor: name of the tensor: an operator's first output, or an input or output of the graph.
+        tensor: name of an operator's first output, or of an input or output of the graph.
         message: what was expected and what is there.
     """
 
@@ -64,17 +55,14 @@ class Finding:
         return f"{self.rule}: {self.tensor}: {self.message}"
 
 
-def lint(graph):
-    """Everything that breaks a rule.
-
-    Args:
-        graph: `TFLiteGraph`.
+def lint_tflite(graph):
+    """Checks a `TFLiteGraph` against all rules.
 
     Returns:
-        List of `Finding`s, those of the whole file first, then in the order of execution; empty where all is well.
+        List of `Finding`s, those of the whole file first, then in the order of execution.
     """
     constants = graph.constants()
-    findings = [*_file_findings(graph, constants)]
+    findings = list(_file_findings(graph, constants))
     for value in graph.inputs:
         findings += _tensor_findings(graph, value.index, constants)
     for operator in graph.operators:
@@ -108,7 +96,7 @@ def _file_findings(graph, constants):
 
 
 def _tensor_findings(graph, index, constants, sources=()):
-    """Of a tensor that is there at run time; `sources` are those that it is made of."""
+    """Findings for a tensor that exists at run time; `sources` are the tensors that it is computed from."""
     name, shape, declared = graph.name(index), graph.shape(index), graph.declared_shape(index)
     dtype = graph.dtype(index)
     if len(shape) > 4:
@@ -119,7 +107,7 @@ def _tensor_findings(graph, index, constants, sources=()):
         yield Finding("dynamic shape", name, f"expected sizes that the file fixes. Received: {list(declared)}")
     if index in constants:
         return
-    # A batch is named where it begins.
+    # A batch is reported where it begins.
     known = {graph.shape(source)[:1] for source in sources if source not in constants}
     if not shape:
         yield Finding("rank", name, "expected at least 1 ([1] for a single number). Received: a scalar")
@@ -138,9 +126,6 @@ def _operator_findings(graph, operator, constants):
         advice = _INSTEAD.get(op, "keep it out of the graph")
         yield found("op", f"expected one on the list. Received: {op}; {advice}")
         return
-    if len(inputs) < _LEAST_OPERANDS.get(op, 1) or not isinstance(operator.builtinOptions, _OPTIONS.get(op, object)):
-        yield found("operands", f"expected a whole {op}. Received: one that lacks operands or options")
-        return
     for place in _CONSTANT_OPERANDS.get(op, ()):
         if place < len(operator.inputs) and operator.inputs[place] >= 0 and operator.inputs[place] not in constants:
             operand = graph.name(operator.inputs[place])
@@ -149,7 +134,7 @@ def _operator_findings(graph, operator, constants):
             )
     yield from _stored_type_findings(graph, op, inputs, found)
     if op != "DEQUANTIZE" and constants.issuperset(inputs):
-        yield found("folded", f"expected constants computed before. Received: {op} of constants alone")
+        yield found("folded", f"expected constants computed before. Received: {op} of constants only")
     if op in _BINARY:
         yield from _binary_findings(graph, op, inputs, constants, found)
     yield from _option_findings(graph, op, operator, inputs, found)
@@ -206,7 +191,7 @@ def _option_findings(graph, op, operator, inputs, found):
             yield found("mask", f"expected no {mask}_mask (x[..., 0:1], not x[..., 0]). Received: {masks[mask]}")
         strides = graph.constant(inputs[3]).tolist() if graph.is_stored(inputs[3]) else []
         if any(stride < 1 for stride in strides):
-            yield found("stride", f"expected strides from 1 on. Received: {strides}")
+            yield found("stride", f"expected positive strides. Received: {strides}")
     if op == "MEAN" and graph.is_stored(inputs[1]):
         axes = graph.constant(inputs[1]).ravel().tolist()
         if rank != 4 or {axis % 4 for axis in axes} != {1, 2}:

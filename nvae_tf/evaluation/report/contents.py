@@ -1,0 +1,60 @@
+"""What a report shows."""
+
+import dataclasses
+import shlex
+
+
+@dataclasses.dataclass
+class Report:
+    """The contents of a report; what is None or empty is missing from the run folder.
+
+    Attributes:
+        run_dir: path of the run folder as text, for the commands on the page.
+        config: `Config`.
+        step: step of the checkpoint.
+        averaged: whether the weights are the moving average.
+        counts: `{part: (parameters, batch-norm statistics)}` of the model's parts.
+        rows: rows of metrics.jsonl.
+        scalars: `{tag: list of Scalar}` of the TensorBoard files.
+        evaluation, fid: contents of evaluation.json and fid.json.
+        samples: list of (temperature, uint8 grid, whether batch norm was readjusted for it).
+        num_samples: number of images in each grid.
+        reconstructions, interpolations: (uint8 grid, caption).
+        no_images: why there are no reconstructions.
+    """
+
+    run_dir: str
+    config: object
+    step: int | None = None
+    averaged: bool = False
+    counts: dict = dataclasses.field(default_factory=dict)
+    rows: list = dataclasses.field(default_factory=list)
+    scalars: dict = dataclasses.field(default_factory=dict)
+    evaluation: dict | None = None
+    fid: dict | None = None
+    samples: list = dataclasses.field(default_factory=list)
+    num_samples: int = 0
+    reconstructions: tuple | None = None
+    interpolations: tuple | None = None
+    no_images: str = ""
+
+    @property
+    def checkpoint(self):
+        """The checkpoint in words."""
+        weights = "moving average of the weights" if self.averaged else "weights as trained"
+        return "no checkpoint" if self.step is None else f"checkpoint of step {self.step:,}, {weights}"
+
+    @property
+    def parameters(self):
+        """Number of trained parameters."""
+        return sum(parameters for parameters, _ in self.counts.values())
+
+    def command(self, tool, *flags):
+        """A command line of the repository's programs for this run."""
+        return " ".join([f"python tools/{tool}.py", f"--run_dir={shlex.quote(self.run_dir)}", *flags])
+
+
+def number_of(values, name):
+    """A number of a JSON dict, None where it is missing or not a number."""
+    value = (values or {}).get(name)
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None

@@ -1,0 +1,93 @@
+"""The grids of a report: samples, reconstructions and interpolations."""
+
+import contextlib
+
+import numpy as np
+
+from nvae_tf.checkpoint.statistics import list_temperatures, load_statistics
+from nvae_tf.evaluation.latents import decode_noise, draw_rows, interpolate, posterior_noise
+from nvae_tf.evaluation.readjust import assign_statistics, statistics_variables
+from nvae_tf.evaluation.sampling import reconstruct, sample_images
+from nvae_tf.evaluation.write_images import grid
+from nvae_tf.models.pixels import crop_padding
+
+_PAIRS_IN_A_ROW = 4
+_INTERPOLATION_STEPS = 8
+_PRIOR_TEMPERATURE = 0.8  # of the samples at the ends of interpolations where there are no images
+
+
+def default_count(height):
+    """Number of images in a grid: fewer of larger images, so that the page stays small."""
+    return 64 if height <= 64 else 36 if height <= 128 else 16
+
+
+@contextlib.contextmanager
+def _readjusted(model, folder, temperature):
+    """Context with the readjusted batch-norm statistics if the checkpoint has them; its value says whether it has."""
+    if temperature not in list_temperatures(folder, model.averaged):
+        yield False
+        return
+    own = {name: variable.numpy() for name, variable in statistics_variables(model).items()}
+    assign_statistics(model, load_statistics(folder, temperature, model.averaged))
+    try:
+        yield True
+    finally:
+        assign_statistics(model, own)
+
+
+def samples(model, folder, temperatures, count, seed, batch_size):
+    """Grids of samples with the same noise in each.
+
+    Args:
+        model: `NVAE` of `load_run`.
+        folder: `pathlib.Path` of its checkpoint, which may hold batch-norm statistics for a temperature.
+        temperatures: list of numbers.
+        count: number of images in each grid.
+        seed: of the noise.
+        batch_size: number of images drawn at once.
+
+    Returns:
+        List of (temperature, uint8 grid, whether batch norm was readjusted for it).
+    """
+    result, kernels = [], model.effective_kernels()
+    for temperature in temperatures:
+        with _readjusted(model, folder, temperature) as readjusted:
+            images = sample_images(model, count, temperature, seed, batch_size, kernels=kernels)
+        result.append((temperature, grid(images), readjusted))
+    return result
+
+
+def reconstructions(model, images, seed):
+    """uint8 grid of images [N, H, W, C], each with its reconstruction to the right."""
+    originals = crop_padding(images, model.model_config.padding)
+    pairs = np.stack([originals, reconstruct(model, images, seed)], axis=1)
+    return grid(pairs.reshape(-1, *originals.shape[1:]), columns=2 * _PAIRS_IN_A_ROW)
+
+
+def interpolations(model, images, rows, seed, batch_size):
+    """A grid each of whose rows goes from one image to another through the noise of the prior.
+
+    Args:
+        model: `NVAE`.
+        images: [2 * rows, H, W, C], padding included, whose reconstructions are the ends; None for samples of the
+            prior.
+        rows: number of rows.
+        seed: of the posterior's or the prior's noise.
+        batch_size: number of images decoded at once.
+
+    Returns:
+        (uint8 grid, caption).
+    """
+    if images is None:
+        noise = draw_rows(model, seed, 0, range(2 * rows), _PRIOR_TEMPERATURE)
+        ends = f"samples of the prior at temperature {_PRIOR_TEMPERATURE:g}"
+    else:
+        noise = posterior_noise(model, images, np.arange(len(images)), seed, batch_size=batch_size)
+        ends = "reconstructions of two images"
+    fractions = np.linspace(0.0, 1.0, _INTERPOLATION_STEPS)
+    ways = [
+        interpolate([eps[i] for eps in noise], [eps[i + 1] for eps in noise], fractions)
+        for i in range(0, len(noise[0]) - 1, 2)
+    ]
+    images, _ = decode_noise(model, list(map(np.concatenate, zip(*ways, strict=True))), batch_size=batch_size)
+    return grid(images, columns=_INTERPOLATION_STEPS), f"Each row goes from one end to another: {ends}."

@@ -1,0 +1,185 @@
+"""The figures and tables of a report."""
+
+import dataclasses
+import typing
+
+from nvae_tf import hierarchy
+from nvae_tf.evaluation.report.charts import bar_chart
+from nvae_tf.evaluation.report.contents import number_of
+
+
+class Table(typing.NamedTuple):
+    """A table whose first column names the rows and whose other columns are numbers, all of them texts."""
+
+    caption: str
+    header: list
+    rows: list
+
+
+class Groups(typing.NamedTuple):
+    """KL and active channels of the groups: two `<svg>` elements, a `Table`, and where the figures come from."""
+
+    kl_chart: str
+    active_chart: str
+    table: Table
+    origin: str
+
+
+def number(value, digits=2):
+    """A number with thousands separated and a fixed number of decimals; a dash for None."""
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def _setting(value):
+    """A setting as text; a list of equal values as one of them."""
+    if isinstance(value, list):
+        texts = [_setting(item) for item in value]
+        return texts[0] if len(set(texts)) == 1 else ", ".join(texts)
+    if value is None or isinstance(value, bool):
+        return {None: "–", True: "yes", False: "no"}[value]
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) >= 10_000 else str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def key_figures(report):
+    """List of (name, value, unit)."""
+    evaluation, figures = report.evaluation, []
+    last = evaluation or (report.rows[-1] if report.rows else {})
+    source = last.get("split", "held out")
+    bound, num_samples = number_of(evaluation, "nll_bound"), number_of(evaluation, "num_samples")
+    if None not in (bound, num_samples) and num_samples > 1:
+        figures.append((f"−log p(x), K = {num_samples:,}, {source}", number(bound), "nats"))
+    for name, label, unit, digits in (
+        ("nelbo", "NELBO", "nats", 2),
+        ("nelbo_bits_per_dim", "NELBO", "bits/dim", 4),
+        ("kl", "KL", "nats", 2),
+    ):
+        value = number_of(last, name)
+        if value is not None:
+            figures.append((f"{label}, {source}", number(value, digits), unit))
+    if number_of(report.fid, "fid") is not None:
+        figures.append(("FID", number(report.fid["fid"]), ""))
+    figures.append(("Parameters", f"{report.parameters / 1e6:.3g}", "million"))
+    figures.append(("Latent groups", str(hierarchy.num_groups(report.config.model)), ""))
+    return figures
+
+
+def likelihood(report):
+    """`Table` of evaluation.json, None without one."""
+    values, rows = report.evaluation, []
+    if not values:
+        return None
+    for label, name, bits in (
+        ("NELBO", "nelbo", "nelbo_bits_per_dim"),
+        (f"−log p(x), bound with K = {values.get('num_samples', '?')}", "nll_bound", "bound_bits_per_dim"),
+        ("−log p(x | z), reconstruction", "reconstruction", None),
+        ("KL", "kl", None),
+    ):
+        nats, error = number_of(values, name), number_of(values, f"{name}_standard_error")
+        if nats is not None:
+            nats = -nats if name == "reconstruction" else nats
+            per_dim = number(number_of(values, bits), 4) if bits else ""
+            rows.append([label, number(nats, 3), "" if error is None else f"± {number(error, 3)}", per_dim])
+    weights = "moving average of the weights" if values.get("ema") else "weights as trained"
+    images, step = (number(number_of(values, name), 0) for name in ("num_images", "step"))
+    caption = f"{values.get('dataset', 'data set')} {values.get('split', '')}: {images} images, step {step}, {weights}"
+    return Table(caption, ["", "nats", "standard error", "bits/dim"], rows)
+
+
+def _group_figures(report):
+    """(KL, active channels, origin) of the groups from the best source that has them, or None."""
+    num_groups = hierarchy.num_groups(report.config.model)
+    sources = []
+    if report.evaluation:
+        values = report.evaluation
+        origin = f"evaluation.json: {values.get('split', '')} images, step {values.get('step')}"
+        sources.append((values.get("kl_per_group"), values.get("active_units"), origin))
+    if report.rows:
+        row = report.rows[-1]
+        origin = f"metrics.jsonl: {row.get('split', '')} images, step {row.get('step')}"
+        sources.append((row.get("kl_per_group"), row.get("active_units_per_group"), origin))
+    logged, active = (
+        [report.scalars.get(f"{name}/{group:02d}") for group in range(num_groups)]
+        for name in ("kl_per_group", "active_units")
+    )
+    if all(logged) and all(active):
+        origin = f"TensorBoard: the training batch of step {logged[0][-1].step}"
+        sources.append(([s[-1].value for s in logged], [int(s[-1].value) for s in active], origin))
+    for kl, units, origin in sources:
+        if all(isinstance(one, list) and len(one) == num_groups and None not in one for one in (kl, units)):
+            return kl, units, origin
+    return None
+
+
+def groups(report):
+    """`Groups`, None where nothing is known."""
+    found = _group_figures(report)
+    if found is None:
+        return None
+    (kl, active, origin), model = found, report.config.model
+    bands = [(f"{scale.height} × {scale.width}", scale.num_groups) for scale in hierarchy.scales(model)]
+    bands = [band for band in bands if band[1]]
+    notes = [f"{units:g}/{model.latent_channels}" for units in active]
+    label = f"Bars of the KL of {len(kl)} latent groups, from {min(kl):.2f} to {max(kl):.2f} nats"
+    total, rows = max(sum(kl), 1e-9), []
+    for group, (scale, value, note) in enumerate(zip(hierarchy.group_scales(model), kl, notes, strict=True)):
+        latents = f"{scale.height} × {scale.width}"
+        rows.append([str(group), latents, number(value, 3), f"{100 * value / total:.1f} %", note])
+    return Groups(
+        kl_chart=bar_chart(kl, label, "nats", bands, [f"{note} active" for note in notes]),
+        active_chart=bar_chart(active, "Bars of the active channels of each group", "channels", bands),
+        table=Table(
+            "KL and active channels", ["group", "latents", "KL, nats", "share of the KL", "active channels"], rows
+        ),
+        origin=origin,
+    )
+
+
+_FID_FIGURES = {
+    "fid": "FID",
+    "kid": "KID",
+    "kid_std": "KID, standard deviation over subsets",
+    "precision": "Precision",
+    "recall": "Recall",
+}
+
+
+def fid(report):
+    """(`Table` of the figures in fid.json, `Table` of its settings), None without one."""
+    values = report.fid
+    if not values:
+        return None
+    found = {label: number_of(values, name) for name, label in _FID_FIGURES.items()}
+    caption = f"{number(number_of(values, 'num_samples'), 0)} samples"
+    if values.get("split"):
+        caption += f" against the {values['split']} images of {values.get('dataset', 'the data set')}"
+    if report.step is not None and values.get("step") not in (None, report.step):
+        caption += f"; from another checkpoint than this page, step {values['step']}"
+    rows = [[label, f"{value:.5g}"] for label, value in found.items() if value is not None]
+    settings = [[name, _setting(value)] for name, value in values.items() if name not in _FID_FIGURES]
+    return Table(caption, ["figure", "value"], rows), Table("Settings of fid.json", ["setting", "value"], settings)
+
+
+def model(report):
+    """`Table`s of the parameters of the model's parts and of its scales."""
+    rows = [[part, number(count, 0), number(kept, 0)] for part, (count, kept) in report.counts.items()]
+    rows.append(["total", number(report.parameters, 0), number(sum(kept for _, kept in report.counts.values()), 0)])
+    parts = Table("Size of the model", ["part", "parameters", "batch-norm statistics"], rows)
+    channels, rows = report.config.model.latent_channels, []
+    for scale in hierarchy.scales(report.config.model):
+        size = scale.num_groups * scale.height * scale.width * channels
+        latents = f"{scale.height} × {scale.width} × {channels}"
+        widths = [str(scale.encoder_channels), str(scale.decoder_channels)]
+        rows.append([str(scale.index), str(scale.num_groups), latents, number(size, 0), *widths])
+    header = ["scale", "groups", "latents per group", "latents", "encoder channels", "decoder channels"]
+    return parts, Table("Scales, coarsest first", header, rows)
+
+
+def configuration(report):
+    """A `Table` for each part of the configuration."""
+    parts = dataclasses.asdict(report.config)
+    return [
+        Table("", [part, "value"], [[name, _setting(value)] for name, value in parts[part].items()])
+        for part in ("model", "data", "train")
+    ]
