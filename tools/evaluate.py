@@ -8,12 +8,12 @@ only: batch size, rows at once and devices change the figures by rounding only.
 """
 
 import pathlib
-import zlib
+import time
 
 from absl import flags
 
 from nvae_tf.checkpoint.figures import evaluation_context, write_evaluation
-from nvae_tf.evaluation.partial_result import PartialResult
+from nvae_tf.evaluation.partial_result import load_scores, save_scores
 from nvae_tf.runs.data import load_images
 from nvae_tf.runs.progress import Progress
 from tools.flags import chosen_strategy, define_devices, define_images, define_run, run
@@ -21,6 +21,8 @@ from tools.flags import chosen_strategy, define_devices, define_images, define_r
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
 FLAGS = flags.FLAGS
+
+_SAVE_SECONDS = 20.0
 
 define_run()
 define_images()
@@ -64,37 +66,32 @@ def evaluate_all(model, images, strategy, settings):
     from nvae_tf.evaluation.likelihood import evaluate
 
     config, progress = model.config, Progress(len(images))
-    partial = PartialResult(pathlib.Path(FLAGS.run_dir) / "evaluation.partial.npz", settings)
-    scores, done = partial.load()
+    path, saved = pathlib.Path(FLAGS.run_dir) / "evaluation.partial.npz", time.monotonic()
+    scores, done = load_scores(path, settings)
     if done:
         print(f"resuming after {scores.num_images} images", flush=True)
     batches = eval_batches(images, config.data, config.model.bit_depth, FLAGS.batch_size, FLAGS.seed).skip(done)
 
     def after_batch(num_images):
-        nonlocal done
+        nonlocal done, saved
         done += 1
-        partial.save(scores, done)
+        if time.monotonic() - saved > _SAVE_SECONDS:
+            save_scores(path, settings, scores, done)
+            saved = time.monotonic()
         progress(num_images)
 
     options = {"max_rows": FLAGS.max_rows, "active_threshold": FLAGS.active_threshold}
     result = evaluate(
         model, batches, FLAGS.num_samples, FLAGS.seed, after_batch, scores=scores, strategy=strategy, **options
     )
-    partial.path.unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
     return result
-
-
-def weights_digest(model):
-    """A number that changes with the weights, so that the figures of a run that was trained further are not resumed."""
-    digest = 0
-    for variable in model.variables:
-        digest = zlib.crc32(variable.numpy().tobytes(), digest)
-    return digest
 
 
 def main():
     from nvae_tf.checkpoint import RunFolder
     from nvae_tf.runs.load import load_run
+    from nvae_tf.runs.provenance import weights
 
     folder = RunFolder(FLAGS.run_dir)
     folder.resolve_step(FLAGS.step)
@@ -102,12 +99,12 @@ def main():
     images = load_images(folder.config, FLAGS.data_dir, FLAGS.split, FLAGS.max_images)
     with strategy.scope():
         model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
-    weights = "moving average of the weights" if model.averaged else "weights as trained"
+    which = "moving average of the weights" if model.averaged else "weights as trained"
     dataset = model.config.data.dataset
-    print(f"{dataset} {FLAGS.split}: {len(images)} images, step {model.restored_step}, {weights}", flush=True)
+    print(f"{dataset} {FLAGS.split}: {len(images)} images, step {model.restored_step}, {which}", flush=True)
     context = evaluation_context(model, FLAGS.split, FLAGS.seed, FLAGS.active_threshold)
     settings = {"images": len(images), "samples": FLAGS.num_samples, "batch": FLAGS.batch_size}
-    settings |= {"source": images.store.source, "weights": weights_digest(model)}
+    settings |= {"source": images.store.source, "weights": weights(FLAGS.run_dir, model)}
     result = evaluate_all(model, images, strategy, context | settings)
     print(format_table(result))
     write_evaluation(FLAGS.run_dir, context, result)

@@ -76,9 +76,9 @@ _DATA_BIT_DEPTH = 8  # the data set itself, whatever the model's bit depth
 
 
 def prepare():
-    """(extractor, model, strategy, temperatures, images, moments): everything that can fail because of a flag."""
+    """(extractor, model, strategy, temperatures, images, data): everything that can fail because of a flag."""
     from nvae_tf.checkpoint import RunFolder
-    from nvae_tf.evaluation.fid.features import load_moments
+    from nvae_tf.evaluation.fid.features import Features, load_moments
     from nvae_tf.evaluation.fid.inception import InceptionFeatures
     from nvae_tf.evaluation.sampling import spread_temperatures
     from nvae_tf.runs.load import load_run
@@ -89,14 +89,14 @@ def prepare():
     extractor = InceptionFeatures(FLAGS.inception, FLAGS.inception_input, FLAGS.inception_output)
     shape = folder.config.model
     extractor.check(shape.image_height - 2 * shape.padding, shape.image_width - 2 * shape.padding)
-    moments = load_moments(FLAGS.statistics, extractor.dim) if FLAGS.statistics else None
+    data = Features(None, *load_moments(FLAGS.statistics, extractor.dim), None) if FLAGS.statistics else None
     with strategy.scope():
         model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema, FLAGS.bn_temperature)
     temperatures = spread_temperatures(model, [float(value) for value in FLAGS.temperature])
     images = None if FLAGS.statistics else load_images(folder.config, FLAGS.data_dir, FLAGS.split)
     if images is not None and len(images) < 2:
         raise ValueError(f"--split={FLAGS.split}: expected at least 2 images. Received: {len(images)}")
-    return extractor, model, strategy, temperatures, images, moments
+    return extractor, model, strategy, temperatures, images, data
 
 
 def warn_of_few(name, count, dim):
@@ -154,7 +154,7 @@ def data_features(extractor, images, config):
     progress = Progress(images.num_good)
     result = collect(extractor, data_batches(images, config), FLAGS.max_features, FLAGS.seed, progress)
     folder.mkdir(parents=True, exist_ok=True)
-    save_features(path, *result)
+    save_features(path, result)
     return result
 
 
@@ -162,24 +162,19 @@ def context(extractor, model, temperatures):
     """What the figures depend on, for the JSON."""
     from nvae_tf.evaluation.fid.distances import NEIGHBOURS, NUM_SUBSETS, SUBSET_SIZE
 
+    names = ("num_samples", "bn_temperature", "pixels", "seed", "statistics", "max_features")
+    names += ("inception_input", "inception_output")
     return {
-        "num_samples": FLAGS.num_samples,
+        **{name: FLAGS[name].value for name in names},
         "temperature": temperatures,
-        "bn_temperature": FLAGS.bn_temperature,
-        "pixels": FLAGS.pixels,
-        "seed": FLAGS.seed,
         "step": model.restored_step,
         "ema": model.averaged,
         "dataset": model.config.data.dataset,
         "split": None if FLAGS.statistics else FLAGS.split,
-        "statistics": FLAGS.statistics,
         "inception": os.path.basename(FLAGS.inception),
         "inception_sha256": extractor.sha256,
-        "inception_input": FLAGS.inception_input,
-        "inception_output": FLAGS.inception_output,
         "num_features": extractor.dim,
         "resizing": extractor.resizing,
-        "max_features": FLAGS.max_features,
         "kid_subset_size": SUBSET_SIZE,
         "kid_subsets": NUM_SUBSETS,
         "neighbours": NEIGHBOURS,
@@ -190,26 +185,25 @@ def main():
     from nvae_tf.evaluation.fid.distances import compare
     from nvae_tf.evaluation.fid.features import collect, save_moments
 
-    extractor, model, strategy, temperatures, images, moments = prepare()
-    config, count, data_sample = model.config, None, None
+    extractor, model, strategy, temperatures, images, data = prepare()
+    config = model.config
     if images is not None:
         print(f"{config.data.dataset} {FLAGS.split}: {len(images)} images", flush=True)
         warn_of_few("data", len(images), extractor.dim)
-        data, data_sample = data_features(extractor, images, config)
-        count, moments = data.count, (data.mean, data.covariance)
+        data = data_features(extractor, images, config)
         if FLAGS.save_statistics:
-            save_moments(FLAGS.save_statistics, *moments)
+            save_moments(FLAGS.save_statistics, data.mean, data.covariance)
             print(f"written: {FLAGS.save_statistics}", flush=True)
     weights = "moving average of the weights" if model.averaged else "weights as trained"
     print(f"{FLAGS.num_samples} samples, step {model.restored_step}, {weights}", flush=True)
     warn_of_few("sampled", FLAGS.num_samples, extractor.dim)
     drawn, progress = sample_batches(model, strategy, temperatures), Progress(FLAGS.num_samples)
-    statistics, sample = collect(extractor, drawn, FLAGS.max_features, FLAGS.seed, progress)
-    figures = compare((statistics.mean, statistics.covariance), moments, sample, data_sample, FLAGS.seed)
+    features = collect(extractor, drawn, FLAGS.max_features, FLAGS.seed, progress)
+    figures = compare(features, data, FLAGS.seed)
     for name, value in figures.items():
         print(f"{name:<12}{'-' if value is None else f'{value:.6g}':>14}")
     path = pathlib.Path(FLAGS.run_dir) / "fid.json"
-    write_json(path, {**figures, "num_data_images": count, **context(extractor, model, temperatures)})
+    write_json(path, {**figures, "num_data_images": data.count, **context(extractor, model, temperatures)})
     print(f"written: {path}")
 
 

@@ -38,15 +38,9 @@ def kept_counts(num_groups):
 
 
 def reconstruct(model, numbers, images, counts, kernels, num_at_once):
-    """Rows of images, mean squared errors and log p(x|z).
+    """Images with their reconstructions, mean squared errors and log p(x|z).
 
-    Args:
-        model: `NVAE`.
-        numbers: of the images, a list of B.
-        images: [B, H, W, C] in [0, 1].
-        counts: list of S numbers of groups to keep, the last all of them.
-        kernels: `effective_kernels` of the model.
-        num_at_once: at least B, the number of images to which a batch is padded.
+    `counts` are S numbers of groups to keep, the last all of them; batches are padded to `num_at_once` images.
 
     Returns:
         [B, 1 + S, h, w, C]: each image and its reconstructions; mean squared errors [B, S]; log p(x|z) [B, S], nats.

@@ -48,16 +48,9 @@ def chosen_groups(config):
 
 
 def changed_noise(model, noise, key, groups):
-    """Noise of a row of images.
+    """Noise of a row of images, a list of arrays [columns, h, w, latent_channels].
 
-    Args:
-        model: `NVAE`.
-        noise: of the unchanged image, arrays [1, h, w, latent_channels].
-        key: (seed, index) of the image.
-        groups: indices of the groups that change.
-
-    Returns:
-        List of arrays [columns, h, w, latent_channels], one for each group.
+    `noise` is that of the unchanged image, whose (seed, index) is `key`; `groups` change.
     """
     from nvae_tf.evaluation.latents import draw_rows, replace_groups, with_channel
 

@@ -19,7 +19,7 @@ class MetricsFile:
         self.path = pathlib.Path(path)
 
     def read(self):
-        """List of the lines' dicts, without lines that a kill cut short."""
+        """List of the lines' dicts, without a line that a kill truncated."""
         rows = []
         if self.path.exists():
             for line in self.path.read_text(encoding="utf-8").splitlines():
@@ -30,7 +30,7 @@ class MetricsFile:
         return rows
 
     def append(self, row):
-        """Appends a dict of numbers, words and lists of numbers, with "step"; it is on disk when this returns."""
+        """Adds a dict with "step" as a line, which is on disk when this returns."""
         line = json.dumps(strict_json(row), allow_nan=False)
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(line + "\n")
@@ -38,7 +38,7 @@ class MetricsFile:
             os.fsync(file.fileno())
 
     def rewind(self, step):
-        """Removes the lines of later steps, which a run that resumes at `step` will write again."""
+        """Removes the lines of steps after `step`, which a run resumed there will write again."""
         rows = [row for row in self.read() if row["step"] <= step]
         if not self.path.exists():
             return
@@ -46,14 +46,7 @@ class MetricsFile:
 
 
 def evaluation_context(model, split, seed, active_threshold):
-    """What a likelihood is of: `{field: value}`.
-
-    Args:
-        model: `NVAE` as `nvae_tf.load_run` gives it.
-        split: of the data set.
-        seed: of the noise.
-        active_threshold: KL above which a latent channel is active, nats.
-    """
+    """What a likelihood depends on, as `{field: value}`; `model` is an `NVAE` of `nvae_tf.load_run`."""
     return {
         "dataset": model.config.data.dataset,
         "split": split,
@@ -66,13 +59,7 @@ def evaluation_context(model, split, seed, active_threshold):
 
 
 def write_evaluation(run_dir, context, result):
-    """Writes the file and prints its path.
-
-    Args:
-        run_dir: folder of the run.
-        context: as of `evaluation_context`.
-        result: `LikelihoodResult`.
-    """
+    """Writes a `LikelihoodResult` and its `evaluation_context` to evaluation.json and prints the path."""
     path = pathlib.Path(run_dir) / "evaluation.json"
     bits = {"nelbo_bits_per_dim": result.nelbo_bits_per_dim, "bound_bits_per_dim": result.bound_bits_per_dim}
     write_json(path, {**context, **dataclasses.asdict(result), **bits})

@@ -11,15 +11,10 @@ _FLOAT_BYTES = 4
 
 
 def layout(config, parts):
-    """Shape of each array for one image.
+    """Shape of each array for one image, as `{name: tuple}`, of a `ModelConfig` and some of `PARTS`.
 
-    Args:
-        config: `ModelConfig`.
-        parts: those of `PARTS` to write.
-
-    Returns:
-        `{name: tuple}`: `latents_00` ..., `loc_00` ... and `log_scale_00` ... [h, w, latent_channels] in generation
-        order, `kl_per_group` [G]; all float32. The file also holds the numbers of the images: `index`, int64.
+    `latents_00` ..., `loc_00` ... and `log_scale_00` ... are [h, w, latent_channels] in generation order, and
+    `kl_per_group` is [G]; all float32. A file also holds the numbers of the images: `index`, int64.
     """
     groups = [shape[1:] for shape in hierarchy.noise_shapes(config, None)]
     prefixes = {"latents": ["latents"], "params": ["loc", "log_scale"], "kl": []}
@@ -47,14 +42,7 @@ def check_size(path, shapes, num_images, max_gib):
 
 
 def write_npz(path, shapes, num_images, batches):
-    """Writes an .npz.
-
-    Args:
-        path: of the file.
-        shapes: a `layout`.
-        num_images: the largest number of images that `batches` may hold.
-        batches: iterable of (numbers, `{name: array [B, ...]}`).
-    """
+    """Writes an .npz of at most `num_images` images, from (numbers, `{name: array [B, ...]}`) for each batch."""
     import numpy as np
 
     arrays = {name: np.empty((num_images, *shape), np.float32) for name, shape in shapes.items()}
@@ -69,12 +57,7 @@ def write_npz(path, shapes, num_images, batches):
 
 
 def write_records(path, batches):
-    """Writes a .tfrecord with a tf.train.Example for each image: `index`, an int64, and float lists by name.
-
-    Args:
-        path: of the file.
-        batches: iterable of (numbers, `{name: array [B, ...]}`).
-    """
+    """Writes a .tfrecord with a tf.train.Example for each image, from the same `batches` as `write_npz`."""
     import tensorflow as tf
 
     with new_file(path) as temporary, tf.io.TFRecordWriter(str(temporary)) as file:

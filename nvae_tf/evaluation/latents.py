@@ -132,45 +132,34 @@ def decode_noise(model, noise, images=None, kernels=None, batch_size=None):
 
 
 def draw_rows(model, seed, index, samples, temperature=1.0):
-    """Noise of some samples for one image; with index i and sample 0 it is that of image i of `sample_images`.
+    """Noise of samples for an image, a list of float32 arrays [B, h, w, latent_channels].
 
     Args:
         model: `NVAE`.
         seed: at least 0.
-        index: of the image.
-        samples: int [B], which draws.
+        index: of the image; sample 0 of index i is the noise of image i of `sample_images`.
+        samples: int [B], which samples.
         temperature: factor of the noise. Default 1.
-
-    Returns:
-        List of float32 arrays [B, h, w, latent_channels], one for each group.
     """
     keys = row_keys(seed, np.full(len(samples), index), np.asarray(samples))
     return [eps.numpy() * np.float32(temperature) for eps in _draw(model, keys)]
 
 
 def interpolate(first, second, fractions):
-    """Spherical interpolation of each group's noise.
+    """Spherical interpolation of each group's noise: a list of float32 arrays [B, h, w, latent_channels].
 
     Args:
-        first, second: noise of one image: a list of arrays [h, w, latent_channels], one for each group.
+        first, second: noise of one image each, a list of arrays [h, w, latent_channels].
         fractions: list of B numbers from 0, for `first`, to 1.
-
-    Returns:
-        List of float32 arrays [B, h, w, latent_channels].
     """
     ends = zip(first, second, strict=True)
     return [slerp(*(np.stack([end] * len(fractions)) for end in pair), fractions).numpy() for pair in ends]
 
 
 def keep_first(noise, fresh, counts):
-    """Noise of one image with the first k groups kept and the others fresh, for several k.
+    """Noise of an image with its first k groups kept and the others from `fresh`, for each k in `counts`.
 
-    Args:
-        noise, fresh: arrays [1, h, w, latent_channels], one for each group.
-        counts: list of k.
-
-    Returns:
-        List of arrays [len(counts), h, w, latent_channels], one for each group.
+    `noise` and `fresh` are lists of arrays [1, h, w, latent_channels]; the result has a row for each k.
     """
     return [
         np.concatenate([kept if group < count else other for count in counts])
@@ -179,15 +168,9 @@ def keep_first(noise, fresh, counts):
 
 
 def replace_groups(noise, fresh, groups):
-    """Copies of one image's noise with some groups replaced in every copy but the first.
+    """Noise of an image, then of copies with the groups of some indices replaced by those of `fresh`.
 
-    Args:
-        noise: arrays [1, h, w, latent_channels], one for each group.
-        fresh: arrays [B, h, w, latent_channels], one for each group.
-        groups: indices of the groups to replace.
-
-    Returns:
-        List of arrays [1 + B, h, w, latent_channels].
+    `noise` is a list of arrays [1, h, w, latent_channels], `fresh` of arrays [B, ...]; the result has 1 + B rows.
     """
     return [
         np.concatenate([kept, other if group in groups else np.repeat(kept, len(other), axis=0)])
@@ -196,16 +179,7 @@ def replace_groups(noise, fresh, groups):
 
 
 def with_channel(noise, channel, values):
-    """Copies of one image's noise with a latent channel set to some values everywhere, for `replace_groups`.
-
-    Args:
-        noise: arrays [1, h, w, latent_channels], one for each group.
-        channel: index of the channel.
-        values: list of B numbers.
-
-    Returns:
-        List of arrays [B, h, w, latent_channels].
-    """
+    """Copies of an image's noise with a latent channel set to each of some values everywhere."""
     rows = [np.repeat(eps, len(values), axis=0) for eps in noise]
     for row in rows:
         row[..., channel] = np.asarray(values, np.float32)[:, np.newaxis, np.newaxis]

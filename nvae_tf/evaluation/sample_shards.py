@@ -15,17 +15,7 @@ from nvae_tf.files import TEMPORARY, new_file
 
 
 def shard_numbers(first, num, shard_size, worker_index=0, num_workers=1):
-    """Numbers of the shards that a worker draws.
-
-    Args:
-        first, num: first image and number of images of all workers together.
-        shard_size: number of images in a shard.
-        worker_index: index of this worker. Default 0.
-        num_workers: number of workers. Default 1.
-
-    Raises:
-        ValueError: `first` or `num` is not a multiple of `shard_size`.
-    """
+    """Numbers of the shards that a worker draws, of all shards with images `first` to `first + num`."""
     for name, value in (("first", first), ("num", num)):
         if value % shard_size:
             raise ValueError(f"--{name}: expected a multiple of --shard_size={shard_size}. Received: {value}")
@@ -38,15 +28,7 @@ def shard_path(folder, number):
 
 
 def begin(folder, settings):
-    """Creates the folder, or checks that its images were drawn with the same settings.
-
-    Args:
-        folder: `pathlib.Path`.
-        settings: dict of what the images depend on, JSON.
-
-    Raises:
-        ValueError: they were drawn with other settings.
-    """
+    """Creates the folder; raises `ValueError` if its images were drawn with other `settings`, a dict."""
     path = folder / "shards.json"
     folder.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}_{path.name}")
@@ -65,7 +47,7 @@ def begin(folder, settings):
 
 
 def write_shard(path, first, shard_size, batch_size, draw):
-    """Draws a shard batch by batch and writes it.
+    """Draws a shard in batches and writes it; yields the number of images drawn, after each batch.
 
     Args:
         path: of the file.
@@ -73,9 +55,6 @@ def write_shard(path, first, shard_size, batch_size, draw):
         shard_size: number of its images.
         batch_size: number of images drawn at once.
         draw: function from the number of an image to `batch_size` images from there on, uint8 [batch_size, H, W, C].
-
-    Yields:
-        The number of images drawn, after each batch.
     """
     with new_file(path) as temporary:
         shard = None

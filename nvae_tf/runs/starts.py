@@ -17,17 +17,7 @@ def run_config(run_dir, step=None):
 
 
 def indexed_batches(images, config, batch_size, seed):
-    """Batches of a split with the numbers of their images.
-
-    Args:
-        images: `ImageSet`.
-        config: `Config` of the run.
-        batch_size: number of images in each.
-        seed: of the binarisation.
-
-    Yields:
-        List of int [B] and float32 [B, H, W, C] in [0, 1]; damaged images are left out.
-    """
+    """Yields (numbers of the images, float32 [B, H, W, C] in [0, 1]) for each batch, without damaged images."""
     from nvae_tf.data.batches import eval_batches
 
     number = 0
@@ -48,17 +38,7 @@ def first_images(config, data_dir, split, count, seed):
 
 
 def chosen_images(config, data_dir, split, numbers, seed):
-    """Images of a split by their numbers, in this order.
-
-    Args:
-        config: `Config` of the run.
-        data_dir: folder of the data set's files.
-        split: `"train"`, `"validation"` or `"test"`.
-        numbers: list of int; the images up to the largest are read.
-        seed: of the binarisation.
-
-    Returns:
-        float32 [N, H, W, C] in [0, 1].
+    """Images of a split by their numbers, in this order: float32 [N, H, W, C] in [0, 1].
 
     Raises:
         ValueError: there is no such image, or it is damaged; also as `load_images`.

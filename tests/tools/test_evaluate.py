@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from nvae_tf.data.batches import eval_batches
-from nvae_tf.evaluation import partial_result
 from nvae_tf.evaluation.likelihood import evaluate
-from nvae_tf.evaluation.partial_result import PartialResult
+from nvae_tf.evaluation.partial_result import load_scores
 from nvae_tf.runs.data import load_images
 from nvae_tf.runs.load import load_run
 
@@ -23,16 +22,15 @@ def test_an_interrupted_evaluation_is_resumed(digits_run, tmp_path, program, mon
     run_dir = shutil.copytree(digits_run, tmp_path / "run")
     flags = (f"--run_dir={run_dir}", "--num_samples=3", "--batch_size=4", "--max_images=10")
     partial = run_dir / "evaluation.partial.npz"
-    monkeypatch.setattr(partial_result, "_SAVE_SECONDS", 0.0)
     tool = program("evaluate", *flags)
+    monkeypatch.setattr(tool, "_SAVE_SECONDS", 0.0)
     with monkeypatch.context() as interrupting:
         interrupting.setattr(tool, "Progress", lambda total: lambda done: done < 8 or sys.exit(9))
         with pytest.raises(SystemExit):
             tool.main()
     with np.load(partial) as file:
         settings = json.loads(str(file["settings"]))
-    assert PartialResult(partial, settings).load()[1] == 2
-    assert PartialResult(partial, {**settings, "samples": 4}).load()[1] == 0
+    assert load_scores(partial, settings)[1] == 2 and load_scores(partial, {**settings, "samples": 4})[1] == 0
     tool.main()
     printed = capsys.readouterr().out
     assert "resuming after 8 images" in printed and not partial.exists()

@@ -3,10 +3,12 @@
 import math
 
 import numpy as np
+from sklearn.metrics import pairwise_distances_chunked
+from sklearn.metrics.pairwise import polynomial_kernel
+from sklearn.neighbors import NearestNeighbors
 
 # Largest share of a covariance's trace that negative eigenvalues, which come from rounding, may have.
 _MAX_NEGATIVE = 1e-3
-_BLOCK = 1024
 
 SUBSET_SIZE = 1000
 NUM_SUBSETS = 100
@@ -43,33 +45,12 @@ def frechet_distance(mean, covariance, other_mean, other_covariance):
         The distance, at least 0.
 
     Raises:
-        ValueError: shapes that do not match, numbers that are not finite, or a matrix that is not a covariance.
+        ValueError: a matrix is not a covariance.
     """
-    moments = [np.asarray(array, np.float64) for array in (mean, covariance, other_mean, other_covariance)]
-    dim = moments[0].size
-    if [array.shape for array in moments] != [(dim,), (dim, dim)] * 2:
-        shapes = ", ".join(str(list(array.shape)) for array in moments)
-        raise ValueError(f"moments: expected shapes [D], [D, D], [D], [D, D]. Received: {shapes}")
-    if not all(np.isfinite(array).all() for array in moments):
-        raise ValueError("moments: expected finite numbers. Received: NaN or infinity")
-    mean, covariance, other_mean, other_covariance = moments
     product = _root("covariance", covariance).T @ _root("other_covariance", other_covariance)
     cross = np.linalg.svd(product, compute_uv=False).sum()
     distance = np.square(mean - other_mean).sum() + np.trace(covariance) + np.trace(other_covariance) - 2.0 * cross
     return max(float(distance), 0.0)
-
-
-def _check_features(least, **sets):
-    arrays = {name: np.asarray(features) for name, features in sets.items()}
-    dims = {array.shape[1] if array.ndim == 2 else None for array in arrays.values()}
-    if len(dims) > 1 or None in dims or min(map(len, arrays.values())) < least:
-        received = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
-        raise ValueError(f"features: expected [N, D] each, N at least {least}. Received: {received}")
-    return arrays.values()
-
-
-def _kernel(features, others):
-    return (features @ others.T / features.shape[1] + 1.0) ** 3
 
 
 def kernel_distance(features, others, subset_size=SUBSET_SIZE, num_subsets=NUM_SUBSETS, seed=0):
@@ -85,11 +66,7 @@ def kernel_distance(features, others, subset_size=SUBSET_SIZE, num_subsets=NUM_S
 
     Returns:
         (mean, standard deviation) over the subsets; NaN for the latter with a single one. The mean may be below 0.
-
-    Raises:
-        ValueError: shapes that do not match.
     """
-    features, others = _check_features(2, features=features, others=others)
     rng = np.random.default_rng(seed)
     size = min(subset_size, len(features), len(others))
     estimates = []
@@ -97,24 +74,15 @@ def kernel_distance(features, others, subset_size=SUBSET_SIZE, num_subsets=NUM_S
         x = features[rng.choice(len(features), size, replace=False)].astype(np.float64)
         y = others[rng.choice(len(others), size, replace=False)].astype(np.float64)
         within = 0.0
-        for kernel in (_kernel(x, x), _kernel(y, y)):
+        for kernel in (polynomial_kernel(x), polynomial_kernel(y)):
             within += (kernel.sum() - np.trace(kernel)) / (size * (size - 1))
-        estimates.append(within - 2.0 * _kernel(x, y).mean())
+        estimates.append(within - 2.0 * polynomial_kernel(x, y).mean())
     return float(np.mean(estimates)), float(np.std(estimates, ddof=1)) if num_subsets > 1 else math.nan
 
 
-def _distance_blocks(features, others):
-    """Squared distances [b, M] of consecutive rows of `features` to all of `others`, which bounds the memory."""
-    squares = np.square(others).sum(axis=1)
-    for start in range(0, len(features), _BLOCK):
-        rows = features[start : start + _BLOCK]
-        yield np.maximum(np.square(rows).sum(axis=1)[:, np.newaxis] + squares - 2.0 * rows @ others.T, 0.0)
-
-
-def _squared_radii(features, neighbours):
-    # The nearest is the feature itself.
-    nearest = [np.partition(block, neighbours, axis=1)[:, neighbours] for block in _distance_blocks(features, features)]
-    return np.concatenate(nearest)
+def _radii(features, neighbours):
+    distances, _ = NearestNeighbors(algorithm="brute").fit(features).kneighbors(features, neighbours + 1)
+    return distances[:, neighbours]  # the nearest is the feature itself
 
 
 def precision_recall(real, generated, neighbours=NEIGHBOURS):
@@ -131,38 +99,34 @@ def precision_recall(real, generated, neighbours=NEIGHBOURS):
     Returns:
         (precision, recall): share of the generated features in the real manifold, and of the real ones in the
         generated manifold.
-
-    Raises:
-        ValueError: shapes that do not match, or at most `neighbours` features in a set.
     """
-    real, generated = _check_features(neighbours + 1, real=real, generated=generated)
     # Distances are differences of squares, which lose the fewest digits around the mean.
     middle = real.mean(axis=0, dtype=np.float64)
     real, generated = real - middle, generated - middle
-    real_radii, generated_radii = _squared_radii(real, neighbours), _squared_radii(generated, neighbours)
-    inside, covered = 0, np.zeros(len(real), bool)
-    for start, block in zip(range(0, len(generated), _BLOCK), _distance_blocks(generated, real), strict=True):
+    real_radii, generated_radii = _radii(real, neighbours), _radii(generated, neighbours)
+    inside, covered, start = 0, np.zeros(len(real), bool), 0
+    for block in pairwise_distances_chunked(generated, real):  # [b, N] for the next b generated features
         inside += int((block <= real_radii).any(axis=1).sum())
         covered |= (block <= generated_radii[start : start + len(block), np.newaxis]).any(axis=0)
+        start += len(block)
     return inside / len(generated), float(covered.mean())
 
 
-def compare(moments, data_moments, sample=None, data_sample=None, seed=0):
+def compare(features, data, seed=0):
     """All figures of generated images against a data set.
 
     Args:
-        moments, data_moments: (mean [D], covariance [D, D]) of each.
-        sample, data_sample: features [M, D] of each; None if they are not known. Default None.
+        features, data: `Features` of both; the `sample` of either may be None.
         seed: of KID's subsets. Default 0.
 
     Returns:
-        dict of `fid`, `kid`, `kid_std`, `precision` and `recall`; all but `fid` are None where features are missing or
+        dict of `fid`, `kid`, `kid_std`, `precision` and `recall`; all but `fid` are None where samples are missing or
         too few.
     """
     figures = dict.fromkeys(("fid", "kid", "kid_std", "precision", "recall"))
-    figures["fid"] = frechet_distance(*moments, *data_moments)
-    if sample is not None and data_sample is not None:
-        figures["kid"], figures["kid_std"] = kernel_distance(sample, data_sample, seed=seed)
-        if min(len(sample), len(data_sample)) > NEIGHBOURS:
-            figures["precision"], figures["recall"] = precision_recall(data_sample, sample)
+    figures["fid"] = frechet_distance(features.mean, features.covariance, data.mean, data.covariance)
+    if features.sample is not None and data.sample is not None:
+        figures["kid"], figures["kid_std"] = kernel_distance(features.sample, data.sample, seed=seed)
+        if min(len(features.sample), len(data.sample)) > NEIGHBOURS:
+            figures["precision"], figures["recall"] = precision_recall(data.sample, features.sample)
     return figures

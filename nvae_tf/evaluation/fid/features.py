@@ -1,5 +1,6 @@
 """Summaries of the features of many images: their mean and covariance, and a uniform sample of them."""
 
+import typing
 import zipfile
 
 import numpy as np
@@ -22,11 +23,8 @@ class FeatureStatistics:
         self.count, self.mean, self._scatter = 0, None, None
 
     def add(self, features):
-        """Adds features [B, D]; raises `ValueError` for another shape and for values that are not finite."""
+        """Adds features [B, D]; raises `ValueError` for values that are not finite."""
         features = np.asarray(features, np.float64)
-        dim = "D" if self.mean is None else len(self.mean)
-        if features.ndim != 2 or dim not in ("D", features.shape[1]):
-            raise ValueError(f"features: expected shape [B, {dim}]. Received: {features.shape}")
         if not np.isfinite(features).all():
             raise ValueError("features: expected finite numbers. Received: NaN or infinity")
         count, mean = len(features), features.mean(axis=0)
@@ -43,13 +41,6 @@ class FeatureStatistics:
     def covariance(self):
         """float64 [D, D], divided by `count` - 1."""
         return self._scatter / (self.count - 1)
-
-    @classmethod
-    def from_moments(cls, count, mean, covariance):
-        """The statistics of `count` features with these moments."""
-        statistics = cls()
-        statistics.count, statistics.mean, statistics._scatter = count, mean, covariance * (count - 1)
-        return statistics
 
 
 class FeatureSample:
@@ -84,26 +75,30 @@ class FeatureSample:
         return np.stack(self._kept)
 
 
-def collect(extractor, batches, max_features, seed, progress):
-    """Passes images through an extractor.
+class Features(typing.NamedTuple):
+    """Summary of the features of a set of images.
 
-    Args:
-        extractor: function from images to features [B, D].
-        batches: iterable of images.
-        max_features: how many features are kept, chosen at random.
-        seed: of the choice.
-        progress: called with the number of images done after each batch.
-
-    Returns:
-        (`FeatureStatistics` of all images, float32 [at most max_features, D]).
+    Attributes:
+        count: number of images.
+        mean, covariance: float64 [D] and [D, D].
+        sample: a random choice of the features, float32 [M, D].
     """
+
+    count: int
+    mean: np.ndarray
+    covariance: np.ndarray
+    sample: np.ndarray
+
+
+def collect(extractor, batches, max_features, seed, progress):
+    """`Features` of batches of images by an extractor, a function from images to features [B, D]."""
     statistics, sample = FeatureStatistics(), FeatureSample(max_features, seed)
     for images in batches:
         features = extractor(images)
         statistics.add(features)
         sample.add(features)
         progress(statistics.count)
-    return statistics, sample.array
+    return Features(statistics.count, statistics.mean, statistics.covariance, sample.array)
 
 
 def _read(path, names):
@@ -123,14 +118,7 @@ def save_moments(path, mean, covariance):
 
 
 def load_moments(path, dim):
-    """Reads the moments of a data set's features.
-
-    Args:
-        path: .npz file with `mu` and `sigma`.
-        dim: D, the number of features of an image.
-
-    Returns:
-        (mean, covariance): float64 [D] and [D, D].
+    """(mean, covariance) in an .npz file with `mu` [dim] and `sigma` [dim, dim]: float64 [dim] and [dim, dim].
 
     Raises:
         ValueError: another file, other shapes, numbers that are not finite, or an asymmetric `sigma`.
@@ -151,14 +139,13 @@ def load_moments(path, dim):
     return mean.astype(np.float64), covariance.astype(np.float64)
 
 
-def save_features(path, statistics, sample):
-    """Writes a `FeatureStatistics` and features [M, D] as .npz."""
-    moments = {"mu": statistics.mean, "sigma": statistics.covariance}
+def save_features(path, features):
+    """Writes `Features` as .npz."""
     with new_file(path) as temporary:
-        np.savez(temporary, count=statistics.count, features=sample, **moments)
+        np.savez(temporary, **features._asdict())
 
 
 def load_features(path):
-    """(`FeatureStatistics`, features [M, D]) of a file of `save_features`; raises `ValueError` if it is damaged."""
-    arrays = _read(path, ("count", "mu", "sigma", "features"))
-    return FeatureStatistics.from_moments(int(arrays["count"]), arrays["mu"], arrays["sigma"]), arrays["features"]
+    """`Features` of a file of `save_features`; raises `ValueError` if it is damaged."""
+    features = Features(**_read(path, Features._fields))
+    return features._replace(count=int(features.count))

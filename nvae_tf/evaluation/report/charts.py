@@ -107,7 +107,7 @@ def _upper_end(values):
 
 
 def line_chart(series, label, unit="", logarithmic=False):
-    """Draws lines over the training step.
+    """An `<svg>` element with lines over the training step, as `markupsafe.Markup`.
 
     Where a few values are far above all others, the axis leaves them out and a note gives the highest.
 
@@ -115,10 +115,7 @@ def line_chart(series, label, unit="", logarithmic=False):
         series: list of `Series`, at least one, each with a finite value.
         label: what the chart shows, for screen readers.
         unit: of y. Default none.
-        logarithmic: use a logarithmic axis where all values are positive. Default False.
-
-    Returns:
-        The `<svg>` element, as `markupsafe.Markup`.
+        logarithmic: use a logarithmic axis if all values are positive. Default False.
     """
     values = [y for one in series for _, y in one.finite]
     logarithmic = logarithmic and min(values) > 0
@@ -150,17 +147,14 @@ def line_chart(series, label, unit="", logarithmic=False):
 
 
 def bar_chart(values, label, unit, bands, notes=None):
-    """Draws bars side by side, numbered from 0.
+    """An `<svg>` element with bars that are numbered from 0, as `markupsafe.Markup`.
 
     Args:
         values: list of finite numbers, at least one.
         label: what the chart shows, for screen readers.
         unit: of the values.
         bands: list of (name, number of bars): neighbouring bars that belong together, named below.
-        notes: a short text for each bar, drawn above it where there is room; None for no notes. Default None.
-
-    Returns:
-        The `<svg>` element, as `markupsafe.Markup`.
+        notes: a short text for each bar, drawn above it where there is room. Default none.
     """
     count = len(values)
     with matplotlib.rc_context(_STYLE):

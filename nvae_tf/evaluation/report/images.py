@@ -36,18 +36,9 @@ def _readjusted(model, folder, temperature):
 
 
 def samples(model, folder, temperatures, count, seed, batch_size):
-    """Grids of samples with the same noise in each.
+    """List of (temperature, uint8 grid of samples, whether batch norm was readjusted for it); all have the same noise.
 
-    Args:
-        model: `NVAE` of `load_run`.
-        folder: `pathlib.Path` of its checkpoint, which may hold batch-norm statistics for a temperature.
-        temperatures: list of numbers.
-        count: number of images in each grid.
-        seed: of the noise.
-        batch_size: number of images drawn at once.
-
-    Returns:
-        List of (temperature, uint8 grid, whether batch norm was readjusted for it).
+    `folder` is that of the model's checkpoint, which may hold batch-norm statistics for a temperature.
     """
     result, kernels = [], model.effective_kernels()
     for temperature in temperatures:
@@ -65,18 +56,9 @@ def reconstructions(model, images, seed):
 
 
 def interpolations(model, images, rows, seed, batch_size):
-    """A grid each of whose rows goes from one image to another through the noise of the prior.
+    """(uint8 grid, caption): each row goes from one image to another through the noise of the prior.
 
-    Args:
-        model: `NVAE`.
-        images: [2 * rows, H, W, C], padding included, whose reconstructions are the ends; None for samples of the
-            prior.
-        rows: number of rows.
-        seed: of the posterior's or the prior's noise.
-        batch_size: number of images decoded at once.
-
-    Returns:
-        (uint8 grid, caption).
+    The ends are reconstructions of `images` [2 * rows, H, W, C], or samples of the prior if they are None.
     """
     if images is None:
         noise = draw_rows(model, seed, 0, range(2 * rows), _PRIOR_TEMPERATURE)

@@ -18,12 +18,7 @@ def _png(image):
 
 
 def render(report, made_from):
-    """The text of the page.
-
-    Args:
-        report: `Report`.
-        made_from: sentence that says when and from what it was made.
-    """
+    """The text of the page for a `Report` and a sentence that says when and from what it was made."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
         autoescape=True,

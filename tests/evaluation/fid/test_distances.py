@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 import scipy.linalg
+import sklearn
 
-from nvae_tf.evaluation.fid import distances as fid
 from nvae_tf.evaluation.fid.distances import compare, frechet_distance, kernel_distance, precision_recall
+from nvae_tf.evaluation.fid.features import Features
 
 
 def _covariance(rng, dim, rank=None):
@@ -77,14 +78,8 @@ def test_frechet_distance_of_a_set_to_itself_is_zero(num):
 
 def test_frechet_distance_refuses_other_matrices():
     zero, unit = np.zeros(3), np.eye(3)
-    with pytest.raises(
-        ValueError, match="other_covariance: expected a covariance, .* Received: some that make up 0.33"
-    ):
+    with pytest.raises(ValueError, match="other_covariance: expected a covariance, .* some that make up 0.33"):
         frechet_distance(zero, unit, zero, np.diag([1.0, 1.0, -1.0]))
-    with pytest.raises(ValueError, match="expected finite numbers"):
-        frechet_distance(zero, unit, zero, unit * np.nan)
-    with pytest.raises(ValueError, match=r"Received: \[3\], \[3, 3\], \[2\], \[3, 3\]"):
-        frechet_distance(zero, unit, np.zeros(2), unit)
 
 
 def test_kernel_distance_agrees_with_a_loop():
@@ -114,14 +109,6 @@ def test_kernel_distance_is_unbiased_and_follows_its_seed():
     assert kernel_distance(features, same, 40, 5, seed=1) != kernel_distance(features, same, 40, 5, seed=2)
 
 
-@pytest.mark.parametrize(
-    "shapes, message", [(((3, 2), (3, 4)), r"features \[3, 2\], others \[3, 4\]"), (((1, 2), (3, 2)), "N at least 2")]
-)
-def test_kernel_distance_refuses_other_shapes(shapes, message):
-    with pytest.raises(ValueError, match=message):
-        kernel_distance(*map(np.zeros, shapes))
-
-
 def test_precision_and_recall_of_sets_made_by_hand():
     real = np.array([[0.0], [1.0], [2.0], [3.0], [100.0], [101.0]])
     generated = np.array([[0.5], [1.5], [2.5], [50.0]])
@@ -133,8 +120,8 @@ def test_precision_and_recall_of_sets_made_by_hand():
     assert precision_recall(np.array([[0.0], [1.0], [50.0], [51.0]]), np.array([[0.2], [0.8]]), 1) == (1.0, 0.5)
 
 
-@pytest.mark.parametrize("block", [1, 7, 1024])
-def test_precision_and_recall_agree_with_all_distances_in_any_block(monkeypatch, block):
+@pytest.mark.parametrize("mebibytes", [1e-3, 1024])
+def test_precision_and_recall_agree_with_all_distances_in_any_block(mebibytes):
     rng = np.random.default_rng(6)
     real = (rng.normal(size=(60, 4)) + 1000).astype(np.float32)
     generated = (rng.normal(size=(45, 4)) * 1.3 + 1000.5).astype(np.float32)
@@ -146,25 +133,20 @@ def test_precision_and_recall_agree_with_all_distances_in_any_block(monkeypatch,
         radii = np.sort(distances(others, others), axis=1)[:, 3]
         return np.mean((distances(features, others) <= radii).any(axis=1))
 
-    monkeypatch.setattr(fid, "_BLOCK", block)
     expected = (inside(generated, real), inside(real, generated))
     assert 0.1 < expected[0] < 0.95
-    assert precision_recall(real, generated) == pytest.approx(expected, rel=1e-12)
-
-
-def test_precision_and_recall_need_more_than_their_neighbours():
-    with pytest.raises(ValueError, match="N at least 4"):
-        precision_recall(np.zeros((3, 2)), np.zeros((9, 2)))
+    with sklearn.config_context(working_memory=mebibytes):
+        assert precision_recall(real, generated) == pytest.approx(expected, rel=1e-12)
 
 
 def test_compare_gives_what_the_features_allow():
-    features = np.random.default_rng(7).normal(size=(2, 10, 3))
-    moments, data = map(_moments, features)
-    distance = frechet_distance(*moments, *data)
-    alone = compare(moments, data)
+    generated, real = np.random.default_rng(7).normal(size=(2, 10, 3))
+    features, data = (Features(10, *_moments(sample), sample) for sample in (generated, real))
+    distance = frechet_distance(*_moments(generated), *_moments(real))
+    alone = compare(features, data._replace(sample=None))
     assert alone == {"fid": distance, "kid": None, "kid_std": None, "precision": None, "recall": None}
-    figures = compare(moments, data, *features, seed=1)
-    assert (figures["kid"], figures["kid_std"]) == kernel_distance(*features, seed=1)
-    assert (figures["precision"], figures["recall"]) == precision_recall(features[1], features[0])
-    few = compare(moments, data, *features[:, :3])
+    figures = compare(features, data, seed=1)
+    assert (figures["kid"], figures["kid_std"]) == kernel_distance(generated, real, seed=1)
+    assert (figures["precision"], figures["recall"]) == precision_recall(real, generated)
+    few = compare(features._replace(sample=generated[:3]), data)
     assert few["kid"] is not None and few["precision"] is None

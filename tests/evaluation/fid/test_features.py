@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from nvae_tf.evaluation.fid.features import (
+    Features,
     FeatureSample,
     FeatureStatistics,
     collect,
@@ -40,12 +41,9 @@ def test_moments_are_those_of_all_features_in_any_batches_and_order(batch_size):
         _assert_moments(_pooled(batches), features)
 
 
-def test_statistics_refuse_what_does_not_fit():
-    statistics = _pooled([np.zeros((1, 3))])
-    with pytest.raises(ValueError, match=r"expected shape \[B, 3\]. Received: \(2, 4\)"):
-        statistics.add(np.zeros((2, 4)))
+def test_features_that_are_not_finite_are_refused():
     with pytest.raises(ValueError, match="expected finite numbers"):
-        statistics.add(np.array([[0.0, np.nan, 0.0]]))
+        _pooled([np.zeros((1, 3)), np.array([[0.0, np.nan, 0.0]])])
 
 
 def test_the_sample_is_uniform_and_the_same_in_any_batches():
@@ -66,27 +64,21 @@ def test_the_sample_is_uniform_and_the_same_in_any_batches():
     assert np.abs(counts - 100).max() < 4.5 * 8.95
 
 
-def test_collect_passes_all_batches():
+def test_features_of_all_batches_survive_their_files(tmp_path):
     features, seen = _features(10), []
-    statistics, sample = collect(lambda batch: batch * 2, [features[:4], features[4:]], 6, 0, seen.append)
-    _assert_moments(statistics, features * 2)
-    assert sample.shape == (6, 6) and seen == [4, 10]
-
-
-def test_files_hold_what_was_saved(tmp_path):
-    features = _features()
-    statistics = _pooled([features])
-    save_features(tmp_path / "features.npz", statistics, features[:7])
-    loaded, sample = load_features(tmp_path / "features.npz")
-    np.testing.assert_array_equal(sample, features[:7])
-    _assert_moments(loaded, features)
-    save_moments(tmp_path / "moments.npz", statistics.mean, statistics.covariance)
+    collected = collect(lambda batch: batch * 2, [features[:4], features[4:]], 6, 0, seen.append)
+    _assert_moments(collected, features * 2)
+    assert collected.sample.shape == (6, 6) and seen == [4, 10]
+    save_features(tmp_path / "features.npz", collected)
+    loaded = load_features(tmp_path / "features.npz")
+    for one, other in zip(loaded, collected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    save_moments(tmp_path / "moments.npz", collected.mean, collected.covariance)
     with np.load(tmp_path / "moments.npz") as file:
         assert sorted(file.files) == ["mu", "sigma"]
     mean, covariance = load_moments(tmp_path / "moments.npz", 6)
-    np.testing.assert_array_equal(mean, statistics.mean)
-    np.testing.assert_array_equal(covariance, statistics.covariance)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["features.npz", "moments.npz"]
+    np.testing.assert_array_equal(mean, collected.mean)
+    np.testing.assert_array_equal(covariance, collected.covariance)
 
 
 @pytest.mark.parametrize(
@@ -113,8 +105,8 @@ def test_moments_that_do_not_match_are_refused(tmp_path, arrays, message):
 
 @pytest.mark.parametrize("damage", ["html", "truncated", "flipped"])
 def test_damaged_files_are_refused(tmp_path, damage):
-    path, features = tmp_path / "features.npz", _features()
-    save_features(path, _pooled([features]), features)
+    path = tmp_path / "features.npz"
+    save_features(path, Features(1, np.zeros(6), np.eye(6), _features()))
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 255  # within the features: the checksum of the archive's member no longer matches
     path.write_bytes({"html": b"<html>", "truncated": data[:-50], "flipped": data}[damage])
