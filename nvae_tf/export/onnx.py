@@ -26,6 +26,7 @@ from nvae_tf.inference.folding import fold
 from nvae_tf.inference.model import InferenceModel
 
 _RUNTIME = "onnxruntime"
+_LEAST_WEIGHTS = 1000
 # Opsets that tf2onnx 1.17 writes.
 OPSETS = range(13, 19)
 
@@ -130,11 +131,11 @@ def _fill_in(graph, values):
         graph.initializer.append(from_array(values[name], name))
 
 
-def half_weights(model, least_weights=1000):
+def half_weights(model):
     """A copy of an `onnx.ModelProto` with large kernels of convolutions as float16, each before a Cast to float32.
 
-    It computes in float32 as before; runtimes cast once, when they load the file. Depthwise kernels and those of fewer
-    than `least_weights` weights stay as they are, as in `tflite.flatbuffer.half_weights`.
+    It computes in float32 as before; runtimes cast once, when they load the file. Depthwise and small kernels stay as
+    they are, as in `tflite.flatbuffer.half_weights`.
     """
     import onnx
 
@@ -143,7 +144,7 @@ def half_weights(model, least_weights=1000):
     kernels = {node.input[1] for node in half.graph.node if node.op_type == "Conv" and _num_groups(node) == 1}
     for tensor in half.graph.initializer:
         values = onnx.numpy_helper.to_array(tensor)
-        if tensor.name in kernels and values.size >= least_weights:
+        if tensor.name in kernels and values.size >= _LEAST_WEIGHTS:
             name, stored = tensor.name, f"{tensor.name}/float16"
             tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), stored))
             casts.append(onnx.helper.make_node("Cast", [stored], [name], f"{name}/cast", to=onnx.TensorProto.FLOAT))

@@ -9,6 +9,7 @@ import onnx
 import pytest
 import tf2onnx
 
+from nvae_tf.export import onnx as onnx_export
 from nvae_tf.export.device_graph import decode_graph, encode_graph, sample_graph
 from nvae_tf.export.onnx import convert, export_onnx, half_weights, runner
 from nvae_tf.export.parity import draw_cases, runtime_version
@@ -65,11 +66,12 @@ def test_any_batch_is_what_keras_gives(exported, flow_nvae, name, batch_size):
             assert _relative(received[key], value) < 1e-5
 
 
-def test_mixture_without_flows_with_half_weights(mixture_nvae, tmp_path):
+def test_mixture_without_flows_with_half_weights(mixture_nvae, tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_export, "_LEAST_WEIGHTS", 100)
     model = InferenceModel(fold(mixture_nvae))
     graph = encode_graph(model)
     full = convert(model, graph)
-    half = half_weights(full, least_weights=100)
+    half = half_weights(full)
     assert half.ByteSize() < 0.85 * full.ByteSize()
     ((inputs, expected),) = draw_cases(mixture_nvae, graph, 2, 0.7, num=1)
     for model, tolerance in ((full, 1e-5), (half, 5e-3)):
@@ -80,7 +82,8 @@ def test_mixture_without_flows_with_half_weights(mixture_nvae, tmp_path):
     assert any(node.op_type == "Cast" for node in half.graph.node)
 
 
-def test_only_kernels_of_convolutions_become_half():
+def test_only_kernels_of_convolutions_become_half(monkeypatch):
+    monkeypatch.setattr(onnx_export, "_LEAST_WEIGHTS", 1)
     helper, number = onnx.helper, onnx.TensorProto.FLOAT
     shapes = {"kernel": [4, 4, 3, 3], "depthwise": [4, 1, 3, 3], "start": [1, 4, 8, 8]}
     values = {name: onnx.numpy_helper.from_array(np.ones(shape, np.float32), name) for name, shape in shapes.items()}
@@ -91,7 +94,7 @@ def test_only_kernels_of_convolutions_become_half():
     ]
     ends = [helper.make_tensor_value_info(name, number, [1, 4, 8, 8]) for name in ("x", "c")]
     model = helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:], list(values.values())))
-    half = half_weights(model, least_weights=1).graph
+    half = half_weights(model).graph
     casts = [node.output[0] for node in half.node if node.op_type == "Cast"]
     assert casts == [node.input[1] for node in half.node if node.op_type == "Conv"][:1] == ["kernel"]
     assert {tensor.name for tensor in half.initializer} == {"kernel/float16", "depthwise", "start"}

@@ -1,9 +1,9 @@
 """A .tflite file as Python objects; its weights in half precision, and counted."""
 
 import collections
-import dataclasses
 import math
 import struct
+import typing
 
 import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
@@ -11,10 +11,11 @@ from tensorflow.lite.tools import flatbuffer_utils
 
 _TYPE_NAMES = {code: name for name, code in vars(schema.TensorType).items() if not name.startswith("_")}
 _EMPTY_BUFFER = 0
+# Kernels with fewer weights stay float32 in files with half weights.
+LEAST_WEIGHTS = 1000
 
 
-@dataclasses.dataclass(frozen=True)
-class Value:
+class Value(typing.NamedTuple):
     """An input or output of a signature.
 
     Attributes:
@@ -39,8 +40,8 @@ class TFLiteGraph:
     Attributes:
         model: `ModelT` of the schema; `pack` writes it.
         subgraph: `SubGraphT`.
-        inputs, outputs: tuples of `Value`, of the first signature, or of the graph if there is none.
         signature: name of the first signature; None if there is none.
+        inputs, outputs: lists of `Value` of the first signature; empty if there is none.
 
     Raises:
         ValueError: not a TFLite file, or a damaged one.
@@ -56,21 +57,19 @@ class TFLiteGraph:
                 # A variable's handle has no inputs, an assignment to it no outputs.
                 operator.inputs = [] if operator.inputs is None else operator.inputs
                 operator.outputs = [] if operator.outputs is None else operator.outputs
-            definitions = self.model.signatureDefs
-            self.signature = definitions[0].signatureKey.decode() if definitions else None
-            self._names = {}
-            self.inputs, self.outputs = self._values("inputs"), self._values("outputs")
+            self.signature, self.inputs, self.outputs = None, [], []
+            if self.model.signatureDefs:
+                definition = self.model.signatureDefs[0]
+                self.signature = definition.signatureKey.decode()
+                self.inputs, self.outputs = map(self._values, (definition.inputs, definition.outputs))
             self._names = {value.index: value.name for value in (*self.inputs, *self.outputs)}
         # What a wrong offset or length raises in the flatbuffers package.
         except (struct.error, ValueError, TypeError, LookupError, AttributeError) as error:
             raise ValueError(f"expected a whole TFLite file. Received: a damaged one ({error})") from error
 
-    def _values(self, side):
-        if self.model.signatureDefs:
-            pairs = [(v.name.decode(), v.tensorIndex) for v in getattr(self.model.signatureDefs[0], side)]
-        else:
-            pairs = [(self.name(index), index) for index in map(int, getattr(self.subgraph, side))]
-        return tuple(Value(name, int(i), self.declared_shape(i), self.dtype(i)) for name, i in pairs)
+    def _values(self, tensor_maps):
+        pairs = [(entry.name.decode(), int(entry.tensorIndex)) for entry in tensor_maps]
+        return [Value(name, index, self.declared_shape(index), self.dtype(index)) for name, index in pairs]
 
     @property
     def operators(self):
@@ -160,8 +159,8 @@ class TFLiteGraph:
         return flatbuffer_utils.convert_object_to_bytearray(self.model)
 
 
-def half_weights(content, least_weights=1000):
-    """The same model with large kernels stored as float16; it computes in float32 as before.
+def half_weights(content):
+    """The same model with kernels of at least `LEAST_WEIGHTS` stored as float16; it computes in float32 as before.
 
     As in files of TFLite's converter, and as runtimes expect, a DEQUANTIZE op stands between a stored kernel and its
     convolutions. The converter would also round depthwise kernels, small ones and biases: they are a tenth of the
@@ -169,7 +168,6 @@ def half_weights(content, least_weights=1000):
 
     Args:
         content: bytes of a .tflite file.
-        least_weights: kernels with fewer weights stay as they are. Default 1000.
 
     Returns:
         Bytes of the new file.
@@ -179,7 +177,7 @@ def half_weights(content, least_weights=1000):
     uses = collections.Counter(tensor.buffer for tensor in tensors)
     for index in sorted({int(operator.inputs[1]) for operator in graph.named_operators("CONV_2D")}):
         kernel = tensors[index]
-        if graph.size(index) < least_weights or uses[kernel.buffer] > 1:
+        if graph.size(index) < LEAST_WEIGHTS or uses[kernel.buffer] > 1:
             continue
         buffer, cast = graph.model.buffers[kernel.buffer], schema.OperatorT()
         buffer.data = buffer.data.view(np.float32).astype(np.float16).view(np.uint8)

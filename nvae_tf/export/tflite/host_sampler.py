@@ -67,11 +67,6 @@ def draw_logistic_mixture(params, num_channels, component_uniforms, value_unifor
     return _chain(values, coefficients)
 
 
-def normal_mean(params):
-    """The location, clipped to an image."""
-    return draw_normal(params, np.float32(0))
-
-
 def draw_normal(params, normals):
     """Location plus scale times a standard normal, [..., H, W, C], clipped to an image."""
     loc, log_scale = np.split(np.asarray(params, np.float32), 2, axis=-1)
@@ -110,7 +105,9 @@ def mean_image(params, likelihood, num_channels):
     params = _checked(params, likelihood, num_channels)
     if likelihood == "bernoulli":
         return bernoulli_mean(params)
-    return logistic_mixture_mean(params, num_channels) if likelihood == "logistic_mixture" else normal_mean(params)
+    if likelihood == "normal":
+        return draw_normal(params, np.float32(0))
+    return logistic_mixture_mean(params, num_channels)
 
 
 def draw_image(params, likelihood, num_channels, seed, index=0):

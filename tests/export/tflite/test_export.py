@@ -14,6 +14,7 @@ from nvae_tf.convert.torch_reader import read_checkpoint
 from nvae_tf.export.device_graph import encode_graph, sample_graph
 from nvae_tf.export.parity import draw_cases
 from nvae_tf.export.tflite import export as tflite
+from nvae_tf.export.tflite import flatbuffer
 from nvae_tf.export.tflite.check.rules import lint_tflite
 from nvae_tf.export.tflite.check.run import NotAvailable, random_inputs, run_file
 from nvae_tf.export.tflite.flatbuffer import TFLiteGraph, cost, half_weights
@@ -141,11 +142,12 @@ def test_encoder_runs_entirely_on_the_gpu_delegate(exported):
     _agree_on_gpu(exported / "encoder_float16.tflite")
 
 
-def test_mixture_of_which_some_groups_are_sampled(mixture_nvae, tmp_path):
+def test_mixture_of_which_some_groups_are_sampled(mixture_nvae, tmp_path, monkeypatch):
+    monkeypatch.setattr(flatbuffer, "LEAST_WEIGHTS", 100)
     model = InferenceModel(fold(mixture_nvae))
     graph = sample_graph(model, 1, num_groups=1)
     content = tflite.convert(model, graph)
-    half = half_weights(content, least_weights=100)
+    half = half_weights(content)
     assert [value.name for value in TFLiteGraph(content).inputs] == ["noise_00", "temperature"]
     assert len(half) < 0.85 * len(content)
     for data, name, tolerance in ((content, "full", 1e-5), (half, "half", 5e-3)):

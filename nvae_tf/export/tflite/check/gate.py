@@ -154,17 +154,17 @@ def _golden_case(reference, path, graph):
 
 
 def _half(path, graph, num_draws, seed):
-    result = audit(path, graph, random_inputs(graph, num_draws, seed, temperatures=(1.0, 1.0)))
-    worst = max(result.errors, key=lambda name: result.errors[name][0])
-    largest, mean = result.errors[worst]
-    top, risks = result.magnitudes[0], len(result.at_risk)
+    magnitudes, errors = audit(path, graph, random_inputs(graph, num_draws, seed, temperatures=(1.0, 1.0)))
+    worst = max(errors, key=lambda name: errors[name][0])
+    largest, mean = errors[worst]
+    top, risks = magnitudes[0], sum(magnitude.at_risk for magnitude in magnitudes)
     reason = (
         f"largest number of {num_draws} draws {top.largest:.4g}, {top.margin:.3g} times below fp16's "
         f"({risks} at risk); all rounded, {worst} at most {largest:.1e} off (tolerance {HALF_TOLERANCE:.0e}), "
         f"{mean:.1e} on average"
     )
     verdict = Verdict.PASS if not risks and largest <= HALF_TOLERANCE else Verdict.FAIL
-    return Part("half", verdict, reason, (*_lines(result.errors), *map(str, result.magnitudes)))
+    return Part("half", verdict, reason, (*_lines(errors), *map(str, magnitudes)))
 
 
 def agreement(name, received, expected, tolerance, source, before=""):

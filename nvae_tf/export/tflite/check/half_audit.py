@@ -29,7 +29,7 @@ class Magnitude:
         tensor: its name.
         source: "input", "weights", the op that computes it, or "sum of MEAN" for what MEAN adds up before it divides:
             the sum of magnitudes, because terms of the same sign may come first.
-        largest: magnitude.
+        largest: its magnitude.
     """
 
     tensor: str
@@ -41,28 +41,14 @@ class Magnitude:
         """How many times larger it could be."""
         return LARGEST_HALF / self.largest if self.largest else math.inf
 
-    def __str__(self):
-        risk = "" if self.margin >= SAFE_MARGIN else "AT RISK: "
-        return f"{risk}{self.source}: {self.tensor}: {self.largest:.4g}, {self.margin:.3g} times below fp16's largest"
-
-
-@dataclasses.dataclass(frozen=True)
-class HalfAudit:
-    """Results of the audit of a file.
-
-    Attributes:
-        magnitudes: list of `Magnitude`s, the largest first.
-        errors: {output: (largest, mean) difference between everything rounded and nothing rounded, as in
-            `relative_error`}.
-    """
-
-    magnitudes: list
-    errors: dict
-
     @property
     def at_risk(self):
-        """The `Magnitude`s whose margin is below `SAFE_MARGIN`."""
-        return [magnitude for magnitude in self.magnitudes if not magnitude.margin >= SAFE_MARGIN]
+        """Whether the margin is smaller than `SAFE_MARGIN`."""
+        return not self.margin >= SAFE_MARGIN
+
+    def __str__(self):
+        risk = "AT RISK: " if self.at_risk else ""
+        return f"{risk}{self.source}: {self.tensor}: {self.largest:.4g}, {self.margin:.3g} times below fp16's largest"
 
 
 def audit(path, graph, inputs):
@@ -74,7 +60,7 @@ def audit(path, graph, inputs):
         inputs: {name: float32 array [N, *shape]}; with more draws the magnitudes are more certain.
 
     Returns:
-        `HalfAudit`.
+        List of `Magnitude`s, the largest first; {output: `relative_error` between everything and nothing rounded}.
 
     Raises:
         NotAvailable, RunFailed: as `run_file`.
@@ -85,8 +71,7 @@ def audit(path, graph, inputs):
         copy.write_bytes(rounded(pathlib.Path(path).read_bytes()))
         half = run_file(copy, graph, inputs, "reference")
     errors = {name: relative_error(half.outputs[name], value) for name, value in exact.outputs.items()}
-    magnitudes = sorted(_magnitudes(graph, exact), key=lambda magnitude: -magnitude.largest)
-    return HalfAudit(magnitudes, errors)
+    return sorted(_magnitudes(graph, exact), key=lambda magnitude: -magnitude.largest), errors
 
 
 def relative_error(received, expected):

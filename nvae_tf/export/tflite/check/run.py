@@ -18,8 +18,8 @@ import tempfile
 import numpy as np
 
 RUNTIME = "ai-edge-litert"
-# The meaning of `is_fully_accelerated` and of the delegate's errors was verified with these versions.
-KNOWN_VERSIONS = ("2.3",)
+# The version with which the meaning of `is_fully_accelerated` and of the delegate's errors was verified.
+_KNOWN_VERSION = "2.3"
 _CHROMIUM = pathlib.Path("/usr/lib/chromium")
 _TIMEOUT_SECONDS = 3600
 _MAX_WAITS = 12
@@ -52,15 +52,14 @@ class FileRun:
 
 
 def check_runtime():
-    """Raises `NotAvailable` unless ai-edge-litert is installed in one of `KNOWN_VERSIONS`."""
-    expected = f"{RUNTIME} {' or '.join(KNOWN_VERSIONS)}"
-    advice = f"pip install '{RUNTIME}=={KNOWN_VERSIONS[-1]}.*'"
+    """Raises `NotAvailable` unless ai-edge-litert is installed in the known version."""
     try:
         version = importlib.metadata.version(RUNTIME)
-    except importlib.metadata.PackageNotFoundError as error:
-        raise NotAvailable(f"expected {expected}. Received: none; {advice}") from error
-    if not version.startswith(tuple(f"{known}." for known in KNOWN_VERSIONS)):
-        raise NotAvailable(f"expected {expected}. Received: {version}; {advice}")
+    except importlib.metadata.PackageNotFoundError:
+        version = "none"
+    if not version.startswith(f"{_KNOWN_VERSION}."):
+        advice = f"pip install '{RUNTIME}=={_KNOWN_VERSION}.*'"
+        raise NotAvailable(f"expected {RUNTIME} {_KNOWN_VERSION}. Received: {version}; {advice}")
 
 
 def vulkan_environment():
@@ -69,11 +68,10 @@ def vulkan_environment():
     Chromium's loader is used where the system has none. The driver is the one that VK_DRIVER_FILES or VK_ICD_FILENAMES
     names, else Chromium's, else what the loader finds.
     """
-    variables = {}
+    variables, driver = {}, _CHROMIUM / "vk_swiftshader_icd.json"
     if any(_CHROMIUM.glob("libvulkan.so*")):
         paths = [*filter(None, [os.environ.get("LD_LIBRARY_PATH")]), str(_CHROMIUM)]
         variables["LD_LIBRARY_PATH"] = os.pathsep.join(paths)
-    driver = _CHROMIUM / "vk_swiftshader_icd.json"
     if not _named_driver() and driver.is_file():
         variables["VK_ICD_FILENAMES"] = str(driver)
     return variables
@@ -101,14 +99,12 @@ def random_inputs(graph, num, seed, temperatures=(0.5, 1.0)):
     _check_values(graph)
     rng, inputs = np.random.default_rng(seed), {}
     for value in graph.inputs:
-        shape = (num, *value.shape)
         if value.name == "temperature":
             column = np.linspace(*temperatures, num, dtype=np.float32)
-            inputs[value.name] = np.broadcast_to(column.reshape(num, *[1] * len(value.shape)), shape)
-        elif value.name == "image":
-            inputs[value.name] = rng.random(shape, np.float32)
+            inputs[value.name] = column.reshape(num, *[1] * len(value.shape))
         else:
-            inputs[value.name] = rng.standard_normal(shape, np.float32)
+            draw = rng.random if value.name == "image" else rng.standard_normal
+            inputs[value.name] = draw((num, *value.shape), np.float32)
     return inputs
 
 
