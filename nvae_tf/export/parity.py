@@ -1,4 +1,4 @@
-"""How near an exported file comes to the Keras model that it was made from: parity.json, and a table of several."""
+"""How near an exported file comes to the Keras model it was made from: parity.json, and a table of several."""
 
 import importlib.metadata
 import json
@@ -11,27 +11,28 @@ import numpy as np
 import tensorflow as tf
 
 from nvae_tf.export.device_graph import mean_name
+from nvae_tf.files import write_json
 from nvae_tf.hierarchy import numbered
 
 FORMAT = 1
 PARITY = "parity.json"
-# Largest error of a file fit to ship, relative to an output's largest value, by the precision of its weights.
+# Largest error that a file may ship with, relative to an output's largest value, by the precision of its weights.
 TOLERANCES = {"float32": 1e-5, "float16": 5e-3}
-# A file is refused, not only reported, where its error is so many times larger: no depth of model explains that.
+# A file whose error is this many times larger is refused, because no depth of the model explains that.
 _REFUSED = 10
 _TIMED_RUNS = 5
 
 
 def draw_cases(nvae, graph, batch_size, temperature, num=4, seed=0):
-    """Random inputs of a `DeviceGraph`, and what the Keras model makes of them.
+    """Random inputs of a `DeviceGraph`, and the outputs of the Keras model for them.
 
     Args:
         nvae: `NVAE`.
         graph: `DeviceGraph`, `sample`, `decode` or `encode`.
         batch_size: B.
-        temperature: of every other case, from the first; 1 in the others.
-        num: of cases. Default 4.
-        seed: of the draw. Default 0.
+        temperature: temperature of every other case, beginning with the first; it is 1 in the others.
+        num: number of cases. Default 4.
+        seed: seed of the draw. Default 0.
 
     Returns:
         List of ({input: array}, {output: array}), float32.
@@ -51,7 +52,7 @@ def draw_cases(nvae, graph, batch_size, temperature, num=4, seed=0):
 
 def _sample(nvae, inputs):
     shapes = nvae.noise_shapes(len(inputs["temperature"]))
-    # Without noise a group is at its prior's mean.
+    # A group without noise is at its prior's mean.
     names = zip(numbered("noise", nvae.model_config), shapes, strict=True)
     noise = [inputs.get(name, np.zeros(shape, np.float32)) for name, shape in names]
     return _likelihood(nvae, nvae.generate(noise, temperature=tf.constant(inputs["temperature"])))
@@ -89,25 +90,25 @@ def runtime_version(package):
 
 
 def measure(received, expected):
-    """Errors of an array: {"max_error", "mean_error", "relative": max_error over the largest magnitude expected}."""
+    """Errors of an array: {"max_error", "mean_error", "relative": max_error over the largest expected magnitude}."""
     errors, largest = np.abs(received - expected), float(np.max(np.abs(expected)))
     relative = float(errors.max()) / max(largest, np.finfo(np.float32).tiny)
     return {"max_error": float(errors.max()), "mean_error": float(errors.mean()), "relative": relative}
 
 
 def compare(path, precision, runtime, version, run, cases):
-    """Runs a file and compares.
+    """Runs an exported file and compares its outputs with those of Keras.
 
     Args:
         path: `pathlib.Path` of the file.
-        precision: of its weights, `"float32"` or `"float16"`.
-        runtime, version: what runs it, as text.
-        run: on one thread of the CPU, function from {input: array} to {output: array}.
-        cases: as `draw_cases` gives them; outputs that the file does not have are left out.
+        precision: precision of its weights, `"float32"` or `"float16"`.
+        runtime, version: name and version of what runs it.
+        run: function from {input: array} to {output: array} on one thread of the CPU.
+        cases: list that `draw_cases` returned; outputs that the file does not have are left out.
 
     Returns:
         The file's entry in parity.json: {"file", "bytes", "precision", "runtime", "version", "seconds": median
-        for the first case, "outputs": {name: as of `measure`}}.
+        for the first case, "outputs": {name: errors as `measure` gives them}}.
 
     Raises:
         ValueError: an output differs by more than ten times its tolerance.
@@ -118,9 +119,9 @@ def compare(path, precision, runtime, version, run, cases):
         expected, values = (np.concatenate([case[name] for case in one]) for one in ([c[1] for c in cases], received))
         outputs[name] = measure(values, expected)
         limit = _REFUSED * TOLERANCES[precision]
-        if not outputs[name]["relative"] <= limit:  # NaN is none
+        if not outputs[name]["relative"] <= limit:  # also if it is NaN
             raise ValueError(
-                f"{path.name}: expected {name} as of Keras, within {limit:.0e} of its largest value. "
+                f"{path.name}: expected {name} as Keras gives it, within {limit:.0e} of its largest value. "
                 f"Received: {outputs[name]}"
             )
     return {
@@ -148,19 +149,19 @@ def write_parity(folder, export, entries):
 
     Args:
         folder: `pathlib.Path`.
-        export: what it is: `"TFLite"`, `"ONNX"`, `"SavedModel"`.
-        entries: list of what `compare` returns; "seconds" may be None.
+        export: kind of export: `"TFLite"`, `"ONNX"` or `"SavedModel"`.
+        entries: list of entries from `compare`; "seconds" may be None.
     """
     against = f"NVAE of Keras {keras.__version__}, TensorFlow {tf.__version__}"
     content = {"format": FORMAT, "export": export, "against": against, "files": entries}
-    (folder / PARITY).write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+    write_json(folder / PARITY, content)
 
 
 def parity_table(paths):
-    """Markdown table of several parity.json: a row a file, with the output that differs most.
+    """Markdown table of several parity.json, a row for each exported file with the output that differs most.
 
     Args:
-        paths: of the files.
+        paths: paths of the parity.json.
 
     Raises:
         ValueError: a file that `write_parity` did not write.

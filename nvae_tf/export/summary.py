@@ -1,11 +1,11 @@
-"""What the programs that export print of it."""
+"""What the programs that export print about it."""
 
 import json
 import re
 
 
 def errors(outputs):
-    """The errors in a parity.json or a model card, as text; of the outputs of all groups the largest."""
+    """The errors in a parity.json or a model card as text; of outputs that every group has, the largest."""
     largest = {}
     for name, figures in outputs.items():
         name = re.sub(r"_\d+$", "", name)
@@ -14,12 +14,12 @@ def errors(outputs):
 
 
 def show_saved_model(folder, card):
-    """Prints what came of `export_saved_model`."""
+    """Prints the result of `export_saved_model`."""
     print("folded:")
     for what, count in card["folded"].items():
         print(f"  {count:>5}  {what}")
     if card["evaluation"] is None:
-        print("model card: without a likelihood; tools/evaluate.py has not written one of these weights and statistics")
+        print("model card: no likelihood, because tools/evaluate.py has not evaluated these weights and statistics")
     parity = card["parity"]
     print(f"parity with Keras: {errors(parity['outputs'])}; {parity['pixels_that_differ']:.2%} of pixel values differ")
     print(f"size: {sum(path.stat().st_size for path in folder.rglob('*')) / 2**20:.1f} MiB")
@@ -27,7 +27,7 @@ def show_saved_model(folder, card):
 
 
 def show_files(paths):
-    """Prints what came of an export to files of one folder."""
+    """Prints the result of an export to files of one folder."""
     from nvae_tf.export.parity import PARITY
 
     parity = next(path for path in paths if path.name == PARITY)

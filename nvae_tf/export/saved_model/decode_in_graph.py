@@ -1,21 +1,21 @@
-"""Between image files or pixels and what the model sees, inside the graph; wrong input fails there, by name."""
+"""Reads image files and pixels inside the graph, where a wrong input fails with its name in the message."""
 
 import tensorflow as tf
 
-MAX_PIXELS = 4096 * 4096  # a few bytes may claim any size: refused before memory is taken
+MAX_PIXELS = 4096 * 4096  # a few bytes may claim any size, which is refused before memory is taken
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _PNG_HEADER_BYTES = 33  # the mark and the first chunk, which holds the size
-_PNG_KIND, _PNG_RGB = 25, 2  # where the kind of colour is: 0 grey, 2 RGB, 3 palette, 4 and 6 the first two with alpha
+_PNG_KIND, _PNG_RGB = 25, 2  # place of the colour type: 0 grey, 2 RGB, 3 palette, 4 and 6 grey and RGB with alpha
 
 DECODING = (
     f"PNG or JPEG of at most {MAX_PIXELS} pixels. Of 16 bits the high byte counts, transparency is laid over white, "
     "grey is repeated for RGB, colour becomes grey as 0.299 R + 0.587 G + 0.114 B; EXIF orientation is not read. An "
-    "image of another size is cut to the aspect ratio in the middle and resized (bilinear, antialiased)."
+    "image of another size is cropped to the aspect ratio in the middle and resized (bilinear, antialiased)."
 )
 
 
 def require(condition, message, received):
-    """An op that fails as INVALID_ARGUMENT unless all of `condition` holds.
+    """An op that fails as INVALID_ARGUMENT unless `condition` holds everywhere.
 
     Args:
         condition: bool tensor.
@@ -29,9 +29,9 @@ def decode_files(name, files, height, width, channels):
     """Decodes image files row by row, as `DECODING` says.
 
     Args:
-        name: of the input, for messages.
+        name: name of the input, for messages.
         files: string [B].
-        height, width, channels: of the result; channels 1 or 3.
+        height, width, channels: size of the result; channels are 1 or 3.
 
     Returns:
         uint8 [B, height, width, channels].
@@ -69,15 +69,15 @@ def _jpeg_size(name, data):
 
 
 def _png(name, data):
-    # The decoder's own error knows no input: the op's name in it does.
+    # The decoder's own error does not name the input, but contains the op's name.
     with tf.name_scope(name):
         rgba = tf.io.decode_png(data, channels=4)
     colour, alpha = rgba[..., :3], rgba[..., 3:]
-    # Grey and RGB have one transparent colour or none (tRNS); the alpha of the rest, which the decoder adds, is nearly
+    # Grey and RGB have one transparent colour at most (tRNS). The alpha that the decoder gives all others is nearly
     # transparent for grey of fewer than 8 bits.
     kind = tf.io.decode_raw(tf.strings.substr(data, _PNG_KIND, 1), tf.uint8)[0]
     alpha = tf.where((kind <= _PNG_RGB) & (alpha > 0), tf.constant(255, tf.uint8), alpha)
-    # Most images are opaque: theirs is not the memory of wider numbers.
+    # Most images are opaque and are spared the memory of wider numbers.
     return tf.cond(tf.reduce_all(alpha == 255), lambda: colour, lambda: _over_white(colour, alpha))
 
 
@@ -92,7 +92,7 @@ def _jpeg(name, data):
 
 
 def _to_grey(rgb):
-    # The weights of ITU-R 601 in 16 bits, as Pillow has them.
+    # The weights of ITU-R 601 in 16 bits, as in Pillow.
     parts = tf.cast(rgb, tf.int32) * [19595, 38470, 7471]
     return tf.cast(tf.bitwise.right_shift(tf.reduce_sum(parts, -1, keepdims=True) + 32768, 16), tf.uint8)
 
@@ -103,7 +103,7 @@ def _fit(image, height, width):
     kept = tf.cast(tf.maximum(tf.minimum(size, wanted), 1.0), tf.int32)
     first = (tf.shape(image)[:2] - kept) // 2
     image = tf.slice(image, tf.concat([first, [0]], 0), tf.concat([kept, [-1]], 0))
-    # Of the wanted size already, it comes out as it is.
+    # An image of the wanted size comes out unchanged.
     resized = tf.image.resize(image, (height, width), antialias=True)
     return to_bytes(resized / 255.0)
 
@@ -114,12 +114,12 @@ def to_bytes(images):
 
 
 def to_model(images, config, binarize):
-    """What the model sees [B, Hp, Wp, C] in [0, 1] of uint8 images [B, H, W, C]: bit depth, padding.
+    """Images [B, Hp, Wp, C] in [0, 1] as the model sees them, with its bit depth and padding.
 
     Args:
-        images: uint8.
+        images: uint8 [B, H, W, C].
         config: `ModelConfig`.
-        binarize: the model was trained on binary images: 128 and more become 1.
+        binarize: the model was trained on binary images; values of at least 128 become 1.
     """
     if binarize:
         values = tf.cast(images >= 128, tf.float32)

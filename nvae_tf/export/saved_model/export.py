@@ -1,4 +1,4 @@
-"""A SavedModel for TensorFlow Serving: written aside, checked, run, and only then published as the next version.
+"""A SavedModel for TensorFlow Serving: written under a temporary name, checked, run, then published as a new version.
 
 BASE/
   1/  saved_model.pb, variables/
@@ -10,7 +10,6 @@ BASE/
 """
 
 import errno
-import json
 import os
 import shutil
 import uuid
@@ -20,18 +19,24 @@ import tensorflow as tf
 
 from nvae_tf import files
 from nvae_tf.export.parity import write_parity
-from nvae_tf.export.saved_model import server_files
+from nvae_tf.export.saved_model.against_keras import keras_parity
+from nvae_tf.export.saved_model.assets_extra import (
+    CARD,
+    GOLDEN,
+    WARM_UP,
+    checksums,
+    example_request,
+    model_card,
+    write_warm_up,
+)
 from nvae_tf.export.saved_model.check.contents import is_version
-from nvae_tf.export.saved_model.check.lint import lint
-from nvae_tf.export.saved_model.model_card import CARD, GOLDEN, checksums, model_card
-from nvae_tf.export.saved_model.parity import keras_parity
+from nvae_tf.export.saved_model.check.lint import lint_saved_model
+from nvae_tf.export.saved_model.server_files import check_server_options, write_server_files
 from nvae_tf.export.saved_model.signatures import Signatures
-from nvae_tf.export.saved_model.warm_up import WARM_UP, example_request, write_warm_up
 from nvae_tf.golden_answers import write_npz
 from nvae_tf.inference.folding import fold
 from nvae_tf.inference.model import InferenceModel
 
-_EXTRA = "assets.extra"
 _GOLDEN_ROWS = 2
 
 
@@ -45,53 +50,54 @@ def export_saved_model(
     """Exports a model as the next version of a folder.
 
     Args:
-        nvae: `NVAE` as `nvae_tf.load_run` gave it.
-        base_dir: `pathlib.Path` of the model's folder, made if need be.
-        origin: its `provenance`.
-        name: of the model for the server. Default `"nvae"`.
+        nvae: `NVAE` that `nvae_tf.load_run` returned.
+        base_dir: `pathlib.Path` of the model's folder, created if need be.
+        origin: the model's `provenance`.
+        name: name of the model for the server. Default `"nvae"`.
         pixels: images are the likelihood's `"mean"` or a `"sample"` of it. Default `"mean"`.
-        temperature: that the card recommends. Default 1.
-        batch_sizes: that the server may run, ascending. Default (1, 2, 4, 8, 16).
+        temperature: temperature that the card recommends. Default 1.
+        batch_sizes: batch sizes that the server may run, ascending. Default (1, 2, 4, 8, 16).
         report: called with a line of text at each step. Default `print`.
 
     Returns:
         `pathlib.Path` of the version's folder, and its model card.
 
     Raises:
-        ValueError: an argument out of range, or answers that are not those of Keras.
+        ValueError: an argument out of range, or answers that differ from those of Keras.
         ExportError: a check failed.
-        OSError: it could not be written.
+        OSError: the export could not be written.
     """
-    server_files.check(base_dir, name, batch_sizes)
+    check_server_options(base_dir, name, batch_sizes)
     if not 0.0 < temperature < float("inf"):
         raise ValueError(f"temperature: expected a positive, finite number. Received: {temperature}")
     base_dir.mkdir(parents=True, exist_ok=True)
-    folder = base_dir / f"tmp_{uuid.uuid4().hex[:12]}"
+    # Not `files.new_folder`: two exports may run at once, and what fails a check stays to be looked at.
+    folder = base_dir / f"{files.TEMPORARY}{uuid.uuid4().hex[:12]}"
     try:
         card = _write(nvae, folder, origin, name, pixels, temperature, batch_sizes, report)
-        report("checking: rules of TensorFlow Serving, then every request in a process with TensorFlow alone")
-        results = lint(folder, published=False)
+        report("checking: rules of TensorFlow Serving, then every request in a process without Keras")
+        results = lint_saved_model(folder, published=False)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     failed = [f"{result.name}: {result.detail} ({result.reason})" for result in results if not result.passed]
     if failed:
         lines = "".join(f"\n  {text}" for text in failed)
-        raise ExportError(f"{folder}: expected an export that passes every check. Not published, for it fails:{lines}")
-    # The last is the one that ran it.
+        raise ExportError(f"{folder}: expected an export that passes every check. Not published, because of{lines}")
+    # The last check is the one that ran the model.
     report(f"checks: {sum(result.status == 'passed' for result in results)} passed; {results[-1].detail}")
-    # Not before: these files bind all later exports. Another export may have written them meanwhile.
-    server_files.check(base_dir, name, batch_sizes)
-    for path in server_files.write(base_dir, name, batch_sizes):
+    # Only now, because these files bind all later exports; another export may have written them meanwhile.
+    check_server_options(base_dir, name, batch_sizes)
+    for path in write_server_files(base_dir, name, batch_sizes):
         report(f"written: {path}")
     return publish(folder), card
 
 
 def publish(folder):
-    """Gives a folder the number after the newest version beside it; two that do so at once get two numbers.
+    """Renames a folder to the number after the newest version beside it; two calls at once get two numbers.
 
     Args:
-        folder: `pathlib.Path`, written whole.
+        folder: `pathlib.Path` of the complete version.
 
     Returns:
         The new path.
@@ -103,8 +109,7 @@ def publish(folder):
         versions = [int(path.name) for path in base_dir.iterdir() if is_version(path.name)]
         final = base_dir / str(max(versions, default=0) + 1)
         try:
-            # A folder with something in it is never replaced by this.
-            os.rename(folder, final)
+            os.rename(folder, final)  # which never replaces a folder that is not empty
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
@@ -114,16 +119,16 @@ def publish(folder):
 
 
 def _write(nvae, folder, origin, name, pixels, temperature, batch_sizes, report):
-    """Writes a whole version; returns its card."""
+    """Writes a complete version; returns its card."""
     binarize = nvae.config.data.binarize
     signatures = Signatures(InferenceModel(fold(nvae)), binarize, pixels)
     served = {**signatures.functions, "serving_default": signatures.functions["sample"]}
     report(f"saving {len(served)} signatures: {', '.join(served)}")
     tf.saved_model.save(signatures, str(folder), served)
 
-    answers = golden_answers(signatures, temperature)
+    answers = _golden_answers(signatures, temperature)
     outputs, pixels_that_differ = keras_parity(nvae, answers, binarize, pixels)
-    extra = folder / _EXTRA
+    extra = folder / "assets.extra"
     extra.mkdir()
     write_npz(extra / GOLDEN, answers)
     write_parity(extra, "SavedModel", [_parity_entry(folder, outputs)])
@@ -145,7 +150,7 @@ def _write(nvae, folder, origin, name, pixels, temperature, batch_sizes, report)
         golden={"file": GOLDEN, "sha256": files.file_sum(extra / GOLDEN)},
         checksums=checksums(folder),
     )
-    (extra / CARD).write_text(json.dumps(card, indent=2) + "\n")
+    files.write_json(extra / CARD, card)
     return card
 
 
@@ -162,8 +167,8 @@ def _parity_entry(folder, outputs):
     }
 
 
-def golden_answers(signatures, temperature):
-    """`{signature: ({input: array}, {output: array})}`; the images in the requests are samples of the model."""
+def _golden_answers(signatures, temperature):
+    """Golden answers of every signature, with samples of the model as images in the requests."""
     images, answers, specs = None, {}, signatures.specs
     for name, function in sorted(signatures.functions.items(), key=lambda item: item[0] != "sample"):
         request = example_request(specs[name]["inputs"], _GOLDEN_ROWS, images, temperature)

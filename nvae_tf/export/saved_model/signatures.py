@@ -1,7 +1,7 @@
-"""What a served model can be asked: every signature, its inputs, outputs and checks.
+"""The signatures of a served model, with their inputs, outputs and checks.
 
-Dimension 0 is the batch everywhere, and a row's result depends on nothing but that row: a server merges the rows of
-different requests, pads and splits them. Noise is keyed by the row's own seed.
+Dimension 0 is the batch everywhere, and a row's result depends on that row only, because a server merges the rows of
+different requests, pads them and splits the result. Noise is keyed by the row's own seed.
 """
 
 import math
@@ -14,23 +14,21 @@ from nvae_tf.models.noise import LATENTS, keyed_noise, row_keys, slerp
 from nvae_tf.models.noise import PIXELS as PIXEL_NOISE
 from nvae_tf.models.pixels import draw_pixels
 
-_FINITE_POSITIVE = "expected a positive, finite number in every row"
-
 
 class Signatures(tf.Module):
     """The functions of a served model.
 
     sample              images of the prior from seeds, at a temperature
     decode              likelihood parameters and mean image from given noise
-    encode              of files: latents at the posteriors' means, their prior noise for `decode`, the KL there
-    encode_pixels       the same of uint8 images
-    encode_floats       the same of images in [0, 1], which are rounded to 8 bits
-    reconstruct         of files: images from a posterior sample
-    interpolate         between two files, `alpha` from 0 to 1
-    interpolate_seeds   between two seeds
-    score               NELBO in nats and bits per dimension, and the KL of each group
+    encode              latents of files at the posteriors' means, their prior noise for `decode`, and the KL there
+    encode_pixels       the same for uint8 images
+    encode_floats       the same for images in [0, 1], which are rounded to 8 bits
+    reconstruct         images of files from a posterior sample
+    interpolate         images between two files, with `alpha` from 0 to 1
+    interpolate_seeds   images between two seeds
+    score               NELBO in nats and bits per dimension, and the KL of each group in nats
 
-    PNG files go in and out of models of 1 or 3 channels; for other numbers the signatures that take files are left out.
+    Models of 1 or 3 channels read image files and write PNG; others do not have the signatures that take files.
 
     Args:
         model: `InferenceModel`.
@@ -44,15 +42,14 @@ class Signatures(tf.Module):
 
     def __init__(self, model, binarize=False, pixels="mean"):
         super().__init__(name="signatures")
-        self.model = model
-        self._binarize, self._pixels = binarize, pixels
+        self.model, self._binarize, self._pixels = model, binarize, pixels
         self._config = config = model.model_config
         self._size = [size - 2 * config.padding for size in (config.image_height, config.image_width)]
         self._has_files = config.image_channels in (1, 3)
         noise = [tf.TensorSpec(shape, tf.float32) for shape in model.noise_shapes(None)]
         seen = tf.TensorSpec([None, config.image_height, config.image_width, config.image_channels], tf.float32)
         rows = tf.TensorSpec([None], tf.float32)
-        # Traced once, called by all signatures.
+        # Traced once and called by all signatures.
         self._generate = _function(model.generate, [noise, rows])
         self._posterior_means = _function(self._infer_means, [seen])
         self._posterior_sample = _function(model.infer, [seen, noise, rows])
@@ -109,7 +106,7 @@ class Signatures(tf.Module):
         """Names of the noise inputs, in generation order."""
         return hierarchy.numbered("noise", self._config)
 
-    # The signatures, each from named tensors to named tensors.
+    # The signatures: functions from named tensors to named tensors.
 
     def _sample(self, seed, temperature):
         temperature = _positive(temperature)
@@ -128,8 +125,7 @@ class Signatures(tf.Module):
 
     def _encode_floats(self, image):
         inside = (image >= 0.0) & (image <= 1.0)  # false for NaN
-        with tf.control_dependencies([require(inside, "image: expected values in [0, 1]", _worst(image))]):
-            return self._encoded(to_bytes(image))
+        return self._encoded(to_bytes(_checked("image", image, inside, "expected values in [0, 1]")))
 
     def _reconstruct(self, image_bytes, seed, temperature):
         temperature = _positive(temperature)
@@ -159,7 +155,7 @@ class Signatures(tf.Module):
         dimensions = hierarchy.num_outputs(self._config) * math.log(2.0)
         return {"nelbo": nelbo, "bits_per_dim": nelbo / dimensions, "kl_per_group": kl}
 
-    # What they share.
+    # Shared by several signatures.
 
     def _infer_means(self, images):
         return self.model.infer(images)[1]
@@ -191,10 +187,10 @@ def _function(function, specs):
 
 
 def _named_function(name, function, specs):
-    """A concrete function of the inputs by name, whose rows must be as many in every input."""
+    """A concrete function of named inputs, which checks that all have the same number of rows."""
 
     def checked(**inputs):
-        # The C++ runtime does not hold what it is fed against the signature.
+        # The C++ runtime does not compare what it is fed with the signature.
         inputs = {key: tf.ensure_shape(value, specs[key].shape, name=key) for key, value in inputs.items()}
         sizes = tf.stack([tf.shape(value)[0] for value in inputs.values()])
         same = require(tf.equal(sizes, sizes[0]), f"{', '.join(inputs)}: expected equally many rows", sizes)
@@ -206,19 +202,15 @@ def _named_function(name, function, specs):
     return tf.function(checked, autograph=False).get_concrete_function(**named)
 
 
-def _worst(values):
-    """The first rows of what was received, as far as a message can show them."""
-    return tf.reshape(values, [-1])[:16]
-
-
 def _checked(name, values, condition, expected):
-    with tf.control_dependencies([require(condition, f"{name}: {expected}", _worst(values))]):
+    first = tf.reshape(values, [-1])[:16]  # as many as a message can show
+    with tf.control_dependencies([require(condition, f"{name}: {expected}", first)]):
         return tf.identity(values)
 
 
 def _positive(temperature):
     inside = (temperature > 0.0) & (temperature < math.inf)
-    return _checked("temperature", temperature, inside, _FINITE_POSITIVE)
+    return _checked("temperature", temperature, inside, "expected a positive, finite number in every row")
 
 
 def _fraction(alpha):

@@ -1,4 +1,4 @@
-"""What the checks of a SavedModel look at: its folder, its protobuf and the operations that its signatures reach."""
+"""What the rules look at: a SavedModel's folder, its protobuf and the operations that its signatures reach."""
 
 import dataclasses
 import functools
@@ -9,22 +9,20 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.framework import node_def_pb2
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-# No protobuf may be larger; nothing can read one that is.
-_MAX_PROTOBUF_BYTES = 2**31 - 1
+_MAX_PROTOBUF_BYTES = 2**31 - 1  # nothing can read a larger one
 
 
 class NotASavedModelError(ValueError):
-    """A path that holds no SavedModel that can be read; the message names it and says what is there."""
+    """A path that holds no readable SavedModel; the message names it and says what is there."""
+
+
+class NotChecked(Exception):
+    """Raised by a rule that does not apply to a model; the message says why."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """A node that a signature reaches.
-
-    Attributes:
-        node: the NodeDef.
-        function: name of the library's function that holds it; empty in the graph itself.
-    """
+    """A NodeDef that a signature reaches, and the name of the function that holds it; empty for the graph itself."""
 
     node: node_def_pb2.NodeDef
     function: str
@@ -35,12 +33,12 @@ class Operation:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SavedModel:
-    """A SavedModel's folder and protobuf; equal to itself alone.
+    """A SavedModel's folder and protobuf.
 
     Attributes:
-        path: of the version folder, absolute.
+        path: absolute path of the version folder.
         published: False for a folder that has yet to get its version number.
-        meta_graph: the MetaGraphDef with the tag "serve" alone, or the first where there is none.
+        meta_graph: the MetaGraphDef whose only tag is "serve"; the first one if there is none.
     """
 
     path: pathlib.Path
@@ -49,7 +47,7 @@ class SavedModel:
 
     @property
     def signatures(self):
-        """{name: SignatureDef}, without those by which TensorFlow marks the operation that initialises."""
+        """{name: SignatureDef}, without those that mark TensorFlow's initialisation operation."""
         signatures = self.meta_graph.signature_def.items()
         return {name: signature for name, signature in sorted(signatures) if not name.startswith("__saved_model_")}
 
@@ -61,12 +59,12 @@ class SavedModel:
                 for name, info in sorted(infos.items()):
                     yield f"{kind} {name} of {signature_name}", name, info
 
-    @functools.cached_property
+    @property
     def functions(self):
-        """{name: FunctionDef} of those that the signatures reach."""
+        """{name: FunctionDef} that the signatures reach."""
         return self._reached[1]
 
-    @functools.cached_property
+    @property
     def operations(self):
         """List of `Operation` that the signatures reach, in the graph and in the functions that it calls."""
         return self._reached[0]
@@ -76,7 +74,7 @@ class SavedModel:
         graph = self.meta_graph.graph_def
         library = {function.signature.name: function for function in graph.library.function}
         nodes, called, operations = {node.name: node for node in graph.node}, {}, []
-        pending = [nodes.get(tensor_node(info)) for _, _, info in self.tensors]
+        pending = [nodes.get(info.name.partition(":")[0]) for _, _, info in self.tensors]
         seen = set()
         while pending:
             node = pending.pop()
@@ -85,38 +83,28 @@ class SavedModel:
                 operations.append(Operation(node, ""))
                 pending.extend(nodes.get(name.lstrip("^").partition(":")[0]) for name in node.input)
         for operation in operations:
-            # The list grows while it is walked: functions call functions.
+            # The list grows while it is walked, because functions call functions.
             for name in _called_functions(operation.node):
                 if name in library and name not in called:
                     called[name] = library[name]
                     operations.extend(Operation(node, name) for node in library[name].node_def)
         return operations, called
 
-    @property
-    def card_path(self):
-        """Path of the model card."""
-        return self.path / "assets.extra" / "model.json"
-
     @functools.cached_property
     def card(self):
-        """Content of the model card; None where there is none, or no JSON object in it."""
+        """Content of the model card; None if there is none, or no JSON object in it."""
         try:
-            card = json.loads(self.card_path.read_text())
+            card = json.loads((self.path / "assets.extra" / "model.json").read_text())
         except (OSError, ValueError):
             return None
         return card if isinstance(card, dict) else None
 
     @property
     def card_batch_sizes(self):
-        """The card's allowed_batch_sizes; None where it has no list of positive whole numbers."""
+        """The card's allowed_batch_sizes; None unless it is a list of positive whole numbers."""
         sizes = (self.card or {}).get("allowed_batch_sizes")
         valid = isinstance(sizes, list) and all(isinstance(size, int) and size > 0 for size in sizes)
         return sizes if valid else None
-
-
-def tensor_node(info):
-    """Name of the node that gives a signature's tensor."""
-    return info.name.partition(":")[0]
 
 
 def _called_functions(node):
@@ -132,15 +120,15 @@ def version_folders(base_path):
 
 
 def is_version(name):
-    """Whether the server takes a folder of this name for a version: a 64-bit number."""
+    """Whether the server takes a folder with this name for a version, which is a 64-bit number."""
     return name.isascii() and name.isdecimal() and int(name) < 2**63
 
 
 def find_version(path):
-    """Version folder of a path: itself where it holds a SavedModel, or the newest version of a base path.
+    """The version folder that a path names: itself if it holds a SavedModel, else the newest version below it.
 
     Raises:
-        NotASavedModelError: it is neither.
+        NotASavedModelError: the path is neither.
     """
     path = pathlib.Path(path).resolve()
     expected = f"{path}: expected a folder with saved_model.pb, or one with such folders named 1, 2, ..."
@@ -163,15 +151,7 @@ def _listing(folder):
 
 
 def read_saved_model(version_dir, published=True):
-    """`SavedModel` of a folder with a saved_model.pb.
-
-    Args:
-        version_dir: the folder.
-        published: False for a folder that has yet to get its version number.
-
-    Raises:
-        NotASavedModelError: the file is missing, damaged or empty.
-    """
+    """`SavedModel` of a folder; raises NotASavedModelError if its saved_model.pb is missing, damaged or empty."""
     path = pathlib.Path(version_dir).resolve()
     file = path / "saved_model.pb"
     expected = f"{file}: expected the protobuf of a SavedModel."
@@ -184,6 +164,6 @@ def read_saved_model(version_dir, published=True):
     except DecodeError as error:
         raise NotASavedModelError(f"{expected} Received: a damaged file ({error})") from error
     if not meta_graphs:
-        raise NotASavedModelError(f"{expected} Received: {file.stat().st_size:,} bytes without any graph")
+        raise NotASavedModelError(f"{expected} Received: {file.stat().st_size:,} bytes without a graph")
     served = [meta_graph for meta_graph in meta_graphs if list(meta_graph.meta_info_def.tags) == ["serve"]]
     return SavedModel(path, published, (served or meta_graphs)[0])

@@ -1,51 +1,34 @@
-"""Rules about the files of a SavedModel. Each is a function from a `SavedModel` to its findings.
-
-What breaks each rule, and why it is one, is in the list of nvae_tf/export/saved_model_lint.py.
-"""
+"""Rules about the files of a SavedModel; for their form see graph_rules.py."""
 
 import pathlib
 import re
 
 import tensorflow as tf
 
-from nvae_tf.export.saved_model.check.contents import is_version
+from nvae_tf.export.saved_model.check.contents import NotChecked, is_version
 from nvae_tf.export.saved_model.check.graph_rules import dtype_name, shape_of
 from nvae_tf.files import file_sum
 
 _TEMPORARY = re.compile(r"(^|[._-])tmp|(^|[._-])temp(state)?\d*([._-]|$)|~$|^\.")
 
 
-class NotChecked(Exception):
-    """A rule that says nothing about this model; the message says why."""
-
-
-def version_name(model):
-    if model.published and not is_version(model.path.name):
-        yield f"expected a folder named by a number: 1, 2, .... Received: {model.path.name}"
-
-
-def leftovers(model):
-    for path in sorted(model.path.rglob("*")):
-        if _TEMPORARY.search(path.name):
-            yield str(path.relative_to(model.path))
-
-
 def variables(model):
+    """The server does not load a version whose variables are missing or damaged."""
     prefix = model.path / "variables" / "variables"
     if not prefix.with_name("variables.index").is_file():
         if any(operation.node.op == "VarHandleOp" for operation in model.operations):
-            yield "expected variables/variables.index, as the graph has variables"
+            yield "expected variables/variables.index, because the graph has variables"
         return
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         for name in reader.get_variable_to_shape_map():
-            # Reading compares with the checksum of the tensor.
-            reader.get_tensor(name)
-    except Exception as error:  # The reader raises a Python error of almost any kind, by TensorFlow's code.
+            reader.get_tensor(name)  # which compares with the tensor's checksum
+    except Exception as error:  # The reader raises almost any kind of Python error, depending on TensorFlow's code.
         yield f"variables/: {error}"
 
 
 def assets(model):
+    """A file outside the version folder is not there on another machine."""
     for asset in model.meta_graph.asset_file_def:
         name = pathlib.PurePath(asset.filename)
         if name.is_absolute() or ".." in name.parts:
@@ -54,15 +37,28 @@ def assets(model):
             yield f"asset {asset.filename}: expected this file in assets/"
 
 
+def version_name(model):
+    """The server skips folders with other names."""
+    if model.published and not is_version(model.path.name):
+        yield f"expected a folder named by a number: 1, 2, .... Received: {model.path.name}"
+
+
+def leftovers(model):
+    """What an interrupted write left is published with the version."""
+    for path in sorted(model.path.rglob("*")):
+        if _TEMPORARY.search(path.name):
+            yield str(path.relative_to(model.path))
+
+
 def _card(model):
     if model.card is None:
-        raise NotChecked("no model.json that can be read" if model.card_path.is_file() else "no model.json")
+        raise NotChecked("no readable model.json")
     return model.card
 
 
 def model_card(model):
-    """Whether the card describes the signatures of the graph."""
-    if model.card_path.is_file() and model.card is None:
+    """Clients read the signatures in the card."""
+    if model.card is None and (model.path / "assets.extra" / "model.json").exists():
         yield "model.json: expected a JSON object"
         return
     try:
@@ -97,12 +93,13 @@ def _actual(signature):
 
 
 def checksums(model):
-    """Whether every file is what it was when the card was written."""
+    """A file that was changed, or cut short by a copy, is not the one that was checked."""
     expected = _card(model).get("checksums")
     if not isinstance(expected, dict):
         yield "model.json: expected the field checksums, {path: sha256}"
         return
-    for name in sorted({*expected, "saved_model.pb", *_relative(model, "variables/*")}):
+    written = [path.relative_to(model.path).as_posix() for path in model.path.glob("variables/*")]
+    for name in sorted({*expected, "saved_model.pb", *written}):
         path = model.path / name
         if name not in expected:
             yield f"{name} is not in checksums"
@@ -112,5 +109,5 @@ def checksums(model):
             yield f"{name} is not the file that the card was written for"
 
 
-def _relative(model, pattern):
-    return [path.relative_to(model.path).as_posix() for path in model.path.glob(pattern)]
+TO_LOAD = (variables, assets)
+TO_PUBLISH = (version_name, leftovers, model_card, checksums)

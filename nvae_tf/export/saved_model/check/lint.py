@@ -1,45 +1,34 @@
-"""The rules that TensorFlow Serving holds a SavedModel to, each with its reason, and the check of a folder by them.
+"""Checks a SavedModel by the rules that TensorFlow Serving holds it to, read from the sources of tensorflow/serving.
 
-Read from the sources of tensorflow/serving. Nothing but the last rule runs the model; that one runs it in a process of
-its own, as the server does.
+The rules only read the files. The last check runs the model in a process of its own, as the server does.
 """
 
-import collections.abc
-import dataclasses
+import json
+import os
+import subprocess
+import sys
+from typing import NamedTuple
 
-from nvae_tf.export.saved_model.check import file_rules as files
-from nvae_tf.export.saved_model.check import graph_rules as graph
-from nvae_tf.export.saved_model.check import server_rules as serving
-from nvae_tf.export.saved_model.check.contents import read_saved_model
+from nvae_tf.export.saved_model.check import file_rules, graph_rules, server_rules
+from nvae_tf.export.saved_model.check.contents import NotChecked, read_saved_model
 
 _MAX_FINDINGS = 5
+_REPLAY = "nvae_tf.export.saved_model.check.replay"
+# What must hold before a model is run at all.
+_TO_LOAD = (*file_rules.TO_LOAD, *graph_rules.RULES, *server_rules.TO_LOAD)
+# Their findings are worth knowing and break nothing.
+_ADVICE = (graph_rules.no_float64, server_rules.reply_size)
+RULES = (*_TO_LOAD, *_ADVICE, *file_rules.TO_PUBLISH, *server_rules.TO_PUBLISH)
 
 
-@dataclasses.dataclass(frozen=True)
-class Check:
-    """A rule.
-
-    Attributes:
-        name: of the rule.
-        reason: why it is one.
-        function: from a `SavedModel` to an iterable of findings, texts that name tensor, signature, operation or file.
-        advice: True where findings are worth knowing and break nothing.
-    """
-
-    name: str
-    reason: str
-    function: collections.abc.Callable
-    advice: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """What came of a check.
+class RuleResult(NamedTuple):
+    """The result of one rule.
 
     Attributes:
-        name, reason: of the check.
+        name: name of the rule.
+        reason: why it is one, in a sentence.
         status: "passed", "failed", "note" (advice) or "not checked".
-        detail: the findings, why nothing was checked, or what the run took.
+        detail: the findings, why nothing was checked, or how long the run took.
     """
 
     name: str
@@ -52,93 +41,55 @@ class Result:
         return self.status != "failed"
 
 
-def _reply_size(model):
-    sizes = serving.allowed_batch_sizes(model)
-    return graph.reply_size(model, max(sizes)) if sizes else ()
-
-
-# What a model must keep to be run at all.
-_TO_RUN = (
-    Check("variables", "the server does not load a version whose variables are missing or damaged", files.variables),
-    Check("assets", "a file outside the version folder is not there on another machine", files.assets),
-    Check("serve_tag", "the server loads the graph with the tag serve", graph.serve_tag),
-    Check("serving_default", "requests that name no signature get this one", graph.default_signature),
-    Check("method_name", "Predict runs signatures of this method", graph.method_name),
-    Check("inputs_outputs", "a request needs at least one input, an answer one output", graph.has_inputs),
-    Check("plain_names", "names are fields of JSON and of client code", graph.plain_names),
-    Check("tensors", "a signature is run by feeding and fetching dense tensors of the graph", graph.tensors_exist),
-    Check("no_scalars", "the server concatenates and splits rows, which a scalar does not have", graph.no_scalars),
-    Check("batch_dimension", "the server merges requests along dimension 0, in any number", graph.batch_dimension),
-    Check("no_half", "REST answers no float16 or bfloat16, and processors are slow with them", graph.no_half),
-    Check("bytes_names", "REST answers strings in base64 only where the name ends in _bytes", graph.bytes_names),
-    Check("known_operations", "an unknown operation stops the load", graph.known_operations),
-    Check("cpu_kernels", "a server without that device cannot run the operation", graph.cpu_kernels),
-    Check("devices", "a fixed device need not be there on the server", graph.devices),
-    Check("stateless_random", "a seed must give the same answer in any batch and process", graph.stateless_random),
-    Check("no_python", "the server has no Python", graph.no_python),
-    Check("no_xla", "the server has XLA compilation disabled", graph.no_xla),
-    Check("no_training", "training changes the model, or its answers with the rest of the batch", graph.no_training),
-    Check("no_state", "an answer must not depend on the requests before, nor start again at a reload", graph.no_state),
-    Check("float32_variables", "other floats are slow, or not run at all, on processors", graph.float32_variables),
-    Check("float32_operations", "half types are slow on processors, and lose digits", graph.float32_operations),
-    Check("float64", "float64 takes twice the memory and time", graph.float64, advice=True),
-    Check("reply_size", "gRPC clients receive 4 MB at most unless they raise it", _reply_size, advice=True),
-    Check("warmup_file", "without it first requests are slow; a wrong one stops the load", serving.warmup_file),
-    Check("warmup_requests", "a request that fails stops the load", serving.warmup_requests),
-    Check("warmup_coverage", "what was not run at the load is slow at its first request", serving.warmup_coverage),
-)
-_TO_PUBLISH = (
-    Check("version_name", "the server skips folders with other names", files.version_name),
-    Check("leftovers", "what an interrupted write left is published with the version", files.leftovers),
-    Check("model_card", "clients read the signatures in the card", files.model_card),
-    Check("checksums", "a file that was changed or cut by a copy is not what was checked", files.checksums),
-    Check("batching_parameters", "the server does not start with a wrong file", serving.batching_parameters),
-    Check("models_config", "the server does not start with a wrong file", serving.models_config),
-    Check("monitoring_config", "the server does not start with a wrong file", serving.monitoring_config),
-)
-CHECKS = (*_TO_RUN, *_TO_PUBLISH)
-# Run apart from the others: its function gives the findings and what loading and warming up took.
-EXECUTES = Check("executes", "this is how the server runs it: C++ loader and Session, XLA disabled", serving.executes)
-
-
-def lint(version_dir, published=True, execute=True):
+def lint_saved_model(version_dir, published=True, execute=True):
     """Checks a SavedModel by every rule.
 
     Args:
         version_dir: folder with saved_model.pb; the server's configuration files are looked for beside it.
-        published: False for a folder that has yet to get its version number as name.
-        execute: False leaves out the check that runs the model. It is also left out where the graph, its variables or
-            the warm-up file failed one.
+        published: False for a folder that does not have its version number as name yet. Default True.
+        execute: False leaves out the check that runs the model. That check is also left out if the graph, its variables
+            or the warm-up file broke a rule. Default True.
 
     Returns:
-        List of `Result`, one for each rule.
+        List of `RuleResult`, one for each of `RULES` and at the end `executes`.
 
     Raises:
-        NotASavedModelError: there is no saved_model.pb that can be read.
-        ImportError: tensorflow-serving-api is not installed.
+        NotASavedModelError: there is no readable saved_model.pb.
     """
     model = read_saved_model(version_dir, published)
-    results = [_run(check, model) for check in CHECKS]
-    may_run = all(result.passed for result in results[: len(_TO_RUN)])
+    results = [_apply(rule, model) for rule in RULES]
+    may_run = all(result.passed for result in results[: len(_TO_LOAD)])
     if execute and may_run:
-        findings, seconds = EXECUTES.function(model)
+        findings, seconds = executes(model)
         took = f"loaded in {seconds['load']:.1f} s, warmed up in {seconds['warm_up']:.1f} s" if seconds else ""
-        return [*results, _result(EXECUTES, findings, took)]
-    detail = "not asked for" if may_run else "what it would run failed a check"
-    return [*results, Result(EXECUTES.name, EXECUTES.reason, "not checked", detail)]
+        return [*results, _result(executes, findings, took)]
+    detail = "not asked for" if may_run else "what it would run broke a rule"
+    return [*results, RuleResult("executes", executes.__doc__, "not checked", detail)]
 
 
-def _run(check, model):
+def _apply(rule, model):
     try:
-        findings = list(check.function(model))
-    except files.NotChecked as error:
-        return Result(check.name, check.reason, "not checked", str(error))
-    return _result(check, findings)
+        return _result(rule, list(rule(model)))
+    except NotChecked as error:
+        return RuleResult(rule.__name__, rule.__doc__, "not checked", str(error))
 
 
-def _result(check, findings, detail=""):
+def _result(rule, findings, detail=""):
     if not findings:
-        return Result(check.name, check.reason, "passed", detail)
+        return RuleResult(rule.__name__, rule.__doc__, "passed", detail)
     shown = "; ".join(findings[:_MAX_FINDINGS])
     more = f"; and {len(findings) - _MAX_FINDINGS} more" if len(findings) > _MAX_FINDINGS else ""
-    return Result(check.name, check.reason, "note" if check.advice else "failed", shown + more)
+    return RuleResult(rule.__name__, rule.__doc__, "note" if rule in _ADVICE else "failed", shown + more)
+
+
+def executes(model):
+    """The server runs it like this: C++ loader and Session, with XLA disabled."""
+    # Tensor cores of GPUs would round to ten bits (TensorFloat-32), far more than the answers may differ by.
+    environment = {**os.environ, "NVIDIA_TF32_OVERRIDE": "0"}
+    command = [sys.executable, "-m", _REPLAY, str(model.path)]
+    process = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if process.returncode:
+        lines = process.stderr.strip().splitlines()[-1:] or ["no message"]
+        return [f"the process ended with {process.returncode}: {lines[0]}"], {}
+    answer = json.loads(process.stdout.splitlines()[-1])
+    return answer["findings"], answer.get("seconds", {})

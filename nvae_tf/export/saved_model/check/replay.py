@@ -1,13 +1,12 @@
-"""A program: runs a SavedModel as TensorFlow Serving does, and prints what went wrong and what it took, as JSON.
+"""A program: runs a SavedModel as TensorFlow Serving does, and prints what failed and how long it took, as JSON.
 
-python -P saved_model_replay.py VERSION_DIR
+python -m nvae_tf.export.saved_model.check.replay VERSION_DIR
 
-The model is loaded and run through TensorFlow's C interface: the C++ loader and Session of the server, XLA compilation
-disabled as in the server (tensorflow/compiler/jit/flags.h), nothing of this package imported. Every request of the
-warm-up file is replayed; the answers to the requests of golden.npz are compared with those in the file.
+The model is loaded and run through TensorFlow's C interface, which is the C++ loader and Session of the server, with
+XLA compilation disabled as in the server (tensorflow/compiler/jit/flags.h). Neither Keras nor the model's own code is
+imported. Every request of the warm-up file is replayed; answers to golden.npz are compared with those in the file.
 """
 
-import collections
 import contextlib
 import ctypes
 import json
@@ -19,8 +18,10 @@ import time
 import numpy as np
 import tensorflow as tf
 
+from nvae_tf.golden_answers import read_npz
+
 _TOLERANCE = 1e-4
-# Another processor rounds otherwise: a pixel on the border of two levels may fall to the other side.
+# Another processor rounds differently, so that a pixel between two levels may fall to the other side.
 _PIXELS_THAT_MAY_DIFFER = 1e-3
 _TSTRING_BYTES = 24
 
@@ -34,7 +35,7 @@ class _Buffer(ctypes.Structure):
 
 
 class _Library:
-    """The C interface (tensorflow/c/c_api.h): `library.call("TF_NewGraph")`; pointers unless another type is named."""
+    """The C interface (tensorflow/c/c_api.h): `library.call("TF_NewGraph")` gives a pointer unless `result` is set."""
 
     def __init__(self):
         self._library = ctypes.CDLL(os.path.join(tf.sysconfig.get_lib(), "libtensorflow_cc.so.2"))
@@ -49,16 +50,16 @@ class _Library:
 
     @contextlib.contextmanager
     def status(self):
-        """A TF_Status; RuntimeError with its message when it is not OK at the end."""
+        """A TF_Status; raises RuntimeError with its message if it is not OK at the end."""
         status = self.call("TF_NewStatus")
         yield status
         if self.call("TF_GetCode", status, result=ctypes.c_int):
             message = self.call("TF_Message", status, result=ctypes.c_char_p).decode(errors="replace")
-            # On one line: below the first stand the nodes, or several errors.
+            # On one line: the nodes, or further errors, are below the first.
             raise RuntimeError(" ".join(message.split()))
 
     def tensor(self, array):
-        """TF_Tensor of an array; an array of objects is one of strings."""
+        """TF_Tensor of an array; objects are strings."""
         strings = array.dtype == object
         dtype = tf.string if strings else tf.as_dtype(array.dtype)
         size = array.size * _TSTRING_BYTES if strings else array.nbytes
@@ -73,7 +74,7 @@ class _Library:
         return tensor
 
     def array(self, tensor):
-        """Array of a TF_Tensor, which is deleted."""
+        """Array of a TF_Tensor, which it deletes."""
         rank = self.call("TF_NumDims", tensor, result=ctypes.c_int)
         shape = [self.call("TF_Dim", tensor, axis, result=ctypes.c_int64) for axis in range(rank)]
         dtype = tf.as_dtype(self.call("TF_TensorType", tensor, result=ctypes.c_int))
@@ -115,7 +116,7 @@ class _Model:
         return places
 
     def run(self, signature_name, inputs):
-        """{name: array} that a signature answers to {name: array}. RuntimeError with the message of TensorFlow."""
+        """Runs a signature, {name: array} to {name: array}; RuntimeError with TensorFlow's message."""
         signature, call = self.signatures[signature_name], self._library.call
         names, count = sorted(signature.outputs), len(signature.outputs)
         feeds = self._places([signature.inputs[name] for name in inputs])
@@ -129,20 +130,12 @@ class _Model:
         return {name: self._library.array(result) for name, result in zip(names, results, strict=True)}
 
 
-def _golden_array(golden, key):
-    """An array of golden.npz, or the byte strings that it holds as one vector a row."""
-    if key in golden:
-        return golden[key]
-    rows = sum(name.startswith(f"{key}/") for name in golden)
-    return np.array([golden[f"{key}/{row}"].tobytes() for row in range(rows)], object)
-
-
 def _difference(received, expected):
-    """What differs between two arrays, as text; empty where they agree."""
+    """The difference between two arrays, as text; empty if they agree."""
     if received.shape != expected.shape:
         return f"expected the shape {expected.shape}. Received: {received.shape}"
     if expected.dtype == object:
-        # Where strings differ they are pictures with other pixels.
+        # Strings that differ are image files; their pixels may be near enough.
         pairs = [(a, b) for a, b in zip(received.flat, expected.flat, strict=True) if a != b]
         pixels = [[tf.io.decode_image(string).numpy() for string in pair] for pair in pairs]
         return next(filter(None, (_difference(*pair) for pair in pixels)), "")
@@ -156,21 +149,14 @@ def _difference(received, expected):
 
 def _compare(model, path):
     """Findings about the answers to the requests of golden.npz."""
-    with np.load(path) as file:
-        golden = dict(file)
-    keys = collections.defaultdict(dict)
-    for key in golden:
-        signature, part, name = key.split("/")[:3]
-        keys[signature][part, name] = f"{signature}/{part}/{name}"
-    for signature, places in keys.items():
-        inputs = {name: _golden_array(golden, key) for (part, name), key in places.items() if part == "inputs"}
+    for signature, (inputs, outputs) in read_npz(path).items():
         try:
             answer = model.run(signature, inputs)
         except RuntimeError as error:
             yield f"{path.name}, signature {signature}: {error}"
             continue
-        for (part, name), key in places.items():
-            difference = part == "outputs" and _difference(answer[name], _golden_array(golden, key))
+        for name, expected in outputs.items():
+            difference = _difference(answer[name], expected)
             if difference:
                 yield f"{path.name}, output {name} of {signature}: {difference}"
 

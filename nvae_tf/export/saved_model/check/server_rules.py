@@ -1,24 +1,19 @@
 """Rules about what the server reads beside the graph: its configuration files and the warm-up requests.
 
-Each is a function from a `SavedModel` to its findings. What breaks each rule, and why it is one, is in the list of
-nvae_tf/export/saved_model_lint.py.
+For their form see graph_rules.py.
 """
 
 import functools
-import json
-import os
 import pathlib
-import subprocess
-import sys
 
 import tensorflow as tf
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
 from google.protobuf.message import DecodeError
 
-from nvae_tf.export.saved_model.check.contents import version_folders
-from nvae_tf.export.saved_model.check.file_rules import NotChecked
+from nvae_tf.export.saved_model.assets_extra import MAX_WARM_UP_REQUESTS, WARM_UP
+from nvae_tf.export.saved_model.check import graph_rules
+from nvae_tf.export.saved_model.check.contents import NotChecked, version_folders
 from nvae_tf.export.saved_model.check.graph_rules import dtype_name, shape_of
-from nvae_tf.export.saved_model.warm_up import MOST_RECORDS, WARM_UP
 
 try:
     from tensorflow_serving.apis import prediction_log_pb2
@@ -28,22 +23,22 @@ except ImportError as error:
         f"a SavedModel's checks and warm-up need tensorflow-serving-api: pip install -e '.[serve]'. Received: {error}"
     ) from error
 
-# Fields of the messages that tensorflow-serving-api leaves out: servables/tensorflow/session_bundle_config.proto and
-# config/monitoring_config.proto. The text format needs the names and types alone.
-_MESSAGES = {
+# Fields of two messages that tensorflow-serving-api leaves out: servables/tensorflow/session_bundle_config.proto and
+# config/monitoring_config.proto. Their text format needs only names and types.
+_FIELDS = {
     "BatchingParameters": {
-        "max_batch_size": "Int64Value",
-        "batch_timeout_micros": "Int64Value",
-        "max_enqueued_batches": "Int64Value",
-        "num_batch_threads": "Int64Value",
-        "thread_pool_name": "StringValue",
-        "allowed_batch_sizes": "repeated int64",
-        "pad_variable_length_inputs": "bool",
-        "enable_large_batch_splitting": "BoolValue",
-        "max_execution_batch_size": "Int64Value",
+        **dict.fromkeys(
+            ("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads"),
+            'type_name: ".google.protobuf.Int64Value"',
+        ),
+        "max_execution_batch_size": 'type_name: ".google.protobuf.Int64Value"',
+        "thread_pool_name": 'type_name: ".google.protobuf.StringValue"',
+        "enable_large_batch_splitting": 'type_name: ".google.protobuf.BoolValue"',
+        "pad_variable_length_inputs": "type: TYPE_BOOL",
+        "allowed_batch_sizes": "type: TYPE_INT64 label: LABEL_REPEATED",
     },
-    "PrometheusConfig": {"enable": "bool", "path": "string"},
-    "MonitoringConfig": {"prometheus_config": "PrometheusConfig"},
+    "PrometheusConfig": {"enable": "type: TYPE_BOOL", "path": "type: TYPE_STRING"},
+    "MonitoringConfig": {"prometheus_config": 'type_name: ".PrometheusConfig"'},
 }
 
 
@@ -51,92 +46,102 @@ _MESSAGES = {
 def _message_class(message_name):
     file = descriptor_pb2.FileDescriptorProto(name="serving.proto", syntax="proto3")
     file.dependency.append(wrappers_pb2.DESCRIPTOR.name)
-    for name, fields in _MESSAGES.items():
+    for name, fields in _FIELDS.items():
         message = file.message_type.add(name=name)
-        for number, (field_name, kind) in enumerate(fields.items(), 1):
-            field = message.field.add(name=field_name, number=number, label="LABEL_OPTIONAL")
-            if kind.startswith("repeated "):
-                field.label, kind = field.LABEL_REPEATED, kind.removeprefix("repeated ")
-            if kind[0].islower():
-                field.type = field.Type.Value(f"TYPE_{kind.upper()}")
-            else:
-                field.type = field.TYPE_MESSAGE
-                field.type_name = f".{kind}" if kind in _MESSAGES else f".google.protobuf.{kind}"
+        for number, (field, text) in enumerate(fields.items(), 1):
+            text_format.Parse(text, message.field.add(name=field, number=number))
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
     pool.AddSerializedFile(file.SerializeToString())
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(message_name))
 
 
-def _config(model, name, message):
-    """A configuration file beside the version folders, as a message. ParseError names line and column."""
+def _read_config(model, name, message):
+    """A configuration file beside the version folders as a message; ValueError if it does not parse."""
     path = model.path.parent / name
     if not path.is_file():
         raise NotChecked(f"no {name} beside the version")
-    return text_format.Parse(path.read_bytes(), message)
-
-
-def batching_parameters(model):
-    name = "batching_parameters.txt"
     try:
-        parameters = _config(model, name, _message_class("BatchingParameters")())
+        return text_format.Parse(path.read_bytes(), message)
     except (text_format.ParseError, UnicodeDecodeError) as error:
-        yield f"{name}: {error}"
-        return
+        raise ValueError(f"{name}: {error}") from error
+
+
+def _config_rule(name, new_message):
+    """Makes a function from a model and a parsed file to findings a rule, whose finding may be that it does not parse."""
+
+    def decorate(function):
+        @functools.wraps(function)
+        def rule(model):
+            try:
+                message = _read_config(model, name, new_message())
+            except ValueError as error:
+                yield str(error)
+            else:
+                yield from (f"{name}{text}" for text in function(model, message))
+
+        return rule
+
+    return decorate
+
+
+@_config_rule("batching_parameters.txt", lambda: _message_class("BatchingParameters")())
+def batching_parameters(model, parameters):
+    """The server does not start with a wrong file."""
     for field in ("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads"):
         least = 0 if field == "batch_timeout_micros" else 1
         if parameters.HasField(field) and getattr(parameters, field).value < least:
-            yield f"{name}: expected {field} >= {least}. Received: {getattr(parameters, field).value}"
+            yield f": expected {field} >= {least}. Received: {getattr(parameters, field).value}"
     sizes, largest = list(parameters.allowed_batch_sizes), parameters.max_batch_size.value
     if sizes and sizes != sorted(set(sizes)):
-        yield f"{name}: expected ascending allowed_batch_sizes. Received: {sizes}"
+        yield f": expected ascending allowed_batch_sizes. Received: {sizes}"
     elif sizes and sizes[-1] != largest:
-        yield f"{name}: expected the last of allowed_batch_sizes to be max_batch_size, {largest}. Received: {sizes}"
+        yield f": expected the last of allowed_batch_sizes to be max_batch_size, {largest}. Received: {sizes}"
     if model.card_batch_sizes not in (None, sizes):
-        yield f"{name}: expected allowed_batch_sizes as in model.json, {model.card_batch_sizes}. Received: {sizes}"
+        yield f": expected allowed_batch_sizes as in model.json, {model.card_batch_sizes}. Received: {sizes}"
 
 
-def allowed_batch_sizes(model):
-    """Batch sizes that the server runs: of batching_parameters.txt, or of the model card; none without either."""
+def _allowed_batch_sizes(model):
+    """Batch sizes that the server runs, from batching_parameters.txt or else the model card; empty without either."""
     try:
-        parameters = _config(model, "batching_parameters.txt", _message_class("BatchingParameters")())
-        return list(parameters.allowed_batch_sizes)
-    except (NotChecked, text_format.ParseError, UnicodeDecodeError):
+        message = _message_class("BatchingParameters")()
+        return list(_read_config(model, "batching_parameters.txt", message).allowed_batch_sizes)
+    except (NotChecked, ValueError):
         return model.card_batch_sizes or []
 
 
-def models_config(model):
-    name = "models.config"
-    try:
-        message = _config(model, name, model_server_config_pb2.ModelServerConfig())
-    except (text_format.ParseError, UnicodeDecodeError) as error:
-        yield f"{name}: {error}"
-        return
+def reply_size(model):
+    """Clients of gRPC receive 4 MB at most unless they raise it."""
+    sizes = _allowed_batch_sizes(model)
+    return graph_rules.reply_size(model, max(sizes)) if sizes else ()
+
+
+@_config_rule("models.config", model_server_config_pb2.ModelServerConfig)
+def models_config(model, message):
+    """The server does not start with a wrong file."""
     configs = message.model_config_list.config
     if not configs:
-        yield f"{name}: expected model_config_list with a config"
-    names = [config.name for config in configs if config.name]
-    if len(names) < len(configs):
-        yield f"{name}: expected a name in every config"
-    if len(names) > len(set(names)):
-        yield f"{name}: expected another name in every config. Received: {names}"
+        yield ": expected model_config_list with a config"
+    names = [config.name for config in configs]
+    if not all(names) or len(names) > len(set(names)):
+        yield f": expected a name in every config, each another. Received: {names}"
     for config in configs:
         if not config.base_path.startswith("/") and "://" not in config.base_path:
-            yield f"{name}, {config.name}: expected an absolute base_path. Received: {config.base_path!r}"
+            yield f", {config.name}: expected an absolute base_path. Received: {config.base_path!r}"
         if config.model_platform != "tensorflow":
-            yield f"{name}, {config.name}: expected model_platform tensorflow. Received: {config.model_platform!r}"
+            yield f", {config.name}: expected model_platform tensorflow. Received: {config.model_platform!r}"
         if model.published and _is_of(model, config):
-            for text in _versions(config, sorted(version_folders(model.path.parent))):
-                yield f"{name}, {config.name}: {text}"
+            for text in _missing_versions(config, sorted(version_folders(model.path.parent))):
+                yield f", {config.name}: {text}"
 
 
 def _is_of(model, config):
-    """Whether a config is the model's: by the name in its card, or, where there is none, by the name of its folder."""
+    """Whether a config is the model's, by the name in its card or, without one, by the name of its folder."""
     name = (model.card or {}).get("name")
     return config.name == name if name else pathlib.PurePath(config.base_path).name == model.path.parent.name
 
 
-def _versions(config, present):
+def _missing_versions(config, present):
     """Findings about the versions that a config names; `present` are those on the disk, ascending."""
     policy = config.model_version_policy
     chosen = set(policy.specific.versions)
@@ -150,108 +155,77 @@ def _versions(config, present):
         yield f"version_labels name the version {version}, which is not served. Served: {sorted(served)}"
 
 
-def monitoring_config(model):
-    name = "monitoring.config"
-    try:
-        prometheus = _config(model, name, _message_class("MonitoringConfig")()).prometheus_config
-    except (text_format.ParseError, UnicodeDecodeError) as error:
-        yield f"{name}: {error}"
-        return
+@_config_rule("monitoring.config", lambda: _message_class("MonitoringConfig")())
+def monitoring_config(model, message):
+    """The server does not start with a wrong file."""
+    prometheus = message.prometheus_config
     if prometheus.enable and not prometheus.path.startswith("/"):
-        yield f"{name}: expected a path that starts with /. Received: {prometheus.path!r}"
+        yield f": expected a path that starts with /. Received: {prometheus.path!r}"
 
 
-# Three rules read them, and the file may be large. One model is kept, the one that is being checked.
-@functools.lru_cache(maxsize=1)
-def _requests(model):
-    """List of PredictRequest of the warm-up file. ValueError says what is wrong with it."""
-    path = model.path / "assets.extra" / WARM_UP
+def warm_up(model):
+    """What was not run at the load is slow at its first request, and a request that fails stops the load."""
+    try:
+        requests = _read_requests(model.path / "assets.extra" / WARM_UP)
+    except ValueError as error:
+        yield str(error)
+        return
+    covered = {name: set() for name, signature in model.signatures.items() if signature.inputs}
+    for index, request in enumerate(requests):
+        name = request.model_spec.signature_name or "serving_default"
+        findings = list(_misfits(request, name, model.signatures.get(name)))
+        yield from (f"{WARM_UP}, record {index}: {text}" for text in findings)
+        if not findings and request.inputs:
+            covered[name].add(_rows(request)[0])
+    for name, sizes in covered.items():
+        missing = sorted(set(_allowed_batch_sizes(model)) - sizes)
+        if missing or not sizes:
+            rows = f" with the batch size {', '.join(map(str, missing))}" if missing else ""
+            yield f"{WARM_UP}: no request of {name}{rows}"
+
+
+def _read_requests(path):
+    """List of PredictRequest of the warm-up file."""
     if not path.is_file():
         raise ValueError(f"expected assets.extra/{WARM_UP}")
     requests = []
     try:
-        for index, record in enumerate(tf.data.TFRecordDataset(str(path)).as_numpy_iterator()):
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
             log = prediction_log_pb2.PredictionLog.FromString(record)
             if not log.HasField("predict_log"):
-                raise ValueError(f"{WARM_UP}, record {index}: expected a PredictionLog with a predict_log")
+                raise ValueError(f"{WARM_UP}, record {len(requests)}: expected a PredictionLog with a predict_log")
             requests.append(log.predict_log.request)
     except tf.errors.OpError as error:
         raise ValueError(f"{WARM_UP}: expected a TFRecord. Received: {error.message}") from error
     except DecodeError as error:
         raise ValueError(f"{WARM_UP}, record {len(requests)}: expected a PredictionLog. Received: {error}") from error
-    if not 1 <= len(requests) <= MOST_RECORDS:
-        raise ValueError(f"{WARM_UP}: expected 1 to {MOST_RECORDS:,} records. Received: {len(requests):,}")
+    if not 1 <= len(requests) <= MAX_WARM_UP_REQUESTS:
+        raise ValueError(f"{WARM_UP}: expected 1 to {MAX_WARM_UP_REQUESTS:,} records. Received: {len(requests):,}")
     return requests
 
 
-def warmup_file(model):
-    try:
-        _requests(model)
-    except ValueError as error:
-        yield str(error)
+def _misfits(request, name, signature):
+    """What of a request does not fit the signature that it names."""
+    if signature is None:
+        yield f"the graph has no signature {name!r}"
+        return
+    if set(request.inputs) != set(signature.inputs):
+        yield f"expected the inputs {sorted(signature.inputs)}. Received: {sorted(request.inputs)}"
+        return
+    for key, value in sorted(request.inputs.items()):
+        info = signature.inputs[key]
+        if dtype_name(value) != dtype_name(info):
+            yield f"input {key}: expected {dtype_name(info)}. Received: {dtype_name(value)}"
+        elif not tf.TensorShape(info.tensor_shape).is_compatible_with(value.tensor_shape):
+            yield f"input {key}: expected the shape {list(shape_of(info))}. Received: {list(shape_of(value) or ())}"
+    if len(_rows(request)) > 1:
+        yield f"expected one batch size. Received: {_rows(request)}"
 
 
-def _checked_requests(model):
-    try:
-        return _requests(model)
-    except ValueError as error:
-        raise NotChecked("no warm-up file that can be read") from error
+def _rows(request):
+    """The different numbers of rows of a request's inputs, 0 for a scalar."""
+    return sorted({next(iter(shape_of(value) or ()), 0) for value in request.inputs.values()})
 
 
-def warmup_requests(model):
-    for index, request in enumerate(_checked_requests(model)):
-        text = f"{WARM_UP}, record {index}"
-        signature = model.signatures.get(_signature_name(request))
-        if signature is None:
-            yield f"{text}: the graph has no signature {_signature_name(request)!r}"
-        elif set(request.inputs) != set(signature.inputs):
-            yield f"{text}: expected the inputs {sorted(signature.inputs)}. Received: {sorted(request.inputs)}"
-        else:
-            for name, value in sorted(request.inputs.items()):
-                yield from _misfit(f"{text}, input {name}", value, signature.inputs[name])
-            if len({_rows(value) for value in request.inputs.values()}) > 1:
-                yield f"{text}: expected one batch size. Received: {sorted(map(_rows, request.inputs.values()))}"
-
-
-def _misfit(text, value, info):
-    expected, received = shape_of(info), shape_of(value)
-    if dtype_name(value) != dtype_name(info):
-        yield f"{text}: expected {dtype_name(info)}. Received: {dtype_name(value)}"
-    elif not tf.TensorShape(info.tensor_shape).is_compatible_with(value.tensor_shape):
-        yield f"{text}: expected the shape {list(expected)}. Received: {received and list(received)}"
-
-
-def _signature_name(request):
-    return request.model_spec.signature_name or "serving_default"
-
-
-def _rows(value):
-    """Number of rows of a TensorProto; 0 for a scalar."""
-    return next(iter(shape_of(value) or ()), 0)
-
-
-def warmup_coverage(model):
-    requests = _checked_requests(model)
-    covered = {(_signature_name(r), _rows(value)) for r in requests for value in r.inputs.values()}
-    for name in (name for name, signature in model.signatures.items() if signature.inputs):
-        sizes = {size for signature, size in covered if signature == name}
-        missing = sorted(set(allowed_batch_sizes(model)) - sizes)
-        if missing:
-            yield f"{WARM_UP}: no request of {name} with the batch size {', '.join(map(str, missing))}"
-        elif not sizes:
-            yield f"{WARM_UP}: no request of {name}"
-
-
-def executes(model):
-    """Findings of a run in a process of its own, and the seconds of {"load", "warm_up"}, empty where they failed."""
-    program = pathlib.Path(__file__).with_name("replay.py")
-    # Tensor cores of GPUs would round to ten bits (TensorFloat-32), far more than the answers may differ by.
-    environment = {**os.environ, "NVIDIA_TF32_OVERRIDE": "0"}
-    # -P: or its folder would come first among those that modules are looked for in.
-    command = [sys.executable, "-P", str(program), str(model.path)]
-    process = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if process.returncode:
-        lines = process.stderr.strip().splitlines()[-1:] or ["no message"]
-        return [f"the process ended with {process.returncode}: {lines[0]}"], {}
-    answer = json.loads(process.stdout.splitlines()[-1])
-    return answer["findings"], answer.get("seconds", {})
+TO_LOAD = (warm_up,)
+TO_PUBLISH = (batching_parameters, models_config, monitoring_config)

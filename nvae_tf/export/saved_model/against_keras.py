@@ -1,4 +1,4 @@
-"""Answers of the exported signatures against the Keras model that they were made from."""
+"""Compares the answers of the exported signatures with the Keras model that they were made from."""
 
 import numpy as np
 import tensorflow as tf
@@ -8,21 +8,21 @@ from nvae_tf.export.saved_model.decode_in_graph import to_bytes, to_model
 from nvae_tf.models.noise import PIXELS, keyed_noise, row_keys
 from nvae_tf.models.pixels import draw_pixels
 
-# Largest error relative to an output's largest value, and share of pixel values, that is rounding and not a fault.
-_LIMIT, _LIMIT_OF_PIXELS = 1e-4, 1e-2
+# Up to here it is rounding: the largest error relative to an output's largest value, and the share of pixel values.
+_MAX_ERROR, _MAX_SHARE_OF_PIXELS = 1e-4, 1e-2
 
 
 def keras_parity(nvae, answers, binarize, pixels):
-    """Compares.
+    """Errors of the signatures `sample`, `decode` and `score`.
 
     Args:
         nvae: `NVAE`.
-        answers: `{signature: ({input: array}, {output: array})}` with `sample`, `decode` and `score`.
-        binarize, pixels: as of `Signatures`.
+        answers: golden answers of the export, `{signature: ({input: array}, {output: array})}`.
+        binarize, pixels: those of `Signatures`.
 
     Returns:
-        `{output: errors as of `parity.measure`}` of likelihood_params, kl_per_group and nelbo, and the share of pixel
-        values of images that differ.
+        `{output: errors as `parity.measure` gives them}` of likelihood_params, kl_per_group and nelbo, and the share of
+        pixel values of images that differ.
 
     Raises:
         ValueError: an output differs by more than rounding.
@@ -44,7 +44,7 @@ def keras_parity(nvae, answers, binarize, pixels):
     keys = row_keys(request["seed"], tf.zeros_like(request["seed"]), purpose=PIXELS)
     expected = to_bytes(draw_pixels(nvae, params, pixels, keys)).numpy()
     pixels_that_differ = float(np.mean(received["image"] != expected))
-    if pixels_that_differ > _LIMIT_OF_PIXELS:
+    if pixels_that_differ > _MAX_SHARE_OF_PIXELS:
         raise ValueError(f"image: expected the pixels that Keras gives. Received: {pixels_that_differ:.1%} others")
     return outputs, pixels_that_differ
 
@@ -59,9 +59,9 @@ def _generate(nvae, noise, request):
 
 def _errors(received, name, expected):
     errors = measure(received[name], expected)
-    if not errors["relative"] <= _LIMIT:  # NaN is none
+    if not errors["relative"] <= _MAX_ERROR:  # also if it is NaN
         raise ValueError(
-            f"{name}: expected what Keras gives, within {_LIMIT:.0e} of its largest value. "
+            f"{name}: expected what Keras gives, within {_MAX_ERROR:.0e} of its largest value. "
             f"Received: {errors['relative']:.1e}"
         )
     return errors
