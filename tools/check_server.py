@@ -3,32 +3,32 @@ r"""Checks that a running server meets the TensorFlow Serving contract with an e
     python tools/check_server.py --grpc_port=8500 --rest_port=8501 --card=saved_models/nvae/1/assets.extra/model.json
     python tools/check_server.py --host=gpu-7 --grpc_port=8500 --concurrency=1,16,64 --load_seconds=20 --json=load.json
 
-Of gRPC, REST or both: status and metadata; with --card every signature against the golden answers beside the card; that
-a seed gives one image whatever else is in its batch; the right code for everything that is wrong; good requests beside
-bad ones; then latencies and images a second. One line for each check. Exit status 1 if any failed.
+It checks gRPC, REST or both: status and metadata; with --card, every signature against the golden answers beside the
+card; that a seed gives the same image in any batch; the right error codes for wrong requests; correct requests beside
+wrong ones; and measures latencies and images per second. Each check prints a line. The exit status is 1 if one failed.
 """
 
 import math
 import os
 import sys
 
-from absl import app, flags
+from absl import flags
 
 from nvae_tf.files import write_json
-from tools.flags import connection, define_server
+from tools.flags import connection, define_server, run
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
 FLAGS = flags.FLAGS
 
 define_server()
-flags.DEFINE_integer("grpc_port", None, "Port of gRPC, usually 8500; not checked if not given.", 1, 65535)
-flags.DEFINE_integer("rest_port", None, "Port of REST, usually 8501; not checked if not given.", 1, 65535)
-flags.DEFINE_string("card", None, "The served version's assets.extra/model.json, golden.npz beside it.")
-flags.DEFINE_list("concurrency", ["1", "4", "16"], "Clients at once, one load check for each; empty for none.")
-flags.DEFINE_float("load_seconds", 5.0, "Length of each load check.")
-flags.DEFINE_integer("rows", 1, "Images of a request in the load checks.", lower_bound=1)
-flags.DEFINE_string("json", None, "File for the results as well.")
+flags.DEFINE_integer("grpc_port", None, "Port of gRPC, usually 8500; gRPC is not checked without it.", 1, 65535)
+flags.DEFINE_integer("rest_port", None, "Port of REST, usually 8501; REST is not checked without it.", 1, 65535)
+flags.DEFINE_string("card", None, "The served version's assets.extra/model.json, with golden.npz beside it.")
+flags.DEFINE_list("concurrency", ["1", "4", "16"], "Numbers of clients at once, a load check for each; empty for none.")
+flags.DEFINE_float("load_seconds", 5.0, "Seconds of each load check.")
+flags.DEFINE_integer("rows", 1, "Images per request in the load checks.", lower_bound=1)
+flags.DEFINE_string("json", None, "File to write the results to as well.")
 
 flags.register_validator(
     "concurrency",
@@ -38,7 +38,7 @@ flags.register_validator(
 flags.register_validator(
     "load_seconds",
     lambda value: 0.0 < value < math.inf,
-    message="expected a positive number; no load is checked with --concurrency=",
+    message="expected a positive number; --concurrency= leaves the load checks out",
 )
 flags.register_validator(
     "json",
@@ -53,13 +53,13 @@ def _has_port(values):
 
 
 def make_target():
-    """`Target` of the flags; ValueError or OSError where a file is wrong."""
+    """`Target` of the flags."""
+    from nvae_tf.serving.card import read_card
     from nvae_tf.serving.check.conformance import Target
-    from nvae_tf.serving.golden import read_golden
     from nvae_tf.serving.protocol import ModelSpec
     from nvae_tf.serving.rest_transport import RestTransport
 
-    shared, golden = connection(), read_golden(FLAGS.card) if FLAGS.card else None
+    shared, card = connection(), read_card(FLAGS.card) if FLAGS.card else None
     transports = {}
     if FLAGS.grpc_port:
         from nvae_tf.serving.grpc_transport import GrpcTransport
@@ -67,43 +67,37 @@ def make_target():
         transports["grpc"] = GrpcTransport(port=FLAGS.grpc_port, **shared)
     if FLAGS.rest_port:
         transports["rest"] = RestTransport(port=FLAGS.rest_port, **shared)
-    return Target(transports, ModelSpec(FLAGS.model, FLAGS.version, FLAGS.label), FLAGS.timeout, golden)
+    return Target(transports, ModelSpec(FLAGS.model, FLAGS.version, FLAGS.label), FLAGS.timeout, card)
 
 
 def run_checks(target, figures):
-    """`Outcome`s of all checks, printed as they end; the `LoadFigures` go into the list `figures`."""
+    """`Outcome`s of all checks, each printed at its end; appends the `LoadFigures` to the list `figures`."""
     from nvae_tf.serving.check.conformance import basic_checks, run_check
     from nvae_tf.serving.check.load import concurrency_checks, load_checks
     from nvae_tf.serving.check.refusals import refusal_checks
 
     outcomes = []
 
-    def run(checks):
+    def run_all(checks):
         for check in checks:
             outcome = run_check(check)
             outcomes.append(outcome)
             print(f"{'PASS' if outcome.passed else 'FAIL'}  {outcome.name}: {outcome.reason}", flush=True)
 
-    run(basic_checks(target))
+    run_all(basic_checks(target))
     if not any(outcome.passed for outcome in outcomes if outcome.name.endswith("default signature is sample")):
-        print("sample is not answered: nothing further is checked", flush=True)
+        print("sample gets no answer: nothing else is checked", flush=True)
         return outcomes
-    run(concurrency_checks(target))
-    run(refusal_checks(target))
+    run_all(concurrency_checks(target))
+    run_all(refusal_checks(target))
     concurrencies = [int(text) for text in FLAGS.concurrency]
-    run(load_checks(target, concurrencies, FLAGS.load_seconds, FLAGS.rows, figures))
+    run_all(load_checks(target, concurrencies, FLAGS.load_seconds, FLAGS.rows, figures))
     return outcomes
 
 
-def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
-    try:
-        target = make_target()
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(f"check_server.py: {error}")
-    if target.golden is None:
+def main():
+    target = make_target()
+    if target.card is None:
         print("without --card: answers are not compared with the golden ones", flush=True)
     figures = []
     outcomes = run_checks(target, figures)
@@ -119,4 +113,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run(main)

@@ -1,15 +1,15 @@
-r"""Asks a server of TensorFlow Serving's protocol for what an exported model can do.
+r"""Sends requests for an exported model to a server of TensorFlow Serving's protocol.
 
     python tools/client.py status
     python tools/client.py sample --num=64 --temperature=0.7 --out=samples.png --images_dir=samples
     python tools/client.py reconstruct --images=a.png,b.jpg --out=reconstructions.png
     python tools/client.py interpolate --images=a.png,b.png --frames=16 --out=way.png
     python tools/client.py interpolate --seeds=1,2 --temperature=0.7 --out=way.png
-    python tools/client.py score --images=a.png,b.png            (JSON lines; pictures of the model's size)
+    python tools/client.py score --images=a.png,b.png            (JSON lines; images of the model's size)
     python tools/client.py encode --images=a.png,b.png --out=latents.npz
 
-with --host, --port, --protocol=grpc|rest, --model, --version or --label, --timeout, --max_message_mb and --tls. The
-seed of the first image, or score, is --seed, and of each after it one more.
+The flags --host, --port, --protocol=grpc|rest, --model, --version or --label, --timeout, --max_message_mb and --tls say
+which server. The first image or score has the seed --seed, and each further one the next seed.
 """
 
 import json
@@ -17,11 +17,11 @@ import math
 import os
 import pathlib
 import re
-import sys
 
 from absl import app, flags
 
-from tools.flags import connection, define_server
+from nvae_tf.files import new_file, write_text
+from tools.flags import connection, define_server, run
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
@@ -32,20 +32,22 @@ _COMMANDS = ("status", *_SUFFIXES)
 
 define_server()
 flags.DEFINE_enum("protocol", "grpc", ["grpc", "rest"], "How to talk to the server.")
-flags.DEFINE_integer("port", None, "Its port; 8500 for gRPC and 8501 for REST if not given.", 1, 65535)
-flags.DEFINE_string("out", None, "File: PNG of all pictures; .npz of encode; .jsonl of score, which else prints.")
-flags.DEFINE_string("images_dir", None, "Folder for one PNG a picture as well: 000000.png ...; made if need be.")
-flags.DEFINE_list("images", None, "PNG or JPEG files, with commas between them; two for interpolate.")
-flags.DEFINE_integer("num", 16, "Pictures of sample.", lower_bound=1)
-flags.DEFINE_integer("seed", 0, "Seed of the first picture; the others have the next ones.")
-flags.DEFINE_list("seeds", None, "Two seeds, for interpolate instead of images.")
-flags.DEFINE_float("temperature", 1.0, "Factor of the scale that the model draws with.")
-flags.DEFINE_integer("frames", 16, "Pictures of interpolate, both ends included.", lower_bound=2)
-flags.DEFINE_integer("batch_size", 16, "Rows of a request, at most; no more than the server's largest.", lower_bound=1)
+flags.DEFINE_integer("port", None, "Port of the server; by default 8500 for gRPC and 8501 for REST.", 1, 65535)
+flags.DEFINE_string(
+    "out", None, "Output file: .png of all images, .npz of encode, or .jsonl of score, which prints without it."
+)
+flags.DEFINE_string("images_dir", None, "Folder for each image as a PNG as well: 000000.png ...; created if need be.")
+flags.DEFINE_list("images", None, "PNG or JPEG files, separated by commas; two for interpolate.")
+flags.DEFINE_integer("num", 16, "Number of images of sample.", lower_bound=1)
+flags.DEFINE_integer("seed", 0, "Seed of the first image; the others have the next ones.")
+flags.DEFINE_list("seeds", None, "Two seeds, separated by a comma, for interpolate in place of --images.")
+flags.DEFINE_float("temperature", 1.0, "Factor on the scale that the model draws with.")
+flags.DEFINE_integer("frames", 16, "Images of interpolate, including both ends.", lower_bound=2)
+flags.DEFINE_integer("batch_size", 16, "Most rows per request; no more than the server allows.", lower_bound=1)
 flags.register_validator(
     "seeds",
     lambda texts: texts is None or all(re.fullmatch(r"-?[0-9]+", text) for text in texts),
-    message="expected whole numbers with a comma between them",
+    message="expected whole numbers separated by a comma",
 )
 flags.register_validator(
     "temperature", lambda value: 0.0 < value < math.inf, message="expected a positive, finite number"
@@ -65,7 +67,7 @@ def make_client():
 
 
 def in_batches(request, *columns):
-    """The outputs, `{name: array}`, of request(*rows) on batches of the columns, arrays or lists of equal length."""
+    """Outputs, `{name: array}`, of request(*rows) for batches of the columns, arrays or lists of equal length."""
     import numpy as np
 
     size, parts = FLAGS.batch_size, []
@@ -74,16 +76,11 @@ def in_batches(request, *columns):
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def image_paths():
-    """--images, of which there must be one."""
-    if not FLAGS.images:
-        raise ValueError("--images: expected files with commas between them. Received: none")
-    return FLAGS.images
-
-
 def read_files():
     """Contents of --images."""
-    return [pathlib.Path(path).read_bytes() for path in image_paths()]
+    if not FLAGS.images:
+        raise ValueError("--images: expected files separated by commas. Received: none")
+    return [pathlib.Path(path).read_bytes() for path in FLAGS.images]
 
 
 def read_pixels(shape):
@@ -92,23 +89,24 @@ def read_pixels(shape):
 
     from nvae_tf.serving.read_images import read_picture
 
-    files = zip(image_paths(), read_files(), strict=True)
+    contents = read_files()
+    files = zip(FLAGS.images, contents, strict=True)
     return np.stack([read_picture(f"--images: {path}", content, shape[1:]) for path, content in files])
 
 
 def seeds(count):
-    """So many seeds from --seed on."""
+    """Consecutive seeds starting at --seed."""
     return list(range(FLAGS.seed, FLAGS.seed + count))
 
 
-def way(client):
-    """The outputs of --frames pictures from one image, or seed, to another."""
+def interpolation(client):
+    """Outputs of --frames images from one image, or seed, to another."""
     import numpy as np
 
     alpha = np.linspace(0.0, 1.0, FLAGS.frames, dtype=np.float32)
     seeds_or_files = [ends for ends in (FLAGS.seeds, FLAGS.images) if ends]
     if [len(ends) for ends in seeds_or_files] != [2]:
-        raise ValueError(f"--images, --seeds: expected two of one of them. Received: {FLAGS.images} and {FLAGS.seeds}")
+        raise ValueError(f"--images, --seeds: expected two of either. Received: {FLAGS.images} and {FLAGS.seeds}")
     if not FLAGS.seeds:
         first, second = ([content] * FLAGS.frames for content in read_files())
         return in_batches(client.interpolate, first, second, alpha)
@@ -117,17 +115,17 @@ def way(client):
 
 
 def pictures_of(client, command):
-    """The outputs of a command that makes pictures."""
+    """Outputs of a command that makes images."""
     if command == "sample":
         return in_batches(lambda rows: client.sample(rows, FLAGS.temperature), seeds(FLAGS.num))
     if command == "interpolate":
-        return way(client)
+        return interpolation(client)
     files = read_files()
     return in_batches(lambda *rows: client.reconstruct(*rows, FLAGS.temperature), files, seeds(len(files)))
 
 
 def write_pictures(images, columns):
-    """Writes uint8 [N, H, W, C] to --out, and where asked to --images_dir."""
+    """Writes uint8 [N, H, W, C] to --out and, if it is given, to --images_dir."""
     import numpy as np
 
     from nvae_tf.evaluation.write_images import save_grid, save_images
@@ -141,24 +139,15 @@ def write_pictures(images, columns):
 
 
 def score_lines(client):
-    """A JSON object for each of --images: its file, NELBO in nats, bits per dimension and KL of each group in nats."""
+    """A JSON object for each of --images: file, NELBO in nats, bits per dimension and KL of each group in nats."""
     pixels = read_pixels(client.signature("score").inputs["image"].shape)
     scores = in_batches(client.score, pixels, seeds(len(pixels)))
     for row, path in enumerate(FLAGS.images):
         yield json.dumps({"file": path, **{name: values[row].tolist() for name, values in sorted(scores.items())}})
 
 
-def write_atomically(path, write):
-    """Calls write(file) on a binary file that gets its name when it is whole."""
-    temporary = f"{path}.tmp"
-    with open(temporary, "wb") as file:
-        write(file)
-    os.replace(temporary, path)
-    print(f"written: {path}")
-
-
-def run(client, command):
-    """Asks, and writes or prints the answer."""
+def answer(client, command):
+    """Sends the requests of a command and writes or prints the answers."""
     if command == "status":
         statuses = client.status()
         for status in statuses:
@@ -167,37 +156,34 @@ def run(client, command):
             version, signatures = client.metadata()
             print(f"version {version} answers: {', '.join(sorted(signatures))}")
     elif command == "score":
-        lines = list(score_lines(client))
+        text = "".join(f"{line}\n" for line in score_lines(client))
         if FLAGS.out:
-            write_atomically(FLAGS.out, lambda file: file.write("".join(f"{line}\n" for line in lines).encode()))
+            write_text(FLAGS.out, text)
+            print(f"written: {FLAGS.out}")
         else:
-            print("\n".join(lines))
+            print(text, end="")
     elif command == "encode":
         import numpy as np
 
         encoded = in_batches(client.encode, read_files())
-        write_atomically(FLAGS.out, lambda file: np.savez(file, files=np.array(FLAGS.images), **encoded))
+        with new_file(FLAGS.out) as temporary:
+            np.savez(temporary, files=np.array(FLAGS.images), **encoded)
+        print(f"written: {FLAGS.out}")
     else:
         write_pictures(pictures_of(client, command)["image"], FLAGS.frames if command == "interpolate" else None)
 
 
-def main(argv):
-    if len(argv) != 2 or argv[1] not in _COMMANDS:
-        raise app.UsageError(f"expected one of {', '.join(_COMMANDS)}. Received: {argv[1:]}")
-    command = argv[1]
+def main(words):
+    if len(words) != 1 or words[0] not in _COMMANDS:
+        raise app.UsageError(f"expected one of {', '.join(_COMMANDS)}. Received: {words}")
+    command = words[0]
     suffix = _SUFFIXES.get(command)
     needed = suffix and (FLAGS.out or command != "score")
     if needed and not ((FLAGS.out or "").endswith(suffix) and os.path.isdir(os.path.dirname(FLAGS.out) or ".")):
         raise app.UsageError(f"--out: expected a name ending in {suffix} in an existing folder. Received: {FLAGS.out}")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
-    from nvae_tf.serving.protocol import ServerError
-
-    try:
-        with make_client() as client:
-            run(client, command)
-    except (ServerError, ValueError, OSError, ImportError) as error:
-        sys.exit(f"client.py: {error}")
+    with make_client() as client:
+        answer(client, command)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run(main, "one command")

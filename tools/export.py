@@ -4,8 +4,8 @@ r"""Exports a trained or converted model: for TensorFlow Serving, for devices, o
     python tools/export.py --format=tflite --run_dir=runs/mnist --out=exported/tflite --encoder
     python tools/export.py --format=onnx --run_dir=runs/mnist --out=exported/onnx
 
-A SavedModel becomes the next version of the folder when it has passed every check; no version is ever overwritten. What
-it is served with, and how, is in saved_models/README.md.
+A SavedModel becomes the next version of the folder once it has passed every check; no version is ever overwritten. For
+how to serve it see saved_models/README.md.
 """
 
 import math
@@ -23,7 +23,7 @@ from tools.flags import define_run, define_statistics, run
 FLAGS = flags.FLAGS
 
 _FORMATS = ("saved_model", "tflite", "onnx")
-# Flags that are of some formats alone.
+# Flags that only some formats have.
 _OF_FORMATS = {
     "name": ("saved_model",),
     "pixels": ("saved_model",),
@@ -35,19 +35,21 @@ _OF_FORMATS = {
 
 flags.DEFINE_enum("format", None, _FORMATS, "What to write.", required=True)
 define_run()
-flags.DEFINE_string("out", None, "Folder to make; of a SavedModel also one that has versions.", required=True)
+flags.DEFINE_string("out", None, "Folder to create; for a SavedModel also one that has versions.", required=True)
 define_statistics()
 flags.DEFINE_float("temperature", 1.0, "Temperature that the export recommends.")
 flags.DEFINE_string("name", "nvae", "saved_model: name of the model for the server.")
-flags.DEFINE_enum("pixels", "mean", ["mean", "sample"], "saved_model: mean of the likelihood, or a draw from it.")
-flags.DEFINE_list("batch_sizes", ["1", "2", "4", "8", "16"], "saved_model: batches that the server may run, ascending.")
-flags.DEFINE_integer("num_groups", None, "tflite: groups that are sampled, coarsest first; all if not given.", 1)
-flags.DEFINE_bool("encoder", False, "tflite: write the encoder as well.")
+flags.DEFINE_enum("pixels", "mean", ["mean", "sample"], "saved_model: mean of the likelihood, or a sample of it.")
+flags.DEFINE_list(
+    "batch_sizes", ["1", "2", "4", "8", "16"], "saved_model: batch sizes that the server may run, ascending."
+)
+flags.DEFINE_integer("num_groups", None, "tflite: number of groups to sample, coarsest first; default all.", 1)
+flags.DEFINE_bool("encoder", False, "tflite: write the encoder too.")
 flags.DEFINE_integer("opset", 18, "onnx: opset of the files.", 13, 18)
 
 
 def _has_versions(path):
-    """Whether it is a folder of a served model: empty, or with versions or the server's files."""
+    """Whether a path is the folder of a served model: empty, or with versions or the server's files."""
     names = os.listdir(path) if os.path.isdir(path) else ["not a folder"]
     return not names or "models.config" in names or any(name.isdigit() for name in names)
 
@@ -57,7 +59,7 @@ flags.register_multi_flags_validator(
     lambda values: (
         not os.path.exists(values["out"]) or (values["format"] == "saved_model" and _has_versions(values["out"]))
     ),
-    message="the name --out is taken: expected a new folder, or, for a SavedModel, one of versions",
+    message="--out exists: expected a new folder or, for a SavedModel, one that has versions",
 )
 flags.register_validator(
     "temperature", lambda value: 0.0 < value < math.inf, message="expected a positive, finite number"
@@ -65,18 +67,18 @@ flags.register_validator(
 flags.register_validator(
     "batch_sizes",
     lambda texts: bool(texts) and all(text.isascii() and text.isdigit() for text in texts),
-    message="expected whole numbers with commas between them",
+    message="expected whole numbers separated by commas",
 )
 for _name, _formats in _OF_FORMATS.items():
     flags.register_multi_flags_validator(
         ["format", _name],
         lambda values, name=_name, formats=_formats: values["format"] in formats or not FLAGS[name].present,
-        message=f"expected --{_name} with --format={' or '.join(_formats)} alone",
+        message=f"expected --{_name} only with --format={' or '.join(_formats)}",
     )
 
 
 def export(nvae, out):
-    """Writes what --format asks for."""
+    """Writes the export that --format asks for."""
     import tensorflow as tf
 
     from nvae_tf.runs.provenance import provenance

@@ -1,25 +1,20 @@
-r"""Prints a Markdown table of what exports wrote to their parity.json: how near each file comes to Keras.
+r"""Prints a Markdown table of the parity.json that exports wrote: how near each file comes to Keras.
 
 python tools/parity_table.py saved_models/nvae/1/assets.extra/parity.json exported/*/parity.json
 """
 
-import os
-import sys
-
 from absl import app
 
+from tools.flags import run
 
-def main(argv):
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
+
+def main(paths):
     from nvae_tf.export.parity import parity_table
 
-    if len(argv) < 2:
+    if not paths:
         raise app.UsageError("expected one parity.json or more. Received: none")
-    try:
-        print(parity_table(argv[1:]), end="")
-    except (OSError, ValueError) as error:
-        sys.exit(f"parity_table.py: {error}")
+    print(parity_table(paths), end="")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run(main, "parity.json files")

@@ -1,1 +1,1 @@
-"""Talks to a server that serves an exported model: a client, and checks of the TensorFlow Serving contract."""
+"""A client of a server that serves an exported model, and checks of the TensorFlow Serving contract."""

@@ -21,25 +21,25 @@ _LONGEST_WAIT_SECONDS = 5.0
 
 
 class Client:
-    """Asks one model of one server, by gRPC or REST. Threads may share it.
+    """Asks one model on one server, by gRPC or REST. Threads may share it.
 
     Inputs are checked before they are sent (`nvae_tf.serving.inputs`). A request that finds the server unavailable is
-    sent again, after waits that double, each of random length so that many clients do not come back at once; no other
-    error is tried again. The signatures are read from the server once: make a new client where a version of other
+    sent again after waits that double, each of random length so that many clients do not come back at once; after any
+    other error it is not. The signatures are read from the server once, so make a new client when a version of other
     shapes has been published under the same name.
 
     Args:
         transport: `GrpcTransport` or `RestTransport`.
         model: name of the model. Default "nvae".
-        version: an integer; None for the label's, or else the latest. Default None.
-        label: such as "stable"; None for none. Default None.
-        timeout_seconds: for each request, all tries and waits together. Default 60.
+        version: an integer; None for the version of the label, or the latest. Default None.
+        label: label of a version, such as "stable". Default None.
+        timeout_seconds: limit for each request, including all tries and waits. Default 60.
         max_retries: how often a request may be sent again. Default 5.
 
     Raises:
         ValueError: an argument out of range, or both a version and a label.
-        ServerError: by every method, where there is no answer.
-        InputError: by every method that sends inputs, where they cannot be right.
+        ServerError: raised by every method if there is no answer.
+        InputError: raised by every method that sends inputs if they do not fit the signature.
     """
 
     def __init__(self, transport, model="nvae", version=None, label=None, timeout_seconds=60.0, max_retries=5):
@@ -60,7 +60,7 @@ class Client:
         self.close()
 
     def close(self):
-        """Ends the connection."""
+        """Closes the connection."""
         self._transport.close()
 
     def status(self):
@@ -68,11 +68,11 @@ class Client:
         return self._send(lambda timeout: self._transport.status(self.model, timeout))
 
     def metadata(self):
-        """`Metadata`: the version that answers, and its signatures."""
+        """`Metadata` of the version that answers."""
         return self._send(lambda timeout: self._transport.metadata(self.model, timeout))
 
     def signature(self, name):
-        """`Signature` of a name."""
+        """`Signature` of that name."""
         if name not in self._signatures:
             self._signatures = self.metadata().signatures
         if name not in self._signatures:
@@ -84,29 +84,29 @@ class Client:
 
         Args:
             signature: its name.
-            inputs: `{name: array or list}`, B rows in each; strings as a list or object array of bytes.
+            inputs: `{name: array or list}` with B rows each; strings as a list or object array of bytes.
 
         Returns:
-            `{name: array}`, B rows in each; strings as object arrays of bytes.
+            `{name: array}` with B rows each; strings as object arrays of bytes.
         """
         arrays = check_inputs(inputs, self.signature(signature).inputs)
         return self._send(lambda timeout: self._transport.predict(self.model, signature, arrays, timeout))
 
     def sample(self, seeds, temperature):
-        """`{"image": uint8 [B, H, W, C], "png_bytes": [B]}` of seeds.
+        """Samples `{"image": uint8 [B, H, W, C], "png_bytes": [B]}` of seeds.
 
         Args:
-            seeds: integers [B]; an image depends on its seed and temperature alone.
-            temperature: factor of every prior's scale, one number or [B].
+            seeds: integers [B]; an image depends on its seed and temperature only.
+            temperature: factor on every prior's scale, one number or [B].
         """
         return self.predict("sample", {"seed": seeds, "temperature": _spread(temperature, seeds)})
 
     def decode(self, noise, temperature):
-        """`{"likelihood_params": float32 [B, Hp, Wp, P], "mean_image": float32 [B, H, W, C]}` of noise.
+        """`{"likelihood_params": float32 [B, Hp, Wp, P], "mean_image": float32 [B, H, W, C]}` of given noise.
 
         Args:
             noise: list of float32 [B, h, w, c], one for each group in generation order.
-            temperature: factor of every prior's scale, one number or [B].
+            temperature: factor on every prior's scale, one number or [B].
         """
         names = sorted(name for name in self.signature("decode").inputs if name.startswith("noise_"))
         if len(noise) != len(names):
@@ -115,7 +115,7 @@ class Client:
         return self.predict("decode", {**inputs, "temperature": _spread(temperature, noise[0])})
 
     def encode(self, images):
-        """`{"latent_00": ..., "noise_00": ..., "kl_per_group": float32 [B, G]}` of images; KL in nats.
+        """`{"latent_00": ..., "noise_00": ..., "kl_per_group": float32 [B, G] in nats}` of images.
 
         Args:
             images: list of PNG or JPEG files as bytes, uint8 [B, H, W, C], or floats [B, H, W, C] in [0, 1].
@@ -126,18 +126,18 @@ class Client:
         return self.predict("encode_floats" if kind == "f" else "encode_pixels", {"image": images})
 
     def reconstruct(self, images, seeds, temperature):
-        """`{"image": uint8 [B, H, W, C], "png_bytes": [B]}` of images through the latents.
+        """Images `{"image": uint8 [B, H, W, C], "png_bytes": [B]}` from the posteriors of others.
 
         Args:
             images: list of B PNG or JPEG files as bytes.
-            seeds: integers [B], of the draw from the posterior.
-            temperature: factor of its scale, one number or [B].
+            seeds: integers [B], seeds of the draw from the posterior.
+            temperature: factor on the posterior's scale, one number or [B].
         """
         inputs = {"image_bytes": images, "seed": seeds, "temperature": _spread(temperature, images)}
         return self.predict("reconstruct", inputs)
 
     def interpolate(self, images_a, images_b, alpha):
-        """`{"image": uint8 [B, H, W, C], "png_bytes": [B]}` between images, through the latents.
+        """Images `{"image": uint8 [B, H, W, C], "png_bytes": [B]}` between others, through the latents.
 
         Args:
             images_a, images_b: lists of B PNG or JPEG files as bytes.
@@ -147,22 +147,22 @@ class Client:
         return self.predict("interpolate", inputs)
 
     def interpolate_seeds(self, seeds_a, seeds_b, alpha, temperature):
-        """`{"image": uint8 [B, H, W, C], "png_bytes": [B]}` between the samples of seeds.
+        """Images `{"image": uint8 [B, H, W, C], "png_bytes": [B]}` between the samples of seeds.
 
         Args:
             seeds_a, seeds_b: integers [B].
             alpha: 0 for the first, 1 for the second; one number or [B].
-            temperature: factor of every prior's scale, one number or [B].
+            temperature: factor on every prior's scale, one number or [B].
         """
         inputs = {"seed_a": seeds_a, "seed_b": seeds_b, "alpha": _spread(alpha, seeds_a)}
         return self.predict("interpolate_seeds", {**inputs, "temperature": _spread(temperature, seeds_a)})
 
     def score(self, images, seeds):
-        """`{"nelbo": float32 [B], "bits_per_dim": float32 [B], "kl_per_group": float32 [B, G]}`; NELBO and KL in nats.
+        """`{"nelbo": float32 [B] in nats, "bits_per_dim": float32 [B], "kl_per_group": float32 [B, G] in nats}`.
 
         Args:
             images: uint8 [B, H, W, C].
-            seeds: integers [B], of the draw from the posterior.
+            seeds: integers [B], seeds of the draw from the posterior.
         """
         return self.predict("score", {"image": images, "seed": seeds})
 
@@ -180,7 +180,7 @@ class Client:
 
 
 def _spread(value, rows):
-    """One number for each row; what is not a number as it is."""
+    """One number repeated for every row; any other value unchanged."""
     if not isinstance(value, numbers.Real):
         return value
     return np.full(len(rows) if hasattr(rows, "__len__") else 1, value, np.float32)

@@ -1,4 +1,6 @@
-"""gRPC to a server of TensorFlow Serving's protocol, by the official protobufs."""
+"""gRPC to a server of TensorFlow Serving's protocol, with the official protobufs."""
+
+import pathlib
 
 try:
     import grpc
@@ -10,27 +12,20 @@ except ImportError as error:
 import numpy as np
 import tensorflow as tf
 
-from nvae_tf.serving.protocol import (
-    Metadata,
-    ServerError,
-    Signature,
-    VersionStatus,
-    is_for_clients,
-    tensor_spec,
-)
+from nvae_tf.serving.protocol import Metadata, ServerError, Signature, VersionStatus, is_for_clients, tensor_spec
 
 
 class GrpcTransport:
-    """Sends single requests: no checks of what is sent, no second try. Threads may share it.
+    """Sends single requests, without checks and without a second try. Threads may share it.
 
     Args:
         host: name or address. Default "localhost".
-        port: of gRPC. Default 8500.
+        port: port of gRPC. Default 8500.
         tls: `TLS`; None for no encryption. Default None.
-        max_message_bytes: largest message to send or take; gRPC's own limit is 4 MB. Default 256 MiB.
+        max_message_bytes: largest message to send or receive; gRPC's own limit is 4 MB. Default 256 MiB.
 
     Raises:
-        ServerError: by every method, where there is no answer.
+        ServerError: raised by every method if there is no answer.
     """
 
     def __init__(self, host="localhost", port=8500, tls=None, max_message_bytes=2**28):
@@ -38,7 +33,7 @@ class GrpcTransport:
         options = [
             ("grpc.max_receive_message_length", max_message_bytes),
             ("grpc.max_send_message_length", max_message_bytes),
-            # The channel waits before it connects again, a second at first, and fails every request until then.
+            # Before it reconnects, the channel waits a second by default and fails every request until then.
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.min_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 1000),
@@ -47,19 +42,22 @@ class GrpcTransport:
         if tls is None:
             self._channel = grpc.insecure_channel(address, options)
         else:
-            files = (tls.root_certs, tls.client_key, tls.client_cert)
-            credentials = grpc.ssl_channel_credentials(*(_content(path) for path in files))
+            paths = (tls.root_certs, tls.client_key, tls.client_cert)
+            credentials = grpc.ssl_channel_credentials(*(path and pathlib.Path(path).read_bytes() for path in paths))
             self._channel = grpc.secure_channel(address, credentials, options)
         self._prediction, self._models = PredictionServiceStub(self._channel), ModelServiceStub(self._channel)
 
     def predict(self, model, signature, inputs, timeout):
-        """Outputs `{name: array}` of a signature.
+        """Runs a signature.
 
         Args:
             model: `ModelSpec`.
             signature: its name; empty for the default signature.
             inputs: `{name: array}`; strings are object arrays of bytes.
-            timeout: seconds.
+            timeout: in seconds.
+
+        Returns:
+            Outputs, `{name: array}`.
         """
         request = predict_pb2.PredictRequest(model_spec=_model_spec(model, signature))
         for name, array in inputs.items():
@@ -94,7 +92,7 @@ class GrpcTransport:
         return sorted(versions, reverse=True)
 
     def close(self):
-        """Ends the connection."""
+        """Closes the connection."""
         self._channel.close()
 
     def _call(self, method, request, model, signature, timeout):
@@ -102,13 +100,6 @@ class GrpcTransport:
             return method(request, timeout=timeout)
         except grpc.RpcError as error:
             raise ServerError(error.code().name, error.details(), self.endpoint, model, signature) from error
-
-
-def _content(path):
-    if path is None:
-        return None
-    with open(path, "rb") as file:
-        return file.read()
 
 
 def _model_spec(model, signature=""):

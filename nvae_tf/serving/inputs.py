@@ -1,4 +1,4 @@
-"""Checks of what is about to be sent: the server fails a whole batch, other people's rows too, for one wrong row."""
+"""Checks inputs before they are sent: one wrong row fails its whole batch on the server, for other clients too."""
 
 import numpy as np
 
@@ -14,9 +14,9 @@ _FINITE = "finite numbers", np.isfinite
 
 
 def check_inputs(inputs, specs):
-    """The inputs of a request as arrays of exactly the dtypes that a signature takes.
+    """Converts the inputs of a request to arrays of exactly the dtypes that a signature takes.
 
-    Integers are taken for int64 and any floats for float32; nothing else is converted.
+    Integers that fit become int64 and any floats float32; nothing else is converted.
 
     Args:
         inputs: `{name: array or list}`; strings as a list or object array of bytes.
@@ -26,16 +26,16 @@ def check_inputs(inputs, specs):
         `{name: array}`.
 
     Raises:
-        InputError: names are missing or unknown; a wrong dtype, rank or shape; no rows, or not equally many in all;
-            a temperature that is not positive and finite; an alpha or a float image outside [0, 1]; other floats that
-            are not finite; image bytes that are no whole PNG or JPEG.
+        InputError: missing or unknown names; a wrong dtype, rank or shape; no rows, or different numbers of rows; a
+            temperature that is not positive and finite; an alpha or a float image outside [0, 1]; other floats that
+            are not finite; image bytes that are not a complete PNG or JPEG.
     """
     if set(inputs) != set(specs):
         raise InputError(f"inputs: expected {sorted(specs)}. Received: {sorted(inputs)}")
     arrays = {name: _checked(name, inputs[name], spec) for name, spec in specs.items()}
     rows = {name: len(array) for name, array in arrays.items()}
     if len(set(rows.values())) != 1 or 0 in rows.values():
-        raise InputError(f"inputs: expected as many rows in each, at least one. Received: {rows}")
+        raise InputError(f"inputs: expected the same number of rows in each, at least one. Received: {rows}")
     return arrays
 
 
@@ -71,7 +71,7 @@ def _numbers(name, value, dtype):
 
 
 def _strings(name, value):
-    # NumPy's own arrays of bytes (dtype S) have lost the zeros at the end of every row.
+    # NumPy's arrays of bytes (dtype S) have lost the zeros at the end of every row.
     listed = isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.dtype.kind == "O")
     if not listed or not all(isinstance(row, bytes) for row in value):
         raise InputError(f"{name}: expected a list or object array of bytes. Received: {type(value).__name__}")

@@ -1,27 +1,27 @@
-"""The words that gRPC and REST have in common: which model, its signatures, its versions, and errors."""
+"""What gRPC and REST have in common: which model, its signatures, its versions, and errors."""
 
 import dataclasses
 import os
 from typing import NamedTuple
 
 _ADVICE = {
-    "NOT_FOUND": "no such model, version or label is served there",
+    "NOT_FOUND": "the server has no such model, version or label",
     "UNAVAILABLE": "nothing answers there, or it is not ready or its queue full: check host, port and TLS, or wait",
     "DEADLINE_EXCEEDED": "no answer in time: allow more, or send fewer rows",
-    "RESOURCE_EXHAUSTED": "the message is larger than max_message_bytes (--max_message_mb), or than the server takes",
-    "INVALID_ARGUMENT": "wrong input, of this request or of one that was merged with it into a batch",
+    "RESOURCE_EXHAUSTED": "the message is larger than max_message_bytes (--max_message_mb) or the server's limit",
+    "INVALID_ARGUMENT": "wrong input, in this request or in one that was merged with it into a batch",
 }
 
 
-class ServerError(Exception):
-    """What came instead of an answer.
+class ServerError(OSError):
+    """A request that got an error, or no answer.
 
     Attributes:
         code: name of gRPC's status code, for REST too, such as `"NOT_FOUND"`.
-        message: the server's text, or that of the connection.
+        message: text of the server or of the connection.
         endpoint: where the request went, such as `"grpc://localhost:8500"`.
-        model: `ModelSpec` that was asked for.
-        signature: name that was asked for; None where the request was not for a signature.
+        model: the `ModelSpec` of the request.
+        signature: name of its signature; None for requests without one.
     """
 
     def __init__(self, code, message, endpoint, model, signature=None):
@@ -36,7 +36,7 @@ class InputError(ValueError):
 
 
 class ModelSpec(NamedTuple):
-    """Which model: its name, and a version (an integer) or a label; without both the latest version."""
+    """Name of a model with a version (an integer) or a label; without either, the latest version."""
 
     name: str
     version: int | None = None
@@ -49,28 +49,28 @@ class ModelSpec(NamedTuple):
 
 
 class TensorSpec(NamedTuple):
-    """An input or output: the name of its dtype (strings are `"string"`) and its shape, None where any size fits."""
+    """Dtype name (`"string"` for bytes) and shape of an input or output, with None for any size."""
 
     dtype: str
     shape: tuple
 
 
 class Signature(NamedTuple):
-    """`{name: TensorSpec}` of what a signature takes and gives."""
+    """Inputs and outputs of a signature, both `{name: TensorSpec}`."""
 
     inputs: dict
     outputs: dict
 
 
 class Metadata(NamedTuple):
-    """The version that answers, and `{name: Signature}` of it."""
+    """The version that answers and its signatures, `{name: Signature}`."""
 
     version: int
     signatures: dict
 
 
 class VersionStatus(NamedTuple):
-    """State of a version, such as `"AVAILABLE"` or `"LOADING"`, and its error, empty if there is none."""
+    """State of a version, such as `"AVAILABLE"` or `"LOADING"`, and its error, which is empty if there is none."""
 
     version: int
     state: str
@@ -83,7 +83,7 @@ class TLS:
 
     Args:
         root_certs: PEM file of the authorities to trust; None for those of the system. Default None.
-        client_cert: PEM file of the client's certificate, where the server asks for one. Default None.
+        client_cert: PEM file of the client's certificate, if the server asks for one. Default None.
         client_key: PEM file of its key. Default None.
 
     Raises:
@@ -101,17 +101,17 @@ class TLS:
                 raise ValueError(f"{field.name}: expected a file. Received: {path}")
         if (self.client_cert is None) != (self.client_key is None):
             raise ValueError(
-                f"client_cert, client_key: expected both or none. Received: {self.client_cert}, {self.client_key}"
+                f"client_cert, client_key: expected both or neither. Received: {self.client_cert}, {self.client_key}"
             )
 
 
 def tensor_spec(dtype, sizes):
-    """`TensorSpec` of a name such as `"DT_FLOAT"` and of sizes in which -1 means any."""
+    """`TensorSpec` of a dtype such as `"DT_FLOAT"` and sizes in which -1 means any."""
     name = dtype.removeprefix("DT_").lower()
     name = {"float": "float32", "double": "float64", "half": "float16"}.get(name, name)
     return TensorSpec(name, tuple(None if size == -1 else size for size in sizes))
 
 
 def is_for_clients(signature_name):
-    """Whether a signature is one to call: TensorFlow 2 also lists the initialiser of the SavedModel."""
+    """Whether a signature can be called; TensorFlow 2 also lists the initialiser of the SavedModel."""
     return not signature_name.startswith("__saved_model")

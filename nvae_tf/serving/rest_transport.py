@@ -1,6 +1,7 @@
 """REST to a server of TensorFlow Serving's protocol."""
 
 import base64
+import contextlib
 import json
 import time
 
@@ -24,25 +25,25 @@ _CODES = {
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
-_PIECE_BYTES = 2**16  # read at once at most, of what is there
-_MAX_CONNECTIONS = 1024  # kept: as many as threads may ask at once
+_PIECE_BYTES = 2**16  # most bytes of a body to read at once
+_MAX_CONNECTIONS = 1024  # kept open, enough for the threads that may ask at once
 
 
 class RestTransport:
-    """Sends single requests: no checks of what is sent, no second try. Threads may share it.
+    """Sends single requests, without checks and without a second try. Threads may share it.
 
     Args:
         host: name or address. Default "localhost".
-        port: of REST. Default 8501.
-        tls: `TLS`; None for no encryption. TensorFlow Serving itself has none for REST: this is for a proxy before it.
+        port: port of REST. Default 8501.
+        tls: `TLS`; None for no encryption. TensorFlow Serving itself has none for REST, but a proxy in front of it may.
             Default None.
-        max_message_bytes: largest body to send or take. Default 256 MiB.
+        max_message_bytes: largest body to send or receive. Default 256 MiB.
 
     Raises:
-        ServerError: by every method, where there is no answer. HTTP's 400 is INVALID_ARGUMENT (and stands for
+        ServerError: raised by every method if there is no answer. HTTP's 400 is INVALID_ARGUMENT (and stands for
             FAILED_PRECONDITION too), 404 NOT_FOUND, 429 RESOURCE_EXHAUSTED, 500 INTERNAL, 503 UNAVAILABLE, 504
             DEADLINE_EXCEEDED; an answer that is cut short is UNAVAILABLE. Connecting, head and body share a request's
-            timeout, but that a head which trickles is waited for.
+            timeout, except that a head that trickles in is waited for.
     """
 
     def __init__(self, host="localhost", port=8501, tls=None, max_message_bytes=2**28):
@@ -50,7 +51,7 @@ class RestTransport:
         self.endpoint, self._max_bytes = f"{scheme}://{host}:{port}", max_message_bytes
         self._session = requests.Session()
         self._session.mount(f"{scheme}://", requests.adapters.HTTPAdapter(pool_maxsize=_MAX_CONNECTIONS))
-        # Given with every request: the session's own yield to the environment's REQUESTS_CA_BUNDLE.
+        # Given with every request, because the environment's REQUESTS_CA_BUNDLE overrides those of the session.
         self._tls = {}
         if tls is not None:
             certificate = (tls.client_cert, tls.client_key) if tls.client_cert else None
@@ -58,35 +59,25 @@ class RestTransport:
         self._signatures = {}
 
     def predict(self, model, signature, inputs, timeout):
-        """Outputs `{name: array}` of a signature.
-
-        Args:
-            model: `ModelSpec`.
-            signature: its name; empty for the default signature.
-            inputs: `{name: array}`; strings are object arrays of bytes.
-            timeout: seconds.
-        """
+        """Runs a signature; for the arguments see `GrpcTransport.predict`."""
         body = {"inputs": {name: json_value(array) for name, array in inputs.items()}}
         if signature:
             body["signature_name"] = signature
         values = self.post(model, body, timeout, signature).get("outputs")
-        # JSON names neither dtypes nor the only output of a signature: the metadata do.
+        # JSON names neither dtypes nor the only output of a signature, but the metadata do.
         name = signature or "serving_default"
         if name not in self._signatures.get(model, {}):
             self._signatures[model] = self.metadata(model, timeout).signatures
-        try:
+        with self._parsing("an answer that does not fit the signature", model, signature):
             specs = self._signatures[model][name].outputs
             if len(specs) == 1:
                 values = {name: values for name in specs}
             return {name: _array(values[name], spec) for name, spec in specs.items()}
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            message = f"an answer that does not fit the signature: {error!r}"
-            raise ServerError("UNKNOWN", message, self.endpoint, model, signature) from error
 
     def metadata(self, model, timeout):
         """`Metadata` of a `ModelSpec`; `timeout` in seconds."""
         answer = self._request("GET", model, "/metadata", None, timeout, None)
-        try:
+        with self._parsing("metadata that cannot be read", model):
             definitions = answer["metadata"]["signature_def"]["signature_def"]
             signatures = {
                 name: Signature(_tensors(definition.get("inputs", {})), _tensors(definition.get("outputs", {})))
@@ -94,25 +85,19 @@ class RestTransport:
                 if is_for_clients(name)
             }
             return Metadata(int(answer["model_spec"]["version"]), signatures)
-        except (KeyError, TypeError, ValueError) as error:
-            message = f"metadata that cannot be read: {error!r}"
-            raise ServerError("UNKNOWN", message, self.endpoint, model) from error
 
     def status(self, model, timeout):
         """List of `VersionStatus`, the latest version first; `timeout` in seconds."""
         answer = self._request("GET", model, "", None, timeout, None)
-        try:
+        with self._parsing("a status that cannot be read", model):
             versions = [
                 VersionStatus(int(entry["version"]), entry["state"], entry["status"]["error_message"])
                 for entry in answer["model_version_status"]
             ]
-        except (KeyError, TypeError, ValueError) as error:
-            message = f"a status that cannot be read: {error!r}"
-            raise ServerError("UNKNOWN", message, self.endpoint, model) from error
         return sorted(versions, reverse=True)
 
     def post(self, model, body, timeout, signature=None):
-        """The answer, a dict, to a body of the predict API: a dict, or bytes that are sent as they are."""
+        """Posts a body of the predict API, a dict or bytes that are sent unchanged; returns the answer, a dict."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         if len(data) > self._max_bytes:
             message = f"a request of {len(data)} bytes"
@@ -120,8 +105,16 @@ class RestTransport:
         return self._request("POST", model, ":predict", data, timeout, signature)
 
     def close(self):
-        """Ends the connections."""
+        """Closes the connections."""
         self._session.close()
+
+    @contextlib.contextmanager
+    def _parsing(self, what, model, signature=None):
+        """Turns errors of the lines inside into a `ServerError` about an answer that is not of the protocol."""
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ServerError("UNKNOWN", f"{what}: {error!r}", self.endpoint, model, signature) from error
 
     def _request(self, method, model, ending, data, timeout, signature):
         path = f"/v1/models/{model.name}"
@@ -138,13 +131,13 @@ class RestTransport:
         except _NoAnswerError as error:
             code, message = error.args
         except (KeyError, TypeError, ValueError):
-            # Not of the server's making: a proxy's page, or another program at that port.
+            # A proxy's page, or another program at that port.
             code, message = _CODES.get(status, "UNKNOWN"), f"HTTP {status}: {content[:200]!r}"
         raise ServerError(code, message, self.endpoint, model, signature)
 
     def _exchange(self, method, url, data, timeout):
         deadline = time.monotonic() + timeout
-        # Connecting and the wait for the head share the time; the body gets what is left of it.
+        # Connecting and the wait for the head share the time, and the body gets what is left of it.
         options = {"data": data, "timeout": urllib3.Timeout(total=timeout), "stream": True, **self._tls}
         try:
             with self._session.request(method, url, **options) as response:
@@ -160,11 +153,11 @@ class RestTransport:
     def _content(self, response, deadline):
         content = bytearray()
         while (left := deadline - time.monotonic()) > 0:
-            # None once all is read; and where the server closes after its answer: each wait has the whole time then.
+            # None once all is read, or if the server closes after its answer; then each wait has the whole time.
             socket = getattr(response.connection, "sock", None)
             if socket is not None:
                 socket.settimeout(left)
-            # As it comes: a read of a fixed size may wait once for every byte.
+            # A read of a fixed size might wait once for every byte.
             piece = response.read1(_PIECE_BYTES, decode_content=True)
             if not piece:
                 return bytes(content)
@@ -175,11 +168,11 @@ class RestTransport:
 
 
 class _NoAnswerError(Exception):
-    """Code and message of an answer that is given up."""
+    """Code and message for an answer that is given up."""
 
 
 def json_value(array):
-    """An array as the predict API takes it: nested lists, and bytes as `{"b64": ...}`."""
+    """An array in the form of the predict API: nested lists, and bytes as `{"b64": ...}`."""
     array = np.asarray(array)
     if array.dtype == object:
         return [{"b64": base64.b64encode(value).decode()} for value in array]

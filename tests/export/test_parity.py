@@ -30,7 +30,7 @@ def test_errors_are_those_of_the_outputs(tmp_path):
 
 @pytest.mark.parametrize("value", [-4.1, np.nan], ids=["far", "nan"])
 def test_a_file_that_computes_something_else_is_an_error(tmp_path, value):
-    with pytest.raises(ValueError, match=r"decoder\.tflite: expected params as of Keras, within 1e-04"):
+    with pytest.raises(ValueError, match=r"decoder\.tflite: expected params as Keras gives it, within 1e-04"):
         _compare(tmp_path, [[1.0, value]])
 
 

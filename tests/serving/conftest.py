@@ -15,9 +15,9 @@ import tensorflow as tf
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow_serving.apis import model_service_pb2_grpc, predict_pb2, prediction_service_pb2_grpc
 
-from nvae_tf.export.saved_model import server_files
+from nvae_tf.export.saved_model.server_files import write_server_files
+from nvae_tf.serving.card import read_card
 from nvae_tf.serving.check.conformance import Target
-from nvae_tf.serving.golden import read_golden
 from nvae_tf.serving.grpc_transport import GrpcTransport
 from nvae_tf.serving.protocol import ModelSpec
 from nvae_tf.serving.rest_transport import RestTransport
@@ -118,10 +118,10 @@ def start_stand_in():
 
 
 @pytest.fixture(scope="session")
-def stand_in(tiny_base, tmp_path_factory):  # noqa: F811
+def stand_in(tiny_base, tmp_path_factory):
     """`StandIn` that serves `tiny_base` and merges up to 16 rows. Shared: no test may stop it."""
     folder = tmp_path_factory.mktemp("batching")
-    server_files.write(folder, StandIn.name, [1, 4, 16])
+    write_server_files(folder, StandIn.name, [1, 4, 16])
     server = StandIn(tiny_base, f"--batching_parameters_file={folder / 'batching_parameters.txt'}")
     yield server
     server.close()
@@ -134,21 +134,21 @@ def model(served):
 
 @pytest.fixture
 def connect(served):
-    """Function that gives the `Target`, with a `Golden` or without."""
+    """Function that gives the `Target`, with a `Card` or without."""
     ports = served[1]
     transports = {"grpc": GrpcTransport("127.0.0.1", ports["grpc"]), "rest": RestTransport("127.0.0.1", ports["rest"])}
-    yield lambda golden=None: Target(transports, ModelSpec("toy"), 10, golden)
+    yield lambda card=None: Target(transports, ModelSpec("toy"), 10, card)
     for transport in transports.values():
         transport.close()
 
 
 @pytest.fixture(scope="module")
-def golden(served, tmp_path_factory):
-    """`Golden` of the toy model."""
+def card(served, tmp_path_factory):
+    """`Card` of the toy model."""
     model, ports = served
     target = Target({"grpc": GrpcTransport("127.0.0.1", ports["grpc"])}, ModelSpec("toy"), 10)
     examples = {name: inputs for name, inputs in target.examples.items() if name != "serving_default"}
-    return read_golden(write_card(tmp_path_factory.mktemp("card"), model, examples))
+    return read_card(write_card(tmp_path_factory.mktemp("card"), model, examples))
 
 
 class _Spy(tf.Module):

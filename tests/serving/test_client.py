@@ -129,7 +129,7 @@ def test_wrong_inputs_are_not_sent(client, model, monkeypatch):
     for call, message in (
         (lambda: client.sample([1], -1.0), "temperature: expected positive"),
         (lambda: client.sample(1, 1.0), "seed: expected shape"),
-        (lambda: client.score(_IMAGES, [1]), "inputs: expected as many rows"),
+        (lambda: client.score(_IMAGES, [1]), "inputs: expected the same number of rows"),
         (lambda: client.decode([_NOISE, _NOISE], 1.0), "noise: expected 1 arrays, one for each group. Received: 2"),
         (lambda: client.predict("draw", {}), "signature: expected one of .*'sample'.* Received: 'draw'"),
     ):
@@ -147,7 +147,7 @@ def test_an_error_says_what_was_asked_where(client, transport, model, monkeypatc
         client.sample([1], 1.0)
     assert (error.value.code, error.value.signature) == ("INVALID_ARGUMENT", "sample")
     text = str(error.value)
-    assert text.startswith(f"{transport.endpoint}, model toy, signature sample: INVALID_ARGUMENT (wrong input, of this")
+    assert text.startswith(f"{transport.endpoint}, model toy, signature sample: INVALID_ARGUMENT (wrong input, in this")
 
 
 class _Fails:

@@ -93,6 +93,6 @@ def test_files_are_looked_for_first(tmp_path, certificates):
     certificate, key = certificates["client"]
     with pytest.raises(ValueError, match="root_certs: expected a file. Received: .*missing.pem"):
         TLS(str(tmp_path / "missing.pem"))
-    with pytest.raises(ValueError, match="client_cert, client_key: expected both or none. Received: .*, None"):
+    with pytest.raises(ValueError, match="client_cert, client_key: expected both or neither. Received: .*, None"):
         TLS(None, certificate)
     assert TLS(None, certificate, key).client_key == key

@@ -48,9 +48,9 @@ def test_pixels_are_those_that_the_server_sees(channels):
 @pytest.mark.parametrize(
     ("content", "shape", "message"),
     [
-        (b"text", (6, 8, 1), "a.png: expected a whole PNG or JPEG. Received: 4 bytes that begin with b'text'"),
+        (b"text", (6, 8, 1), "a.png: expected a complete PNG or JPEG. Received: 4 bytes that begin with b'text'"),
         (_file(PIL.Image.new("L", (6, 8))), (6, 8, 1), "a.png: expected 8 x 6 pixels. Received: 6 x 8"),
-        (b"", (6, 8, 2), "a.png: expected files for models of 1 or 3 channels alone. Received: 2"),
+        (b"", (6, 8, 2), "a.png: expected files only for models of 1 or 3 channels. Received: 2"),
     ],
     ids=["text", "size", "channels"],
 )

@@ -1,11 +1,11 @@
-"""An export, the C++ loader behind the protocol, and the checks of a server: from end to end."""
+"""An export, the C++ loader behind the protocol and the checks of a server, end to end."""
 
 import pytest
 
+from nvae_tf.serving.card import read_card
 from nvae_tf.serving.check.conformance import Target, basic_checks, run_check
 from nvae_tf.serving.check.load import concurrency_checks
 from nvae_tf.serving.check.refusals import refusal_checks
-from nvae_tf.serving.golden import read_golden
 from nvae_tf.serving.grpc_transport import GrpcTransport
 from nvae_tf.serving.protocol import ModelSpec
 from nvae_tf.serving.rest_transport import RestTransport
@@ -17,8 +17,8 @@ def target(stand_in, tiny_base):
         "grpc": GrpcTransport("127.0.0.1", stand_in.grpc_port),
         "rest": RestTransport("127.0.0.1", stand_in.rest_port),
     }
-    golden = read_golden(tiny_base / "1" / "assets.extra" / "model.json")
-    yield Target(transports, ModelSpec(stand_in.name), 60, golden)
+    card = read_card(tiny_base / "1" / "assets.extra" / "model.json")
+    yield Target(transports, ModelSpec(stand_in.name), 60, card)
     for transport in transports.values():
         transport.close()
 

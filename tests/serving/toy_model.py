@@ -1,9 +1,7 @@
-"""A model of a few lines of numpy behind the protocol of the stand-in, right or with a defect, in this process."""
+"""A model of a few lines of NumPy behind the protocol of the stand-in, in this process; tests give it faults."""
 
 import contextlib
-import hashlib
 import io
-import json
 
 import numpy as np
 import PIL.Image
@@ -12,6 +10,8 @@ from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from tensorflow_serving.apis import get_model_metadata_pb2
 from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 
+from nvae_tf.files import file_sum, write_json
+from nvae_tf.golden_answers import write_npz
 from nvae_tf.serving.check.conformance import run_check
 from tests.serving import stand_in_grpc, stand_in_rest
 
@@ -44,10 +44,10 @@ def refuse(message, error=tf.errors.InvalidArgumentError):
 
 
 class ToyModel:
-    """Version 3 of a model `toy`, with the label `stable`, as the stand-in's services take it.
+    """Version 3 of a model `toy`, with the label `stable`, in the form that the stand-in's services take.
 
-    Attributes that make it another: `signatures`; `state` of the version; `checks`, False for none of its inputs;
-    `hook`, called first with a signature's name and inputs; `change`, called last with its name and its outputs.
+    Attributes that tests replace: `signatures`; `state` of the version; `checks`, False to accept any input; `hook`,
+    called first with a signature's name and inputs; `change`, called last with its name and outputs.
     """
 
     name = "toy"
@@ -59,7 +59,7 @@ class ToyModel:
         self.hook = lambda name, inputs: None
         self.change = lambda name, outputs: outputs
 
-    # What the services ask.
+    # For the services.
 
     @contextlib.contextmanager
     def use(self, name, number=None, label=""):
@@ -77,7 +77,7 @@ class ToyModel:
         response = get_model_metadata_pb2.GetModelMetadataResponse()
         response.model_spec.version.value = 3
         definitions = get_model_metadata_pb2.SignatureDefMap()
-        # As every SavedModel of TensorFlow 2 has it.
+        # Every SavedModel of TensorFlow 2 has it.
         definitions.signature_def["__saved_model_init_op"].outputs["x"].tensor_shape.unknown_rank = True
         for name in self.signatures:
             definitions.signature_def[name].CopyFrom(self.signature(name))
@@ -138,8 +138,7 @@ class ToyModel:
         return _pictures(first * (1 - alpha) + second * alpha)
 
     def _interpolate_seeds(self, seed_a, seed_b, alpha, temperature):
-        ends = (self._sample(seed, temperature)["image"] for seed in (seed_a, seed_b))
-        first, second = ends
+        first, second = (self._sample(seed, temperature)["image"] for seed in (seed_a, seed_b))
         return _pictures(first * (1 - alpha[:, None, None, None]) + second * alpha[:, None, None, None])
 
     def _score(self, image, seed):
@@ -192,7 +191,7 @@ def _read(files, name="image_bytes"):
 
 
 class Rattled:
-    """A model's hook and change: after a refusal, the next sample is another."""
+    """A model's hook and change, which spoil samples once a request was refused."""
 
     def __init__(self, refusals=1):
         self.refusals = refusals
@@ -218,16 +217,8 @@ def serving(model, grpc_port=0, rest_port=0):
 
 def write_card(folder, model, examples):
     """Writes model.json, and golden.npz of a model's answers to `{signature: inputs}`. Returns the card's path."""
-    arrays = {}
-    for signature, inputs in examples.items():
-        for side, tensors in (("inputs", inputs), ("outputs", model.predict(signature, inputs))):
-            for name, array in tensors.items():
-                if array.dtype != object:
-                    arrays[f"{signature}/{side}/{name}"] = array
-                    continue
-                for row, value in enumerate(array):
-                    arrays[f"{signature}/{side}/{name}/{row}"] = np.frombuffer(value, np.uint8)
-    np.savez(folder / "golden.npz", **arrays)
+    answers = {name: (inputs, model.predict(name, inputs)) for name, inputs in examples.items()}
+    write_npz(folder / "golden.npz", answers)
     signatures = {
         name: {
             side: {tensor: {"dtype": dtype, "shape": shape} for tensor, (dtype, shape) in specs.items()}
@@ -236,11 +227,9 @@ def write_card(folder, model, examples):
         for name, sides in model.signatures.items()
         if name != "serving_default"
     }
-    golden = {"file": "golden.npz", "sha256": hashlib.sha256((folder / "golden.npz").read_bytes()).hexdigest()}
+    golden = {"file": "golden.npz", "sha256": file_sum(folder / "golden.npz")}
     card = folder / "model.json"
-    card.write_text(
-        json.dumps({"signatures": signatures, "golden": golden, "pixels": "mean", "allowed_batch_sizes": [1, 2, 4]})
-    )
+    write_json(card, {"signatures": signatures, "golden": golden, "pixels": "mean", "allowed_batch_sizes": [1, 2, 4]})
     return card
 
 

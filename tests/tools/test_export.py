@@ -8,7 +8,7 @@ from absl.flags import FLAGS, Error
 
 from nvae_tf.export import onnx
 from nvae_tf.export.saved_model import export as saved_model
-from nvae_tf.export.saved_model.check.lint import Result
+from nvae_tf.export.saved_model.check.lint import RuleResult
 from nvae_tf.export.tflite import export as tflite
 
 
@@ -20,8 +20,8 @@ def _fails(export):
 
 def test_saved_model(program, digits_run, tmp_path, capsys, monkeypatch):
     # The checks have tests of their own, and tests/export runs them on an export.
-    checks = [Result("executes", "", "passed", "loaded in 2.0 s, warmed up in 9.0 s")]
-    monkeypatch.setattr(saved_model, "lint", lambda folder, published: checks)
+    checks = [RuleResult("executes", "", "passed", "loaded in 2.0 s, warmed up in 9.0 s")]
+    monkeypatch.setattr(saved_model, "lint_saved_model", lambda folder, published: checks)
     base = tmp_path / "models" / "digits"
     flags = (f"--run_dir={digits_run}", f"--out={base}", "--name=digits", "--batch_sizes=1,3", "--temperature=0.7")
     export = program("export", "--format=saved_model", "--pixels=sample", *flags)
@@ -31,7 +31,7 @@ def test_saved_model(program, digits_run, tmp_path, capsys, monkeypatch):
     assert any(line.startswith("parity with Keras: likelihood_params ") and "relative" in line for line in lines)
     assert any(line.endswith("checks: 1 passed; loaded in 2.0 s, warmed up in 9.0 s") for line in lines)
     assert "weight norm evaluated" in "\n".join(lines)
-    assert any(line.startswith("model card: without a likelihood") for line in lines)
+    assert any(line.startswith("model card: no likelihood") for line in lines)
     assert {path.name for path in base.iterdir()} >= {"1", "models.config", "serve.sh"}
     card = json.loads((base / "1" / "assets.extra" / "model.json").read_text())
     assert (card["name"], card["allowed_batch_sizes"], card["temperature"]) == ("digits", [1, 3], 0.7)

@@ -1,6 +1,6 @@
-"""Checks that a server meets the TensorFlow Serving contract: its status, its metadata and its answers.
+"""Checks that a server meets the TensorFlow Serving contract with its status, its metadata and its answers.
 
-They are for any server of that protocol; what it runs inside does not show in them.
+They apply to any server of that protocol, whatever it runs inside.
 """
 
 import dataclasses
@@ -12,12 +12,12 @@ from typing import NamedTuple
 import numpy as np
 import PIL.Image
 
-from nvae_tf.serving.golden import Golden
+from nvae_tf.serving.card import Card
 from nvae_tf.serving.protocol import ModelSpec, ServerError
 from nvae_tf.serving.rest_transport import json_value
 
 _MAX_SHARE = 1e-3  # of pixel values that may differ
-_RELATIVE = 1e-3  # of floats
+_RELATIVE = 1e-3  # error of floats
 _ROWS = 2
 
 
@@ -26,14 +26,14 @@ class CheckFailedError(Exception):
 
 
 class Check(NamedTuple):
-    """A name, and a function that says what it saw or raises."""
+    """A name, and a function that returns what it saw or raises `CheckFailedError`."""
 
     name: str
     run: Callable[[], str]
 
 
 class Outcome(NamedTuple):
-    """How a check ended."""
+    """The end of a check."""
 
     name: str
     passed: bool
@@ -47,18 +47,23 @@ class Target:
     Args:
         transports: `{"grpc": GrpcTransport, "rest": RestTransport}`, or one of them.
         model: `ModelSpec`.
-        timeout: of a request, seconds.
-        golden: `Golden` of the model that is served; None if it is not at hand. Default None.
+        timeout: limit for a request in seconds.
+        card: `Card` of the served model; None if it is not at hand. Default None.
     """
 
     transports: dict
     model: ModelSpec
     timeout: float
-    golden: Golden | None = None
+    card: Card | None = None
 
     def predict(self, protocol, signature, inputs, model=None):
-        """`{name: array}`; nothing is checked before it is sent."""
+        """Sends a request without checks; returns `{name: array}`."""
         return self.transports[protocol].predict(model or self.model, signature, inputs, self.timeout)
+
+    @property
+    def max_levels(self):
+        """By how many of 255 levels a pixel may differ."""
+        return self.card.max_levels if self.card else 255
 
     @functools.cached_property
     def signatures(self):
@@ -67,17 +72,15 @@ class Target:
 
     @functools.cached_property
     def examples(self):
-        """`{signature name: inputs}` that are right: the golden ones, or some made here."""
-        if self.golden:
-            return {name: inputs for name, (inputs, _) in self.golden.answers.items()}
+        """`{signature name: inputs}` that a server must accept: the card's, or some made here."""
+        if self.card:
+            return {name: inputs for name, (inputs, _) in self.card.answers.items()}
         rng, seeds = np.random.default_rng(0), np.arange(1, _ROWS + 1)
         values = {"temperature": np.full(_ROWS, 0.7, np.float32), "alpha": np.full(_ROWS, 0.25, np.float32)}
         values |= {"seed": seeds, "seed_a": seeds, "seed_b": seeds + _ROWS}
-        samples = self.predict(
-            next(iter(self.transports)), "sample", {name: values[name] for name in ("seed", "temperature")}
-        )
-        for name in ("image_bytes", "image_bytes_a", "image_bytes_b"):
-            values[name] = samples.get("png_bytes")
+        sampled = {name: values[name] for name in ("seed", "temperature")}
+        samples = self.predict(next(iter(self.transports)), "sample", sampled)
+        values |= dict.fromkeys(("image_bytes", "image_bytes_a", "image_bytes_b"), samples.get("png_bytes"))
 
         def value(name, spec):
             if name.startswith("noise_"):
@@ -90,26 +93,26 @@ class Target:
             signature: {name: value(name, spec) for name, spec in specs.inputs.items()}
             for signature, specs in self.signatures.items()
         }
-        # A model may have signatures of its own, of which nothing is known here.
+        # A model may have other signatures of its own.
         return {signature: inputs for signature, inputs in made.items() if all(v is not None for v in inputs.values())}
 
 
 def run_check(check):
-    """`Outcome` of a check; whatever it raises is its reason."""
+    """`Outcome` of a check, whose reason is what it returned or raised."""
     try:
         return Outcome(check.name, True, check.run())
     except (CheckFailedError, ServerError) as error:
         return Outcome(check.name, False, str(error))
-    except Exception as error:  # An answer nobody thought of must not end the other checks.
+    except Exception as error:  # An answer that nobody thought of must not end the other checks.
         return Outcome(check.name, False, f"{type(error).__name__}: {error}")
 
 
-def compare(expected, received, max_levels=1):
-    """Raises `CheckFailedError` unless outputs are equal but for rounding.
+def expect_same(expected, received, max_levels=1):
+    """Raises `CheckFailedError` unless outputs are equal except for rounding.
 
     Args:
-        expected, received: `{name: array}`. uint8, and PNG files by their pixels: at most one value in a thousand may
-            differ. float32: relative error 1e-3, or 1e-4 of the largest.
+        expected, received: `{name: array}`. At most one value in a thousand of uint8 arrays, and of the pixels of PNG
+            files, may differ; float32 may by a relative 1e-3, or by 1e-4 of the largest value.
         max_levels: by how much uint8 may differ. Default 1.
     """
     if set(expected) != set(received):
@@ -117,7 +120,7 @@ def compare(expected, received, max_levels=1):
     for name, right in expected.items():
         given = received[name]
         if right.dtype == object:
-            right, given = _pixels(name, right), _pixels(name, given)
+            right, given = _read_pixels(name, right), _read_pixels(name, given)
         if (right.dtype, right.shape) != (given.dtype, given.shape):
             raise CheckFailedError(
                 f"{name}: expected {right.dtype} {list(right.shape)}. Received: {given.dtype} {list(given.shape)}"
@@ -134,7 +137,7 @@ def compare(expected, received, max_levels=1):
                 raise CheckFailedError(f"{name}: {np.mean(~near):.2%} of the values differ, by up to {worst:.3g}")
 
 
-def _pixels(name, files):
+def _read_pixels(name, files):
     pictures = []
     for row, content in enumerate(files):
         try:
@@ -147,16 +150,15 @@ def _pixels(name, files):
 
 def basic_checks(target):
     """Yields the `Check`s of status, metadata and answers of a `Target`."""
-    for protocol, transport in target.transports.items():
-        yield Check(f"{protocol}: status", functools.partial(_status, target, transport))
-        yield Check(f"{protocol}: metadata", functools.partial(_metadata, target, transport))
+    for protocol in target.transports:
+        for name, function in (("status", _status), ("metadata", _metadata)):
+            yield Check(f"{protocol}: {name}", functools.partial(function, target, target.transports[protocol]))
     for protocol in target.transports:
         yield Check(f"{protocol}: the default signature is sample", functools.partial(_default, target, protocol))
         yield Check(f"{protocol}: by version", functools.partial(_by_version, target, protocol))
-        if target.golden:
-            for signature in target.golden.answers:
-                run = functools.partial(_golden_answer, target, protocol, signature)
-                yield Check(f"{protocol}: golden answer of {signature}", run)
+        for signature in target.card.answers if target.card else ():
+            run = functools.partial(_golden_answer, target, protocol, signature)
+            yield Check(f"{protocol}: golden answer of {signature}", run)
     if "rest" in target.transports:
         yield Check("rest: rows (instances) as columns (inputs)", functools.partial(_by_row, target))
 
@@ -178,33 +180,27 @@ def _metadata(target, transport):
                 )
     if "sample" not in signatures or signatures["sample"] != signatures.get("serving_default"):
         raise CheckFailedError(f"expected sample, and serving_default like it. Received: {sorted(signatures)}")
-    if not target.golden:
+    if not target.card:
         return f"version {version}: {', '.join(sorted(signatures))}"
-    listed = dict(target.golden.signatures)
-    listed.setdefault("serving_default", listed.get("sample"))
-    if set(signatures) != set(listed):
-        raise CheckFailedError(f"expected the card's signatures {sorted(listed)}. Received: {sorted(signatures)}")
-    for name, signature in listed.items():
-        if signatures[name] != signature:
-            raise CheckFailedError(f"{name}: expected as on the card, {signature}. Received: {signatures[name]}")
+    listed = {"serving_default": target.card.signatures.get("sample"), **target.card.signatures}
+    for name in sorted({*signatures, *listed}):
+        if signatures.get(name) != listed.get(name):
+            raise CheckFailedError(
+                f"{name}: expected as on the card, {listed.get(name)}. Received: {signatures.get(name)}"
+            )
     return f"version {version}: {len(listed)} signatures as on the card"
 
 
 def _golden_answer(target, protocol, signature):
-    inputs, outputs = target.golden.answers[signature]
-    compare(outputs, target.predict(protocol, signature, inputs), target.golden.max_levels)
+    inputs, outputs = target.card.answers[signature]
+    expect_same(outputs, target.predict(protocol, signature, inputs), target.max_levels)
     return f"{len(outputs)} outputs as expected"
-
-
-def levels(target):
-    """By how many levels pixels may differ."""
-    return target.golden.max_levels if target.golden else 255
 
 
 def _default(target, protocol):
     answers = [target.predict(protocol, name, target.examples["sample"]) for name in ("sample", "")]
-    compare(*answers, levels(target))
-    return "the same answer without a signature's name"
+    expect_same(*answers, target.max_levels)
+    return "the same answer without the name of a signature"
 
 
 def _by_version(target, protocol):
@@ -212,7 +208,7 @@ def _by_version(target, protocol):
     inputs = target.examples["sample"]
     expected = target.predict(protocol, "sample", inputs)
     received = target.predict(protocol, "sample", inputs, ModelSpec(target.model.name, version))
-    compare(expected, received, levels(target))
+    expect_same(expected, received, target.max_levels)
     return f"the same answer from version {version} by its number"
 
 
@@ -223,7 +219,7 @@ def _by_row(target):
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     body = {"signature_name": "sample", "instances": rows}
     predictions = transport.post(target.model, body, target.timeout)["predictions"]
-    # With one output a row is its value alone.
+    # With a single output, a row is its value.
     images = [row["image"] if isinstance(row, dict) else row for row in predictions]
-    compare({"image": expected["image"]}, {"image": np.array(images, np.uint8)}, levels(target))
+    expect_same({"image": expected["image"]}, {"image": np.array(images, np.uint8)}, target.max_levels)
     return f"{len(rows)} rows"

@@ -1,4 +1,4 @@
-"""What many requests at once do to a server: equal answers whatever they share a batch with, and how long they take."""
+"""Checks of concurrent requests: equal answers in any batch, good requests beside bad ones, and latencies."""
 
 import concurrent.futures
 import functools
@@ -8,18 +8,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nvae_tf.serving.check.conformance import Check, CheckFailedError, compare, levels
+from nvae_tf.serving.check.conformance import Check, CheckFailedError, expect_same
 from nvae_tf.serving.protocol import ModelSpec, ServerError
 
 _SEEDS = 24
 _MIXED_REQUESTS = 32
 _MAX_ROWS = 4
 _THREADS = 8
-_TRIES = 6  # of a request that may share its batch with a bad one, each time
+_TRIES = 6  # of a request, each of which may share its batch with a bad one
 
 
 class LoadFigures(NamedTuple):
-    """What was measured with so many clients at once: latencies in ms, requests and images of all of them."""
+    """Measurements with `concurrency` clients at once; requests and images are the sum over all of them."""
 
     protocol: str
     concurrency: int
@@ -34,7 +34,7 @@ class LoadFigures(NamedTuple):
 
 
 def concurrency_checks(target):
-    """Yields the `Check`s of answers under concurrent requests."""
+    """Yields the `Check`s of answers to concurrent requests."""
     for protocol in target.transports:
         yield Check(f"{protocol}: one seed, one image, in any batch", functools.partial(_one_image, target, protocol))
         yield Check(f"{protocol}: good requests beside bad ones", functools.partial(_beside_bad, target, protocol))
@@ -51,12 +51,12 @@ def _one_image(target, protocol):
 
     alone = np.concatenate([sample(np.array([row])) for row in range(_SEEDS)])
     if len({image.tobytes() for image in alone}) == 1:
-        raise CheckFailedError(f"expected another image for every seed. Received: one for all {_SEEDS}")
-    most = min(_MAX_ROWS, target.golden.max_rows) if target.golden else _MAX_ROWS
+        raise CheckFailedError(f"expected a different image for every seed. Received: one for all {_SEEDS}")
+    most = min(_MAX_ROWS, target.card.max_rows) if target.card else _MAX_ROWS
     groups = [rng.permutation(_SEEDS)[: rng.integers(1, most, endpoint=True)] for _ in range(_MIXED_REQUESTS)]
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
         mixed = np.concatenate(list(pool.map(sample, groups)))
-    compare({"image": alone[np.concatenate(groups)]}, {"image": mixed}, levels(target))
+    expect_same({"image": alone[np.concatenate(groups)]}, {"image": mixed}, target.max_levels)
     return f"{len(mixed)} rows of {_SEEDS} seeds in {_MIXED_REQUESTS} requests, {_THREADS} at once"
 
 
@@ -83,34 +83,37 @@ def _beside_bad(target, protocol):
             try:
                 answer = target.predict(protocol, "sample", right)
             except ServerError as error:
-                # The contract: a batch fails as a whole, for all whose rows are in it; they may send theirs again.
+                # A batch fails as a whole, for all whose rows are in it; they may send theirs again.
                 merged = error.code == "INVALID_ARGUMENT" and "temperature" in error.message
                 if not merged or attempt == _TRIES - 1:
                     raise
                 refused.append(number)
             else:
-                return compare(expected, answer, levels(target))
+                return expect_same(expected, answer, target.max_levels)
 
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
         futures = [pool.submit(job, n) for n in range(_MIXED_REQUESTS) for job in (good, bad)]
         for future in futures:
             future.result()
-    compare(expected, target.predict(protocol, "sample", right), levels(target))
+    expect_same(expected, target.predict(protocol, "sample", right), target.max_levels)
     return (
-        f"{_MIXED_REQUESTS} of {_MIXED_REQUESTS} answered right, {len(set(refused))} of them after "
+        f"{_MIXED_REQUESTS} correct answers, {len(set(refused))} of them after "
         f"{len(refused)} refusals of batches that they shared with a bad row"
     )
 
 
 def measure_load(target, protocol, concurrency, seconds, rows=1):
-    """`LoadFigures` of `sample`.
+    """Measures the latencies of `sample`.
 
     Args:
         target: `Target`.
         protocol: `"grpc"` or `"rest"`.
-        concurrency: clients that each send a request as soon as the one before is answered.
-        seconds: how long they do; requests under way then are waited for, and counted.
-        rows: images of a request. Default 1.
+        concurrency: clients, each of which sends a request as soon as its last one is answered.
+        seconds: how long they do so; requests that are under way then are waited for and counted.
+        rows: images per request. Default 1.
+
+    Returns:
+        `LoadFigures`.
 
     Raises:
         CheckFailedError: no request was answered.
@@ -132,7 +135,9 @@ def measure_load(target, protocol, concurrency, seconds, rows=1):
             before = time.perf_counter()
         return latencies, failed, start, before
 
-    target.predict(protocol, "sample", target.examples["sample"])  # connects, and whatever the first request costs
+    target.predict(
+        protocol, "sample", target.examples["sample"]
+    )  # connects, and pays whatever else the first request costs
     with concurrent.futures.ThreadPoolExecutor(concurrency) as pool:
         parts = list(pool.map(client, range(concurrency)))
     latencies = [latency for part in parts for latency in part[0]]

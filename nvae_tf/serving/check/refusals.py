@@ -1,4 +1,4 @@
-"""Checks that a server refuses what is wrong, with the right code, and lives on."""
+"""Checks that a server refuses wrong requests with the right code, and still answers afterwards."""
 
 import functools
 import struct
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nvae_tf.serving.check.conformance import Check, CheckFailedError, compare, levels
+from nvae_tf.serving.check.conformance import Check, CheckFailedError, expect_same
 from nvae_tf.serving.protocol import ModelSpec, ServerError
 from nvae_tf.serving.rest_transport import json_value
 
@@ -22,12 +22,12 @@ class WrongInput(NamedTuple):
     """A request that must be INVALID_ARGUMENT.
 
     Attributes:
-        what: is wrong with it.
-        signature: its name.
+        what: what is wrong with it.
+        signature: name of the signature.
         inputs: `{name: array}`.
-        named: input that the graph refuses, which the message must name; None where a server may refuse it before the
-            graph is run, in words of its own.
-        in_json: JSON knows no dtypes, and REST may pass over names that it does not look for.
+        named: name of an input that must be in the message; None if a server may refuse the request, in its own words,
+            before the graph runs.
+        in_json: False if the request is not wrong in REST, where JSON has no dtypes and unknown names may be ignored.
     """
 
     what: str
@@ -38,17 +38,17 @@ class WrongInput(NamedTuple):
 
 
 def wrong_inputs(examples):
-    """List of `WrongInput`, one wrong thing each, for the signatures that a model has.
+    """List of `WrongInput` with one fault each, for the signatures of a model.
 
     Args:
-        examples: `{signature name: inputs}` that are right.
+        examples: correct inputs, `{signature name: inputs}`.
     """
     examples = {name: inputs for name, inputs in examples.items() if name != "serving_default"}  # which is sample
     return [*_wrong_rows(examples), *_wrong_values(examples), *_wrong_shapes(examples)]
 
 
 def _wrong_rows(examples):
-    """Dtypes, rows and names, for `sample`."""
+    """Wrong dtypes, numbers of rows and names in `sample`."""
     right = examples["sample"]
     seed, temperature = right["seed"], right["temperature"]
     wrong = functools.partial(_changed, examples, "sample")
@@ -61,11 +61,11 @@ def _wrong_rows(examples):
 
 
 def _wrong_values(examples):
-    """Numbers and files that are wrong in one row, in every input of every signature that takes some."""
+    """Numbers and files that are wrong in one row, in every input of every signature that takes them."""
     for signature, inputs in sorted(examples.items()):
         noise = sorted(name for name in inputs if name.startswith("noise_"))
         for name, array in inputs.items():
-            if name in noise[1:-1]:  # a model may have forty, each a request of megabytes in JSON
+            if name in noise[1:-1]:  # a model may have forty, and each request may be megabytes of JSON
                 continue
             values = {}
             if array.dtype == object:
@@ -78,7 +78,7 @@ def _wrong_values(examples):
 
 
 def _wrong_files(right):
-    """What is no PNG or JPEG."""
+    """Byte strings that are not a PNG or JPEG."""
     return {
         "half a PNG": right[: len(right) // 2],
         "a PNG that claims 100,000 x 100,000 pixels": _huge_png(),
@@ -88,7 +88,7 @@ def _wrong_files(right):
 
 
 def _wrong_shapes(examples):
-    """What the graph alone can refuse, for the other rows of the batch may have the same shape."""
+    """Shapes that only the graph can refuse, because the other rows of the batch may have the same."""
     sample = examples["sample"]
     for name, array in sample.items():
         changed = _changed(examples, "sample", f"{name} of rank 2", **{name: array[:, np.newaxis]})
@@ -101,7 +101,7 @@ def _wrong_shapes(examples):
         yield wrong("image of floats", image=np.full(image.shape, 0.5, np.float32))
     if "decode" in examples:
         name = min(name for name in examples["decode"] if name.startswith("noise_"))
-        # Which an addition would spread over the height without a word.
+        # An addition would silently broadcast it over the height.
         changed = _changed(examples, "decode", f"{name} of height 1", **{name: examples["decode"][name][:, :1]})
         yield changed._replace(named=name)
 
@@ -118,7 +118,7 @@ def _with_first(array, value):
 
 
 def _huge_png():
-    """A PNG of a hundred bytes whose header claims an image of 10 GB."""
+    """A PNG of about a hundred bytes whose header claims an image of 10 GB."""
 
     def chunk(name, data):
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -129,7 +129,7 @@ def _huge_png():
 
 
 def refusal_checks(target):
-    """Yields a `Check` for everything that a server must refuse, and for that it answers afterwards."""
+    """Yields a `Check` for everything that a server must refuse, and one that it still answers afterwards."""
     for protocol in target.transports:
         yield from _addressing(target, protocol)
         for wrong in wrong_inputs(target.examples):
@@ -139,7 +139,7 @@ def refusal_checks(target):
     if "rest" in target.transports:
         yield from _bodies(target)
     for protocol in target.transports:
-        yield Check(f"{protocol}: answers as before after all refusals", functools.partial(_lives, target, protocol))
+        yield Check(f"{protocol}: answers after all refusals as before", functools.partial(_lives, target, protocol))
 
 
 def _addressing(target, protocol):
@@ -155,10 +155,10 @@ def _addressing(target, protocol):
             call = functools.partial(question, model, target.timeout)
             yield _refusal(protocol, f"{question.__name__} of an {what}", call, "NOT_FOUND")
     call = functools.partial(target.predict, protocol, "sample", right, ModelSpec(target.model.name, None, _UNKNOWN))
-    # The contract names no code for labels: no such version, or a request that is wrong.
+    # The contract names no code for labels.
     yield _refusal(protocol, "unknown label", call, ("NOT_FOUND", "INVALID_ARGUMENT"))
     call = functools.partial(target.predict, protocol, _UNKNOWN, right)
-    # REST has 400 for both.
+    # REST has 400 for both codes.
     code = "INVALID_ARGUMENT" if protocol == "rest" else "FAILED_PRECONDITION"
     yield _refusal(protocol, "unknown signature", call, code)
 
@@ -184,12 +184,12 @@ def _refusal(protocol, what, call, code, named=None):
 
 
 def expect_refusal(call, code, named=None):
-    """The code and the start of the message of a refusal.
+    """Calls a function that must raise `ServerError`; returns the code and the start of the message.
 
     Args:
-        call: function that must raise `ServerError`.
-        code: that it must have; or a tuple of codes that it may have.
-        named: input whose name the message must hold. Default None.
+        call: the function.
+        code: the expected code, or a tuple of codes.
+        named: input that the message must name. Default None.
 
     Raises:
         CheckFailedError: an answer, another code, or a message without the name.
@@ -207,9 +207,7 @@ def expect_refusal(call, code, named=None):
 
 
 def _lives(target, protocol):
-    inputs = target.examples["sample"]
-    if target.golden:
-        compare(target.golden.answers["sample"][1], target.predict(protocol, "sample", inputs), levels(target))
-        return "the golden answer of sample"
-    target.predict(protocol, "sample", inputs)
-    return "an answer of sample"
+    answer = target.predict(protocol, "sample", target.examples["sample"])
+    if target.card:
+        expect_same(target.card.answers["sample"][1], answer, target.max_levels)
+    return "the golden answer of sample" if target.card else "an answer of sample"

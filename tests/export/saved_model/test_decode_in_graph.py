@@ -87,7 +87,7 @@ def _four_bit_file(rows, transparent):
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
-def test_of_sixteen_bits_the_high_byte_counts(read):
+def test_sixteen_bits_are_read_by_their_high_byte(read):
     data = _deep_file()
     np.testing.assert_array_equal(read([data], 1)[0], decode(data, 1, "file"))
 
@@ -99,7 +99,7 @@ def test_jpeg_files_are_read_as_training_reads_them(read, channels):
 
 
 @pytest.mark.parametrize("size", [(16, 16), (20, 9), (7, 31), (5, 4)])
-def test_another_size_is_cut_in_the_middle_and_resized(read, size):
+def test_another_size_is_cropped_in_the_middle_and_resized(read, size):
     data = _file("RGB", size)
     expected = Fit(8, 8, resize=True, enlarge=True)(decode(data, 3, "file"), "file")
     assert np.abs(read([data], 3)[0] - expected.astype(int)).max() <= 1

@@ -6,7 +6,7 @@ import yaml
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from nvae_tf.export.saved_model import server_files
+from nvae_tf.export.saved_model.server_files import check_server_options, write_server_files
 
 _SIZES = (1, 4, 6)
 _FLAGS = [
@@ -24,7 +24,7 @@ _FLAGS = [
 def folder(tmp_path_factory):
     """The files of a model named digits. Shared: no test may write to it."""
     folder = tmp_path_factory.mktemp("server_files")
-    server_files.write(folder, "digits", _SIZES)
+    write_server_files(folder, "digits", _SIZES)
     return folder
 
 
@@ -108,11 +108,11 @@ def test_serve_script_names_another_word(folder):
 
 def test_what_was_edited_stays(tmp_path):
     (tmp_path / "models.config").write_text("edited")
-    written = server_files.write(tmp_path, "digits", _SIZES)
+    written = write_server_files(tmp_path, "digits", _SIZES)
     assert (tmp_path / "models.config").read_text() == "edited"
     assert len(written) == 5 and tmp_path / "models.config" not in written
-    assert server_files.write(tmp_path, "digits", _SIZES) == []
-    server_files.check(tmp_path, "digits", _SIZES)
+    assert write_server_files(tmp_path, "digits", _SIZES) == []
+    check_server_options(tmp_path, "digits", _SIZES)
 
 
 @pytest.mark.parametrize(
@@ -120,9 +120,9 @@ def test_what_was_edited_stays(tmp_path):
     [
         ("Digits", (1, 2), "name: expected lower-case letters, digits and -, a letter first. Received: 'Digits'"),
         ("letters", _SIZES, r"name: expected digits, as in .*models\.config\. Received: letters"),
-        ("digits", (2, 1), r"batch_sizes: expected ascending numbers from 1 on. Received: \[2, 1\]"),
-        ("digits", (0, 1), r"batch_sizes: expected ascending numbers from 1 on. Received: \[0, 1\]"),
-        ("digits", (), r"batch_sizes: expected ascending numbers from 1 on. Received: \[\]"),
+        ("digits", (2, 1), r"batch_sizes: expected ascending numbers of at least 1. Received: \[2, 1\]"),
+        ("digits", (0, 1), r"batch_sizes: expected ascending numbers of at least 1. Received: \[0, 1\]"),
+        ("digits", (), r"batch_sizes: expected ascending numbers of at least 1. Received: \[\]"),
         (
             "digits",
             (1, 4),
@@ -132,4 +132,4 @@ def test_what_was_edited_stays(tmp_path):
 )
 def test_wrong_input_is_named(folder, name, sizes, message):
     with pytest.raises(ValueError, match=message):
-        server_files.check(folder, name, sizes)
+        check_server_options(folder, name, sizes)

@@ -1,10 +1,9 @@
-"""What a served model answers, and that a row's answer depends on nothing but that row."""
+"""The answers of a served model, and that a row's answer depends on that row only."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from nvae_tf.config import ModelConfig
 from nvae_tf.evaluation.sampling import sample_images
 from nvae_tf.export.saved_model.decode_in_graph import to_model
 from nvae_tf.export.saved_model.signatures import Signatures
@@ -12,26 +11,15 @@ from nvae_tf.hierarchy import numbered
 from nvae_tf.inference.folding import fold
 from nvae_tf.inference.model import InferenceModel
 from nvae_tf.models.noise import keyed_noise, row_keys
-from nvae_tf.models.nvae import NVAE
+from tests import tiny
 
-_SIZE = dict(image_height=8, image_width=8, num_scales=2, groups_per_scale=1, latent_channels=2, padding=1)
-_CELLS = dict(preprocess_blocks=1, preprocess_cells=1, postprocess_blocks=1, postprocess_cells=1)
-_WIDTH = dict(encoder_channels=8, decoder_channels=8, encoder_cells_per_group=1, decoder_cells_per_group=1)
-_COLOUR = dict(image_channels=3, likelihood="logistic_mixture", num_mixtures=2, bit_depth=5, num_flows=1)
-
-
-def _model(**fields):
-    model = NVAE(ModelConfig(**_SIZE | _CELLS | _WIDTH | fields))
-    rng = np.random.default_rng(1)
-    for variable in model.variables:
-        if "kernel" not in variable.name:
-            variable.assign(variable + 0.3 * rng.random(variable.shape, np.float32))
-    return model
+_FIELDS = {"padding": 1, "groups_per_scale": 1, "adaptive_groups": False, "encoder_channels": 8, "decoder_channels": 8}
+_COLOUR = {"image_channels": 3, "likelihood": "logistic_mixture", "num_mixtures": 2, "bit_depth": 5, "num_flows": 1}
 
 
 @pytest.fixture(scope="module")
 def model():
-    return _model(**_COLOUR)
+    return tiny.model(8, **_FIELDS, **_COLOUR)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +58,7 @@ def test_png_files_are_the_images(ask):
         np.testing.assert_array_equal(tf.io.decode_png(data), image)
 
 
-def test_a_row_depends_on_itself_alone(ask):
+def test_a_row_depends_on_itself_only(ask):
     seeds, temperatures = [7, -3, 7, 2**62], [0.7, 1.0, 0.7, 0.5]
     together = ask("sample", seed=seeds, temperature=temperatures)["image"]
     np.testing.assert_array_equal(together[0], together[2])
@@ -195,7 +183,7 @@ def test_pixels_may_be_drawn_from_the_mixture(model):
 
 
 def test_other_channels_than_one_or_three_have_no_files():
-    signatures = Signatures(InferenceModel(fold(_model(image_channels=2, likelihood="normal"))))
+    signatures = Signatures(InferenceModel(fold(tiny.model(8, **_FIELDS, image_channels=2, likelihood="normal"))))
     assert set(signatures.functions) == {
         "sample", "decode", "encode_pixels", "encode_floats", "interpolate_seeds", "score",
     }  # fmt: skip

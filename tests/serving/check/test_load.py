@@ -1,4 +1,4 @@
-"""Each check of concurrent requests fails on a server that is wrong in that alone."""
+"""Each check of concurrent requests fails on a server with the fault that it is for."""
 
 import itertools
 import threading
@@ -27,7 +27,7 @@ def test_a_place_in_the_batch_that_shows_in_the_image(connect, model, monkeypatc
 def test_one_image_for_all_seeds(connect, model, monkeypatch):
     monkeypatch.setattr(model, "change", lambda name, outputs: outputs | {"image": np.zeros_like(outputs["image"])})
     failed = failures(concurrency_checks(connect()))
-    assert "expected another image for every seed" in failed["grpc: one seed, one image, in any batch"]
+    assert "expected a different image for every seed" in failed["grpc: one seed, one image, in any batch"]
 
 
 @pytest.mark.parametrize(

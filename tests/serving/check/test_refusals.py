@@ -1,4 +1,4 @@
-"""Each check of a refusal fails on a server that is wrong in that alone."""
+"""Each check of a refusal fails on a server with the fault that it is for."""
 
 import numpy as np
 import tensorflow as tf
@@ -10,12 +10,12 @@ from tests.serving import toy_model
 from tests.serving.toy_model import Rattled, failures
 
 
-def test_refusals_that_spoil_the_answers_after_them(connect, golden, model, monkeypatch):
+def test_refusals_that_spoil_the_answers_after_them(connect, card, model, monkeypatch):
     rattled = Rattled()
     monkeypatch.setattr(model, "hook", rattled.hook)
     monkeypatch.setattr(model, "change", rattled.change)
-    failed = failures(refusal_checks(connect(golden)))
-    assert set(failed) == {f"{protocol}: answers as before after all refusals" for protocol in ("grpc", "rest")}
+    failed = failures(refusal_checks(connect(card)))
+    assert set(failed) == {f"{protocol}: answers after all refusals as before" for protocol in ("grpc", "rest")}
 
 
 def test_wrong_input_that_is_answered(connect, model, monkeypatch):

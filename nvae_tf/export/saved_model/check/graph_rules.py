@@ -1,7 +1,7 @@
 """Rules about the signatures and operations of a SavedModel.
 
-A rule is a function from a `SavedModel` to findings, texts that name the tensor, signature or operation. Its name is the
-rule's, and its docstring says why it is one.
+A rule is a function from a `SavedModel` to findings, which are texts that name the tensor, signature or operation. The
+function's name is the rule's name, and its docstring says why it is a rule.
 """
 
 import math

@@ -68,7 +68,7 @@ def _read_config(model, name, message):
 
 
 def _config_rule(name, new_message):
-    """Makes a function from a model and a parsed file to findings a rule, whose finding may be that it does not parse."""
+    """Makes a rule of a function from a model and a parsed file; a file that does not parse is a finding."""
 
     def decorate(function):
         @functools.wraps(function)

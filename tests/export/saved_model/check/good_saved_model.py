@@ -1,6 +1,5 @@
-"""A small SavedModel that keeps every rule of TensorFlow Serving, and what a test needs to break it."""
+"""A small SavedModel that keeps every rule of TensorFlow Serving, and what tests need to break it."""
 
-import hashlib
 import json
 import pathlib
 
@@ -8,6 +7,10 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
+
+from nvae_tf.export.saved_model.check.lint import lint_saved_model
+from nvae_tf.files import file_sum
+from nvae_tf.golden_answers import write_npz
 
 _BATCHING = """
 max_batch_size { value: 2 }
@@ -25,7 +28,7 @@ WARMUP = pathlib.Path("assets.extra", "tf_serving_warmup_requests")
 
 
 class _Good(tf.Module):
-    """The contract in the small: per-row seeds and temperatures in, pixels and PNG files out."""
+    """The contract in small: per-row seeds and temperatures in, pixels and PNG files out."""
 
     def __init__(self):
         super().__init__()
@@ -76,7 +79,7 @@ def complete(version):
         for name, s in signatures.items()
     }
     files = [version / "saved_model.pb", *(version / "variables").glob("*")]
-    sums = {f.relative_to(version).as_posix(): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+    sums = {f.relative_to(version).as_posix(): file_sum(f) for f in files}
     card = {"allowed_batch_sizes": [1, 2], "signatures": described, "checksums": sums}
     (version / "assets.extra").mkdir(exist_ok=True)
     (version / "assets.extra" / "model.json").write_text(json.dumps(card))
@@ -96,10 +99,7 @@ def build(version):
     complete(version)
     inputs = {"seed": np.array([3, 4]), "temperature": np.array([1, 0.5], np.float32)}
     answer = {name: value.numpy() for name, value in module.sample(**inputs).items()}
-    golden = {f"sample/inputs/{name}": value for name, value in inputs.items()}
-    golden |= {"sample/outputs/image": answer["image"]}
-    golden |= {f"sample/outputs/png_bytes/{i}": np.frombuffer(p, np.uint8) for i, p in enumerate(answer["png_bytes"])}
-    np.savez(version / "assets.extra" / "golden.npz", **golden)
+    write_npz(version / "assets.extra" / "golden.npz", {"sample": (inputs, answer)})
     for name, text in (("batching_parameters.txt", _BATCHING), ("models.config", _MODELS)):
         (version.parent / name).write_text(text)
     (version.parent / "monitoring.config").write_text(_MONITORING)
@@ -112,9 +112,17 @@ def edit_graph(version, edit):
     (version / "saved_model.pb").write_bytes(content.SerializeToString())
 
 
-def failed_checks(results):
-    """{name: detail} of the results that did not pass."""
+def failed_rules(version, execute=False, **options):
+    """{name: detail} of the rules that a version breaks."""
+    results = lint_saved_model(version, execute=execute, **options)
     return {result.name: result.detail for result in results if not result.passed}
+
+
+def assert_breaks(version, rule, words):
+    """Checks that a version breaks this rule and no other, and that the finding contains the words."""
+    failed = failed_rules(version)
+    assert list(failed) == [rule]
+    assert words in failed[rule]
 
 
 def replace_text(name, old, new):

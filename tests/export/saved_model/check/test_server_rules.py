@@ -1,22 +1,19 @@
-"""For each rule about what the server reads beside the graph, a broken file is caught by that rule alone."""
+"""A broken file of those that the server reads beside the graph is caught by the one rule about it."""
 
 import importlib
 import os
-import subprocess
 import sys
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
-from nvae_tf.export.saved_model.check import server_rules as serving_rules
+from nvae_tf.export.saved_model.check import server_rules
 from nvae_tf.export.saved_model.check.contents import read_saved_model
-from nvae_tf.export.saved_model.check.lint import CHECKS, lint
 from tests.export.saved_model.check.good_saved_model import (
     WARMUP,
+    assert_breaks,
     change_card,
-    failed_checks,
     record,
     replace_text,
     sample_record,
@@ -96,32 +93,32 @@ _FILES = {
     "models-empty": ("models_config", lambda version: (version.parent / "models.config").write_text(""), "a config"),
     "monitoring-text": ("monitoring_config", replace_text("../monitoring.config", "enable", "enabled"), "enabled"),
     "monitoring-path": ("monitoring_config", replace_text("../monitoring.config", '"/', '"'), "'monitoring/"),
-    "no-warmup": ("warmup_file", lambda version: (version / WARMUP).unlink(), "expected assets.extra/"),
-    "warmup-no-record": ("warmup_file", lambda version: (version / WARMUP).write_bytes(b"x" * 40), "TFRecord"),
-    "warmup-cut": ("warmup_file", lambda version: os.truncate(version / WARMUP, 150), "TFRecord"),
-    "warmup-no-log": ("warmup_file", _warmup(b"\xff"), "record 4: expected a PredictionLog"),
-    "warmup-other-log": ("warmup_file", _warmup(_SESSION_LOG), "expected a PredictionLog with a predict_log"),
-    "warmup-too-many": ("warmup_file", _warmup(*[sample_record("sample", 1)] * 997), "Received: 1,001"),
-    "warmup-empty": ("warmup_file", lambda version: (version / WARMUP).write_bytes(b""), "Received: 0"),
-    "warmup-signature": ("warmup_requests", _warmup(sample_record("other", 1)), "no signature 'other'"),
-    "warmup-input": ("warmup_requests", _warmup(record("sample", seed=_SEED)), "Received: ['seed']"),
+    "no-warmup": ("warm_up", lambda version: (version / WARMUP).unlink(), "expected assets.extra/"),
+    "warmup-no-record": ("warm_up", lambda version: (version / WARMUP).write_bytes(b"x" * 40), "TFRecord"),
+    "warmup-cut": ("warm_up", lambda version: os.truncate(version / WARMUP, 150), "TFRecord"),
+    "warmup-no-log": ("warm_up", _warmup(b"\xff"), "record 4: expected a PredictionLog"),
+    "warmup-other-log": ("warm_up", _warmup(_SESSION_LOG), "expected a PredictionLog with a predict_log"),
+    "warmup-too-many": ("warm_up", _warmup(*[sample_record("sample", 1)] * 997), "Received: 1,001"),
+    "warmup-empty": ("warm_up", lambda version: (version / WARMUP).write_bytes(b""), "Received: 0"),
+    "warmup-signature": ("warm_up", _warmup(sample_record("other", 1)), "no signature 'other'"),
+    "warmup-input": ("warm_up", _warmup(record("sample", seed=_SEED)), "Received: ['seed']"),
     "warmup-dtype": (
-        "warmup_requests",
+        "warm_up",
         _warmup(record("sample", seed=_SEED.astype(np.int32), temperature=_TEMPERATURE)),
         "input seed: expected int64. Received: int32",
     ),
     "warmup-rank": (
-        "warmup_requests",
+        "warm_up",
         _warmup(record("sample", seed=_SEED[:, None], temperature=_TEMPERATURE)),
         "expected the shape [-1]. Received: [2, 1]",
     ),
     "warmup-rows": (
-        "warmup_requests",
+        "warm_up",
         _warmup(record("sample", seed=_SEED[:1], temperature=_TEMPERATURE)),
         "expected one batch size. Received: [1, 2]",
     ),
     "warmup-size": (
-        "warmup_coverage",
+        "warm_up",
         lambda version: write_warmup(version, [sample_record(n, 1 + (n == "sample")) for n in _BOTH for _ in "ab"]),
         "no request of sample with the batch size 1",
     ),
@@ -132,9 +129,7 @@ _FILES = {
 def test_broken_files(version, case):
     rule, edit, words = _FILES[case]
     edit(version)
-    failed = failed_checks(lint(version, execute=False))
-    assert list(failed) == [rule]
-    assert words in failed[rule]
+    assert_breaks(version, rule, words)
 
 
 def test_labels_of_versions_that_are_served(version):
@@ -143,35 +138,10 @@ def test_labels_of_versions_that_are_served(version):
         labels = 'version_labels { key: "a" value: 1 } version_labels { key: "b" value: 2 }'
         _models(f"model_version_policy {{ {policy} }} {labels}")(version)
         version.with_name("2").mkdir(exist_ok=True)
-        assert not list(serving_rules.models_config(read_saved_model(version))), policy
-
-
-def test_the_warm_up_file_is_read_once(version, monkeypatch):
-    read, dataset = [], tf.data.TFRecordDataset
-    monkeypatch.setattr(tf.data, "TFRecordDataset", lambda path: read.append(path) or dataset(path))
-    assert not failed_checks(lint(version, execute=False))
-    assert len(read) == 1
-
-
-def test_the_run_has_no_tensor_float_32(version, monkeypatch):
-    environments = []
-
-    def run(command, env, **options):
-        environments.append(env)
-        return subprocess.CompletedProcess(command, 0, '{"findings": []}\n', "")
-
-    monkeypatch.setattr(subprocess, "run", run)
-    assert serving_rules.executes(read_saved_model(version)) == ([], {})
-    assert environments[0]["NVIDIA_TF32_OVERRIDE"] == "0"
-
-
-def test_each_rule_has_a_broken_file():
-    rules = {check.name for check in CHECKS if check.function.__module__ == serving_rules.__name__}
-    assert {rule for rule, _, _ in _FILES.values()} == rules - {"executes"}
+        assert not list(server_rules.models_config(read_saved_model(version))), policy
 
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
     with pytest.raises(ImportError, match=r"need tensorflow-serving-api: pip install -e '\.\[serve\]'"):
-        # Nothing of the module is made anew: its imports come first.
-        importlib.reload(serving_rules)
+        importlib.reload(server_rules)  # which fails in its imports, before it changes anything

@@ -1,0 +1,51 @@
+"""The model card of an export, with the golden answers that lie beside it."""
+
+import json
+import pathlib
+from typing import NamedTuple
+
+from nvae_tf.golden_answers import check_sum, read_npz
+from nvae_tf.serving.protocol import Signature, TensorSpec
+
+
+class Card(NamedTuple):
+    """What a client can hold a served model against.
+
+    Attributes:
+        signatures: `{name: Signature}`.
+        answers: golden answers, `{signature name: ({input: array}, {output: array})}`.
+        max_levels: by how many of 255 levels a pixel may differ: one, for rounding, or any where pixels are drawn.
+        max_rows: the largest batch that the server may run.
+    """
+
+    signatures: dict
+    answers: dict
+    max_levels: int
+    max_rows: int
+
+
+def read_card(path):
+    """`Card` of a model.json and the file of golden answers that it names.
+
+    Raises:
+        ValueError: damaged files, or answers other than the card's.
+        OSError: a file cannot be read.
+    """
+    path = pathlib.Path(path)
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        signatures = {
+            name: Signature(_specs(signature["inputs"]), _specs(signature["outputs"]))
+            for name, signature in card["signatures"].items()
+        }
+        golden, expected = path.parent / card["golden"]["file"], card["golden"]["sha256"]
+        max_levels = 255 if card["pixels"] == "sample" else 1
+        max_rows = int(card["allowed_batch_sizes"][-1])
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path}: expected a model card. Received: {error!r}") from error
+    check_sum(golden, expected, path.name)
+    return Card(signatures, read_npz(golden), max_levels, max_rows)
+
+
+def _specs(specs):
+    return {name: TensorSpec(spec["dtype"], tuple(spec["shape"])) for name, spec in specs.items()}
