@@ -33,9 +33,7 @@ _COMMANDS = ("status", *_SUFFIXES)
 define_server()
 flags.DEFINE_enum("protocol", "grpc", ["grpc", "rest"], "How to talk to the server.")
 flags.DEFINE_integer("port", None, "Port of the server; by default 8500 for gRPC and 8501 for REST.", 1, 65535)
-flags.DEFINE_string(
-    "out", None, "Output file: .png of all images, .npz of encode, or .jsonl of score, which prints without it."
-)
+flags.DEFINE_string("out", None, "Output file: .png for images, .npz for encode, .jsonl for score (else printed).")
 flags.DEFINE_string("images_dir", None, "Folder for each image as a PNG as well: 000000.png ...; created if need be.")
 flags.DEFINE_list("images", None, "PNG or JPEG files, separated by commas; two for interpolate.")
 flags.DEFINE_integer("num", 16, "Number of images of sample.", lower_bound=1)

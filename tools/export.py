@@ -40,9 +40,7 @@ define_statistics()
 flags.DEFINE_float("temperature", 1.0, "Temperature that the export recommends.")
 flags.DEFINE_string("name", "nvae", "saved_model: name of the model for the server.")
 flags.DEFINE_enum("pixels", "mean", ["mean", "sample"], "saved_model: mean of the likelihood, or a sample of it.")
-flags.DEFINE_list(
-    "batch_sizes", ["1", "2", "4", "8", "16"], "saved_model: batch sizes that the server may run, ascending."
-)
+flags.DEFINE_list("batch_sizes", ["1", "2", "4", "8", "16"], "saved_model: batch sizes of the server, ascending.")
 flags.DEFINE_integer("num_groups", None, "tflite: number of groups to sample, coarsest first; default all.", 1)
 flags.DEFINE_bool("encoder", False, "tflite: write the encoder too.")
 flags.DEFINE_integer("opset", 18, "onnx: opset of the files.", 13, 18)

@@ -135,9 +135,7 @@ def measure_load(target, protocol, concurrency, seconds, rows=1):
             before = time.perf_counter()
         return latencies, failed, start, before
 
-    target.predict(
-        protocol, "sample", target.examples["sample"]
-    )  # connects, and pays whatever else the first request costs
+    target.predict(protocol, "sample", target.examples["sample"])  # connects, and pays what only first requests cost
     with concurrent.futures.ThreadPoolExecutor(concurrency) as pool:
         parts = list(pool.map(client, range(concurrency)))
     latencies = [latency for part in parts for latency in part[0]]
