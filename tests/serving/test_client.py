@@ -205,7 +205,7 @@ class TestRetries:
         start = time.monotonic()
         with pytest.raises(ServerError) as error:
             Client(transport, "toy", timeout_seconds=0.5, max_retries=99).sample([1], 1.0)
-        assert error.value.code == "UNAVAILABLE" and time.monotonic() - start < 2
+        assert error.value.code in ("UNAVAILABLE", "DEADLINE_EXCEEDED") and time.monotonic() - start < 2
 
     @pytest.mark.parametrize("protocol", ["grpc", "rest"])
     def test_a_server_that_comes_later_is_found(self, protocol):
