@@ -1,9 +1,9 @@
-"""Files and folders that are whole or absent, also after a loss of power.
+"""Files and folders that are whole or absent, even after a loss of power.
 
-Everything is written under a temporary name first. There are three kinds of them:
+Everything is written under a temporary name first. There are three kinds of temporary names:
 
 tmp_NAME            being written
-tmp_replaced_NAME   whole; what NAME was until its replacement gets the name, and again if that never comes
+tmp_replaced_NAME   whole: the former NAME, until its replacement has the name; it returns if that never happens
 tmp_old_NAME        being removed
 """
 
@@ -24,12 +24,12 @@ _OLD = f"{TEMPORARY}old_"
 
 
 def sync(path):
-    """Returns when a file's content, or a folder's list of entries, is on disk."""
+    """Waits until a file's content, or a folder's list of entries, is on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # EINVAL: a file system that cannot sync folders. That is no reason not to save at all.
+        # EINVAL: the file system cannot sync folders, which is no reason not to save at all.
         if error.errno != errno.EINVAL or not path.is_dir():
             raise
     finally:
@@ -37,12 +37,12 @@ def sync(path):
 
 
 def temporary_name(final):
-    """Path under which to write what is to become `final`."""
+    """Path under which to write before it is renamed to `final`."""
     return final.with_name(TEMPORARY + final.name)
 
 
 def put_folder(final):
-    """Gives a folder written under its temporary name its final one; what had it before becomes `tmp_replaced_`."""
+    """Renames a folder from its temporary to its final name; a former folder of that name becomes `tmp_replaced_`."""
     temporary = temporary_name(final)
     for path in temporary.iterdir():
         sync(path)
@@ -55,10 +55,10 @@ def put_folder(final):
 
 @contextlib.contextmanager
 def new_file(path):
-    """Gives a temporary path to write to, which becomes `path` at the end; an exception leaves what was there.
+    """Yields a temporary path to write to, which becomes `path` at the end; an exception leaves `path` unchanged.
 
-    The temporary name keeps the suffix, which libraries choose the format by, and holds the process's id, so that two
-    processes do not write to one file.
+    The temporary name keeps the suffix, by which libraries choose the format, and contains the id of the process, so
+    that two processes do not write to one file.
     """
     path = pathlib.Path(path)
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}_{path.name}")
@@ -73,16 +73,16 @@ def new_file(path):
 
 @contextlib.contextmanager
 def new_folder(path):
-    """Gives a temporary folder to write to, which becomes `path` at the end; an exception leaves nothing.
+    """Yields a temporary folder to write to, which becomes `path` at the end; an exception leaves nothing.
 
     Raises:
-        FileExistsError: there is something at `path` already.
+        FileExistsError: `path` exists already.
     """
     path = pathlib.Path(path)
     if path.exists():
         raise FileExistsError(f"{path}: expected a new folder. Received: one that exists")
     temporary = temporary_name(path)
-    shutil.rmtree(temporary, ignore_errors=True)  # what a killed process left
+    shutil.rmtree(temporary, ignore_errors=True)  # left by a killed process
     temporary.mkdir(parents=True)
     try:
         yield temporary
@@ -93,13 +93,13 @@ def new_folder(path):
 
 
 def write_text(path, text):
-    """Writes a text file, or replaces it."""
+    """Writes or replaces a text file."""
     with new_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def strict_json(value):
-    """The value with null in place of numbers that are not finite, which strict JSON has no form for."""
+    """The value with None for non-finite numbers, which strict JSON cannot represent."""
     if isinstance(value, dict):
         return {name: strict_json(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -108,14 +108,14 @@ def strict_json(value):
 
 
 def write_json(path, values, indent=2):
-    """Writes a value as strict JSON, or replaces the file."""
+    """Writes or replaces a file with a value as strict JSON."""
     write_text(path, json.dumps(strict_json(values), indent=indent, allow_nan=False) + "\n")
 
 
 def remove_folder(folder):
     """Removes a folder; an interruption leaves a temporary name, never a checkpoint with files missing.
 
-    A failure is a warning: what is too much on the disk stops nothing.
+    A failure only gives a warning, because a superfluous folder does no harm.
     """
     old = folder.with_name(_OLD + folder.name)
     try:
@@ -126,7 +126,7 @@ def remove_folder(folder):
 
 
 def tidy(folder):
-    """Removes what interrupted writes left; what was about to be replaced gets its name back."""
+    """Removes the remains of interrupted writes; what was about to be replaced gets its name back."""
     for path in sorted(folder.glob(f"{TEMPORARY}*")):
         replaced = path.name.startswith(REPLACED)
         final = path.with_name(path.name.removeprefix(REPLACED))
@@ -134,7 +134,7 @@ def tidy(folder):
             if replaced and not final.exists():
                 os.rename(path, final)
             elif replaced:
-                # Not at once: a name `tmp_replaced_` promises something whole.
+                # Under another name first, because `tmp_replaced_` promises a whole folder.
                 remove_folder(path)
             elif path.is_dir():
                 shutil.rmtree(path)
@@ -151,7 +151,7 @@ def file_sum(path):
 
 
 def free_space(path):
-    """Free space where `path` is or would be, as text."""
+    """Free space of the file system that `path` is on or would be on, as text."""
     try:
         existing = next(folder for folder in (path, *path.parents) if folder.exists())
         return f"{shutil.disk_usage(existing).free / 2**20:.1f} MiB"

@@ -2,10 +2,12 @@
 
 import fcntl
 import importlib
+import json
 import os
 import pathlib
 import sys
 
+import numpy as np
 import pytest
 from absl import flags
 
@@ -20,6 +22,7 @@ tf.config.set_logical_device_configuration(
 )
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+_SMALL_GOLDEN = REPOSITORY / "tests" / "goldens" / "cifar10_tiny_flow.npz"
 
 
 def _shared_folder(name):
@@ -42,6 +45,29 @@ def shared_data():
 def golden():
     """Folder with the reference checkpoints and numbers of the original program."""
     return _shared_folder("golden")
+
+
+def _split_arrays(values, index):
+    arrays, first = {}, 0
+    for name, shape in index:
+        size = int(np.prod(shape))
+        arrays[name] = values[first : first + size].reshape(shape)
+        first += size
+    assert first == len(values)
+    return arrays
+
+
+@pytest.fixture(scope="session")
+def small_golden():
+    """(`OfficialCheckpoint`, {key: expected array}) of tests/goldens. Shared: no test may change them."""
+    from nvae_tf.convert.torch_reader import OfficialCheckpoint
+
+    with np.load(_SMALL_GOLDEN) as file:
+        meta = json.loads(file["meta"].item())
+        images = file["images"].astype(np.float32) / np.float32(255)
+        arrays, expected = (_split_arrays(file[part], meta[part]) for part in ("weights", "expected"))
+    fields = {name: meta[name] for name in ("arguments", "arch_instance", "global_step")}
+    return OfficialCheckpoint(arrays=arrays, **fields), {"x": images, **expected}
 
 
 @pytest.fixture(scope="session")

@@ -6,18 +6,16 @@ Everything is checked first: on any error nothing is written. The file is read a
 """
 
 import os
-import pathlib
-import shutil
 
 from absl import flags
 
-# What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
+# TensorFlow is imported only after the flags were checked, so that a wrong flag is reported at once.
 from tools.flags import run
 
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string("checkpoint", None, "The official checkpoint.pt.", required=True)
-flags.DEFINE_string("run_dir", None, "Folder to make: new, or empty.", required=True)
+flags.DEFINE_string("run_dir", None, "Folder to write, new or empty.", required=True)
 
 
 def _is_free(path):
@@ -30,38 +28,27 @@ flags.register_validator(
 flags.register_validator("run_dir", _is_free, message="expected a new or empty folder; nothing is overwritten")
 
 
-def write_run(run_dir, step, model):
-    """Writes a run folder under a temporary name and renames it when it is whole.
-
-    Args:
-        run_dir: folder that does not exist or is empty.
-        step: of the checkpoint.
-        model: `NVAE` with its `config`.
-    """
+def _write_run(run_dir, step, model):
     from nvae_tf.checkpoint import RunFolder, model_variables
+    from nvae_tf.files import new_folder
 
-    final = pathlib.Path(run_dir).resolve()
-    temporary = final.with_name(f"{final.name}.tmp{os.getpid()}")
-    final.parent.mkdir(parents=True, exist_ok=True)
-    temporary.mkdir()
-    try:
+    path = os.path.abspath(run_dir)
+    if os.path.isdir(path):
+        os.rmdir(path)  # the validator found it empty
+    with new_folder(path) as temporary:
         RunFolder(temporary).create(model.config).save(step, {"model": model_variables(model)})
-        os.rename(temporary, final)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 def main():
     from nvae_tf.convert.torch_reader import read_checkpoint
 
     checkpoint = read_checkpoint(FLAGS.checkpoint)
-    # TensorFlow takes seconds to import: a damaged file is reported first.
+    # TensorFlow takes seconds to import, so a damaged file is reported first.
     from nvae_tf.convert.apply import model_from_checkpoint
 
     model = model_from_checkpoint(checkpoint)
-    write_run(FLAGS.run_dir, checkpoint.global_step, model)
-    # Every variable is set by one entry; the rest of the entries carry nothing.
+    _write_run(FLAGS.run_dir, checkpoint.global_step, model)
+    # Every variable is set by exactly one entry.
     used = len(model.variables)
     print(f"entries: {used} used, {len(checkpoint.arrays) - used} ignored (counters and buffers without content)")
     print(f"parameters: {sum(v.shape.num_elements() for v in model.trainable_variables):,}")

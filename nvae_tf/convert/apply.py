@@ -1,4 +1,4 @@
-"""Puts the arrays of an official checkpoint into a model, strictly."""
+"""Assigns the arrays of an official checkpoint to a model, strictly."""
 
 from nvae_tf import hierarchy
 from nvae_tf.convert import name_map as names
@@ -18,7 +18,7 @@ def _carries_nothing(name, model):
 
 
 def match(arrays, model):
-    """Pairs of (variable, array in the variable's layout) for every variable of the model.
+    """Pairs (variable, array in the variable's layout) for every variable of the model.
 
     Args:
         arrays: {official name: array}.
@@ -41,7 +41,7 @@ def match(arrays, model):
             continue
         try:
             array = entry.layout(arrays[entry.name])
-        except ValueError:  # a transposition of another rank
+        except ValueError:  # the array has another rank
             array = arrays[entry.name]
         if array.shape != tuple(entry.variable.shape):
             shapes.append(f"{entry.name}: expected {tuple(entry.variable.shape)}. Received: {array.shape}")
@@ -59,10 +59,10 @@ def match(arrays, model):
 
 
 def _check_size(config, arrays):
-    """Refuses arguments of a model that is too large for the file, which could not even be laid out.
+    """Refuses arguments that describe a model too large for the file, of which not even the shapes could be made.
 
-    Each cell and each flow step has at least one entry. The masks of the flows are arrays outside of variables: those
-    of the first convolutions have as many values as the kernels they mask.
+    Each cell and each flow step has at least one entry. The masks of the flows are arrays, not variables; those of the
+    first convolutions have as many values as the kernels they mask.
     """
     groups, latents = hierarchy.num_groups(config), config.latent_channels
     cells = config.preprocess_blocks * config.preprocess_cells + config.postprocess_blocks * config.postprocess_cells
@@ -72,7 +72,9 @@ def _check_size(config, arrays):
     values = sum(array.size for array in arrays.values())
     for what, least, received in (("entries", groups + cells + steps, len(arrays)), ("values", masks, values)):
         if received < least:
-            raise CheckpointError(f"state_dict: expected at least {least} {what}, by args. Received: {received}")
+            raise CheckpointError(
+                f"state_dict: expected at least {least} {what} according to args. Received: {received}"
+            )
 
 
 def model_from_checkpoint(checkpoint):
@@ -84,14 +86,14 @@ def model_from_checkpoint(checkpoint):
         checkpoint: `OfficialCheckpoint`.
 
     Returns:
-        The `NVAE`, its `config` the run's `Config`.
+        `NVAE`, with the run's `Config` as its `config`.
 
     Raises:
         CheckpointError: see `match` and `config_from_arguments`.
     """
     config = config_from_arguments(checkpoint.arguments, checkpoint.arch_instance)
     _check_size(config.model, checkpoint.arrays)
-    # Without values first: a file of some bytes can describe a model larger than the memory.
+    # Without values first, because a file of a few bytes can describe a model larger than the memory.
     match(checkpoint.arrays, shapes_only(config.model))
     model = NVAE(config.model, name="nvae")
     for variable, array in match(checkpoint.arrays, model):

@@ -1,4 +1,4 @@
-"""From the arguments of the authors' program, as an official checkpoint holds them, to a `Config`."""
+"""Makes a `Config` of the arguments of the authors' program that an official checkpoint holds."""
 
 import dataclasses
 import math
@@ -9,7 +9,7 @@ from nvae_tf.convert.torch_reader import CheckpointError
 
 _REQUIRED = object()
 
-# Official argument: (our field, its type, value where an old file lacks it).
+# Official argument: (our field, its type, value if an old file lacks it).
 _MODEL_ARGUMENTS = {
     "arch_instance": ("cell_set", str, "res_mbconv"),
     "num_x_bits": ("bit_depth", int, _REQUIRED),
@@ -32,7 +32,7 @@ _MODEL_ARGUMENTS = {
     "res_dist": ("residual_posterior", bool, _REQUIRED),
 }
 
-# How the model was trained does not change what it is: what is missing keeps `TrainConfig`'s default.
+# Missing ones keep the default of `TrainConfig`, because the training does not change what the model is.
 _TRAIN_ARGUMENTS = {
     "batch_size": ("batch_size", int),
     "epochs": ("epochs", int),
@@ -46,7 +46,7 @@ _TRAIN_ARGUMENTS = {
     "weight_decay_norm": ("regularization", float),
 }
 
-# Where and how the original ran; the rest of what starts like a model's argument is one.
+# Arguments about where and how the original ran; all others that start with a prefix below describe the model.
 _RUN_ARGUMENTS = ("num_proc_node", "num_process_per_node", "num_workers")
 _MODEL_PREFIXES = ("num_", "use_", "res_", "ada_", "arch_", "min_")
 
@@ -66,7 +66,7 @@ _DATASETS = {
 }
 _LSUN_128 = re.compile(r"lsun_([a-z]+(?:_[a-z]+)*)_128")
 
-# Operations of the (encoder, preprocess, decoder, postprocess) cells of each set.
+# Official names of the operations of the (encoder, preprocess, decoder, postprocess) cells of each set.
 _BN, _BN5 = "res_bnswish", "res_bnswish5"
 _E3, _E6 = ["mconv_e3k5g0"], ["mconv_e6k5g0"]
 _OPERATIONS = {
@@ -89,7 +89,7 @@ _CELL_KINDS = (
     ("normal_post", "up_post"),
 )
 
-# Far above any model: a damaged count must fail here, not in 2 ** count.
+# Far above any model; a damaged count must fail here, not in 2 ** count.
 _LARGEST_COUNT = 4096
 
 
@@ -97,35 +97,28 @@ def config_from_arguments(arguments, arch_instance=None):
     """The `Config` of a model trained by the authors' program (NVAE, arXiv 2007.03898).
 
     Args:
-        arguments: official arguments by name, as in `OfficialCheckpoint.arguments`. Arguments that old files lack
-            take the value they had before they existed.
-        arch_instance: operations of each cell kind, as in `OfficialCheckpoint.arch_instance`; where given, it must
-            agree with the cell set that `arguments` name. Default None.
+        arguments: `OfficialCheckpoint.arguments`. Arguments that old files lack take the value they had before they
+            existed.
+        arch_instance: `OfficialCheckpoint.arch_instance`; if given, it must agree with the cell set that `arguments`
+            name. Default None.
 
     Returns:
         A valid `Config`.
 
     Raises:
-        CheckpointError: an argument is missing, of the wrong type, out of range, in contradiction to another, or
-            describes a model that cannot be built here; the message names it.
+        CheckpointError: an argument is missing, has a wrong type, is out of range, contradicts another, or describes a
+            model that cannot be built here; the message names it.
     """
     _refuse_unknown(arguments)
     dataset, size, channels, padding = _dataset(arguments)
     fields = _model_fields(arguments)
     _check_cell_set(fields["cell_set"], arch_instance)
-    likelihood = "bernoulli"
+    fields |= {"image_height": size, "image_width": size, "image_channels": channels, "padding": padding}
     if channels == 3:
-        likelihood = "normal" if fields["num_mixtures"] == 1 else "logistic_mixture"
+        fields["likelihood"] = "normal" if fields["num_mixtures"] == 1 else "logistic_mixture"
     config = Config(
-        model=ModelConfig(
-            image_height=size,
-            image_width=size,
-            image_channels=channels,
-            likelihood=likelihood,
-            padding=padding,
-            **fields,
-        ),
-        # MNIST and OMNIGLOT are binarised; the photos, which alone have neither padding nor digits, are flipped.
+        model=ModelConfig(**fields),
+        # MNIST and OMNIGLOT are binarised; photos, which are the sets without padding, are flipped.
         data=DataConfig(dataset=dataset, binarize=channels == 1, horizontal_flip=padding == 0),
         train=_train_config(arguments),
     )
@@ -170,7 +163,7 @@ def _refuse_unknown(arguments):
         if not isinstance(name, str):
             raise CheckpointError(f"args: expected names. Received: {name!r}")
         known = name in _MODEL_ARGUMENTS or name in _RUN_ARGUMENTS
-        # Only what is switched on can have changed the model.
+        # Only an argument that is switched on can have changed the model.
         is_off = value is None or (isinstance(value, bool | int | float | str) and not value)
         if not known and not is_off and name.startswith(_MODEL_PREFIXES):
             raise _error(name, repr(value)[:200], f"only the model arguments {sorted(_MODEL_ARGUMENTS)}")
@@ -187,12 +180,11 @@ def _dataset(arguments):
 
 
 def _check_cell_set(cell_set, arch_instance):
-    if cell_set == "res_mbconv9":
-        # The original lists this set, but cannot build it.
-        raise _error("arch_instance", repr(cell_set), f"one of {CELL_SETS}; res_mbconv9 names a missing operation")
     if cell_set not in CELL_SETS:
-        raise _error("arch_instance", repr(cell_set), f"one of {CELL_SETS}")
-    expected = {"ar_nn": [""]}  # there in every file, and used by nothing
+        # The original lists res_mbconv9, but cannot build it.
+        missing = "; res_mbconv9 names a missing operation" if cell_set == "res_mbconv9" else ""
+        raise _error("arch_instance", repr(cell_set), f"one of {CELL_SETS}{missing}")
+    expected = {"ar_nn": [""]}  # in every file, used by nothing
     for kinds, operations in zip(_CELL_KINDS, _OPERATIONS[cell_set], strict=True):
         expected.update((kind, operations) for kind in kinds)
     for kind, names in (arch_instance or {}).items():
@@ -200,7 +192,7 @@ def _check_cell_set(cell_set, arch_instance):
             raise CheckpointError(f"arch_instance: expected the cells {sorted(expected)}. Received: {kind!r}")
         if list(names) != expected[kind]:
             raise CheckpointError(
-                f"arch_instance[{kind!r}]: expected {expected[kind]}, as args.arch_instance is {cell_set!r}. "
+                f"arch_instance[{kind!r}]: expected {expected[kind]}, because args.arch_instance is {cell_set!r}. "
                 f"Received: {names!r}"
             )
 
@@ -212,15 +204,14 @@ def _train_config(arguments):
         for name, (field, kind) in _TRAIN_ARGUMENTS.items()
     }
     if _read(arguments, "weight_decay_norm_anneal", bool, False):
-        # lambda moves on a logarithmic scale, so that neither end can be 0.
         values["initial_regularization"] = _read(arguments, "weight_decay_norm_init", float, _REQUIRED)
-        ends = {
-            "weight_decay_norm_init": values["initial_regularization"],
-            "weight_decay_norm": values["regularization"],
-        }
-        for name, value in ends.items():
-            if value <= 0:
-                raise _error(name, value, "a positive number, as weight_decay_norm_anneal is True")
+        # lambda moves on a logarithmic scale, so neither end can be 0.
+        for name, field in (
+            ("weight_decay_norm", "regularization"),
+            ("weight_decay_norm_init", "initial_regularization"),
+        ):
+            if values[field] <= 0:
+                raise _error(name, values[field], "a positive number, because weight_decay_norm_anneal is True")
     return dataclasses.replace(defaults, **values)
 
 
@@ -229,5 +220,5 @@ def _official_name(error):
     part, _, field = str(error).partition(":")[0].partition(".")
     table = _MODEL_ARGUMENTS if part == "model" else _TRAIN_ARGUMENTS
     names = [name for name, entry in table.items() if entry[0] == field]
-    # An image size is no argument: it follows from the data set, and must fit the number of scales.
+    # The image size is not an argument: it follows from the data set, and must fit the number of scales.
     return names[0] if names else "dataset, args.num_latent_scales or args.num_preprocess_blocks"

@@ -5,11 +5,10 @@ checkpoint, and reads or writes nothing.
 """
 
 import dataclasses
-import functools
 
-from nvae_tf.layers import cells as cell_layers
+from nvae_tf.layers.cells import Cell, EluConv, InvertedResidual, NormSwishConv, Resampling
 
-# Entries that end so hold counters and buffers that the weights do not need.
+# Suffixes of entries that hold counters and buffers, which the weights do not need.
 IGNORED_SUFFIXES = ("weight_normalized", "num_batches_tracked")
 UNUSED_START = "prior_ftr0"
 
@@ -40,7 +39,7 @@ class Entry:
 
     Attributes:
         name: official name.
-        variable: keras variable of the model.
+        variable: Keras variable of the model.
         layout: function from the official array to the variable's layout.
     """
 
@@ -71,30 +70,18 @@ def _dense(prefix, layer):
     return [Entry(f"{prefix}.weight", layer.kernel, _transpose), Entry(f"{prefix}.bias", layer.bias, _same)]
 
 
-@functools.singledispatch
-def _operation(layer, prefix):
-    raise TypeError(f"{prefix}: no official names are known for {type(layer).__name__}")
+def _operation(prefix, layer):
+    if isinstance(layer, InvertedResidual):
+        return _inverted_residual(prefix, layer)
+    conv = _conv(f"{prefix}.conv_0", layer.conv)
+    if isinstance(layer, EluConv):
+        return conv
+    return _norm(f"{prefix}.bn_act" if isinstance(layer, NormSwishConv) else f"{prefix}.bn.bn", layer.norm) + conv
 
 
-@_operation.register
-def _(layer: cell_layers.NormSwishConv, prefix):
-    return _norm(f"{prefix}.bn_act", layer.norm) + _conv(f"{prefix}.conv_0", layer.conv)
-
-
-@_operation.register
-def _(layer: cell_layers.NormEluConv, prefix):
-    return _norm(f"{prefix}.bn.bn", layer.norm) + _conv(f"{prefix}.conv_0", layer.conv)
-
-
-@_operation.register
-def _(layer: cell_layers.EluConv, prefix):
-    return _conv(f"{prefix}.conv_0", layer.conv)
-
-
-@_operation.register
-def _(layer: cell_layers.InvertedResidual, prefix):
-    # In an upsampling cell index 0 is the parameter-free upsampling.
-    first = 1 if layer.resampling is cell_layers.Resampling.UP else 0
+def _inverted_residual(prefix, layer):
+    # In an upsampling cell index 0 is the upsampling, which has no parameters.
+    first = 1 if layer.resampling is Resampling.UP else 0
     names = [f"{prefix}.conv.{first + i}" for i in range(5)]
     return [
         *_norm(f"{names[0]}.bn", layer.norm_in),
@@ -109,13 +96,13 @@ def _(layer: cell_layers.InvertedResidual, prefix):
 
 def _cell(prefix, cell):
     entries = []
-    if cell.resampling is cell_layers.Resampling.DOWN:
+    if cell.resampling is Resampling.DOWN:
         for index, layer in enumerate(cell.skip.convolutions, start=1):
             entries += _conv(f"{prefix}.skip.conv_{index}", layer)
-    elif cell.resampling is cell_layers.Resampling.UP:
+    elif cell.resampling is Resampling.UP:
         entries += _conv(f"{prefix}.skip.1", cell.skip.conv)
     for index, operation in enumerate(cell.operations):
-        entries += _operation(operation, f"{prefix}._ops.{index}")
+        entries += _operation(f"{prefix}._ops.{index}", operation)
     if cell.squeeze_excite is not None:
         entries += _dense(f"{prefix}.se.se.0", cell.squeeze_excite.reduce)
         entries += _dense(f"{prefix}.se.se.2", cell.squeeze_excite.expand)
@@ -123,39 +110,22 @@ def _cell(prefix, cell):
 
 
 def _flat_list(name, items):
-    """Entries of cells and combiners that share one numbering."""
+    """Entries of cells and combiners that share one numbering; None is skipped."""
     entries = []
-    for index, item in enumerate(items):
-        if isinstance(item, cell_layers.Cell):
-            entries += _cell(f"{name}.{index}", item)
-        else:
-            entries += _conv(f"{name}.{index}.conv", item.conv)
+    for index, item in enumerate(item for item in items if item is not None):
+        prefix = f"{name}.{index}"
+        entries += _cell(prefix, item) if isinstance(item, Cell) else _conv(f"{prefix}.conv", item.conv)
     return entries
 
 
-def _encoder_items(model):
-    """Cells, encoder combiners and downsampling cells, bottom-up."""
-    items = []
-    stages = model.encoder.stages()
-    for (cells, down), group in zip(stages, reversed(model.groups if stages else []), strict=True):
-        items += cells
-        if group.encoder_combiner is not None:
-            items.append(group.encoder_combiner)
-        if down is not None:
-            items.append(down)
-    return items
-
-
-def _decoder_items(model):
-    """Cells, decoder combiners and upsampling cells, top-down."""
-    items = []
-    for up, group in model.decoder.stages():
-        if up is not None:
-            items.append(up)
-        items += group.cells
-        if group.merge_state:
-            items.append(group.merge)
-    return items
+def _towers(model):
+    """Cells, combiners and resampling cells of the two towers: bottom-up, and top-down."""
+    up, down = [], []
+    for (cells, downsampling), group in zip(model.encoder.stages(), reversed(model.groups), strict=True):
+        up += [*cells, group.encoder_combiner, downsampling]
+    for upsampling, group in model.decoder.stages():
+        down += [upsampling, *group.cells, group.merge]
+    return _flat_list("enc_tower", up) + _flat_list("dec_tower", down)
 
 
 def _flow(prefix, net):
@@ -179,23 +149,15 @@ def _groups(model):
 
 
 def name_map(model):
-    """Every variable of the model with its official name.
-
-    Args:
-        model: built `NVAE`.
-
-    Returns:
-        List of `Entry`, each variable of the model exactly once.
-    """
+    """A list of `Entry`, one for each variable of a built `NVAE`."""
     encoder, decoder = model.encoder, model.decoder
     entries = _conv("stem", encoder.stem)
     entries += _flat_list("pre_process", encoder.preprocess)
-    entries += _flat_list("enc_tower", _encoder_items(model))
     entries += _conv("enc0.1", encoder.top)
     entries += _groups(model)
     if decoder.has_start:
         entries.append(Entry(UNUSED_START, decoder.start, _channels_last))
-        entries += _flat_list("dec_tower", _decoder_items(model))
+        entries += _towers(model)
     else:
         entries += _conv("stem_decoder", model.groups[0].merge)
     entries += _flat_list("post_process", decoder.postprocess)

@@ -1,4 +1,4 @@
-"""Reads the official PyTorch checkpoint as plain NumPy, without running anything that the file asks for.
+"""Reads the official PyTorch checkpoint as plain NumPy arrays, without running anything that the file asks for.
 
 This is the only module that imports torch, and it does so when `read_checkpoint` is called.
 """
@@ -20,38 +20,36 @@ class CheckpointError(ValueError):
 
 @dataclasses.dataclass(slots=True)
 class OfficialCheckpoint:
-    """What the converter needs of a `checkpoint.pt`.
+    """The parts of a `checkpoint.pt` that are converted.
 
     Attributes:
         arrays: float32 arrays of `state_dict` by official name, in PyTorch's layout (NCHW, OIHW).
-        arguments: the command line the model was trained with, by official name.
+        arguments: command line of the training, by official name.
         arch_instance: cell kind -> names of its operations; None if the file has none.
-        epoch: finished epochs; 0 if the file does not say.
         global_step: finished steps; 0 if the file does not say.
     """
 
     arrays: dict[str, np.ndarray]
     arguments: dict
     arch_instance: dict | None = None
-    epoch: int = 0
     global_step: int = 0
 
 
 def read_checkpoint(path):
     """Reads a checkpoint of the authors' program (NVAE, arXiv 2007.03898).
 
-    The file is a pickle, so only torch's restricted loader touches it, with `argparse.Namespace` as the one type
-    allowed beyond torch's own: a file that asks for anything else is refused before any of it runs.
+    The file is a pickle, so only torch's restricted loader reads it, and `argparse.Namespace` is the only type allowed
+    beyond torch's own: a file that asks for anything else is refused before any of it runs.
 
     Args:
-        path: the `checkpoint.pt`.
+        path: path of the `checkpoint.pt`.
 
     Returns:
         An `OfficialCheckpoint`.
 
     Raises:
-        CheckpointError: the file is missing, damaged, no torch file, asks for forbidden objects, or does not hold
-            what an official checkpoint holds.
+        CheckpointError: the file is missing, damaged or not a torch file, asks for forbidden objects, or lacks what an
+            official checkpoint holds.
         ImportError: torch is not installed, or older than 2.6.
     """
     path = os.fspath(path)
@@ -64,12 +62,14 @@ def read_checkpoint(path):
             raise _error(path, key, f"only the keys {sorted(map(str, content))}", f"the key {key!r}")
     if not isinstance(content["args"], argparse.Namespace):
         raise _error(path, "args", type(content["args"]).__name__, "an argparse.Namespace")
+    step = content.get("global_step", 0)
+    if not isinstance(step, int) or isinstance(step, bool) or step < 0:
+        raise _error(path, "global_step", repr(step)[:200], "an integer of at least 0")
     return OfficialCheckpoint(
         arrays=_arrays(torch, path, content["state_dict"]),
         arguments=dict(vars(content["args"])),
         arch_instance=_arch_instance(path, content.get("arch_instance")),
-        epoch=_count(path, content, "epoch"),
-        global_step=_count(path, content, "global_step"),
+        global_step=step,
     )
 
 
@@ -89,18 +89,17 @@ def _import_torch():
 
 
 def _load(torch, path):
-    expected = "a checkpoint.pt written by torch.save"
-    if not os.path.isfile(path):
-        raise _error(path, "the file", "a folder" if os.path.isdir(path) else "no such file", expected)
-    if os.path.getsize(path) == 0:
-        raise _error(path, "the file", "an empty file", expected)
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise _error(
+            path, "the file", error.strerror or _reason(error), "a checkpoint.pt written by torch.save"
+        ) from None
     except Exception as error:
-        # A damaged or hostile file can fail in any way. Torch's own text, and with it the traceback, tells the
-        # reader to try again with weights_only=False, which is the one thing not to do: it is not passed on.
-        raise _error(path, "the file", _reason(error), expected) from None
+        # A damaged or hostile file can fail in any way. Torch's own text and traceback advise to try again with
+        # weights_only=False, which is the one thing not to do, so they are not passed on.
+        raise _error(path, "the file", _reason(error), "a checkpoint.pt written by torch.save") from None
 
 
 def _reason(error):
@@ -119,12 +118,14 @@ def _arrays(torch, path, state_dict):
     if not isinstance(state_dict, dict) or not state_dict:
         found = "an empty dict" if isinstance(state_dict, dict) else type(state_dict).__name__
         raise _error(path, "state_dict", found, "a dict of tensors by name")
+    arrays = {}
     for name, tensor in state_dict.items():
         if not isinstance(name, str):
             raise _error(path, "state_dict", f"the key {name!r}", "names as keys")
         if not isinstance(tensor, torch.Tensor):
             raise _error(path, f"state_dict[{name!r}]", type(tensor).__name__, "a tensor")
-    return {name: _array(torch, path, name, tensor.detach()) for name, tensor in state_dict.items()}
+        arrays[name] = _array(torch, path, name, tensor.detach())
+    return arrays
 
 
 def _array(torch, path, name, tensor):
@@ -154,10 +155,3 @@ def _arch_instance(path, value):
     if not fits:
         raise _error(path, "arch_instance", repr(value)[:200], "a dict of lists of operation names")
     return {kind: list(names) for kind, names in value.items()}
-
-
-def _count(path, content, name):
-    value = content.get(name, 0)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise _error(path, name, repr(value)[:200], "an integer of at least 0")
-    return value

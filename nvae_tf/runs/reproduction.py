@@ -1,4 +1,4 @@
-"""What the converted model of an official checkpoint computes, laid out like the numbers of the original program."""
+"""The numbers that the converted model of an official checkpoint computes, named like those of the original program."""
 
 import dataclasses
 from functools import cached_property
@@ -9,6 +9,7 @@ import tensorflow as tf
 from nvae_tf import hierarchy
 from nvae_tf.convert.apply import match, model_from_checkpoint
 from nvae_tf.convert.name_map import UNUSED_START, name_map
+from nvae_tf.convert.reference_numbers import channels_last
 from nvae_tf.objectives.elbo import training_loss
 from nvae_tf.objectives.regularizers import batch_norm_regularization
 from nvae_tf.training.step import TrainingStep
@@ -18,13 +19,8 @@ _POWER_BLOCKS = 100
 _POWER_CHANGE = 1e-6
 
 
-def channels_last(array):
-    """NCHW -> NHWC; arrays of another rank stay."""
-    return array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
-
-
 class Reproduction:
-    """What the model of a checkpoint makes of some images and noise; each result is computed when first asked for.
+    """Results of the model of a checkpoint for given images and noise, each computed at its first use.
 
     Args:
         checkpoint: `OfficialCheckpoint`.
@@ -33,8 +29,8 @@ class Reproduction:
 
     Attributes:
         model: the `NVAE`, with the checkpoint's weights.
-        layouts: by official name, the function from the official array to the layout of our variable.
-        unused: official names of parameters that are in the file, but reach no result.
+        layouts: functions from an official array to the layout of our variable, by official name.
+        unused: official names of parameters in the file that no result depends on.
 
     Raises:
         CheckpointError: the checkpoint cannot be converted.
@@ -123,7 +119,7 @@ class Reproduction:
         return self._gradients[kl_weight]
 
     def spectral(self):
-        """Sum of the largest singular values, by the regulariser's power iteration until it changes no more."""
+        """Sum of the largest singular values, by the regulariser's power iteration until it converges."""
         step = self._step
         kernels = step.parameters.effective_kernels(step.parameters.read())
         run = tf.function(lambda: step.spectral(kernels, step.spectral.iterate(kernels, rounds=_POWER_ROUNDS)))
@@ -140,10 +136,9 @@ class Reproduction:
         return batch_norm_regularization(parameters.batch_norm_scales(parameters.read()))
 
     def trajectory(self, learning_rate, weight_decay, kl_weight, steps):
-        """Training loss before each of some steps of Adamax, without regularisers or schedules."""
+        """Training loss before each step of Adamax, without regularisers or schedules."""
         step = TrainingStep(self.model, dataclasses.replace(self.model.config.train, weight_decay=weight_decay))
         weight = tf.constant(kl_weight, tf.float32)
-        # As one function, for that is how training runs it; for some steps it is no slower than without.
         run = tf.function(lambda: step.update(self.images, self.noise, weight, None, learning_rate)["loss"])
         losses = [float(run()) for _ in range(steps)]
         self._reset()

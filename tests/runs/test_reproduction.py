@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from nvae_tf.convert.arguments import config_from_arguments
-from nvae_tf.convert.golden import compare, inputs, read_expected
 from nvae_tf.convert.name_map import name_map
+from nvae_tf.convert.reference_numbers import compare, inputs, read_expected
 from nvae_tf.convert.torch_reader import OfficialCheckpoint
 from nvae_tf.models.nvae import NVAE
 from nvae_tf.runs.reproduction import Reproduction

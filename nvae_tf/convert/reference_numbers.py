@@ -1,8 +1,8 @@
-"""Files of numbers that the original program computed of a checkpoint, and how ours are compared to them.
+"""Files of numbers that the original program computed from a checkpoint, and their comparison with ours.
 
 A file (.npz, PyTorch's layout) holds images `x`, noise `eps_G` for each group, and any of the keys in `_KEYS`: results
 in inference and in training mode, samples, gradients, regularisers, batch-norm statistics after one pass, and the loss
-over some steps of Adamax. Keys with a slash are about the parameter or statistic of that official name.
+over some steps of Adamax. The part of a key after a slash is the official name of a parameter or statistic.
 """
 
 import dataclasses
@@ -12,8 +12,8 @@ import zlib
 
 import numpy as np
 
-# Below this part of the largest of all gradients a gradient is mostly rounding noise (that of a bias ahead of a batch
-# norm, for one, is 0 in exact arithmetic): it is held, more loosely, to an error relative to that floor.
+# A gradient below this fraction of the largest of all gradients is mostly rounding noise (that of a bias before a batch
+# norm, for example, is 0 in exact arithmetic). Its error is taken relative to this floor, with a larger tolerance.
 _GRADIENT_FLOOR = 1e-4
 _NOISE_TOLERANCE = 1e-1
 _NUMBER = r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
@@ -22,14 +22,14 @@ _INPUTS = re.compile(r"x|eps_\d+")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Comparison:
-    """One key of the expected numbers.
+    """The comparison of one key.
 
     Attributes:
-        key: of the file.
+        key: key of the file.
         absolute: largest absolute error.
         relative: largest absolute error over the largest expected value (over a floor for tiny gradients).
         tolerance: largest `relative` that passes.
-        problem: why there is nothing to compare; None where there is. Default None.
+        problem: why the numbers cannot be compared, or None. Default None.
     """
 
     key: str
@@ -48,7 +48,7 @@ def read_expected(path):
     """Arrays of an .npz file by key.
 
     Raises:
-        ValueError: the file is not there, damaged, no .npz, or holds something else than numbers.
+        ValueError: the file is missing, damaged or not an .npz file, or holds anything but numbers.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -56,7 +56,7 @@ def read_expected(path):
     except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: expected an .npz file of numbers. Received: {error}") from None
     for key, value in values.items():
-        # A member of the archive that is no array comes as bytes.
+        # A member of the archive that is not an array is read as bytes.
         kind = getattr(value, "dtype", type(value))
         if not np.issubdtype(kind, np.number):
             raise ValueError(f"{path}: {key}: expected numbers. Received: {kind}")
@@ -77,14 +77,15 @@ def inputs(expected):
     return expected["x"], [expected[name] for name in names[1:]]
 
 
-def _channels_last(array):
+def channels_last(array):
+    """NCHW -> NHWC; arrays of another rank are unchanged."""
     return array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
 
 
 def _image_like(numbers, like):
-    """Both channels last; a file may hold the first images alone."""
+    """Both with channels last; a file may hold only the first images."""
     count = len(like) if like.ndim else None
-    return np.asarray(numbers)[:count], _channels_last(like)
+    return np.asarray(numbers)[:count], channels_last(like)
 
 
 def _look_up(values, key):
@@ -140,7 +141,7 @@ def _trajectory(ours, like, rate, decay, weight):
 
 
 # (pattern, tolerance, function of (our numbers, expected array, *groups of the pattern) that gives both arrays in one
-# layout); it raises ValueError where the model has nothing to compare.
+# layout and raises ValueError if the model has nothing to compare).
 _KEYS = [
     (r"eval_(logits|log_q|log_p|kl_all|recon_loss|nelbo|log_iw)", 1e-4, _inference),
     (r"eval_kl_diag_(\d+)", 1e-4, _kl_of_group),
@@ -162,7 +163,7 @@ def _largest(array):
 
 
 def _gradient_floors(expected):
-    """For each family of gradients, `grad_klW`, the scale below which they are noise."""
+    """The scale below which gradients are noise, for each family `grad_klW`."""
     largest = {}
     for key, value in expected.items():
         family, slash, _ = key.partition("/")
@@ -184,11 +185,11 @@ def _measure(key, tolerance, ours, like, floor):
 
 
 def compare(ours, expected):
-    """Compares every key of a file, and fails those that it does not know.
+    """Compares every key of a file; unknown keys fail.
 
     Args:
-        ours: `reproduction.Reproduction` of the file's images and noise.
-        expected: {key: array}, as from `read_expected`.
+        ours: `Reproduction` of the file's images and noise.
+        expected: {key: array}, from `read_expected`.
 
     Yields:
         `Comparison`s.
