@@ -37,10 +37,9 @@ def finish(trained):
     """Evaluates the model of a finished `TrainingRun` on the test images, writes pictures and exports it."""
     from nvae_tf.checkpoint.figures import evaluation_context, write_evaluation
     from nvae_tf.evaluation.likelihood import evaluate
-    from nvae_tf.evaluation.sampling import sample_images
+    from nvae_tf.evaluation.sampling import reconstruction_grid, sample_images
     from nvae_tf.evaluation.write_images import save_grid, write_png
     from nvae_tf.objectives.kl import ACTIVE_KL
-    from nvae_tf.runs.evaluation_log import reconstruction_grid
     from nvae_tf.runs.load import load_run
 
     folder = trained.folder.path

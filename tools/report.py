@@ -75,7 +75,8 @@ def load_first_images(config):
 
 def add_images(report, model, folder):
     """Draws the grids of the report."""
-    from nvae_tf.evaluation.report import images as grids
+    from nvae_tf.evaluation.report import grids
+    from nvae_tf.evaluation.sampling import reconstruction_grid
 
     report.num_samples = FLAGS.num or grids.default_count(report.config.model.image_height)
     options = {"seed": FLAGS.seed, "batch_size": FLAGS.batch_size}
@@ -89,7 +90,7 @@ def add_images(report, model, folder):
         images = images[: FLAGS.num_reconstructions]
         kind = "images, binarised at random" if report.config.data.binarize else "images"
         caption = f"The first {len(images)} {FLAGS.split} {kind}, each with the mean of p(x | z) to its right."
-        report.reconstructions = grids.reconstructions(model, images, FLAGS.seed), caption
+        report.reconstructions = reconstruction_grid(model, images, FLAGS.seed, columns=8), caption
 
 
 def gather(run_dir):

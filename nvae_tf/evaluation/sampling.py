@@ -4,9 +4,10 @@ import numpy as np
 import tensorflow as tf
 
 from nvae_tf import hierarchy
+from nvae_tf.evaluation.write_images import grid
 from nvae_tf.layers.replicas import round_up, run_on_replicas
 from nvae_tf.models.noise import PIXELS, keyed_noise, row_keys
-from nvae_tf.models.pixels import PIXEL_CHOICES, draw_pixels
+from nvae_tf.models.pixels import PIXEL_CHOICES, crop_padding, draw_pixels
 
 
 # The model is an argument, not captured, as in `likelihood`: one trace for each model, and no reference to keep it.
@@ -117,3 +118,10 @@ def reconstruct(model, images, seed=0):
     """
     images = tf.convert_to_tensor(images, tf.float32)
     return _reconstruct(model, images, tf.constant(seed, tf.int64)).numpy()
+
+
+def reconstruction_grid(model, images, seed=0, columns=16):
+    """uint8 grid of images [B, H, W, C] in [0, 1], each with its reconstruction to the right."""
+    originals = crop_padding(np.asarray(images), model.model_config.padding)
+    pairs = np.stack([originals, reconstruct(model, images, seed)], axis=1)
+    return grid(pairs.reshape(-1, *originals.shape[1:]), columns)

@@ -7,20 +7,12 @@ import tensorflow as tf
 import tqdm
 
 from nvae_tf.evaluation.heat_map import heat_map
-from nvae_tf.evaluation.sampling import reconstruct, sample_images
+from nvae_tf.evaluation.sampling import reconstruction_grid, sample_images
 from nvae_tf.evaluation.write_images import grid
-from nvae_tf.models.pixels import crop_padding
 from nvae_tf.training.callbacks import Callback, is_due
 
 _TEMPERATURES = (0.7, 0.8, 0.9, 1.0)
 _NUM_PICTURES = 64
-
-
-def reconstruction_grid(model, images):
-    """uint8 grid of originals, each beside its reconstruction; images [B, H, W, C] in [0, 1]."""
-    originals = crop_padding(tf.convert_to_tensor(images), model.model_config.padding)
-    pairs = tf.stack([originals, reconstruct(model, images)], axis=1)
-    return grid(tf.reshape(pairs, [-1, *originals.shape[1:]]).numpy(), columns=16)
 
 
 class ImageLog(Callback):

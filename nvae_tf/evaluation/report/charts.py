@@ -125,7 +125,7 @@ def line_chart(series, label, unit="", logarithmic=False):
             dots = "o" if len(one.finite) <= _MAX_DOTS else None
             line = (0, (5 / 1.8, 3 / 1.8)) if one.style else "-"
             x, y = zip(*one.points, strict=True)
-            axes.plot(x, y, color=_SERIES[one.style], linestyle=line, marker=dots, clip_on=len(values) > _MAX_DOTS)
+            axes.plot(x, y, color=_SERIES[one.style], linestyle=line, marker=dots, clip_on=False)
         if logarithmic:
             axes.set_yscale("log")
             axes.minorticks_off()
@@ -136,6 +136,8 @@ def line_chart(series, label, unit="", logarithmic=False):
             spread = (abs(low) / 2 or 1.0) if low == high else 0.0
             axes.set_ylim(*locator.view_limits(low - spread, high + spread))
             if max(values) > axes.get_ylim()[1]:
+                for line in axes.lines:
+                    line.set_clip_on(True)
                 note = f"peak of {format_number(max(values))} not shown"
                 axes.figure.text(1 - _RIGHT / _WIDTH, 1 - 11 / _HEIGHT, note, ha="right")
         steps = [x for one in series for x, _ in one.finite]

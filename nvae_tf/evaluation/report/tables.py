@@ -88,27 +88,15 @@ def likelihood(report):
 
 
 def _group_figures(report):
-    """(KL, active channels, origin) of the groups from the best source that has them, or None."""
+    """(KL, active channels, origin) of the groups from evaluation.json or else metrics.jsonl, None without either."""
     num_groups = hierarchy.num_groups(report.config.model)
-    sources = []
-    if report.evaluation:
-        values = report.evaluation
-        origin = f"evaluation.json: {values.get('split', '')} images, step {values.get('step')}"
-        sources.append((values.get("kl_per_group"), values.get("active_units"), origin))
-    if report.rows:
-        row = report.rows[-1]
-        origin = f"metrics.jsonl: {row.get('split', '')} images, step {row.get('step')}"
-        sources.append((row.get("kl_per_group"), row.get("active_units_per_group"), origin))
-    logged, active = (
-        [report.scalars.get(f"{name}/{group:02d}") for group in range(num_groups)]
-        for name in ("kl_per_group", "active_units")
-    )
-    if all(logged) and all(active):
-        origin = f"TensorBoard: the training batch of step {logged[0][-1].step}"
-        sources.append(([s[-1].value for s in logged], [int(s[-1].value) for s in active], origin))
-    for kl, units, origin in sources:
-        if all(isinstance(one, list) and len(one) == num_groups and None not in one for one in (kl, units)):
-            return kl, units, origin
+    for file, values, active in (
+        ("evaluation.json", report.evaluation, "active_units"),
+        ("metrics.jsonl", report.rows[-1] if report.rows else None, "active_units_per_group"),
+    ):
+        figures = [(values or {}).get(name) for name in ("kl_per_group", active)]
+        if all(isinstance(one, list) and len(one) == num_groups and None not in one for one in figures):
+            return *figures, f"{file}: {values.get('split', '')} images, step {values.get('step')}"
     return None
 
 

@@ -1,4 +1,4 @@
-"""The grids of a report: samples, reconstructions and interpolations."""
+"""The grids of a report that take more than one call: samples at several temperatures, and interpolations."""
 
 import contextlib
 
@@ -7,11 +7,9 @@ import numpy as np
 from nvae_tf.checkpoint.statistics import list_temperatures, load_statistics
 from nvae_tf.evaluation.latents import decode_noise, draw_rows, interpolate, posterior_noise
 from nvae_tf.evaluation.readjust import assign_statistics, statistics_variables
-from nvae_tf.evaluation.sampling import reconstruct, sample_images
+from nvae_tf.evaluation.sampling import sample_images
 from nvae_tf.evaluation.write_images import grid
-from nvae_tf.models.pixels import crop_padding
 
-_PAIRS_IN_A_ROW = 4
 _INTERPOLATION_STEPS = 8
 _PRIOR_TEMPERATURE = 0.8  # of the samples at the ends of interpolations where there are no images
 
@@ -46,13 +44,6 @@ def samples(model, folder, temperatures, count, seed, batch_size):
             images = sample_images(model, count, temperature, seed, batch_size, kernels=kernels)
         result.append((temperature, grid(images), readjusted))
     return result
-
-
-def reconstructions(model, images, seed):
-    """uint8 grid of images [N, H, W, C], each with its reconstruction to the right."""
-    originals = crop_padding(images, model.model_config.padding)
-    pairs = np.stack([originals, reconstruct(model, images, seed)], axis=1)
-    return grid(pairs.reshape(-1, *originals.shape[1:]), columns=2 * _PAIRS_IN_A_ROW)
 
 
 def interpolations(model, images, rows, seed, batch_size):
