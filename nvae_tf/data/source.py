@@ -16,6 +16,8 @@ class SourceSplit:
             the size it is stored in, or, where it cannot be read, the `DamagedImageError`. The function can be
             pickled, because several processes read parts of a split; it opens its files when the generator starts and
             closes them when it ends.
+        paths: the files and folders that are read; a folder stands for all files below it. A prepared copy of the
+            split is made again when one of them changes. Default ().
         decodes: whether reading decodes one image after the other, so that several processes are faster than one.
             False where the file is read as one array. Default True.
     """
@@ -23,4 +25,5 @@ class SourceSplit:
     source: str
     num_images: int
     read: collections.abc.Callable
+    paths: tuple = ()
     decodes: bool = True
