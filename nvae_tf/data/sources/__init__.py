@@ -1,20 +1,22 @@
 """The formats in which data sets are found, one file each.
 
-A source's `find` looks at a folder and gives the splits that are there in its format:
+A source's `find` looks at a folder and returns the splits that it holds in its format:
 
-    find(root, info) -> {split: function of nothing that gives an image store} or None
+    find(root, info) -> {split: function of no arguments that returns a `SourceSplit`} or None
 
-with the splits "train", "validation" and "test", or "all" alone where the format has none. None means that nothing in
-the folder is of this format. It raises `ValueError` for files of its format that are damaged as a whole. `info` is the
-`DatasetInfo`, with its size and channels known. A split that nobody asks for is not read.
+The splits are "train", "validation" and "test", or only "all" where the format has none. None means that nothing in the
+folder is of this format. `root` is a `pathlib.Path`; `info` is the `DatasetInfo`, with its size and channels known.
+`find`, opening a split and reading raise `ValueError` for files that are damaged as a whole. A split that nobody asks
+for is not read.
 
-What needs more than NumPy and Pillow is imported in the function that needs it: looking at a folder costs nothing, and
-worker processes start fast.
+Anything but NumPy and Pillow is imported in the function that needs it: looking at a folder costs nothing, and worker
+processes start fast.
 """
 
 import dataclasses
 from collections.abc import Callable
 
+from nvae_tf.data.records import find_prepared
 from nvae_tf.data.sources.arrays import find_npz
 from nvae_tf.data.sources.celeba_tree import find_celeba_tree
 from nvae_tf.data.sources.cifar import find_cifar
@@ -22,10 +24,9 @@ from nvae_tf.data.sources.digits import find_digits
 from nvae_tf.data.sources.glow import find_glow
 from nvae_tf.data.sources.idx import find_idx, find_stacked_idx
 from nvae_tf.data.sources.image_folder import find_image_folder
-from nvae_tf.data.sources.imagenet_batches import find_pickled_batches
 from nvae_tf.data.sources.lmdb_folder import find_lmdb, find_lsun_lmdb
 from nvae_tf.data.sources.omniglot import find_omniglot_mat, find_omniglot_tree
-from nvae_tf.data.sources.prepared import find_prepared
+from nvae_tf.data.sources.pickled_batches import find_pickled_batches
 from nvae_tf.data.sources.tfds import find_tfds
 from nvae_tf.data.sources.zip_file import find_zip
 
@@ -45,7 +46,7 @@ class Source:
 
 _SPLIT_FOLDERS = "train/ with test/ or validation/ (valid/, val/), or no such folders"
 SOURCES = {
-    "prepared": Source("manifest.json and the .tfrecord shards that tools/prepare_data.py writes", find_prepared),
+    "prepared": Source("manifest.json and the .array_record shards that tools/prepare_data.py writes", find_prepared),
     "digits": Source("nothing: the images are part of scikit-learn", find_digits),
     "idx": Source("train-images-idx3-ubyte and t10k-images-idx3-ubyte, gzipped or not", find_idx),
     "stacked_idx": Source(
@@ -72,3 +73,4 @@ SOURCES = {
     "lsun_lmdb": Source("LSUN's LMDB folders CATEGORY_train_lmdb and CATEGORY_val_lmdb", find_lsun_lmdb),
     "tfds": Source("a data set of TensorFlow Datasets that was prepared there (pip install -e '.[tfds]')", find_tfds),
 }
+"""Where a data set's files are, and what to say if they are not there."""

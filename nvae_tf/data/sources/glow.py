@@ -1,151 +1,179 @@
 """The TFRecords of Glow: raw pixels with their shape, in shards NAME-0000-of-0040.tfrecords."""
 
 import functools
-import itertools
 import math
+import os
+import pathlib
 import re
+import struct
+import typing
 
+import google_crc32c
 import numpy as np
 
 from nvae_tf.data.decode import DamagedImageError, to_channels
-from nvae_tf.data.records import RecordFiles, decode_example
+from nvae_tf.data.source import SourceSplit
+from nvae_tf.data.sources.reading import by_file
 
-_SHARD = re.compile(r"(?P<stem>.+)-(?P<shard>\d{1,9})-of-(?P<count>\d{1,9})(\.tfrecords?)?")
-_SINGLE = re.compile(r"(?P<stem>.+)\.tfrecords?")
+_SHARD = re.compile(r"(?P<stem>.+?)(-(?P<shard>\d{1,9})-of-(?P<count>\d{1,9})(\.tfrecords?)?|\.tfrecords?)")
 _SPLIT = re.compile(r"(train|validation|valid|val|test)(?![a-zA-Z])")
 _RESOLUTION = re.compile(r"-r(\d{1,2})(?!\d)")
-_SPLIT_NAMES = {
+_SPLITS = {
     "train": "train",
     "validation": "validation",
     "valid": "validation",
     "val": "validation",
     "test": "test",
 }
-# A damaged first record does not say whose file it is; so many are looked at.
+_LENGTH = struct.Struct("<Q4x")  # the length of a record's data, and a checksum of it
+_CHECKSUM = struct.Struct("<I")
 _NUM_PROBED = 10
 
 
-class GlowStore:
-    """Images of Glow's records: an Example with shape (H, W, C) and data (uint8) each.
-
-    Args:
-        paths: of the shards, in order.
-        channels: of the data set.
-    """
-
-    def __init__(self, paths, channels):
-        self.records, self.channels = RecordFiles(paths), channels
-        self.source = f"{len(paths)} TFRecord files, {paths[0]} and so on" if len(paths) > 1 else str(paths[0])
-
-    def __len__(self):
-        return len(self.records)
-
-    def name(self, index):
-        return self.records.name(index)
-
-    def read(self, index):
-        name = self.name(index)
-        features = decode_example(self.records.read(index), name)
-        shape, data = _shape_and_data(features)
-        if len(shape) != 3 or min(shape) < 1 or math.prod(shape) != len(data):
-            raise DamagedImageError(
-                f"{name}: expected a shape [H, W, C] and H * W * C bytes. Received: {shape[:8]} and {len(data)} bytes"
-            )
-        return to_channels(np.frombuffer(data, np.uint8).reshape(shape), self.channels, name)
+def _places(file):
+    """Yields (start, length) of the data of each record in a TFRecord file."""
+    size, end = os.fstat(file.fileno()).st_size, 0
+    while end < size:
+        file.seek(end)
+        header = file.read(_LENGTH.size).ljust(_LENGTH.size, b"\xff")
+        start, [length] = end + _LENGTH.size, _LENGTH.unpack(header)
+        end = start + length + _CHECKSUM.size
+        if end > size:
+            raise ValueError(f"{file.name}: expected whole records. Received: the end of the file in the middle of one")
+        yield start, length
 
 
-def _shape_and_data(features):
-    data = features["data"].bytes_list.value if "data" in features else ()
-    return list(features["shape"].int64_list.value) if "shape" in features else [], data[0] if data else b""
+def _count_records(path):
+    with open(path, "rb") as file:
+        return sum(1 for _ in _places(file))
+
+
+def _examples(path, wanted):
+    """Yields (name, features of the `tf.train.Example`, or the `DamagedImageError`) for indices of records."""
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.example.example_pb2 import Example
+
+    with open(path, "rb") as file:
+        for record, (start, length) in enumerate(_places(file)):
+            if record not in wanted:
+                continue
+            name = f"{path}, record {record}"
+            file.seek(start)
+            data, [checksum] = file.read(length), _CHECKSUM.unpack(file.read(_CHECKSUM.size))
+            crc = google_crc32c.value(data)
+            try:
+                if ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF != checksum:
+                    raise DecodeError("the checksum is of other bytes")
+                yield name, Example.FromString(data).features.feature
+            except DecodeError as error:
+                message = f"{name}: expected a tf.train.Example. Received: {length} damaged bytes ({error})"
+                yield name, DamagedImageError(message)
+
+
+def _image(features, channels, name):
+    if isinstance(features, DamagedImageError):
+        return features
+    shape = list(features["shape"].int64_list.value) if "shape" in features else []
+    data = b"".join(features["data"].bytes_list.value) if "data" in features else b""
+    if len(shape) != 3 or shape[2] not in (1, 3, 4) or min(shape) < 1 or math.prod(shape) != len(data):
+        return DamagedImageError(
+            f"{name}: expected a shape [H, W, 1, 3 or 4] and as many bytes. Received: {shape[:8]} and {len(data)} bytes"
+        )
+    return to_channels(np.frombuffer(data, np.uint8).reshape(shape), channels, name)
+
+
+def _read(paths, counts, channels, indices):
+    for path, records in by_file(paths, counts, indices):
+        for name, features in _examples(path, set(records.tolist())):
+            yield name, _image(features, channels, name)
+
+
+def _open(paths, channels):
+    counts = [_count_records(path) for path in paths]
+    source = f"{len(paths)} TFRecord files, {paths[0]} and so on" if len(paths) > 1 else str(paths[0])
+    return SourceSplit(source, sum(counts), functools.partial(_read, paths, counts, channels), tuple(paths))
 
 
 def _is_glow(path):
-    records = RecordFiles([path])
-    for index in range(min(len(records), _NUM_PROBED)):
-        try:
-            features = decode_example(records.read(index), records.name(index))
-        except DamagedImageError:
-            continue
-        return "shape" in features and "data" in features
+    """Whether the first sound record of a file is one of Glow's."""
+    for _, features in _examples(path, range(_NUM_PROBED)):
+        if not isinstance(features, DamagedImageError):
+            return "shape" in features and "data" in features
     return False
 
 
-def _shards(folder):
-    """{(stem, number of shards): {number: path}} of the record files in a folder."""
-    groups = {}
+class _Shard(typing.NamedTuple):
+    """A record file, by its name: the split or "all", the name and size of the set of shards, and its number in it."""
+
+    split: str
+    stem: str
+    count: int
+    number: int
+    path: pathlib.Path
+
+
+def _shards(folder, split=None):
+    """The record files in a folder; without a split, the beginning of their names tells it."""
+    found = []
     for path in sorted(folder.iterdir()):
         match = _SHARD.fullmatch(path.name)
-        single = None if match else _SINGLE.fullmatch(path.name)
-        if (match or single) and path.is_file():
-            key = (match["stem"], int(match["count"])) if match else (single["stem"], 1)
-            groups.setdefault(key, {})[int(match["shard"]) if match else 0] = path
-    return groups
+        if match and path.is_file():
+            named = _SPLIT.match(match["stem"])
+            name = split or (_SPLITS[named[1]] if named else "all")
+            found.append(_Shard(name, match["stem"], int(match["count"] or 1), int(match["shard"] or 0), path))
+    return found
 
 
-def _groups(root):
-    """[(split or "all", folder, stem, count, {number: path})] of the first place that has any."""
+def _all_shards(root):
+    """The record files of the first place that has any."""
     for place in (root, *sorted(path for path in root.glob("*tfr*") if path.is_dir())):
-        folders = [(split, place / name) for name, split in _SPLIT_NAMES.items() if (place / name).is_dir()]
-        for pairs in (folders, [(None, place)]):
-            found = []
-            for split, folder in pairs:
-                for (stem, count), shards in _shards(folder).items():
-                    match = _SPLIT.match(stem)
-                    name = split or (_SPLIT_NAMES[match[1]] if match else "all")
-                    found.append((name, folder, stem, count, shards))
-            if found:
-                return found
+        folders = [(place / name, split) for name, split in _SPLITS.items() if (place / name).is_dir()]
+        found = [shard for folder, split in folders for shard in _shards(folder, split)] or _shards(place)
+        if found:
+            return found
     return []
 
 
-def _of_resolution(groups, info, root):
-    """Those of the data set's size, where the names hold the logarithm of theirs (-r08-: 256)."""
-    sizes = [_RESOLUTION.search(stem) for _, _, stem, _, _ in groups]
+def _of_resolution(shards, size, root):
+    """The shards of a size, where their names hold its logarithm (-r08-: 256)."""
+    sizes = [2 ** int(match[1]) if (match := _RESOLUTION.search(shard.stem)) else None for shard in shards]
     if not any(sizes):
-        return groups
-    kept = [group for group, size in zip(groups, sizes, strict=True) if size and 2 ** int(size[1]) == info.stored_size]
-    if not kept:
-        there = sorted({2 ** int(size[1]) for size in sizes if size})
-        raise ValueError(f"{root}: expected TFRecords of images of {info.stored_size} pixels a side. Received: {there}")
-    return kept
+        return shards
+    if size not in sizes:
+        received = sorted(set(sizes) - {None})
+        raise ValueError(f"{root}: expected TFRecords of images of {size} pixels a side. Received: {received}")
+    return [shard for shard, shard_size in zip(shards, sizes, strict=True) if shard_size == size]
 
 
-def _complete(folder, stem, count, shards):
-    """Paths in order; raises `ValueError` naming the first shard that is not there."""
-    missing = next(number for number in itertools.count() if number not in shards)
-    if missing < count:
-        raise ValueError(f"{folder}: expected {count} files {stem}-*-of-{count}. Received: none with number {missing}")
-    if len(shards) > count:
-        raise ValueError(f"{folder}: expected {count} files {stem}-*-of-{count}. Received: {len(shards)}")
-    return [shards[number] for number in range(count)]
+def _complete(shards, split, root):
+    """Paths in order; raises `ValueError` for shards of several sets, or if one is missing."""
+    sets = sorted({(shard.stem, shard.count) for shard in shards})
+    if len(sets) > 1:
+        received = ", ".join(f"{stem} (of {count})" for stem, count in sets)
+        raise ValueError(f"{root}: expected one set of TFRecords for {split}. Received: {received}")
+    [(stem, count)] = sets
+    paths = {shard.number: shard.path for shard in shards}
+    missing = next((number for number in range(count) if number not in paths), None)
+    if missing is not None:
+        raise ValueError(f"{root}: expected {count} files {stem}-*-of-{count}. Received: none with number {missing}")
+    return [paths[number] for number in range(count)]
 
 
 def find_glow(root, info):
     """Glow's TFRecords in a folder.
 
-    The splits are those of the folders train/, validation/ (valid/, val/) and test/, or of the names' beginning, else
-    "all" alone. Where the names hold a resolution (-r08- is 2 ** 8 = 256 pixels), those of the data set's size count.
-
-    Args:
-        root: `pathlib.Path`.
-        info: `DatasetInfo`.
-
-    Returns:
-        {split: function of nothing that gives a store}, or None where there are none of Glow's.
+    The splits are those of the folders train/, validation/ (valid/, val/) and test/, or of the beginning of the names,
+    or "all" only. Where the names hold a resolution (-r08- is 2 ** 8 = 256 pixels), that of the data set counts.
 
     Raises:
-        ValueError: a shard is missing, no shards of the size, shards of several sets, or a file is cut short.
+        ValueError: a shard is missing, or there are no shards of the size or shards of several sets.
     """
-    groups = _groups(root)
-    if not groups or not _is_glow(next(iter(groups[0][-1].values()))):
+    shards = _all_shards(root)
+    if not shards or not _is_glow(shards[0].path):
         return None
     by_split = {}
-    for split, *group in _of_resolution(groups, info, root):
-        by_split.setdefault(split, []).append(group)
-    for split, group in by_split.items():
-        if len(group) > 1:
-            stems = [f"{stem} (of {count})" for _, stem, count, _ in group]
-            raise ValueError(f"{root}: expected one set of TFRecords for {split}. Received: {', '.join(stems)}")
+    for shard in _of_resolution(shards, info.stored_size, root):
+        by_split.setdefault(shard.split, []).append(shard)
     return {
-        split: functools.partial(GlowStore, _complete(*group[0]), info.channels) for split, group in by_split.items()
+        split: functools.partial(_open, _complete(part, split, root), info.channels) for split, part in by_split.items()
     }

@@ -1,6 +1,26 @@
-"""Where a data set's files are, and what to say when they are not there."""
+"""Files and folders by name: which of them hold images, and which split each one is."""
 
+import re
+
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "test": "test",
+    "testing": "test",
+}
+# train, Valid, train_32x32 (downsampled ImageNet), x_train (Keras), val_images (MedMNIST)
+_PATTERN = re.compile(
+    rf"(?:(?:x|images)_)?({'|'.join(_SPLITS)})(?:_(\d{{1,5}})x(\d{{1,5}}))?(?:_(?:x|images))?", re.IGNORECASE | re.ASCII
+)
 _MAX_LISTED = 20
+
+
+def is_hidden(name):
+    """Whether a file or folder is hidden or created by the system."""
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def contents(folder):
@@ -10,17 +30,26 @@ def contents(folder):
     return f"{folder} holds {', '.join(names[:_MAX_LISTED]) or 'nothing'}{more}"
 
 
+def visible_files(folder, suffixes):
+    """Sorted paths of the visible files in a folder whose names end in one of the suffixes, a tuple in lower case."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.name.lower().endswith(suffixes) and not is_hidden(path.name) and path.is_file()
+    )
+
+
 def find_files(root, folders, patterns):
     """Files of one split.
 
     Args:
         root: `pathlib.Path`, the folder of the data set or its parent.
-        folders: names of the data set's folder below the parent, best first.
-        patterns: glob patterns of the split's files, best first; the first that matches decides, so that two
+        folders: names that the data set's folder may have below the parent, best first.
+        patterns: glob patterns of the split's files, best first. The first one that matches decides, so that two
             formats of the same images are never mixed.
 
     Returns:
-        Sorted list of `pathlib.Path`; empty where there are none.
+        Sorted list of `pathlib.Path`, empty if there are no such files.
     """
     for place in (root, *(root / name for name in folders)):
         for pattern in patterns:
@@ -28,3 +57,61 @@ def find_files(root, folders, patterns):
             if found:
                 return found
     return []
+
+
+def choose_splits(names, size, place, are_files=False):
+    """Finds the folders, files or keys that are named after splits.
+
+    Args:
+        names: iterable of str, the names of folders, files or keys.
+        size: height and width of the data set's images, or None. With 32, train_32x32 is preferred to train_64x64.
+        place: the folder or file that holds the names, for the message.
+        are_files: whether the names have a suffix, which does not count. Default False.
+
+    Returns:
+        {split: name} with the splits "train", "validation" and "test", as far as there are names for them.
+
+    Raises:
+        ValueError: several names for one split.
+    """
+    candidates = {}
+    for name in sorted(names):
+        match = _PATTERN.fullmatch(name.rpartition(".")[0] if are_files else name)
+        if match:
+            stored_size = match[2] and (int(match[2]), int(match[3]))
+            candidates.setdefault(_SPLITS[match[1].lower()], {})[name] = stored_size
+    return {split: _choose(sizes, size, split, place) for split, sizes in candidates.items()}
+
+
+def _choose(sizes, size, split, place):
+    for preferred in ((size, size), None):
+        names = [name for name, stored_size in sizes.items() if stored_size == preferred]
+        if names:
+            break
+    names = names or list(sizes)
+    if len(names) > 1:
+        raise ValueError(f"{place}: expected one name for the split {split!r}. Received: {', '.join(names)}")
+    return names[0]
+
+
+def splits_by_folder(names, size, place):
+    """Divides files into splits by the folders at the top, or by those in the only folder at the top.
+
+    Args:
+        names: list of paths with "/".
+        size, place: as in `choose_splits`.
+
+    Returns:
+        {split: list of names}; {"all": names} where no folder is named after a split.
+    """
+    for depth in (0, 1):
+        tops = [parts[depth] if len(parts) > depth + 1 else "" for parts in (name.split("/") for name in names)]
+        splits = choose_splits(set(tops), size, place)
+        if splits:
+            return {
+                split: [name for name, top in zip(names, tops, strict=True) if top == folder]
+                for split, folder in splits.items()
+            }
+        if len(set(tops)) > 1:
+            break
+    return {"all": names}

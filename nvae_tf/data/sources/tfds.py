@@ -1,22 +1,24 @@
-"""Data sets that TensorFlow Datasets has prepared; what it needs is imported only where there are any."""
+"""Data sets that TensorFlow Datasets has prepared; what this needs is imported only if there are any."""
 
 import functools
 import os
 import re
-import threading
 
-from nvae_tf.data.decode import decode
-from nvae_tf.data.sources.omniglot import InvertedStore
+from nvae_tf.data.source import SourceSplit
+from nvae_tf.data.sources.omniglot import inverted
+from nvae_tf.data.sources.reading import decode_or_error, named_damage
 
 _SPLITS = ("train", "validation", "test")
 _INFO_FILE = "dataset_info.json"
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
-_NEEDED = "tensorflow-datasets, pip install -e '.[tfds]'"
 
 
-def _import_tfds():
-    import tensorflow_datasets
-
+def _import_tfds(name):
+    try:
+        import tensorflow_datasets
+    except ImportError as error:
+        needed = "tensorflow-datasets, pip install -e '.[tfds]'"
+        raise ValueError(f"{name}: expected {needed}. Received: {error}") from error
     return tensorflow_datasets
 
 
@@ -27,7 +29,7 @@ def _versions(folder):
 
 
 def _prepared_folder(root, name):
-    """The folder of `name`'s newest version, or of NAME:VERSION, in a `data_dir` of TensorFlow Datasets; or None."""
+    """The folder of the newest version of NAME, or of NAME:VERSION, in a `data_dir` of TensorFlow Datasets; or None."""
     name, _, version = name.partition(":")
     folder = root.joinpath(*name.split("/"))
     if not folder.is_dir():
@@ -45,20 +47,17 @@ def _prepared_folder(root, name):
 
 
 def _builder(folder):
-    try:
-        return _import_tfds().builder_from_directory(os.fspath(folder))
-    except ImportError:
-        raise
-    except Exception as error:  # damaged descriptions raise nearly anything
-        received = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{folder}: expected a data set of TensorFlow Datasets. Received: {received}") from error
+    tfds = _import_tfds(folder)
+    with named_damage(folder, "a data set of TensorFlow Datasets"):
+        return tfds.builder_from_directory(os.fspath(folder))
 
 
-def _image_key(features, folder):
-    kind = _import_tfds().features.Image
-    # A data set may also be one feature alone, without a dict.
+def _image_key(builder, folder):
+    image = _import_tfds(folder).features.Image
+    features = builder.info.features
+    # A data set may also consist of one feature, without a dict.
     pairs = features.items() if hasattr(features, "items") else ()
-    keys = sorted(key for key, feature in pairs if isinstance(feature, kind))
+    keys = sorted(key for key, feature in pairs if isinstance(feature, image))
     if "image" in keys:
         return "image"
     if len(keys) != 1:
@@ -66,72 +65,34 @@ def _image_key(features, folder):
     return keys[0]
 
 
-class TfdsStore:
-    """Images of one split of a prepared data set.
-
-    `tf.data` reads in order alone. When the first image is read, all of the split are, and their files stay in memory
-    as they are encoded: some 3 GB for ImageNet 32. Each process that reads has its own.
-
-    Args:
-        folder: `pathlib.Path` of the data set's version.
-        split: its name there.
-        channels: of the data set.
-    """
-
-    def __init__(self, folder, split, channels):
-        self.folder, self.split, self.channels = folder, split, channels
-        self.source = f"{folder}, split {split}"
-        builder = _builder(folder)
-        self._key = _image_key(builder.info.features, folder)
-        self._count = builder.info.splits[split].num_examples
-        self._close()
-
-    def _close(self):
-        self._files, self._lock = None, threading.Lock()
-
-    def __getstate__(self):
-        return {key: value for key, value in self.__dict__.items() if key not in ("_files", "_lock")}
-
-    def __setstate__(self, state):
-        self.__dict__.update(state)
-        self._close()
-
-    def __len__(self):
-        return self._count
-
-    def name(self, index):
-        return f"{self.source}, image {index}"
-
-    def _read_files(self):
-        tfds, builder = _import_tfds(), _builder(self.folder)
-        key = self._key
-        decoders = tfds.decode.PartialDecoding(
-            {key: builder.info.features[key]}, decoders={key: tfds.decode.SkipDecoding()}
+def _read(folder, split, key, channels, indices):
+    tfds, builder = _import_tfds(folder), _builder(folder)
+    source, first = f"{folder}, split {split}", int(indices[0])
+    wanted = set(indices.tolist())
+    features = tfds.decode.PartialDecoding(
+        {key: builder.info.features[key]}, decoders={key: tfds.decode.SkipDecoding()}
+    )
+    # One file after the other, so that a slice holds the same images wherever it begins.
+    config = tfds.ReadConfig(interleave_cycle_length=1)
+    with named_damage(source, "readable records"):
+        examples = builder.as_dataset(
+            split=f"{split}[{first}:{int(indices[-1]) + 1}]", decoders=features, shuffle_files=False, read_config=config
         )
-        try:
-            dataset = builder.as_dataset(split=self.split, decoders=decoders, shuffle_files=False)
-            files = [example[key].numpy() for example in dataset]
-        except OSError:
-            raise
-        except Exception as error:  # TensorFlow's errors and those of the package have no class in common
-            raise ValueError(
-                f"{self.source}: expected {self._count} images. Received: {type(error).__name__}: {error}"
-            ) from error
-        if len(files) != self._count:
-            raise ValueError(f"{self.source}: expected {self._count} images. Received: {len(files)}")
-        return files
-
-    def read(self, index):
-        with self._lock:
-            if self._files is None:
-                self._files = self._read_files()
-        return decode(self._files[index], self.channels, self.name(index))
+        for index, example in enumerate(examples, first):
+            if index in wanted:
+                wanted.remove(index)
+                name = f"{source}, image {index}"
+                yield name, decode_or_error(example[key].numpy(), channels, name)
+    if wanted:
+        raise ValueError(f"{source}: expected {len(indices)} images. Received: {len(wanted)} fewer")
 
 
 def _open(folder, split, info):
-    store = TfdsStore(folder, split, info.channels)
-    # There it is black ink on white paper, as in the images of its authors.
-    return InvertedStore(store) if info.name == "omniglot" else store
+    builder = _builder(folder)
+    read = functools.partial(_read, folder, split, _image_key(builder, folder), info.channels)
+    found = SourceSplit(f"{folder}, split {split}", builder.info.splits[split].num_examples, read, (folder,))
+    # There OMNIGLOT is black ink on white paper, as in the images of its authors.
+    return inverted(found) if info.name == "omniglot" else found
 
 
 def find_tfds(root, info):
@@ -141,21 +102,14 @@ def find_tfds(root, info):
         root: `pathlib.Path`, the `data_dir` of TensorFlow Datasets: it holds NAME/VERSION or NAME/CONFIG/VERSION.
         info: `DatasetInfo`; `tfds_name` is NAME or NAME/CONFIG, with :VERSION or the newest.
 
-    Returns:
-        {"train", "validation" and "test", those that are there: function of nothing that gives a `TfdsStore`}, or
-        None. The functions raise `ValueError` where there is no image feature, or more than one and none is "image".
-
     Raises:
-        ValueError: it is there, but the package is not installed, its description is damaged, or its configuration is
-            not told.
+        ValueError: the data set is there, but the package is not installed, its description is damaged, or it has
+            several configurations. When a split is opened: there is no image feature, or several and none is "image".
     """
     folder = _prepared_folder(root, info.tfds_name) if info.tfds_name else None
     if folder is None:
         return None
-    try:
-        splits = _builder(folder).info.splits
-    except ImportError as error:
-        raise ValueError(f"{folder}: expected {_NEEDED}. Received: {error}") from error
+    splits = _builder(folder).info.splits
     return {split: functools.partial(_open, folder, split, info) for split in _SPLITS if split in splits} or None
 
 
@@ -169,16 +123,6 @@ def prepare_tfds(name, data_dir):
     Raises:
         ValueError: the package is not installed, or cannot get the data set.
     """
-    try:
-        tfds = _import_tfds()
-    except ImportError as error:
-        raise ValueError(f"{name}: expected {_NEEDED}. Received: {error}") from error
-    try:
+    tfds = _import_tfds(name)
+    with named_damage(name, "TensorFlow Datasets to download and prepare it"):
         tfds.builder(name, data_dir=os.fspath(data_dir)).download_and_prepare()
-    except OSError:
-        raise
-    except Exception as error:  # what builders raise has no common kind
-        raise ValueError(
-            f"{name}: expected TensorFlow Datasets to download and prepare it. "
-            f"Received: {type(error).__name__}: {error}"
-        ) from error

@@ -1,0 +1,134 @@
+"""Batches of images as pickled or .npz dicts: ImageNet 32x32 and 64x64 of the re-release of 2021.
+
+See Chrabaszcz et al., arXiv 1707.08819. The ten batches are loaded one at a time (0.4 GB each at 32x32, 1.6 GB at
+64x64). CIFAR-10's pickled batches have the same form.
+"""
+
+import functools
+import pickle
+import re
+
+import numpy as np
+
+from nvae_tf.data.decode import to_channels
+from nvae_tf.data.source import SourceSplit
+from nvae_tf.data.sources.arrays import array_headers, load_array
+from nvae_tf.data.sources.names import find_files
+from nvae_tf.data.sources.reading import by_file, named_damage
+
+# A split consists of the files of one kind in one place.
+_PATTERNS = {
+    "train": ("train_data_batch_*.npz", "train_data_batch_*"),
+    "validation": ("val_data.npz", "val_data"),
+}
+# Folders as the archives of the site make them; 64x64 comes in two parts.
+_FOLDER_PATTERNS = {"train": "Imagenet{size}_train*", "validation": "Imagenet{size}_val*"}
+_NUMBER = re.compile(r"train_data_batch_(\d+)(\.npz)?")
+# All that a pickled array needs, in NumPy's old and new module names.
+_ALLOWED = {
+    "_codecs.encode",
+    "numpy.dtype",
+    "numpy.ndarray",
+    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
+    *(f"numpy.{core}.numeric._frombuffer" for core in ("core", "_core")),
+}
+
+
+class _BatchUnpickler(pickle.Unpickler):
+    """An unpickler that builds arrays and plain containers only, because a pickle can call whatever it names."""
+
+    def find_class(self, module, name):
+        if f"{module}.{name}" not in _ALLOWED:
+            raise pickle.UnpicklingError(f"{module}.{name} does not belong in a batch of images")
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+def load_pickled_rows(file, num_values, name):
+    """The images of a pickled dict whose b"data" or "data" is a uint8 array; nothing in the pickle is executed.
+
+    Args:
+        file: binary file.
+        num_values: D, values of an image.
+        name: of the file, for messages.
+
+    Returns:
+        uint8, [N, D].
+
+    Raises:
+        ValueError: damaged, truncated or something else.
+    """
+    with named_damage(name, "a pickled dict with an array b'data'"):
+        batch = _BatchUnpickler(file, encoding="bytes").load()
+        rows = batch[b"data" if b"data" in batch else "data"]
+    _check(name, np.shape(rows), getattr(rows, "dtype", type(rows).__name__), num_values)
+    return rows
+
+
+def _check(name, shape, dtype, num_values):
+    if dtype != np.uint8 or len(shape) != 2 or shape[0] < 1 or shape[1] != num_values:
+        raise ValueError(f"{name}: expected 'data' as uint8 [N, {num_values}]. Received: {dtype} {list(shape)}")
+
+
+def to_images(rows, size):
+    """uint8 [..., size, size, 3] of rows [..., 3 * size * size] that hold the red plane, then green, then blue."""
+    planes = rows.reshape(*rows.shape[:-1], 3, size, size)
+    return np.ascontiguousarray(np.moveaxis(planes, -3, -1))
+
+
+def _load(path, num_values):
+    if path.suffix == ".npz":
+        return load_array(path, "data")
+    with open(path, "rb") as file:
+        return load_pickled_rows(file, num_values, str(path))
+
+
+def _count_images(path, num_values):
+    if path.suffix != ".npz":
+        return len(_load(path, num_values))
+    shape, dtype = array_headers(path).get("data", ((), None))
+    _check(path, shape, dtype, num_values)
+    return shape[0]
+
+
+def _read(paths, counts, size, channels, indices):
+    for path, rows_wanted in by_file(paths, counts, indices):
+        rows = _load(path, 3 * size**2)
+        for row in rows_wanted:
+            name = f"{path}, image {row}"
+            yield name, to_channels(to_images(rows[row], size), channels, name)
+        del rows  # before the next batch is loaded
+
+
+def _open(paths, size, channels):
+    counts = [_count_images(path, 3 * size**2) for path in paths]
+    source = f"{paths[0].parent} ({paths[0].name} to {paths[-1].name})" if paths[1:] else str(paths[0])
+    read = functools.partial(_read, paths, counts, size, channels)
+    return SourceSplit(source, sum(counts), read, tuple(paths), decodes=False)
+
+
+def _number(path):
+    return int(_NUMBER.fullmatch(path.name)[1])
+
+
+def _batches(root, split, size):
+    """Paths of a split's batches, in order."""
+    folder = _FOLDER_PATTERNS[split].format(size=size)
+    for pattern in _PATTERNS[split] + tuple(f"{folder}/{pattern}" for pattern in _PATTERNS[split]):
+        paths = find_files(root, (), (pattern,))
+        if split == "train":
+            paths = sorted((path for path in paths if _NUMBER.fullmatch(path.name)), key=_number)
+        if paths:
+            return paths
+    return []
+
+
+def find_pickled_batches(root, info):
+    """The batches train_data_batch_1, ..., and val_data, pickled or .npz, in a folder or where their archives put them.
+
+    A batch of images of another size than the data set's is an error.
+    """
+    size = info.stored_size
+    splits = {split: _batches(root, split, size) for split in _PATTERNS}
+    return {
+        split: functools.partial(_open, paths, size, info.channels) for split, paths in splits.items() if paths
+    } or None
