@@ -1,0 +1,125 @@
+"""Image files in folders and zip files: which ones count, links, odd and damaged archives."""
+
+import io
+import os
+import zipfile
+
+import numpy as np
+import pytest
+
+from nvae_tf.data.datasets import dataset_info
+from nvae_tf.data.decode import DamagedImageError
+from nvae_tf.data.sources.image_folder import find_image_folder
+from nvae_tf.data.sources.zip_file import find_zip
+from tests.data.sources.formats import encoded, names, put, read, write_zip
+
+INFO = dataset_info("folder").with_size(32, 3)
+IMAGES = np.random.default_rng(0).integers(0, 256, (3, 9, 8, 3), np.uint8)
+PNG = encoded(IMAGES[0])
+MIXED = [
+    "b.png",
+    "a/z.JPG",
+    "a/b/c.jpeg",
+    "B.Webp",
+    "a.bmp",
+    "labels.txt",
+    ".x.png",
+    "._x.png",
+    ".a/y.png",
+    "__MACOSX/z.png",
+]
+VISIBLE = ["B.Webp", "a.bmp", "a/b/c.jpeg", "a/z.JPG", "b.png"]
+
+
+def found(root):
+    """{split: paths of the images relative to the folder} of what the source finds."""
+    splits = find_image_folder(root, INFO)
+    return {split: [os.path.relpath(name, root) for name in names(make())] for split, make in splits.items()}
+
+
+def test_visible_images_in_the_order_of_their_paths(tmp_path):
+    for name in MIXED:
+        put(tmp_path / "folder" / name, PNG)
+    (tmp_path / "folder" / "folder.png").mkdir()
+    assert found(tmp_path / "folder") == {"all": VISIBLE}
+    write_zip(tmp_path / "faces.ZIP", {**dict.fromkeys(MIXED, PNG), "folder/": b""})
+    write_zip(tmp_path / "labels.zip", {"1.txt": b""})
+    [(split, make)] = find_zip(tmp_path, INFO).items()
+    assert split == "all" and names(make()) == [f"{tmp_path}/faces.ZIP, entry {name}" for name in VISIBLE]
+
+
+def test_links_and_loops(tmp_path):
+    root = tmp_path / "root"
+    for name in ("elsewhere/1.png", "root/real/2.png"):
+        put(tmp_path / name, PNG)
+    (root / "file.png").symlink_to(tmp_path / "elsewhere" / "1.png")
+    (root / "linked").symlink_to(tmp_path / "elsewhere")
+    (root / "real" / "up").symlink_to(root)
+    (root / "same").symlink_to(root / "real")
+    os.mkfifo(root / "pipe.png")  # reading it would never end
+    assert found(root) == {"all": ["file.png", "linked/1.png", "real/2.png"]}
+
+
+def test_link_to_nothing_is_an_error(tmp_path):
+    put(tmp_path / "a.png", PNG)
+    (tmp_path / "b.png").symlink_to(tmp_path / "gone.png")
+    split = find_image_folder(tmp_path, INFO)["all"]()
+    assert split.num_images == 2
+    with pytest.raises(FileNotFoundError, match="b.png"):
+        read(split)
+
+
+def test_archive_named_after_a_split(tmp_path):
+    write_zip(tmp_path / "test.zip", {"train/1.png": PNG})
+    assert list(find_zip(tmp_path, INFO)) == ["test"]
+
+
+def test_archives_that_are_not_named_after_splits(tmp_path):
+    write_zip(tmp_path / "a.zip", {"1.png": PNG})
+    write_zip(tmp_path / "b.zip", {"1.png": PNG})
+    with pytest.raises(ValueError, match=r"expected one .zip file .* for each split. Received: a.zip, b.zip"):
+        find_zip(tmp_path, INFO)
+
+
+class Pipe(io.RawIOBase):
+    """A file that cannot seek: zipfile puts the sizes of an entry behind its data."""
+
+    def __init__(self):
+        super().__init__()
+        self.data = b""
+
+    def writable(self):
+        return True
+
+    def write(self, data):
+        self.data += bytes(data)
+        return len(data)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
+def test_streamed_entries_behind_other_bytes(tmp_path, method):
+    pipe = Pipe()
+    with zipfile.ZipFile(pipe, "w", method) as archive:
+        archive.comment = b"made by hand"
+        for number, image in enumerate(IMAGES):
+            with archive.open(f"{number}.png", "w", force_zip64=True) as file:
+                file.write(encoded(image))
+    (tmp_path / "a.zip").write_bytes(b"#!program in front\n" * 9 + pipe.data)
+    np.testing.assert_array_equal(read(find_zip(tmp_path, INFO)["all"]()), IMAGES)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize("place", ["header", "data"])
+def test_damaged_entry_leaves_the_others(tmp_path, method, place):
+    path = tmp_path / "a.zip"
+    write_zip(path, {f"{number}.png": encoded(image) for number, image in enumerate(IMAGES)}, method)
+    with zipfile.ZipFile(path) as archive:
+        start = archive.getinfo("1.png").header_offset + {"header": 26, "data": 100}[place]
+    data = bytearray(path.read_bytes())
+    data[start : start + 2] = bytes(value ^ 255 for value in data[start : start + 2])
+    path.write_bytes(data)
+    (_, first), (name, error), (_, last) = find_zip(tmp_path, INFO)["all"]().read(np.arange(3))
+    np.testing.assert_array_equal([first, last], IMAGES[[0, 2]])
+    assert isinstance(error, DamagedImageError) and str(error).startswith(
+        f"{path}, entry 1.png: expected a sound entry"
+    )
