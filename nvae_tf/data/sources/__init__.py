@@ -13,8 +13,7 @@ Anything but NumPy and Pillow is imported in the function that needs it: looking
 processes start fast.
 """
 
-import dataclasses
-from collections.abc import Callable
+import typing
 
 from nvae_tf.data.records import find_prepared
 from nvae_tf.data.sources.arrays import find_npz
@@ -31,17 +30,11 @@ from nvae_tf.data.sources.tfds import find_tfds
 from nvae_tf.data.sources.zip_file import find_zip
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Source:
-    """One format.
-
-    Attributes:
-        looked_for: what it looks for, for the message when nothing is there.
-        find: as above.
-    """
+class Source(typing.NamedTuple):
+    """One format: what it looks for, for the message when nothing is there, and `find` as described above."""
 
     looked_for: str
-    find: Callable
+    find: typing.Callable
 
 
 _SPLIT_FOLDERS = "train/ with test/ or validation/ (valid/, val/), or no such folders"

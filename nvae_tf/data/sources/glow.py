@@ -3,28 +3,19 @@
 import functools
 import math
 import os
-import pathlib
 import re
 import struct
-import typing
 
 import google_crc32c
 import numpy as np
 
 from nvae_tf.data.decode import DamagedImageError, to_channels
 from nvae_tf.data.source import SourceSplit
+from nvae_tf.data.sources.names import SPLIT_NAMES, choose_splits
 from nvae_tf.data.sources.reading import by_file
 
-_SHARD = re.compile(r"(?P<stem>.+?)(-(?P<shard>\d{1,9})-of-(?P<count>\d{1,9})(\.tfrecords?)?|\.tfrecords?)")
-_SPLIT = re.compile(r"(train|validation|valid|val|test)(?![a-zA-Z])")
+_SHARD = re.compile(r"(?P<stem>.+?)(-(?P<number>\d{1,9})-of-(?P<count>\d{1,9})(\.tfrecords?)?|\.tfrecords?)")
 _RESOLUTION = re.compile(r"-r(\d{1,2})(?!\d)")
-_SPLITS = {
-    "train": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "test": "test",
-}
 _LENGTH = struct.Struct("<Q4x")  # the length of a record's data, and a checksum of it
 _CHECKSUM = struct.Struct("<I")
 _NUM_PROBED = 10
@@ -102,61 +93,45 @@ def _is_glow(path):
     return False
 
 
-class _Shard(typing.NamedTuple):
-    """A record file, by its name: the split or "all", the name and size of the set of shards, and its number in it."""
-
-    split: str
-    stem: str
-    count: int
-    number: int
-    path: pathlib.Path
-
-
-def _shards(folder, split=None):
-    """The record files in a folder; without a split, the beginning of their names tells it."""
-    found = []
+def _sets(folder):
+    """{(stem, number of shards): {number: path}} of the record files in a folder."""
+    sets = {}
     for path in sorted(folder.iterdir()):
         match = _SHARD.fullmatch(path.name)
         if match and path.is_file():
-            named = _SPLIT.match(match["stem"])
-            name = split or (_SPLITS[named[1]] if named else "all")
-            found.append(_Shard(name, match["stem"], int(match["count"] or 1), int(match["shard"] or 0), path))
-    return found
+            sets.setdefault((match["stem"], int(match["count"] or 1)), {})[int(match["number"] or 0)] = path
+    return sets
 
 
-def _all_shards(root):
-    """The record files of the first place that has any."""
+def _sets_of_splits(root, size):
+    """{split or "all": sets} of the first place that has record files."""
     for place in (root, *sorted(path for path in root.glob("*tfr*") if path.is_dir())):
-        folders = [(place / name, split) for name, split in _SPLITS.items() if (place / name).is_dir()]
-        found = [shard for folder, split in folders for shard in _shards(folder, split)] or _shards(place)
+        folders = choose_splits([path.name for path in place.iterdir() if path.is_dir()], size, place)
+        found = {split: sets for split, name in folders.items() if (sets := _sets(place / name))}
+        if not found:
+            for (stem, count), shards in _sets(place).items():
+                split = SPLIT_NAMES.get(re.match("[a-zA-Z]*", stem)[0], "all")
+                found.setdefault(split, {})[stem, count] = shards
         if found:
             return found
-    return []
+    return {}
 
 
-def _of_resolution(shards, size, root):
-    """The shards of a size, where their names hold its logarithm (-r08-: 256)."""
-    sizes = [2 ** int(match[1]) if (match := _RESOLUTION.search(shard.stem)) else None for shard in shards]
-    if not any(sizes):
-        return shards
-    if size not in sizes:
-        received = sorted(set(sizes) - {None})
+def _complete(sets, split, size, root):
+    """Paths of a split's shards, in order; raises `ValueError` for shards of several sets, or if one is missing."""
+    sizes = {stem: 2 ** int(match[1]) for stem, _ in sets if (match := _RESOLUTION.search(stem))}
+    if sizes and size not in sizes.values():
+        received = sorted(set(sizes.values()))
         raise ValueError(f"{root}: expected TFRecords of images of {size} pixels a side. Received: {received}")
-    return [shard for shard, shard_size in zip(shards, sizes, strict=True) if shard_size == size]
-
-
-def _complete(shards, split, root):
-    """Paths in order; raises `ValueError` for shards of several sets, or if one is missing."""
-    sets = sorted({(shard.stem, shard.count) for shard in shards})
+    sets = {key: shards for key, shards in sets.items() if not sizes or sizes.get(key[0]) == size}
     if len(sets) > 1:
         received = ", ".join(f"{stem} (of {count})" for stem, count in sets)
         raise ValueError(f"{root}: expected one set of TFRecords for {split}. Received: {received}")
-    [(stem, count)] = sets
-    paths = {shard.number: shard.path for shard in shards}
-    missing = next((number for number in range(count) if number not in paths), None)
+    [((stem, count), shards)] = sets.items()
+    missing = next((number for number in range(count) if number not in shards), None)
     if missing is not None:
         raise ValueError(f"{root}: expected {count} files {stem}-*-of-{count}. Received: none with number {missing}")
-    return [paths[number] for number in range(count)]
+    return [shards[number] for number in range(count)]
 
 
 def find_glow(root, info):
@@ -168,12 +143,12 @@ def find_glow(root, info):
     Raises:
         ValueError: a shard is missing, or there are no shards of the size or shards of several sets.
     """
-    shards = _all_shards(root)
-    if not shards or not _is_glow(shards[0].path):
+    size = info.stored_size
+    found = _sets_of_splits(root, size)
+    first = next((path for sets in found.values() for shards in sets.values() for path in shards.values()), None)
+    if first is None or not _is_glow(first):
         return None
-    by_split = {}
-    for shard in _of_resolution(shards, info.stored_size, root):
-        by_split.setdefault(shard.split, []).append(shard)
     return {
-        split: functools.partial(_open, _complete(part, split, root), info.channels) for split, part in by_split.items()
+        split: functools.partial(_open, _complete(sets, split, size, root), info.channels)
+        for split, sets in found.items()
     }

@@ -2,7 +2,7 @@
 
 import re
 
-_SPLITS = {
+SPLIT_NAMES = {
     "train": "train",
     "training": "train",
     "validation": "validation",
@@ -13,7 +13,8 @@ _SPLITS = {
 }
 # train, Valid, train_32x32 (downsampled ImageNet), x_train (Keras), val_images (MedMNIST)
 _PATTERN = re.compile(
-    rf"(?:(?:x|images)_)?({'|'.join(_SPLITS)})(?:_(\d{{1,5}})x(\d{{1,5}}))?(?:_(?:x|images))?", re.IGNORECASE | re.ASCII
+    rf"((x|images)_)?(?P<split>{'|'.join(SPLIT_NAMES)})(_(?P<height>\d{{1,5}})x(?P<width>\d{{1,5}}))?(_(x|images))?",
+    re.IGNORECASE | re.ASCII,
 )
 _MAX_LISTED = 20
 
@@ -74,24 +75,23 @@ def choose_splits(names, size, place, are_files=False):
     Raises:
         ValueError: several names for one split.
     """
-    candidates = {}
+    sizes = {}
     for name in sorted(names):
         match = _PATTERN.fullmatch(name.rpartition(".")[0] if are_files else name)
         if match:
-            stored_size = match[2] and (int(match[2]), int(match[3]))
-            candidates.setdefault(_SPLITS[match[1].lower()], {})[name] = stored_size
-    return {split: _choose(sizes, size, split, place) for split, sizes in candidates.items()}
-
-
-def _choose(sizes, size, split, place):
-    for preferred in ((size, size), None):
-        names = [name for name, stored_size in sizes.items() if stored_size == preferred]
-        if names:
-            break
-    names = names or list(sizes)
-    if len(names) > 1:
-        raise ValueError(f"{place}: expected one name for the split {split!r}. Received: {', '.join(names)}")
-    return names[0]
+            stored_size = match["height"] and (int(match["height"]), int(match["width"]))
+            sizes.setdefault(SPLIT_NAMES[match["split"].lower()], {})[name] = stored_size
+    chosen = {}
+    for split, size_of in sizes.items():
+        for preferred in ((size, size), None):
+            found = [name for name, stored_size in size_of.items() if stored_size == preferred]
+            if found:
+                break
+        found = found or list(size_of)
+        if len(found) > 1:
+            raise ValueError(f"{place}: expected one name for the split {split!r}. Received: {', '.join(found)}")
+        chosen[split] = found[0]
+    return chosen
 
 
 def splits_by_folder(names, size, place):
