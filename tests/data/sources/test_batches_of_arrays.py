@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import pathlib
 import pickle
 
 import numpy as np
@@ -113,6 +114,21 @@ def test_imagenet_names_and_grey_images(tmp_path):
     assert names(split)[8] == f"{tmp_path}/train_data_batch_10, image 2"
     assert split.source == f"{tmp_path} (train_data_batch_9 to train_data_batch_10)"
     assert np.abs(read(split)[2, ..., 0] - IMAGES[2] @ [0.299, 0.587, 0.114]).max() <= 1
+
+
+def bytes_read():
+    """Bytes that this process has read from files."""
+    return int(pathlib.Path("/proc/self/io").read_text().split()[1])
+
+
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+def test_imagenet_is_counted_without_reading_it(tmp_path, protocol):
+    images = np.zeros((2000, 32, 32, 3), np.uint8)
+    put(tmp_path / "val_data", pickle.dumps({"data": planes(images), "labels": [7] * 2000}, protocol))
+    make, start = find_pickled_batches(tmp_path, IMAGENET)["validation"], bytes_read()
+    split = make()
+    assert split.num_images == 2000 and bytes_read() - start < images.nbytes / 10
+    np.testing.assert_array_equal(read(split), images)
 
 
 @pytest.mark.parametrize("suffix", ["", ".npz"])
