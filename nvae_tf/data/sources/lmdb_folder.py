@@ -29,7 +29,7 @@ def _transaction(path):
     import lmdb
 
     try:
-        with lmdb.open(str(path), subdir=path.is_dir(), readonly=True, lock=False, readahead=False) as environment:
+        with lmdb.open(str(path), subdir=path.is_dir(), readonly=True, lock=False) as environment:
             # LMDB maps the file and would crash where it ends too early.
             expected = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
             received = _data_file(path).stat().st_size
@@ -41,13 +41,19 @@ def _transaction(path):
         raise ValueError(f"{path}: expected an LMDB environment. Received: {error}") from error
 
 
+def _open(path, read, *arguments):
+    with _transaction(path) as transaction:
+        count = transaction.stat()["entries"]
+    return SourceSplit(str(path), count, functools.partial(read, path, *arguments), (_data_file(path),))
+
+
 def _read_numbered(path, raw_size, channels, indices):
     with _transaction(path) as transaction:
         for index in indices:
             name = f"{path}, key {index}"
             value = transaction.get(b"%d" % index)
             if value is None:
-                yield name, DamagedImageError(f"{name}: expected a value. Received: none")
+                yield name, DamagedImageError(f"{name}: expected a value with this key. Received: none")
             else:
                 yield name, _image(value, raw_size, channels, name)
 
@@ -64,17 +70,6 @@ def _image(value, raw_size, channels, name):
     return to_channels(np.frombuffer(value, np.uint8).reshape(shape), channels, name)
 
 
-def _open_numbered(path, raw_size, channels):
-    with _transaction(path) as transaction:
-        count = transaction.stat()["entries"]
-        missing = [index for index in (0, count - 1) if transaction.get(b"%d" % index) is None]
-    if missing:
-        received = f"{count} entries, none with the key {missing[0]}"
-        raise ValueError(f"{path}: expected entries with the keys 0 to {max(count - 1, 0)}. Received: {received}")
-    read = functools.partial(_read_numbered, path, raw_size, channels)
-    return SourceSplit(str(path), count, read, (_data_file(path),))
-
-
 def find_lmdb(root, info):
     """The environments train.lmdb and validation.lmdb or test.lmdb, folders or files, with the keys "0", "1", ...
 
@@ -84,7 +79,7 @@ def find_lmdb(root, info):
     for split, names in _NUMBERED.items():
         for path in (root / name for name in names):
             if _data_file(path).is_file():
-                found.setdefault(split, functools.partial(_open_numbered, path, info.stored_size, info.channels))
+                found.setdefault(split, functools.partial(_open, path, _read_numbered, info.stored_size, info.channels))
     return found or None
 
 
@@ -97,12 +92,6 @@ def _read_keyed(path, channels, indices):
             position = index
             name = f"{path}, key {cursor.key().decode('ascii', 'backslashreplace')}"
             yield name, decode_or_error(cursor.value(), channels, name)
-
-
-def _open_keyed(path, channels):
-    with _transaction(path) as transaction:
-        count = transaction.stat()["entries"]
-    return SourceSplit(str(path), count, functools.partial(_read_keyed, path, channels), (_data_file(path),))
 
 
 def _lsun_prefixes(root, info):
@@ -130,12 +119,12 @@ def find_lsun_lmdb(root, info):
         for prefix in prefixes:
             paths = {split: folder / f"{prefix}{end}" for split, end in _LSUN.items()}
             found = {
-                split: functools.partial(_open_keyed, path, info.channels)
+                split: functools.partial(_open, path, _read_keyed, info.channels)
                 for split, path in paths.items()
                 if _data_file(path).is_file()
             }
             if found:
                 return found
     if (root / "data.mdb").is_file() and info.name.rstrip("0123456789") not in _LSUN_CATEGORIES:
-        return {"all": functools.partial(_open_keyed, root, info.channels)}
+        return {"all": functools.partial(_open, root, _read_keyed, info.channels)}
     return None
