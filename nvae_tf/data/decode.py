@@ -1,4 +1,4 @@
-"""From the bytes of an image file to uint8 pixels of one shape, by one stated rule for every source."""
+"""Decodes image files to uint8 pixels of one shape, by the same rule for every source."""
 
 import dataclasses
 import io
@@ -9,13 +9,12 @@ from PIL import ExifTags, Image
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
-# A few bytes may claim any size; more than this is refused before memory is taken for it.
+# A few bytes may claim any size; larger images are refused before memory is allocated for them.
 MAX_PIXELS = 100_000_000
-# Nor can a few bytes hold so many: Deflate packs 1,032 bytes, in PNG of up to 8 pixels each, into one, and JPEG and BMP
-# pack less. WebP knows no such bound.
+# Deflate compresses at most 1,032 bytes, in PNG up to 8 pixels each, into one byte; JPEG and BMP compress less. WebP
+# has no such bound.
 _MAX_PIXELS_PER_BYTE = 8 * 1032
 
-_HIGH_BYTE = 8
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -32,26 +31,18 @@ class DamagedImageError(ValueError):
 
 
 def _upright(image):
-    # Not ImageOps.exif_transpose: it also writes the EXIF data anew, which fails where any other tag is odd.
+    # Not ImageOps.exif_transpose, which also rewrites the EXIF data and fails where any other tag is malformed.
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # no readable EXIF data says nothing against the pixels
+    except Exception:  # the pixels may be fine although the EXIF data are not
         return image
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
-def _is_deep(image):
-    return image.mode == "I" or image.mode.startswith("I;16")
-
-
-def _to_eight_bits(image):
-    values = np.asarray(image).astype(np.int64)
-    return Image.fromarray((np.clip(values, 0, 65535) >> _HIGH_BYTE).astype(np.uint8))
-
-
 def _flatten(image, channels):
-    if _is_deep(image):
-        image = _to_eight_bits(image)
+    if image.mode == "I" or image.mode.startswith("I;16"):  # 16 bits, of which Pillow would clip all above 255
+        values = np.asarray(image).astype(np.int64)
+        image = Image.fromarray((np.clip(values, 0, 65535) >> 8).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -61,51 +52,48 @@ def _flatten(image, channels):
 def decode(data, channels, name):
     """Decodes an image file.
 
-    The rule, whatever the file's kind: its first frame, turned upright as its EXIF tag says; of 16 bits the high byte
-    counts; a palette is looked up; transparency is laid over white; grey is repeated for RGB, and colour becomes
-    grey as 0.299 R + 0.587 G + 0.114 B.
+    The rule is the same for every format: the first frame is turned upright according to its EXIF tag; of 16 bits the
+    high byte is kept; a palette is looked up; transparent images are laid over white; grey is repeated for RGB, and
+    colour becomes grey as 0.299 R + 0.587 G + 0.114 B.
 
     Args:
         data: bytes of a PNG, JPEG, WebP or BMP file.
         channels: 1 or 3.
-        name: of the image, for the message.
+        name: name of the image, for the message.
 
     Returns:
         uint8, [H, W, channels].
 
     Raises:
-        DamagedImageError: damaged, cut short, none of these formats, or of more pixels than `MAX_PIXELS` or than so few
-            bytes can hold.
+        DamagedImageError: the file is damaged, truncated or of another format, or has more than `MAX_PIXELS` or more
+            pixels than its bytes can hold.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise DamagedImageError(f"{width}x{height} pixels, expected at most {MAX_PIXELS}")
-            # Pillow would make what is missing of them black.
+            # Pillow would fill in missing pixels with black.
             if image.format != "WEBP" and width * height > _MAX_PIXELS_PER_BYTE * len(data):
                 raise DamagedImageError(f"{width}x{height} pixels, more than these bytes can hold")
             image.load()
             pixels = np.asarray(_flatten(_upright(image), channels))
     except Exception as error:  # a damaged file can make the decoders raise nearly anything
+        # Pillow's own message for bytes of no known format shows the address of the buffer.
+        reason = "of none of these formats" if isinstance(error, Image.UnidentifiedImageError) else error
         raise DamagedImageError(
-            f"{name}: expected a PNG, JPEG, WebP or BMP image. Received: {len(data)} bytes ({_reason(error)})"
+            f"{name}: expected a PNG, JPEG, WebP or BMP image. Received: {len(data)} bytes ({reason})"
         ) from error
     return pixels.reshape(*pixels.shape[:2], channels)
 
 
-def _reason(error):
-    # Pillow's own message for bytes of no known format shows the address of the buffer.
-    return "of none of these formats" if isinstance(error, Image.UnidentifiedImageError) else error
-
-
 def to_channels(pixels, channels, name):
-    """The same rule for pixels that are already decoded.
+    """Applies the rule of `decode` to decoded pixels.
 
     Args:
         pixels: uint8, [H, W], [H, W, 1], [H, W, 3] or [H, W, 4].
         channels: 1 or 3.
-        name: of the image, for the message.
+        name: name of the image, for the message.
 
     Returns:
         uint8, [H, W, channels].
@@ -135,15 +123,15 @@ def encode_png(pixels):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Fit:
-    """Brings an image to the size of its data set, or says that it has another.
+    """Crops and resizes images to the size of their data set.
 
     Attributes:
         height, width: of the result.
-        crop: (top, left, bottom, right) of the part that counts, or None. It is cut from images of `crop_size` alone.
+        crop: (top, left, bottom, right) of the part to keep, or None. Only images of `crop_size` are cropped.
         crop_size: (height, width) of the images that `crop` is meant for.
-        resize: whether a larger image is cut to the aspect ratio, in the middle, and resized. Otherwise another size is
-            an error, so that a wrong folder does not pass for a data set.
-        enlarge: whether the same happens to smaller images. Default False.
+        resize: whether to crop larger images to the aspect ratio, around the centre, and resize them. Otherwise another
+            size is an error, so that a wrong folder is not taken for the data set. Default False.
+        enlarge: whether to do the same with smaller images. Default False.
     """
 
     height: int
@@ -154,7 +142,7 @@ class Fit:
     enlarge: bool = False
 
     def __call__(self, pixels, name):
-        """uint8 [height, width, C] of uint8 [H, W, C]; raises `ValueError` for a size that is not expected.
+        """uint8 [height, width, C] of an image uint8 [H, W, C]; raises `ValueError` for an unexpected size.
 
         Resizing is antialiased (bilinear over the support of the smaller image).
         """
@@ -168,7 +156,7 @@ class Fit:
         if not self.resize or (smaller and not self.enlarge):
             expected = " or ".join(f"{h}x{w}" for h, w in filter(None, ((self.height, self.width), self.crop_size)))
             raise ValueError(
-                f"{name}: expected an image of {expected} (height x width), or data.resize=True. "
+                f"{name}: expected an image of {expected} (height x width), or resize=True. "
                 f"Received: {size[0]}x{size[1]}"
             )
         return self._resized(self._to_aspect(pixels))

@@ -1,201 +1,152 @@
-"""The images of a split as batches need them: in memory where they fit, else read when their turn comes."""
+"""The images of a split as batches need them: decoded in memory, or in prepared records."""
 
-import threading
+import collections.abc
+import dataclasses
 
 import numpy as np
 from absl import logging
 
 from nvae_tf.data.decode import DamagedImageError
-from nvae_tf.data.parallel import map_in_order, num_cores
-from nvae_tf.data.stores import is_encoded, whole_array
+from nvae_tf.data.processes import map_in_processes, num_cores
 
-_CHUNK = 256
-# Below so many images reading them here is faster than starting other processes.
+_MAX_PART_BYTES = 64 * 2**20
+_PARTS_PER_PROCESS = 8
+# Reading fewer images here is faster than starting other processes.
 _MIN_PARALLEL = 2000
 
 
-class TooManyDamagedError(ValueError):
-    """More images than allowed cannot be read."""
-
-
-class Damage:
-    """Images that cannot be read: each is named once in the log, and one too many is an error.
-
-    Args:
-        limit: how many are left out.
-    """
-
-    def __init__(self, limit):
-        self.limit = limit
-        self.indices = set()
-        self._lock = threading.Lock()
-
-    def add(self, index, message):
-        """Counts an image; raises `TooManyDamagedError` past the limit."""
-        with self._lock:
-            if index in self.indices:
-                return
-            self.indices.add(index)
-            count = len(self.indices)
-        if count > self.limit:
-            raise TooManyDamagedError(
-                f"data.max_damaged: expected at most {self.limit} damaged images. "
-                f"Received: {count}, the last: {message}"
-            )
-        logging.warning("damaged image, left out (%d, at most %d): %s", count, self.limit, message)
-
-
+@dataclasses.dataclass(frozen=True, slots=True)
 class ImageSet:
     """Images of one split.
 
-    An image that cannot be read is left out: in training another takes its place, the next one that can be read,
-    so that the batches of a step do not depend on where the images are kept; in evaluation it does not count.
-
-    Args:
-        store: image store whose images all have one shape.
-        padding: zeros to add on every side. Default 0.
-        max_damaged: images that may be left out. Default 0.
+    An image that cannot be read is left out: in evaluation it does not count; in training the next one that can be
+    read takes its place, so that the order of the others does not depend on it.
 
     Attributes:
-        image_shape: (H, W, C), with padding.
-        array: uint8 [N, H, W, C] with padding once `load` has been called, else None.
-        encoded: whether images are read as PNG, for TensorFlow to decode.
+        source: what the images were read from.
+        image_shape: (H, W, C), padding included.
+        num_images: number of images, damaged ones included.
+        damaged: int64 array of the numbers of damaged images.
+        array: uint8 [N, H, W, C], padding included; None for images in prepared records.
+        read_png: function of an image's number that returns the bytes of its PNG file, without padding; None for
+            images in memory.
+        padding: number of zeros to add on every side of what `read_png` returns. Default 0.
     """
 
-    def __init__(self, store, padding=0, max_damaged=0):
-        self.store, self.padding = store, padding
-        self.damage = Damage(max_damaged)
-        self.array = None
-        self.encoded = is_encoded(store)
-        height, width, channels = shape = store.image_shape if self.encoded else self._read_first().shape
-        self._stored_shape = tuple(shape)
-        self.image_shape = (height + 2 * padding, width + 2 * padding, channels)
+    source: str
+    image_shape: tuple
+    num_images: int
+    damaged: np.ndarray
+    array: np.ndarray | None = None
+    read_png: collections.abc.Callable | None = None
+    padding: int = 0
 
     def __len__(self):
-        return len(self.store)
+        return self.num_images
 
     @property
-    def num_bytes(self):
-        """Memory that all images take when they are decoded."""
-        return len(self) * int(np.prod(self.image_shape, dtype=np.int64))
+    def good(self):
+        """int64 array of the numbers of the images that are not damaged, in order."""
+        return np.setdiff1d(np.arange(self.num_images), self.damaged)
 
-    @property
-    def num_good(self):
-        """Images that are not known to be damaged."""
-        return len(self) - len(self.damage.indices)
 
-    def _read_first(self):
-        return self._replacement(-1, self.store.read)[1]
+def from_array(array, source="images"):
+    """`ImageSet` of a uint8 array [N, H, W, C] with N >= 1; raises ValueError for anything else."""
+    if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim != 4 or not len(array):
+        received = f"{getattr(array, 'dtype', type(array).__name__)} of shape {np.shape(array)}"
+        raise ValueError(f"images: expected a uint8 array [N, H, W, C] with N >= 1. Received: {received}")
+    return ImageSet(source, array.shape[1:], len(array), np.zeros(0, np.int64), array)
 
-    def _replacement(self, index, read):
-        """(index, image) of the next image that can be read, from `index` + 1 on, round the end."""
-        for step in range(1, len(self) + 1):
-            other = (index + step) % len(self)
-            try:
-                return other, read(other)
-            except DamagedImageError as error:
-                self.damage.add(other, str(error))
-        raise TooManyDamagedError(f"{self.store.source}: expected images. Received: {len(self)} damaged ones")
 
-    def _read_many(self, indices, read, replace):
-        images, kept = [], []
-        for index in indices.tolist():
-            try:
-                images.append(read(index))
-            except DamagedImageError as error:
-                self.damage.add(index, str(error))
-                if not replace:
-                    continue
-                images.append(self._replacement(index, read)[1])
-            kept.append(index)
-        return images, np.array(kept, np.int64)
+def image_shape(images, padding):
+    """(H, W, C) of the `SplitImages` with padding."""
+    return images.fit.height + 2 * padding, images.fit.width + 2 * padding, images.channels
 
-    def read_batch(self, indices, replace=True):
-        """Reads images.
 
-        Args:
-            indices: int array [B].
-            replace: put another image in the place of a damaged one; False leaves it out. Default True.
+def stand_ins(num_images, damaged):
+    """int64 [N]: for each image itself, for a damaged one the next that is not, starting over after the last."""
+    good = np.setdiff1d(np.arange(num_images), damaged)
+    return good[np.searchsorted(good, np.arange(num_images)) % len(good)]
 
-        Returns:
-            (images, indices): uint8 [B, H, W, C] without padding, and int64 [B].
 
-        Raises:
-            TooManyDamagedError: more damaged images than allowed.
-        """
-        images, kept = self._read_many(indices, self.store.read, replace)
-        return np.stack(images) if images else np.zeros((0, *self._stored_shape), np.uint8), kept
+def from_records(images, padding=0):
+    """`ImageSet` of `SplitImages` of a prepared set, which stay on disk."""
+    records = images.split.open_records()
+    damaged = np.flatnonzero(np.isin(images.indices, records.damaged))
+    _check_any_good(images, damaged)
+    indices = images.indices[stand_ins(len(images), damaged)]
+    shape = image_shape(images, padding)
 
-    def read_encoded(self, indices, replace=True):
-        """The same as PNG files: (object array [B] of bytes, int64 [B])."""
-        data, kept = self._read_many(indices, self.store.read_encoded, replace)
-        return np.array(data, object), kept
+    def read_png(number):
+        return records.read(int(indices[number]))
 
-    def load(self, progress=None):
-        """Reads all images into `array`, in several processes where there are many.
+    return ImageSet(images.split.source, shape, len(images), damaged, read_png=read_png, padding=padding)
 
-        Args:
-            progress: called with the number of images read so far, or None. Default None.
 
-        Returns:
-            self.
+def in_memory(images, padding=0, max_damaged=0, progress=None):
+    """Reads images into memory, in several processes where there are many to decode.
 
-        Raises:
-            TooManyDamagedError: more damaged images than allowed.
-        """
-        array = whole_array(self.store)
-        if array is None:
-            array = self._read_all(progress)
-        sides = (self.padding, self.padding)
-        self.array = np.pad(array, ((0, 0), sides, sides, (0, 0))) if self.padding else np.asarray(array)
-        return self
+    Args:
+        images: `SplitImages`.
+        padding: number of zeros to add on every side. Default 0.
+        max_damaged: number of images that may be damaged; those of a prepared set that were left out when it was made
+            do not count. Default 0.
+        progress: function that is called with the number of images read so far, or None. Default None.
 
-    def _read_all(self, progress):
-        chunks = [range(start, min(start + _CHUNK, len(self))) for start in range(0, len(self), _CHUNK)]
-        reader = _ChunkReader(self.store, self._stored_shape)
-        if len(self) < _MIN_PARALLEL:
-            results = map(reader, chunks)
+    Returns:
+        `ImageSet`.
+
+    Raises:
+        ValueError: more damaged images, or an image of another size.
+    """
+    shape = image_shape(images, padding)
+    array = np.zeros((len(images), *shape), np.uint8)
+    known = images.split.open_records().damaged if images.split.open_records else ()
+    limit, damaged = max_damaged + int(np.isin(images.indices, known).sum()), []
+    for found, done in _read_into(array[:, padding : shape[0] - padding, padding : shape[1] - padding], images):
+        for number, message in found:
+            damaged.append(number)
+            if len(damaged) > limit:
+                raise ValueError(
+                    f"data.max_damaged: expected at most {limit} damaged images. "
+                    f"Received: {len(damaged)}, the last: {message}"
+                )
+            logging.warning("damaged image, left out (%d, at most %d): %s", len(damaged), limit, message)
+        if progress is not None:
+            progress(done)
+    damaged = np.array(damaged, np.int64)
+    _check_any_good(images, damaged)
+    array[damaged] = array[stand_ins(len(images), damaged)[damaged]]
+    return ImageSet(images.split.source, shape, len(images), damaged, array)
+
+
+def _check_any_good(images, damaged):
+    if len(damaged) == len(images):
+        raise ValueError(f"{images.split.source}: expected images. Received: {len(images)} damaged ones")
+
+
+def _read_into(pixels, images):
+    """Fills `pixels`; yields ([(number, message) of damaged images], number of images read so far)."""
+    if not images.split.decodes or len(images) < _MIN_PARALLEL:
+        yield _read_part(images, (0, len(images)), pixels)[1], len(images)
+        return
+    processes = num_cores()
+    largest = max(_MAX_PART_BYTES // pixels[0].size, 1)
+    size = min(-(-len(images) // (_PARTS_PER_PROCESS * processes)), largest)
+    parts = [(start, min(start + size, len(images))) for start in range(0, len(images), size)]
+    results = map_in_processes(_read_part, images, parts, processes)
+    for (start, stop), (part, found) in zip(parts, results, strict=True):
+        pixels[start:stop] = part
+        yield found, stop
+
+
+def _read_part(images, part, pixels=None):
+    start, stop = part
+    pixels = np.zeros((stop - start, *image_shape(images, 0)), np.uint8) if pixels is None else pixels
+    damaged = []
+    for row, (_, image) in enumerate(images.read(slice(start, stop))):
+        if isinstance(image, DamagedImageError):
+            damaged.append((start + row, str(image)))
         else:
-            results = map_in_order(_read_here, chunks, num_cores(), _take_reader, (reader,))
-        array = np.zeros((len(self), *self._stored_shape), np.uint8)
-        for chunk, (images, damaged) in zip(chunks, results, strict=True):
-            array[chunk.start : chunk.stop] = images
-            for index, message in damaged:
-                self.damage.add(index, message)
-            if progress is not None:
-                progress(chunk.stop)
-        damaged = self.damage.indices
-        if len(damaged) == len(self):
-            raise TooManyDamagedError(f"{self.store.source}: expected images. Received: {len(self)} damaged ones")
-        for index in damaged:
-            following = (other % len(self) for other in range(index + 1, index + len(self)))
-            array[index] = array[next(other for other in following if other not in damaged)]
-        return array
-
-
-class _ChunkReader:
-    """Function from indices to (uint8 [B, H, W, C], [(index, message)] of the damaged ones, zeros in the former)."""
-
-    def __init__(self, store, shape):
-        self.store, self.shape = store, shape
-
-    def __call__(self, indices):
-        images, damaged = np.zeros((len(indices), *self.shape), np.uint8), []
-        for place, index in enumerate(indices):
-            try:
-                images[place] = self.store.read(index)
-            except DamagedImageError as error:
-                damaged.append((index, str(error)))
-        return images, damaged
-
-
-_reader = None  # of a worker process: the store is sent to it once
-
-
-def _take_reader(reader):
-    global _reader
-    _reader = reader
-
-
-def _read_here(indices):
-    return _reader(indices)
+            pixels[row] = image
+    return pixels, damaged

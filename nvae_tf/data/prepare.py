@@ -1,8 +1,8 @@
-"""Makes a folder of TFRecord shards of a data set: by several processes, and going on where a killed run was.
+"""Prepares a data set: writes it as shards of PNG files, in several processes, and resumes after a stop.
 
-While it works, OUT_DIR/.progress holds plan.json, which says what is being made, and beside it a JSON file for each
-shard that is done, with its checksum. manifest.json is written last; then .progress goes. The files depend on the
-images and the options alone, not on the number of processes or on how often the work was stopped.
+While it works, FOLDER/.progress holds plan.json, which says what is being made, and the description of each finished
+shard with its checksum. manifest.json is written last; then .progress is removed. The files depend only on the images
+and the options, not on the number of processes or on how often the work was stopped.
 """
 
 import contextlib
@@ -14,23 +14,12 @@ import os
 import pathlib
 import shutil
 
-from nvae_tf.data.manifest import (
-    NAME,
-    VERSION,
-    Manifest,
-    Shard,
-    Split,
-    find_faults,
-    read_manifest,
-    write_json,
-    write_manifest,
-)
-from nvae_tf.data.shard_writer import Work, check_damaged, default_images_per_shard, shard_tasks, write_shards
+from nvae_tf.data.records import MANIFEST, SUFFIX, VERSION, Manifest, find_damaged, read_manifest, write_manifest
+from nvae_tf.data.shards import check_damaged, finished_shard, make_tasks, write_shards
 from nvae_tf.data.splits import SPLITS, open_splits
-from nvae_tf.data.stores import FittedStore
+from nvae_tf.files import tidy, write_json
 
-_PROGRESS = ".progress"
-_PLAN = "plan.json"
+_PROGRESS, _PLAN = ".progress", "plan.json"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,25 +27,27 @@ class Options:
     """How a data set is prepared.
 
     Attributes:
-        resize: cut images of another size to the aspect ratio and resize them. Default False.
-        split_seed, test_fraction: as of `nvae_tf.data.splits.open_splits`. Default 0 and 0.1.
-        images_per_shard: None for `default_images_per_shard`. Default None.
-        num_processes: that read and write. Default 1.
-        max_damaged: images of a split that are left out because they cannot be read. Default 10.
+        resize, split_seed, test_fraction: see `nvae_tf.data.splits.open_splits`.
+        num_processes: number of processes that read and write. Default 1.
+        max_damaged: number of images of each split that may be left out because they cannot be read. Default 10.
     """
 
     resize: bool = False
     split_seed: int = 0
     test_fraction: float = 0.1
-    images_per_shard: int | None = None
     num_processes: int = 1
     max_damaged: int = 10
 
 
-def _names_digest(work, split):
+def _fingerprint(splits):
+    """Digest of the names, sizes and modification times of the files that the splits are read from."""
     digest = hashlib.sha256()
-    for index in range(len(work.stores[split])):
-        digest.update(work.name(split, index).encode("utf-8", "surrogateescape") + b"\n")
+    for path in sorted({pathlib.Path(path) for images in splits.values() for path in images.split.paths}):
+        below = sorted(os.path.join(top, name) for top, _, names in os.walk(path) for name in names)
+        for file in below if path.is_dir() else [path]:
+            status = os.stat(file)
+            entry = f"{os.path.relpath(file, path.parent)}\n{status.st_size}\n{status.st_mtime_ns}\n"
+            digest.update(entry.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
@@ -64,8 +55,8 @@ def _compare(where, stored, wanted):
     for field, value in wanted.items():
         if stored.get(field) != value:
             raise ValueError(
-                f"{where}: {field}: expected {value!r}, as asked for now. Received: {stored.get(field)!r}; "
-                "give another folder, or remove this one"
+                f"{where}: {field}: expected {value!r}, as requested now. Received: {stored.get(field)!r}; "
+                "use another folder, or remove this one"
             )
 
 
@@ -75,31 +66,63 @@ class Preparation:
     Args:
         info: `DatasetInfo` with its size and channels.
         data_dir: folder of its files, or None.
-        out_dir: folder to write; without shards, or that of an earlier run.
         options: `Options`.
         log: function of a line of text. Default `print`.
-        make_progress: function that takes a number of images and gives one that takes how many are done. Default None.
+        make_progress: function of the total number of images that returns a function of how many are done. Default:
+            shows nothing.
     """
 
-    def __init__(self, info, data_dir, out_dir, options, log=print, make_progress=None):
-        self.info, self.folder, self.options, self.log = info, pathlib.Path(out_dir), options, log
+    def __init__(self, info, data_dir, options, log=print, make_progress=lambda total: lambda done: None):
+        self.info, self.options, self.log, self.make_progress = info, options, log, make_progress
         self.data_dir = os.path.abspath(data_dir) if data_dir else None
-        self.progress = self.folder / _PROGRESS
-        self.make_progress = make_progress or (lambda total: lambda done: None)
 
-    def run(self):
-        """Writes what is not there yet.
+    def in_cache(self, cache_dir):
+        """Prepares the data set in the cache, unless it is there already.
+
+        Args:
+            cache_dir: folder in which each prepared data set has a folder, named after a digest of its files and
+                options and after its image size.
+
+        Returns:
+            `pathlib.Path` of the folder.
+        """
+        plan = json.dumps(self._plan(*self._open()), sort_keys=True)
+        digest = hashlib.sha256(plan.encode()).hexdigest()
+        folder = pathlib.Path(cache_dir).expanduser() / f"{digest[:16]}-{self.info.stored_size}"
+        if read_manifest(folder) is None:
+            self.log(f"{self.info.name}: prepared once, in {folder}; resumed if it is stopped")
+            self.run(folder, wait=True)
+        return folder
+
+    def run(self, folder, wait=False):
+        """Writes the shards that are missing and replaces those that are damaged.
+
+        Args:
+            folder: folder to write to: empty, or that of an earlier run.
+            wait: let another program that writes the folder finish, instead of raising an error, and do not verify
+                what it has written. Default False.
 
         Returns:
             `Manifest`.
 
         Raises:
-            ValueError: the folder holds something else, too many damaged images, images of another size, or what
-                `open_splits` raises.
+            ValueError: the folder holds something else or another program writes it; or there are too many damaged
+                images, or images of another size; see also `open_splits`.
             OSError: a file cannot be read or written; what is done is kept.
         """
-        manifest = read_manifest(self.folder)
-        return self._make() if manifest is None else self._repair(manifest)
+        folder = pathlib.Path(folder)
+        with self._only_writer(folder, wait):
+            manifest = read_manifest(folder)
+            if manifest is None:
+                return self._make(folder)
+            if wait:
+                return manifest  # written by the program that this one has waited for
+            _compare(folder / MANIFEST, dataclasses.asdict(manifest), self._fields())
+            shards = manifest.shards()
+            finished = self._intact(folder, shards)
+            if len(finished) < len(shards):
+                self._mend(folder, manifest, finished)
+            return manifest
 
     def _fields(self):
         info, options = self.info, self.options
@@ -108,138 +131,94 @@ class Preparation:
         return fields | {"split_seed": options.split_seed, "test_fraction": options.test_fraction}
 
     def _open(self):
-        """(name of the source, `Work`)."""
+        """Name of the source and {split: `SplitImages`}."""
         options = self.options
-        source, splits = open_splits(self.info, self.data_dir, options.split_seed, options.test_fraction)
-        fit = self.info.fit(options.resize)
-        stores = {split: FittedStore(splits[split](), fit) for split in SPLITS if split in splits}
-        for store in stores.values():
-            if not len(store):
-                raise ValueError(f"{store.source}: expected images. Received: none")
-        return source, Work(stores, self.data_dir, self.folder, self.progress, options.max_damaged)
+        source, splits = open_splits(
+            self.info, self.data_dir, options.resize, options.split_seed, options.test_fraction
+        )
+        return source, {split: splits[split]() for split in SPLITS if split in splits}
+
+    def _plan(self, source, splits):
+        counts = {split: len(images) for split, images in splits.items()}
+        plan = {"version": VERSION, "source": source, **self._fields(), "num_images": counts}
+        return plan | {"files": _fingerprint(splits)}
 
     @contextlib.contextmanager
-    def _only_writer(self):
-        self.progress.mkdir(parents=True, exist_ok=True)
-        with open(self.progress / "lock", "w") as file:
+    def _only_writer(self, folder, wait):
+        progress = folder / _PROGRESS
+        progress.mkdir(parents=True, exist_ok=True)
+        with open(progress / "lock", "w") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError as error:
-                raise ValueError(f"{self.folder}: expected no other program that writes it. Received: one") from error
+                raise ValueError(f"{folder}: expected no other program that writes it. Received: one") from error
+            tidy(folder)
             try:
-                for path in self.progress.glob("*.tmp"):
-                    path.unlink()
                 yield
             finally:
-                if (self.folder / NAME).exists():
-                    shutil.rmtree(self.progress)
+                if (folder / MANIFEST).exists() or not (progress / _PLAN).exists():
+                    shutil.rmtree(progress)
+                    with contextlib.suppress(OSError):
+                        folder.rmdir()  # a new folder in which nothing was written
 
-    def _make(self):
-        source, work = self._open()
-        largest = max(map(len, work.stores.values()))
-        image_bytes = self.info.stored_size**2 * self.info.channels
-        per_shard = self.options.images_per_shard or default_images_per_shard(largest, image_bytes)
-        fields = {**self._fields(), "source": source, "images_per_shard": per_shard}
-        tasks = shard_tasks(work.stores, per_shard)
-        plan = {"version": VERSION, **fields}
-        for split, store in work.stores.items():
-            plan |= {f"{split}.num_images": len(store), f"{split}.names_sha256": _names_digest(work, split)}
-        self._check_folder(plan)
-        with self._only_writer():
-            write_json(self.progress / _PLAN, plan)
-            results = self._write(tasks, work, self._kept(tasks))
-            manifest = Manifest(**fields, splits=self._splits(tasks, results))
-            write_manifest(self.folder, manifest)
-        return manifest
+    def _tasks(self, splits):
+        return make_tasks(splits, self.info.stored_size**2 * self.info.channels)
 
-    def _check_folder(self, plan):
-        """Raises `ValueError` where the folder holds anything but the beginning of this work."""
-        path = self.progress / _PLAN
-        if path.exists():
-            try:
-                stored = dict(json.loads(path.read_text(encoding="utf-8")))
-            except (ValueError, TypeError) as error:
-                raise ValueError(f"{path}: expected JSON; remove {self.folder}. Received: {error}") from error
-            if any(self.folder.glob("*.tfrecord")) or any(other != path for other in self.progress.glob("*.json")):
-                _compare(path, stored, plan)
-            return  # a plan by which nothing was finished binds nobody
-        there = sorted(path.name for path in self.folder.glob("*") if path.suffix == ".tfrecord" or path.name == NAME)
-        if there:
-            raise ValueError(f"{self.folder}: expected a folder without shards. Received: {there[0]} and so on")
-
-    def _kept(self, tasks):
-        """{file: result} of the shards that an earlier run has finished, and that are as it left them."""
-        results = {}
-        for task in tasks:
-            with contextlib.suppress(OSError, ValueError):
-                results[task.file] = json.loads((self.progress / f"{task.file}.json").read_text(encoding="utf-8"))
-        shards = [Shard(**result["shard"]) for result in results.values()]
-        faults = find_faults(self.folder, shards, self.options.num_processes)
-        for fault in faults.values():
-            self.log(f"written again: {fault}")
-        if results:
-            self.log(f"{len(results) - len(faults)} of {len(tasks)} shards are there already, verified")
-        return {file: result for file, result in results.items() if file not in faults}
-
-    def _write(self, tasks, work, kept):
-        """Results of all shards, in the tasks' order; those without one are written. Names damaged images."""
-        damaged, results, done = {split: [] for split in work.stores}, [], 0
-        progress = self.make_progress(sum(task.stop - task.start for task in tasks))
-        missing = [task for task in tasks if task.file not in kept]
-        with contextlib.closing(write_shards(missing, work, self.options.num_processes)) as written:
-            for task in tasks:
-                result = kept.get(task.file) or next(written)
-                for name, message in result["damaged"]:
-                    damaged[task.split].append([name, message])
-                    self.log(f"damaged image, left out ({len(damaged[task.split])} in {task.split}): {message}")
-                check_damaged(task.split, damaged[task.split], self.options.max_damaged)
-                results.append(result)
-                done += task.stop - task.start
-                progress(done)
-        return results
-
-    def _splits(self, tasks, results):
-        splits, num_pixels = {}, self.info.stored_size**2
-        for split in dict.fromkeys(task.split for task in tasks):
-            parts = [result for task, result in zip(tasks, results, strict=True) if task.split == split]
-            shards = [Shard(**part["shard"]) for part in parts]
-            num_images = sum(shard.num_images for shard in shards)
-            if not num_images:
+    def _make(self, folder):
+        source, splits = self._open()
+        tasks, plan, path = self._tasks(splits), self._plan(source, splits), folder / _PROGRESS / _PLAN
+        there = sorted(path.name for path in folder.glob(f"*{SUFFIX}"))
+        if there and path.exists():  # a plan does not count before the first shard is finished
+            _compare(path, json.loads(path.read_text(encoding="utf-8")), plan)
+        elif there or (folder / MANIFEST).exists():
+            raise ValueError(f"{folder}: expected an empty folder. Received: {(there or [MANIFEST])[0]} in it")
+        write_json(path, plan)
+        finished = filter(None, (finished_shard(folder / _PROGRESS, task) for task in tasks))
+        shards = self._write(folder, splits, tasks, self._intact(folder, list(finished)))
+        by_split = {split: [] for split in splits}
+        for task, shard in zip(tasks, shards, strict=True):
+            by_split[task.split].append(shard)
+        for split, parts in by_split.items():
+            if not any(shard.num_images for shard in parts):
                 raise ValueError(f"{split}: expected images that can be read. Received: none")
-            sums = zip(*(part["sums"] for part in parts if part["shard"]["num_images"]), strict=True)
-            mean = [sum(values) / (num_images * num_pixels) for values in sums]
-            damaged = [name for part in parts for name, _ in part["damaged"]]
-            splits[split] = Split(num_images, damaged, mean, shards)
-        return splits
-
-    def _repair(self, manifest):
-        wanted = self._fields()
-        if self.options.images_per_shard:
-            wanted["images_per_shard"] = self.options.images_per_shard
-        _compare(self.folder / NAME, {field: getattr(manifest, field) for field in wanted}, wanted)
-        with self._only_writer():
-            faults = find_faults(self.folder, manifest.shards(), self.options.num_processes)
-            for fault in faults.values():
-                self.log(f"written again: {fault}")
-            if faults:
-                self._rewrite(manifest, faults)
-        self.log(f"{len(manifest.shards()) - len(faults)} of {len(manifest.shards())} shards were there, verified")
+        manifest = Manifest(source=source, splits=by_split, **self._fields())
+        write_manifest(folder, manifest)
         return manifest
 
-    def _rewrite(self, manifest, faults):
-        source, work = self._open()
-        tasks = shard_tasks(work.stores, manifest.images_per_shard)
-        shards = {shard.file: shard for shard in manifest.shards()}
-        if source != manifest.source or [task.file for task in tasks] != list(shards):
-            raise ValueError(
-                f"{self.data_dir}: expected the images that {self.folder} was made from, {manifest.source}, "
-                f"{len(shards)} shards. Received: {source}, {len(tasks)} shards"
-            )
-        tasks = [task for task in tasks if task.file in faults]
-        for task, result in zip(tasks, write_shards(tasks, work, self.options.num_processes), strict=True):
-            shard = Shard(**result["shard"])
-            if shard != shards[task.file]:
-                raise ValueError(
-                    f"{self.data_dir}: expected the images that {self.folder} was made from. "
-                    f"Received: others; {shard.file} has SHA-256 {shard.sha256} instead of {shards[task.file].sha256}"
-                )
+    def _mend(self, folder, manifest, finished):
+        source, splits = self._open()
+        tasks, shards = self._tasks(splits), manifest.shards()
+        others = f"{self.data_dir}: expected the images that {folder} was made from. Received: others"
+        if source != manifest.source or [task.file for task in tasks] != [shard.file for shard in shards]:
+            raise ValueError(f"{others}, {source} with {len(tasks)} shards instead of {len(shards)}")
+        for shard, written in zip(shards, self._write(folder, splits, tasks, finished), strict=True):
+            if shard != written:
+                raise ValueError(f"{others}; {shard.file} has SHA-256 {written.sha256} instead of {shard.sha256}")
+
+    def _intact(self, folder, shards):
+        """{file: `Shard`} of those that are as they were written."""
+        damaged = find_damaged(folder, shards, self.options.num_processes)
+        for file in damaged:
+            self.log(f"written again: {folder / file} is missing or differs from its checksum")
+        if shards:
+            self.log(f"{len(shards) - len(damaged)} finished shards verified")
+        return {shard.file: shard for shard in shards if shard.file not in damaged}
+
+    def _write(self, folder, splits, tasks, finished):
+        """The `Shard` of each task; those that are not finished are written."""
+        shards, done, counts, limit = [], 0, dict.fromkeys(splits, 0), self.options.max_damaged
+        progress = self.make_progress(sum(task.stop - task.start for task in tasks))
+        work = (splits, self.data_dir, folder, folder / _PROGRESS, limit)
+        missing = [task for task in tasks if task.file not in finished]
+        with contextlib.closing(write_shards(missing, work, self.options.num_processes)) as written:
+            for split, file, start, stop in tasks:
+                kept = finished.get(file)
+                shard, messages = (kept, [name for _, name in kept.damaged]) if kept else next(written)
+                for message in messages:
+                    counts[split] += 1
+                    check_damaged(split, counts[split], limit, message)
+                    self.log(f"damaged image, left out ({counts[split]} in {split}): {message}")
+                shards.append(shard)
+                done += stop - start
+                progress(done)
+        return shards

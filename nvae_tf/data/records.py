@@ -1,236 +1,247 @@
-"""TFRecord files and the tf.train.Example messages in them, without TensorFlow.
+"""Prepared data sets: manifest.json, and shards of PNG files that can be read in any order.
 
-A record is its length (uint64), the masked CRC-32C of these eight bytes, its data and the masked CRC-32C of the data;
-all numbers are little-endian. Nothing but the lengths says where a record begins, so that a wrong one, or a file that
-is cut short, damages the whole file; wrong data damage one record.
+A shard is an ArrayRecord file whose records are PNG files. The manifest describes them without naming anything of the
+machine they were made on.
 """
 
-import array
-import bisect
+import concurrent.futures
+import dataclasses
 import functools
-import itertools
-import mmap
+import json
 import os
-import struct
 
-import google_crc32c
 import numpy as np
 
-from nvae_tf.data.decode import DamagedImageError
+from nvae_tf.data.decode import DamagedImageError, decode
+from nvae_tf.data.source import SourceSplit
+from nvae_tf.files import file_sum, write_json
 
-_LENGTH = struct.Struct("<Q")
-_CRC = struct.Struct("<I")
-_HEADER = struct.Struct("<QI")
-_FOOTER_BYTES = _CRC.size
-# Every open map holds a file descriptor, of which a process may have 1,024.
-_MAX_OPEN_FILES = 256
-
-
-def _masked_crc(data):
-    crc = google_crc32c.value(data)
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+MANIFEST = "manifest.json"
+SUFFIX = ".array_record"
+VERSION = 2
+_FORMAT = "nvae_tf prepared images"
+_AGAIN = "tools/prepare_data.py writes it again; a folder in the cache can be removed"
+# For reading single records: no read-ahead and no threads of its own.
+_READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 
 
-def write_record(file, data):
-    """Writes one record.
-
-    Args:
-        file: binary file, or anything else with `write`.
-        data: bytes.
-    """
-    length = _LENGTH.pack(len(data))
-    file.write(b"".join((length, _CRC.pack(_masked_crc(length)), data, _CRC.pack(_masked_crc(data)))))
-
-
-def _scan(data, size, path):
-    offsets, lengths = array.array("q"), array.array("q")
-    add_offset, add_length, unpack, header = offsets.append, lengths.append, _HEADER.unpack_from, _HEADER.size
-    position = 0
-    while position < size:
-        length, crc = unpack(data, position) if position + header <= size else (0, None)
-        if crc is not None and _masked_crc(data[position : position + 8]) != crc:
-            raise ValueError(
-                f"{path}: record {len(offsets)}, byte {position}: expected a length with its checksum. "
-                f"Received: length {length}, which is damaged"
-            )
-        start = position + header
-        position = start + length + _FOOTER_BYTES
-        if crc is None or position > size:
-            raise ValueError(
-                f"{path}: record {len(offsets)}, byte {start - header}: expected a whole record. "
-                f"Received: the file's end after {size} bytes"
-            )
-        add_offset(start)
-        add_length(length)
-    return np.frombuffer(offsets, np.int64), np.frombuffer(lengths, np.int64)
-
-
-def _identity(path):
-    status = os.stat(path)
-    return status.st_size, status.st_mtime_ns, status.st_ino
-
-
-@functools.lru_cache(maxsize=_MAX_OPEN_FILES)
-def _map(path, identity):
-    if _identity(path) != identity:
-        raise OSError(f"{path}: expected the file as it was when it was opened first. Received: another one")
-    with open(path, "rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-
-
-class RecordFile:
-    """The records of one TFRecord file by index; their data are read when asked for.
-
-    Args:
-        path: of the file.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shard:
+    """One file of PNG images.
 
     Attributes:
-        path: str.
-        offsets, lengths: int64, [N], of the records' data.
-
-    Raises:
-        ValueError: a damaged length, or the file is cut short.
+        file: name in the folder.
+        num_images: number of records.
+        bytes, sha256: of the whole file.
+        sums: sum of the pixel values of each channel.
+        damaged: [index in the split, name] of the source's images that could not be read and are left out.
     """
 
-    def __init__(self, path):
-        self.path = os.fspath(path)
-        self._identity = _identity(self.path)
-        size = self._identity[0]
-        self.offsets, self.lengths = _scan(_map(self.path, self._identity) if size else b"", size, self.path)
-
-    def __len__(self):
-        return len(self.offsets)
-
-    def read(self, index):
-        """Bytes of one record; raises `DamagedImageError` where they are not what was written."""
-        start, length = int(self.offsets[index]), int(self.lengths[index])
-        stored = _map(self.path, self._identity)
-        data = stored[start : start + length]
-        if _masked_crc(data) != _CRC.unpack_from(stored, start + length)[0]:
-            raise DamagedImageError(
-                f"{self.path}, record {index}: expected data with their checksum. Received: {length} damaged bytes"
-            )
-        return data
+    file: str
+    num_images: int
+    bytes: int
+    sha256: str
+    sums: list
+    damaged: list
 
 
-class RecordFiles:
-    """The records of several files, one after the other. Can be pickled and read from several threads.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Manifest:
+    """Description of a prepared data set.
+
+    Attributes:
+        dataset: name in `nvae_tf.data.datasets`.
+        source: name in `nvae_tf.data.sources.SOURCES` of the format it was read from.
+        image_height, image_width, channels: of every image.
+        resize: whether images of any size were resized.
+        split_seed, test_fraction: of the split, where the source had none.
+        splits: {split: list of `Shard`, in order}.
+    """
+
+    dataset: str
+    source: str
+    image_height: int
+    image_width: int
+    channels: int
+    resize: bool
+    split_seed: int
+    test_fraction: float
+    splits: dict
+
+    def shards(self):
+        """The shards of all splits."""
+        return [shard for shards in self.splits.values() for shard in shards]
+
+    def damaged(self, split):
+        """[index, name] of each damaged image of a split."""
+        return [entry for shard in self.splits[split] for entry in shard.damaged]
+
+    def mean(self, split):
+        """Mean of each channel of a split's images, 0 to 255."""
+        shards = self.splits[split]
+        num_pixels = sum(shard.num_images for shard in shards) * self.image_height * self.image_width
+        return [sum(sums) / num_pixels for sums in zip(*(shard.sums for shard in shards), strict=True)]
+
+
+def write_manifest(folder, manifest):
+    """Writes FOLDER/manifest.json."""
+    write_json(folder / MANIFEST, {"format": _FORMAT, "version": VERSION, **dataclasses.asdict(manifest)}, indent=1)
+
+
+def read_manifest(folder):
+    """Reads FOLDER/manifest.json.
 
     Args:
-        paths: of the files.
-        counts: how many records each must have; a file is then opened when its first record is read. None: all files
-            are opened at once, and have what they have. Default None.
+        folder: `pathlib.Path`.
+
+    Returns:
+        `Manifest`, or None where there is none, or one of another program.
 
     Raises:
-        ValueError: as of `RecordFile`; with `counts`, `read` raises it, and for another number of records.
+        ValueError: it is damaged or of another version.
+    """
+    path = folder / MANIFEST
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return None
+    if _FORMAT not in text:
+        return None
+    try:
+        values = json.loads(text)
+        if values.pop("format") != _FORMAT:
+            return None
+        version = values.pop("version")
+        if version == VERSION:
+            splits = {split: [Shard(**shard) for shard in shards] for split, shards in values.pop("splits").items()}
+            manifest = Manifest(splits=splits, **values)
+            if all(os.path.basename(shard.file) == shard.file for shard in manifest.shards()):
+                return manifest
+            raise ValueError("a shard outside of the folder")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: expected a manifest of prepared images. Received: {error}") from error
+    raise ValueError(
+        f"{path}: version: expected {VERSION}. Received: {version!r}; remove the folder and prepare the data set again "
+        "with tools/prepare_data.py"
+    )
+
+
+def _is_intact(folder, shard):
+    path = folder / shard.file
+    return path.is_file() and path.stat().st_size == shard.bytes and file_sum(path) == shard.sha256
+
+
+def find_damaged(folder, shards, num_threads=1):
+    """Names of the shards that are missing or differ from their checksums."""
+    with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
+        intact = pool.map(functools.partial(_is_intact, folder), shards)
+        return [shard.file for shard, good in zip(shards, intact, strict=True) if not good]
+
+
+class PreparedRecords:
+    """The PNG files of one prepared split, in any order and from any thread.
+
+    Args:
+        folder: `pathlib.Path` of the prepared set.
+        shards: list of `Shard`.
+
+    Attributes:
+        damaged: int64 array of the source's damaged images, which have no record.
     """
 
-    def __init__(self, paths, counts=None):
-        self.paths, self._counts = [os.fspath(path) for path in paths], counts
-        self._files = [RecordFile(path) if counts is None else None for path in self.paths]
-        counts = [len(file) for file in self._files] if counts is None else counts
-        self._ends = list(itertools.accumulate(counts))
+    def __init__(self, folder, shards):
+        self._paths = [str(folder / shard.file) for shard in shards]
+        self._counts = [shard.num_images for shard in shards]
+        self._ends = np.cumsum(self._counts)
+        self._readers = {}
+        self.damaged = np.array([index for shard in shards for index, _ in shard.damaged], np.int64)
 
-    def __len__(self):
-        return self._ends[-1] if self._ends else 0
+    def _reader(self, shard):
+        from array_record.python.array_record_module import ArrayRecordReader
+
+        reader = ArrayRecordReader(self._paths[shard], _READER_OPTIONS)
+        if reader.num_records() != self._counts[shard]:  # 0 for a file that cannot be opened or is cut short
+            raise ValueError(
+                f"{self._paths[shard]}: expected {self._counts[shard]} records. Received: {reader.num_records()}; "
+                f"{_AGAIN}"
+            )
+        self._readers[shard] = reader
+        return reader
 
     def _locate(self, index):
-        if not 0 <= index < len(self):
-            raise IndexError(f"index: expected one of {len(self)} records. Received: {index}")
-        number = bisect.bisect_right(self._ends, index)
-        return number, index - (self._ends[number - 1] if number else 0)
+        """(shard, record in it) of an image."""
+        record = index - int(np.searchsorted(self.damaged, index))
+        shard = int(np.searchsorted(self._ends, record, "right"))
+        return shard, record - int(self._ends[shard]) + self._counts[shard]
 
     def name(self, index):
-        """File and number of a record, for messages."""
-        number, record = self._locate(index)
-        return f"{self.paths[number]}, record {record}"
-
-    def _open(self, number):
-        file = RecordFile(self.paths[number])
-        if len(file) != self._counts[number]:
-            raise ValueError(f"{file.path}: expected {self._counts[number]} records. Received: {len(file)}")
-        self._files[number] = file
-        return file
+        """File and record of an image, for messages."""
+        shard, record = self._locate(index)
+        return f"{self._paths[shard]}, record {record}"
 
     def read(self, index):
-        """Bytes of one record; raises `DamagedImageError` where they are damaged."""
-        number, record = self._locate(index)
-        return (self._files[number] or self._open(number)).read(record)
+        """Bytes of the PNG file of an image; raises `DamagedImageError` for a damaged record."""
+        shard, record = self._locate(index)
+        reader = self._readers.get(shard) or self._reader(shard)
+        try:
+            return reader.read([record])[0]
+        except RuntimeError as error:  # a wrong checksum
+            raise DamagedImageError(
+                f"{self.name(index)}: expected an undamaged record. Received: {error}; {_AGAIN}"
+            ) from error
 
 
-def _add_message(file, name, *fields):
-    message = file.message_type.add(name=name)
-    for number, (field, label, kind) in enumerate(fields, start=1):
-        described = message.field.add(name=field, number=number, label=label)
-        if isinstance(kind, str):
-            described.type, described.type_name = described.TYPE_MESSAGE, f".tensorflow.{kind}"
-        else:
-            described.type = kind
-    return message
+def _read(folder, shards, channels, indices):
+    records, damaged = PreparedRecords(folder, shards), dict(entry for shard in shards for entry in shard.damaged)
+    for index in indices.tolist():
+        if index in damaged:
+            yield damaged[index], DamagedImageError(f"{damaged[index]}: damaged when the set was prepared")
+            continue
+        name = records.name(index)
+        try:
+            yield name, decode(records.read(index), channels, name)
+        except DamagedImageError as error:
+            yield name, error
 
 
-@functools.cache
-def example_class():
-    """The class of tf.train.Example messages.
-
-    TensorFlow's own definition cannot be imported without it, and one process may not hold two definitions of a name in
-    one pool of descriptors: this one is in a pool of its own.
-    """
-    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-
-    field = descriptor_pb2.FieldDescriptorProto
-    one, many = field.LABEL_OPTIONAL, field.LABEL_REPEATED
-    file = descriptor_pb2.FileDescriptorProto(name="example.proto", package="tensorflow", syntax="proto3")
-    _add_message(file, "BytesList", ("value", many, field.TYPE_BYTES))
-    _add_message(file, "FloatList", ("value", many, field.TYPE_FLOAT))
-    _add_message(file, "Int64List", ("value", many, field.TYPE_INT64))
-    kinds = (("bytes_list", one, "BytesList"), ("float_list", one, "FloatList"), ("int64_list", one, "Int64List"))
-    feature = _add_message(file, "Feature", *kinds)
-    feature.oneof_decl.add(name="kind")
-    for kind in feature.field:
-        kind.oneof_index = 0
-    features = _add_message(file, "Features", ("feature", many, "Features.FeatureEntry"))
-    entry = features.nested_type.add(name="FeatureEntry", options=descriptor_pb2.MessageOptions(map_entry=True))
-    entry.field.add(name="key", number=1, label=one, type=field.TYPE_STRING)
-    value = entry.field.add(name="value", number=2, label=one, type=field.TYPE_MESSAGE)
-    value.type_name = ".tensorflow.Feature"
-    _add_message(file, "Example", ("features", one, "Features"))
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))
+def _open(folder, shards, channels):
+    return SourceSplit(
+        str(folder / MANIFEST),
+        sum(shard.num_images + len(shard.damaged) for shard in shards),
+        functools.partial(_read, folder, shards, channels),
+        (folder / MANIFEST,),
+        open_records=functools.partial(PreparedRecords, folder, shards),
+    )
 
 
-def encode_example(values):
-    """Bytes of an Example, the same for the same values.
+def find_prepared(root, info):
+    """The splits of a prepared data set.
 
     Args:
-        values: {name: bytes or int}.
-    """
-    example = example_class()()
-    for name, value in values.items():
-        feature = example.features.feature[name]
-        if isinstance(value, bytes):
-            feature.bytes_list.value.append(value)
-        else:
-            feature.int64_list.value.append(value)
-    return example.SerializeToString(deterministic=True)
+        root: `pathlib.Path` of the folder with manifest.json.
+        info: `DatasetInfo`; `folder` accepts a set that was prepared under any name.
 
-
-def decode_example(data, name):
-    """The features of an Example: a mapping of names to messages with bytes_list, float_list and int64_list.
-
-    Args:
-        data: bytes.
-        name: of the record, for the message.
+    Returns:
+        {split: function of no arguments that returns a `SourceSplit`}, or None where there is no such manifest.
 
     Raises:
-        DamagedImageError: these are not the bytes of an Example.
+        ValueError: another data set or image size, a damaged manifest, or a shard that is missing or of another size.
     """
-    from google.protobuf.message import DecodeError
-
-    try:
-        return example_class().FromString(data).features.feature
-    except DecodeError as error:
-        raise DamagedImageError(
-            f"{name}: expected a tf.train.Example. Received: {len(data)} other bytes ({error})"
-        ) from error
+    manifest = read_manifest(root)
+    if manifest is None:
+        return None
+    path, size = root / MANIFEST, info.stored_size
+    if info.name not in ("folder", manifest.dataset):
+        raise ValueError(f"{path}: dataset: expected {info.name}. Received: {manifest.dataset}")
+    received = (manifest.image_height, manifest.image_width, manifest.channels)
+    if received != (size, size, info.channels):
+        raise ValueError(
+            f"{path}: expected images of {size}x{size}x{info.channels} (height x width x channels). "
+            f"Received: {'x'.join(map(str, received))}"
+        )
+    for shard in manifest.shards():
+        file = root / shard.file
+        found = file.stat().st_size if file.is_file() else "no such file"
+        if found != shard.bytes:
+            raise ValueError(f"{file}: expected {shard.bytes} bytes. Received: {found}; {_AGAIN}")
+    return {split: functools.partial(_open, root, shards, info.channels) for split, shards in manifest.splits.items()}

@@ -20,6 +20,8 @@ class SourceSplit:
             split is made again when one of them changes. Default ().
         decodes: whether reading decodes one image after the other, so that several processes are faster than one.
             False where the file is read as one array. Default True.
+        open_records: function of no arguments that opens the split's `PreparedRecords`; None for images that are not
+            prepared. Default None.
     """
 
     source: str
@@ -27,3 +29,4 @@ class SourceSplit:
     read: collections.abc.Callable
     paths: tuple = ()
     decodes: bool = True
+    open_records: collections.abc.Callable | None = None

@@ -1,30 +1,61 @@
 """From a data set's name and a folder to the images of a split, whatever format they are found in."""
 
+import dataclasses
 import pathlib
 
 import numpy as np
 
 from nvae_tf.data.datasets import DATASETS
+from nvae_tf.data.decode import DamagedImageError, Fit
+from nvae_tf.data.source import SourceSplit
 from nvae_tf.data.sources import SOURCES
 from nvae_tf.data.sources.names import contents
-from nvae_tf.data.stores import FittedStore, SubsetStore, is_encoded
 
 SPLITS = ("train", "validation", "test")
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class SplitImages:
+    """The images of one split, brought to the data set's size. Can be pickled.
+
+    Attributes:
+        split: `SourceSplit` that they are read from.
+        indices: increasing int64 array, those of its images that belong to the split.
+        fit: `Fit` to the data set's size.
+        channels: of every image.
+    """
+
+    split: SourceSplit
+    indices: np.ndarray
+    fit: Fit
+    channels: int
+
+    def __len__(self):
+        return len(self.indices)
+
+    def subset(self, indices):
+        """The same with only some of the images, given by their numbers here in increasing order."""
+        return dataclasses.replace(self, indices=self.indices[indices])
+
+    def read(self, numbers=slice(None)):
+        """Yields (name, uint8 [H, W, C]) of images, or (name, `DamagedImageError`); by default of all."""
+        for name, image in self.split.read(self.indices[numbers]):
+            yield name, image if isinstance(image, DamagedImageError) else self.fit(image, name)
+
+
 def find_splits(info, data_dir):
-    """The splits in a folder, by the first of the data set's sources that finds any.
+    """The splits in a folder, found by the first of the data set's sources that finds any.
 
     Args:
         info: `DatasetInfo` with its size and channels.
-        data_dir: folder of the data set's files, or None for a set that needs none.
+        data_dir: folder of the data set's files, or None for a data set that needs none.
 
     Returns:
-        (name of the source, {split: function of nothing that gives a store}).
+        (name of the source, {split: function of no arguments that returns a `SourceSplit`}).
 
     Raises:
         ValueError: no `data_dir`, or damaged files.
-        FileNotFoundError: no such folder, or nothing in it that the data set can be read from.
+        FileNotFoundError: there is no such folder, or nothing in it that the data set can be read from.
     """
     sources = {name: SOURCES[name] for name in ("prepared", *info.sources)}
     needs_files = "digits" not in sources
@@ -40,29 +71,24 @@ def find_splits(info, data_dir):
         splits = source.find(root, info) if root is not None or name == "digits" else None
         if splits:
             return name, splits
-    _refuse_the_other_imagenet(info, root)
+    other = DATASETS.get(f"{info.name}_2021")
+    if other is not None and SOURCES["pickled_batches"].find(root, other):
+        raise ValueError(f"data_dir: {root} holds {other.name}, expected {info.name}. {other.note}")
     raise FileNotFoundError(
         f"data_dir: expected {info.name} in one of these forms. Received: {contents(root)}{looked_for}"
     )
 
 
-def _refuse_the_other_imagenet(info, root):
-    """ValueError where the folder holds the re-release of 2021 and the original was asked for."""
-    other = DATASETS.get(f"{info.name}_2021")
-    if other is not None and SOURCES["pickled_batches"].find(root, other):
-        raise ValueError(f"data_dir: {root} holds {other.name}, expected {info.name}. {other.note}")
-
-
 def seeded_split(num_images, num_test, seed):
-    """Sorted indices of the training images and of the held-out ones.
+    """Random division into training and held-out images.
 
     Args:
         num_images: N.
-        num_test: a number of images, or a fraction of N (at least one image).
-        seed: of the draw, at least 0.
+        num_test: number of held-out images, or a fraction of N (at least one image).
+        seed: at least 0.
 
     Returns:
-        {"train": int64 indices, "test": int64 indices}.
+        {"train": int64 indices, "test": int64 indices}, both sorted.
 
     Raises:
         ValueError: nothing would be left to train on.
@@ -77,73 +103,70 @@ def seeded_split(num_images, num_test, seed):
     return {"train": np.sort(order[count:]), "test": np.sort(order[:count])}
 
 
-def open_splits(info, data_dir, split_seed=0, test_fraction=0.1):
-    """The splits of a data set; one is made where the source has none.
+def open_splits(info, data_dir, resize=False, split_seed=0, test_fraction=0.1):
+    """The splits of a data set; where the source has none, held-out images are drawn.
 
     Args:
         info: `DatasetInfo` with its size and channels.
         data_dir: folder of its files, or None.
-        split_seed: of the split that is made. Default 0.
-        test_fraction: of the images, held out by it where the data set has no number of its own. Default 0.1.
+        resize: resize images of any other size. Default False.
+        split_seed: seed of the draw. Default 0.
+        test_fraction: fraction of the images held out by it where the data set has no number of its own. Default 0.1.
 
     Returns:
-        (name of the source, {split: function of nothing that gives a store}), always with "train" and "test"; images
-        there are of the size they are stored in. Where the source calls its only held-out images validation, as
-        ImageNet and LSUN do, they are "test".
+        (name of the source, {split: function of no arguments that returns `SplitImages`}), always with "train" and
+        "test". Where the only held-out images are called validation, as in ImageNet and LSUN, they are "test".
 
     Raises:
-        ValueError, FileNotFoundError: as of `find_splits`, or no training images.
+        ValueError, FileNotFoundError: see `find_splits`; also where there are no training images.
     """
     source, found = find_splits(info, data_dir)
     if "test" not in found and "validation" in found:
         found = {**found, "test": found["validation"]}
         del found["validation"]
-    if "all" not in found and "test" not in found and "train" in found:
-        found = {"all": found["train"]}
-    if "all" in found:
-        return source, _divided(info, found["all"], split_seed, test_fraction)
+
+    def make(name, part=None):
+        split = found[name]()
+        if not split.num_images:
+            raise ValueError(f"{split.source}: expected images. Received: none")
+        images = SplitImages(split, np.arange(split.num_images), info.fit(resize), info.channels)
+        return images if part is None else images.subset(_division(info, split, split_seed, test_fraction)[part])
+
+    whole = "all" if "all" in found else "train" if "test" not in found and "train" in found else None
+    if whole:
+        return source, {part: lambda part=part: make(whole, part) for part in ("train", "test")}
     if "train" not in found:
         raise ValueError(f"data_dir: expected training images beside {sorted(found)}. Received: none in {data_dir}")
-    return source, found
+    return source, {name: lambda name=name: make(name) for name in found}
 
 
-def _divided(info, make, seed, fraction):
-    whole = make()
-
-    def part(split):
-        # A part of a published set cannot spare what the whole can.
-        num_test = info.num_test if info.num_test and info.num_test < len(whole) // 2 else fraction
-        try:
-            return SubsetStore(whole, seeded_split(len(whole), num_test, seed)[split])
-        except ValueError as error:
-            raise ValueError(f"{whole.source}: {error}") from error
-
-    return {"train": lambda: part("train"), "test": lambda: part("test")}
+def _division(info, split, seed, fraction):
+    # A part of a published set may be too small for the number held out of the whole.
+    num_test = info.num_test if info.num_test and info.num_test < split.num_images // 2 else fraction
+    try:
+        return seeded_split(split.num_images, num_test, seed)
+    except ValueError as error:
+        raise ValueError(f"{split.source}: {error}") from error
 
 
 def open_images(info, data_dir, split, resize=False, split_seed=0, test_fraction=0.1):
-    """The images of one split, brought to the data set's size.
+    """The images of one split.
 
     Args:
         info: `DatasetInfo` with its size and channels.
         data_dir: folder of its files, or None.
         split: `"train"`, `"validation"` or `"test"`.
-        resize: resize images of any other size. Default False.
-        split_seed, test_fraction: as of `open_splits`.
+        resize, split_seed, test_fraction: see `open_splits`.
 
     Returns:
-        An image store whose images are uint8 [H, W, C], without padding.
+        `SplitImages`.
 
     Raises:
-        ValueError: unknown split, one that the source does not have, or damaged files.
-        FileNotFoundError: the folder or its files are not there.
+        ValueError, FileNotFoundError: see `open_splits`; also where there is no such split.
     """
     if split not in SPLITS:
         raise ValueError(f"split: expected one of {SPLITS}. Received: {split!r}")
-    source, splits = open_splits(info, data_dir, split_seed, test_fraction)
+    source, splits = open_splits(info, data_dir, resize, split_seed, test_fraction)
     if split not in splits:
         raise ValueError(f"split: {info.name} as found ({source}) has {sorted(splits)}. Received: {split!r}")
-    store = splits[split]()
-    if not len(store):
-        raise ValueError(f"{store.source}: expected images. Received: none")
-    return store if is_encoded(store) else FittedStore(store, info.fit(resize))
+    return splits[split]()

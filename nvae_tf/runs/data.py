@@ -1,5 +1,7 @@
 """The images of a run's data set, checked against its model."""
 
+import os
+import pathlib
 import sys
 
 from nvae_tf.runs.progress import Progress
@@ -8,7 +10,7 @@ _GIB = 2**30
 
 
 def check_data(config):
-    """The `DatasetInfo` of a `Config`; raises ValueError where the data set and the model do not go together."""
+    """The `DatasetInfo` of a `Config`; raises ValueError where the data set does not fit the model."""
     from nvae_tf.data.datasets import dataset_info
 
     info, model = dataset_info(config.data.dataset), config.model
@@ -32,23 +34,30 @@ def check_data(config):
     return info.with_size(model.image_height, model.image_channels)
 
 
+def default_cache_dir():
+    """Where prepared data sets are kept: $XDG_CACHE_HOME/nvae_tf, or ~/.cache/nvae_tf."""
+    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "nvae_tf"
+
+
 def held_out_split(config, data_dir):
     """`"validation"` where the run or its data set has validation images, else `"test"`."""
     from nvae_tf.data.splits import open_splits
 
-    data = config.data
-    _, splits = open_splits(check_data(config), data_dir, data.split_seed, data.test_fraction)
-    return "validation" if data.validation_images or "validation" in splits else "test"
+    _, splits = open_splits(check_data(config), data_dir)
+    return "validation" if config.data.validation_images or "validation" in splits else "test"
 
 
-def load_images(config, data_dir, split, max_images=0):
-    """Images of a split, in memory where they take no more than `data.cache_gib`.
+def load_images(config, data_dir, split, max_images=0, cache_dir=None):
+    """Images of a split: in memory where they take no more than `data.cache_gib`, otherwise in prepared records.
+
+    A data set that neither fits nor is prepared is prepared first, once, in the cache.
 
     Args:
         config: `Config` of the run.
         data_dir: folder of the data set's files.
         split: `"train"` (without the held-out images), `"validation"` or `"test"`.
-        max_images: keep only the first; 0 for all. Default 0.
+        max_images: keep only the first `max_images`; 0 for all. Default 0.
+        cache_dir: folder for prepared data sets. Default `default_cache_dir()`.
 
     Returns:
         `ImageSet`.
@@ -57,44 +66,55 @@ def load_images(config, data_dir, split, max_images=0):
         ValueError: no such split, damaged files, or a data set that does not fit the model.
         FileNotFoundError: the data set's files are not there.
     """
-    from nvae_tf.data.image_set import ImageSet
+    from nvae_tf.data.image_set import from_records, image_shape, in_memory
 
     info, data = check_data(config), config.data
-    store = _open(info, data, data_dir, split, max_images, config.model.bit_depth)
-    images = ImageSet(store, info.padding, data.max_damaged)
-    size = f"{len(images)} {split} images, {store.source}"
-    if images.num_bytes > data.cache_gib * _GIB:
-        print(
-            f"{size}: {images.num_bytes / _GIB:.1f} GiB, more than data.cache_gib; read as they are needed", flush=True
+    images = _open(info, data, data_dir, split, max_images, notes=True)
+    if split != "train" and info.image_size and config.model.bit_depth != info.bit_depth:
+        _note(
+            f"{info.name}: model.bit_depth is {config.model.bit_depth}; published results have {info.bit_depth} bits "
+            "and cannot be compared"
         )
-        return images
-    print(f"{size}: read into memory", flush=True)
-    return images.load(Progress(len(images)))
+    height, width, channels = image_shape(images, info.padding)
+    gib = len(images) * height * width * channels / _GIB
+    size = f"{len(images)} {split} images, {images.split.source}"
+    if gib <= data.cache_gib:
+        print(f"{size}: read into memory", flush=True)
+        return in_memory(images, info.padding, data.max_damaged, Progress(len(images)))
+    print(f"{size}: {gib:.1f} GiB, more than data.cache_gib; read from prepared records", flush=True)
+    if images.split.open_records is None:
+        folder = _prepare(info, data, data_dir, cache_dir or default_cache_dir())
+        images = _open(info, data, folder, split, max_images)
+    return from_records(images, info.padding)
 
 
-def _open(info, data, data_dir, split, max_images, bit_depth):
+def _prepare(info, data, data_dir, cache_dir):
+    from nvae_tf.data.prepare import Options, Preparation
+    from nvae_tf.data.processes import num_cores
+
+    options = Options(data.resize, data.split_seed, data.test_fraction, num_cores(), data.max_damaged)
+    return Preparation(info, data_dir, options, _note, Progress).in_cache(cache_dir)
+
+
+def _note(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def _open(info, data, data_dir, split, max_images, notes=False):
+    """`SplitImages` of a split of a run."""
     from nvae_tf.data.splits import open_images, seeded_split
-    from nvae_tf.data.stores import SubsetStore
 
     held_out = data.validation_images
     source_split = "train" if held_out and split == "validation" else split
-    store = open_images(info, data_dir, source_split, data.resize, data.split_seed, data.test_fraction)
-    published = (info.num_images or {}).get(source_split, len(store))
-    if len(store) != published:
-        print(f"{info.name} {source_split}: {len(store)} images; the published set has {published}", file=sys.stderr)
+    images = open_images(info, data_dir, source_split, data.resize, data.split_seed, data.test_fraction)
+    published = (info.num_images or {}).get(source_split, len(images))
+    if notes and len(images) != published:
+        _note(f"{info.name} {source_split}: {len(images)} images; the published set has {published}")
+    if notes and info.note:
+        _note(f"{info.name}: {info.note}")
     if held_out and split != "test":
-        if held_out >= len(store):
-            raise ValueError(f"data.validation_images: expected fewer than {len(store)} images. Received: {held_out}")
+        if held_out >= len(images):
+            raise ValueError(f"data.validation_images: expected fewer than {len(images)} images. Received: {held_out}")
         part = "test" if split == "validation" else "train"
-        store = SubsetStore(store, seeded_split(len(store), held_out, data.split_seed)[part])
-    if info.note:
-        print(f"{info.name}: {info.note}", file=sys.stderr)
-    if split != "train" and info.image_size and bit_depth != info.bit_depth:
-        print(
-            f"{info.name}: model.bit_depth is {bit_depth}; published results have {info.bit_depth} bits and do not "
-            "compare",
-            file=sys.stderr,
-        )
-    if max_images and max_images < len(store):
-        store = SubsetStore(store, range(max_images))
-    return store
+        images = images.subset(seeded_split(len(images), held_out, data.split_seed)[part])
+    return images.subset(slice(max_images or None))

@@ -20,31 +20,26 @@ def indexed_batches(images, config, batch_size, seed):
     """Yields (numbers of the images, float32 [B, H, W, C] in [0, 1]) for each batch, without damaged images."""
     from nvae_tf.data.batches import eval_batches
 
-    number = 0
+    numbers, start = images.good.tolist(), 0
     for batch in eval_batches(images, config.data, config.model.bit_depth, batch_size, seed):
-        numbers = []
-        while len(numbers) < len(batch):
-            # All images up to the last of the batch have been read: the damaged ones are known.
-            if number not in images.damage.indices:
-                numbers.append(number)
-            number += 1
-        yield numbers, batch.numpy()
+        yield numbers[start : start + len(batch)], batch.numpy()
+        start += len(batch)
 
 
-def first_images(config, data_dir, split, count, seed):
+def first_images(config, data_dir, split, count, seed, cache_dir=None):
     """The first images of a split, float32 [at most count, H, W, C] in [0, 1], padding included."""
-    images = load_images(config, data_dir, split, count)
+    images = load_images(config, data_dir, split, count, cache_dir)
     return np.concatenate([batch for _, batch in indexed_batches(images, config, min(count, len(images)), seed)])
 
 
-def chosen_images(config, data_dir, split, numbers, seed):
+def chosen_images(config, data_dir, split, numbers, seed, cache_dir=None):
     """Images of a split by their numbers, in this order: float32 [N, H, W, C] in [0, 1].
 
     Raises:
         ValueError: there is no such image, or it is damaged; also as `load_images`.
         FileNotFoundError: the data set's files are missing.
     """
-    images = load_images(config, data_dir, split, max(numbers) + 1)
+    images = load_images(config, data_dir, split, max(numbers) + 1, cache_dir)
     if max(numbers) >= len(images):
         raise ValueError(
             f"--images: expected numbers below {len(images)}, the number of {split} images. Received: {max(numbers)}"
@@ -63,7 +58,7 @@ class Starts:
 
     Args:
         config: `Config` of the run.
-        flags: with `images`, `seeds`, `data_dir`, `split`, `seed` and `temperature`.
+        flags: with `images`, `seeds`, `data_dir`, `cache_dir`, `split`, `seed` and `temperature`.
 
     Attributes:
         keys: list of (seed, index) that decide the noise of each start.
@@ -79,7 +74,7 @@ class Starts:
             return
         numbers = [int(number) for number in flags.images]
         self.keys = [(flags.seed, number) for number in numbers]
-        self._images = chosen_images(config, flags.data_dir, flags.split, numbers, flags.seed)
+        self._images = chosen_images(config, flags.data_dir, flags.split, numbers, flags.seed, flags.cache_dir)
 
     def noise(self, model, kernels):
         """The prior's noise of each start: a list of lists of float32 arrays [1, h, w, latent_channels]."""

@@ -4,13 +4,9 @@ import itertools
 
 import numpy as np
 import pytest
-import tensorflow as tf
-from PIL import Image
 
 from nvae_tf.config import DataConfig
 from nvae_tf.data.batches import eval_batches, steps_per_epoch, train_batches
-from nvae_tf.data.decode import decode
-from nvae_tf.data.image_set import ImageSet
 
 PLAIN = DataConfig()
 BINARIZED = DataConfig(binarize=True)
@@ -195,53 +191,3 @@ def test_arguments_out_of_range(change, message):
     arguments = {"images": noise(4), "data_config": PLAIN, "model_bit_depth": 8, "batch_size": 2, "seed": 0}
     with pytest.raises(ValueError, match=message):
         train_batches(**{**arguments, **change})
-
-
-class FilesStore:
-    """PNG files in a folder, one of which may be damaged; with `encoded` TensorFlow decodes them."""
-
-    def __init__(self, folder, images, encoded):
-        self.source, self.is_encoded, self.image_shape = str(folder), encoded, images.shape[1:]
-        self.paths = [folder / f"{index}.png" for index in range(len(images))]
-        for path, image in zip(self.paths, images, strict=True):
-            Image.fromarray(image).save(path)
-
-    def __len__(self):
-        return len(self.paths)
-
-    def name(self, index):
-        return str(self.paths[index])
-
-    def read(self, index):
-        return decode(self.paths[index].read_bytes(), 3, self.name(index))
-
-    def read_encoded(self, index):
-        self.read(index)
-        return self.paths[index].read_bytes()
-
-
-@pytest.mark.parametrize("encoded", [False, True])
-@pytest.mark.parametrize("padding", [0, 1])
-def test_images_read_when_needed_give_the_batches_of_those_in_memory(tmp_path, encoded, padding):
-    store = FilesStore(tmp_path, noise(9), encoded)
-    store.paths[4].write_bytes(store.paths[4].read_bytes()[:-40])
-    streamed, loaded = (ImageSet(store, padding, max_damaged=1) for _ in range(2))
-    loaded.load()
-    for first, second in zip(*(take(train_batches(s, ALL, 5, 4, seed=1), 6) for s in (streamed, loaded)), strict=True):
-        np.testing.assert_array_equal(first, second)
-    for num_images in (None, 6):
-        first, second = (
-            list(eval_batches(s, BINARIZED, 8, 3, 0, num_images).as_numpy_iterator()) for s in (streamed, loaded)
-        )
-        assert [len(batch) for batch in first] == ([3, 3, 2] if num_images is None else [3, 2])
-        np.testing.assert_array_equal(np.concatenate(first), np.concatenate(second))
-
-
-@pytest.mark.parametrize("encoded", [False, True])
-def test_too_many_damaged_images_end_the_pipeline_with_their_name(tmp_path, encoded):
-    store = FilesStore(tmp_path, noise(9), encoded)
-    for index in (4, 7):
-        store.paths[index].write_bytes(b"no image")
-    dataset = eval_batches(ImageSet(store, max_damaged=1), PLAIN, 8, 3, 0)
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"data.max_damaged: expected at most 1 .*[47]\.png"):
-        list(dataset)

@@ -76,5 +76,5 @@ def test_wrong_size(fit, sizes):
     with pytest.raises(ValueError) as error:
         fit(PIXELS[:30, :40], "a.png")
     assert str(error.value) == (
-        f"a.png: expected an image of {sizes} (height x width), or data.resize=True. Received: 30x40"
+        f"a.png: expected an image of {sizes} (height x width), or resize=True. Received: 30x40"
     )

@@ -1,23 +1,34 @@
-"""Preparing a data set: what is written."""
+"""Preparing a data set: what is written, and again after a stop, with other options and when it is complete."""
 
+import errno
+import fcntl
 import hashlib
 import io
 import json
+import os
 import shutil
 
 import numpy as np
 import pytest
-import tensorflow as tf
+from array_record.python.array_record_module import ArrayRecordReader
 from PIL import Image
 
+from nvae_tf.data import shards
 from nvae_tf.data.datasets import dataset_info
+from nvae_tf.data.decode import DamagedImageError
 from nvae_tf.data.prepare import Options, Preparation
-from nvae_tf.data.shard_writer import default_images_per_shard
+from nvae_tf.data.shards import images_per_shard
 from nvae_tf.data.splits import open_images
 
 INFO = dataset_info("folder").with_size(8, 3)
 IMAGES = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), np.uint8)
-SMALL = Options(images_per_shard=7)
+DEFAULT = Options()
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    """Shards of seven images."""
+    monkeypatch.setattr(shards, "_MIN_IMAGES", 7)
 
 
 @pytest.fixture
@@ -30,85 +41,69 @@ def source(tmp_path):
     return tmp_path / "source"
 
 
-def prepare(source, folder, options=SMALL, info=INFO, log=None):
+def prepare(source, folder, options=DEFAULT, info=INFO, log=None):
     lines = [] if log is None else log
-    return Preparation(info, source, folder, options, lines.append).run()
+    return Preparation(info, source, options, lines.append).run(folder)
 
 
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def shard(split, number, count):
-    return f"{split}-{number:05}-of-{count:05}.tfrecord"
+def assert_as_if_never_stopped(source, folder):
+    prepare(source, folder.parent / "fresh")
+    assert contents(folder) == contents(folder.parent / "fresh")
 
 
-def test_tensorflow_reads_what_is_written(source, tmp_path):
-    prepare(source, tmp_path / "out")
-    names = [shard("test", i, 3) for i in range(3)] + [shard("train", i, 6) for i in range(6)]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["manifest.json", *names]
-    paths = [str(tmp_path / "out" / name) for name in names[3:]]
-    records = [tf.train.Example.FromString(data) for data in tf.data.TFRecordDataset(paths).as_numpy_iterator()]
-    assert len(records) == 40
-    for index, record in enumerate(records):
-        features = record.features.feature
-        with Image.open(io.BytesIO(features["image/encoded"].bytes_list.value[0])) as image:
-            assert image.format == "PNG"
-            np.testing.assert_array_equal(np.asarray(image), IMAGES[index])
-        assert features["image/filename"].bytes_list.value[0] == f"train/{index:02}.png".encode()
-        assert features["image/format"].bytes_list.value[0] == b"png"
-        sizes = [features[f"image/{name}"].int64_list.value[0] for name in ("height", "width", "channels")]
-        assert sizes == [8, 8, 3]
+def shard(split, number):
+    return f"{split}-{number:05}-of-{6 if split == 'train' else 3:05}.array_record"
 
 
-def test_the_manifest_says_what_is_there(source, tmp_path):
+def read(folder, split):
+    return [image for _, image in open_images(INFO, folder, split).read()]
+
+
+def test_records_are_png_files_and_the_manifest_describes_them(source, tmp_path):
     manifest = prepare(source, tmp_path / "out")
     stored = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    fields = {name: value for name, value in stored.items() if name != "splits"}
-    assert fields == {
-        "format": "nvae_tf prepared images",
-        "version": 1,
-        "dataset": "folder",
-        "source": "image_folder",
-        "image_height": 8,
-        "image_width": 8,
-        "channels": 3,
-        "resize": False,
+    assert str(tmp_path) not in json.dumps(stored)
+    expected = {"format": "nvae_tf prepared images", "version": 2, "dataset": "folder", "source": "image_folder"}
+    expected |= {"image_height": 8, "image_width": 8, "channels": 3, "resize": False}
+    assert {name: value for name, value in stored.items() if name != "splits"} == expected | {
         "split_seed": 0,
         "test_fraction": 0.1,
-        "images_per_shard": 7,
     }
-    assert list(stored["splits"]) == list(manifest.splits) == ["train", "test"]
+    files = {"manifest.json"}
     for split, images in (("train", IMAGES[:40]), ("test", IMAGES[40:])):
-        assert stored["splits"][split]["num_images"] == len(images) and stored["splits"][split]["damaged"] == []
-        np.testing.assert_allclose(stored["splits"][split]["mean"], images.mean((0, 1, 2)), rtol=1e-12)
-        for entry in stored["splits"][split]["shards"]:
-            data = (tmp_path / "out" / entry["file"]).read_bytes()
-            assert entry["bytes"] == len(data) and entry["sha256"] == hashlib.sha256(data).hexdigest()
-    assert str(tmp_path) not in json.dumps(stored)
+        records = []
+        for entry in stored["splits"][split]:
+            path = tmp_path / "out" / entry["file"]
+            assert entry["bytes"] == path.stat().st_size and entry["damaged"] == []
+            assert entry["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+            part = ArrayRecordReader(str(path)).read_all()
+            assert len(part) == entry["num_images"]
+            records += part
+            files.add(entry["file"])
+        for record, image in zip(records, images, strict=True):
+            with Image.open(io.BytesIO(record), formats=["PNG"]) as opened:
+                np.testing.assert_array_equal(np.asarray(opened), image)
+        np.testing.assert_allclose(manifest.mean(split), images.mean((0, 1, 2)), rtol=1e-12)
+    assert set(contents(tmp_path / "out")) == files and len(files) == 1 + 6 + 3
 
 
-def test_it_is_opened_like_any_other_data_set(source, tmp_path):
-    prepare(source, tmp_path / "out")
-    shutil.rmtree(source)
-    for split, images in (("train", IMAGES[:40]), ("test", IMAGES[40:])):
-        store = open_images(INFO, tmp_path / "out", split)
-        np.testing.assert_array_equal(np.stack([store.read(index) for index in range(len(store))]), images)
-
-
-def test_the_place_of_the_images_does_not_matter(source, tmp_path, monkeypatch):
-    prepare(source, tmp_path / "a")
+def test_neither_place_nor_processes_matter_and_it_opens_like_any_data_set(source, tmp_path, monkeypatch):
+    (source / "train" / "11.png").write_bytes(b"damaged")
+    for number in (1, 2):
+        prepare(source, tmp_path / str(number), Options(num_processes=number))
     source.rename(tmp_path / "moved")
     monkeypatch.chdir(tmp_path)
-    prepare("moved", tmp_path / "b")
-    assert contents(tmp_path / "a") == contents(tmp_path / "b")
-
-
-def test_the_number_of_processes_does_not_matter(source, tmp_path):
-    (source / "train" / "11.png").write_bytes(b"damaged")
-    for number in (1, 2, 3):
-        prepare(source, tmp_path / str(number), Options(images_per_shard=7, num_processes=number))
+    prepare("moved", tmp_path / "3")
     assert contents(tmp_path / "1") == contents(tmp_path / "2") == contents(tmp_path / "3")
+    shutil.rmtree("moved")
+    images = read(tmp_path / "1", "train")
+    assert isinstance(images.pop(11), DamagedImageError)
+    np.testing.assert_array_equal(images, np.delete(IMAGES[:40], 11, axis=0))
+    np.testing.assert_array_equal(read(tmp_path / "1", "test"), IMAGES[40:])
 
 
 def test_the_split_of_a_data_set_without_one_follows_the_seed(source, tmp_path):
@@ -116,54 +111,51 @@ def test_the_split_of_a_data_set_without_one_follows_the_seed(source, tmp_path):
         path.rename(source / path.name)
     for folder in ("train", "test"):
         (source / folder).rmdir()
-    kept = {}
+    parts = {}
     for seed in (0, 1):
-        options = Options(images_per_shard=7, split_seed=seed, test_fraction=0.25)
-        manifest = prepare(source, tmp_path / str(seed), options)
-        assert {name: split.num_images for name, split in manifest.splits.items()} == {"train": 45, "test": 15}
-        stores = [open_images(INFO, tmp_path / str(seed), split) for split in ("train", "test")]
-        images = [store.read(index).tobytes() for store in stores for index in range(len(store))]
-        assert sorted(images) == sorted(image.tobytes() for image in IMAGES)
-        kept[seed] = images
-    assert kept[0] != kept[1]
+        prepare(source, tmp_path / str(seed), Options(split_seed=seed, test_fraction=0.25))
+        for split in ("train", "test"):
+            parts[seed, split] = read(tmp_path / str(seed), split)
+            found = [image for _, image in open_images(INFO, source, split, False, seed, 0.25).read()]
+            np.testing.assert_array_equal(parts[seed, split], found)
+    assert len(parts[0, "test"]) == 15 and not np.array_equal(parts[0, "test"], parts[1, "test"])
 
 
 def test_images_of_another_size(source, tmp_path):
     Image.fromarray(np.full((20, 30, 3), 77, np.uint8)).save(source / "train" / "05.png")
-    message = rf"^{source}/train/05.png: expected an image of 8x8 \(height x width\), or data.resize=True. "
+    message = rf"^{source}/train/05.png: expected an image of 8x8 \(height x width\), or resize=True. "
     with pytest.raises(ValueError, match=message):
         prepare(source, tmp_path / "out")
     prepare(source, tmp_path / "resized", Options(resize=True))
-    assert (open_images(INFO, tmp_path / "resized", "train").read(5) == 77).all()
+    assert (read(tmp_path / "resized", "train")[5] == 77).all()
 
 
-def test_damaged_images_are_named_and_left_out(source, tmp_path):
+def test_damaged_images_are_named_and_keep_their_numbers(source, tmp_path):
     for name in ("train/03.png", "train/20.png", "test/41.png"):
         (source / name).write_bytes(b"damaged")
     log = []
     manifest = prepare(source, tmp_path / "out", log=log)
-    assert manifest.splits["train"].damaged == ["train/03.png", "train/20.png"]
-    assert manifest.splits["test"].damaged == ["test/41.png"]
-    assert [split.num_images for split in manifest.splits.values()] == [38, 19]
-    assert [entry.num_images for entry in manifest.splits["train"].shards] == [6, 7, 6, 7, 7, 5]
+    assert manifest.damaged("train") == [[3, "train/03.png"], [20, "train/20.png"]]
+    assert manifest.damaged("test") == [[1, "test/41.png"]]
+    assert [entry.num_images for entry in manifest.splits["train"]] == [6, 7, 6, 7, 7, 5]
     assert log[1].startswith(f"damaged image, left out (2 in train): {source}/train/20.png: expected a PNG")
-    store = open_images(INFO, tmp_path / "out", "train")
-    np.testing.assert_array_equal(store.read(3), IMAGES[4])
+    images = read(tmp_path / "out", "train")
+    assert str(images[20]) == "train/20.png: damaged when the set was prepared"
+    np.testing.assert_array_equal(images[4:20], IMAGES[4:20])
 
 
 @pytest.mark.parametrize("names", [(3, 20, 30), (1, 2, 3)])  # over several shards, and in one
-def test_too_many_damaged_images_and_on_with_a_larger_limit(source, tmp_path, names):
+def test_too_many_damaged_images_and_then_a_larger_limit(source, tmp_path, names):
     for name in names:
         (source / "train" / f"{name:02}.png").write_bytes(b"damaged")
     message = r"^max_damaged: expected at most 2 damaged images in train. Received: 3, the last: .*/train/\d\d.png: "
     with pytest.raises(ValueError, match=message):
-        prepare(source, tmp_path / "out", Options(images_per_shard=7, max_damaged=2))
-    written = len(list((tmp_path / "out").glob("*.tfrecord")))
+        prepare(source, tmp_path / "out", Options(max_damaged=2))
+    written = len(list((tmp_path / "out").glob("*.array_record")))
     log = []
-    prepare(source, tmp_path / "out", Options(images_per_shard=7, max_damaged=3), log=log)
-    assert not written or f"{written} of 9 shards are there already, verified" in log
-    prepare(source, tmp_path / "fresh")
-    assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
+    prepare(source, tmp_path / "out", Options(max_damaged=3), log=log)
+    assert not written or f"{written} finished shards verified" in log
+    assert_as_if_never_stopped(source, tmp_path / "out")
 
 
 def test_progress_counts_images(source, tmp_path):
@@ -173,7 +165,7 @@ def test_progress_counts_images(source, tmp_path):
         assert total == 60
         return counts.append
 
-    Preparation(INFO, source, tmp_path / "out", SMALL, print, make).run()
+    Preparation(INFO, source, Options(), print, make).run(tmp_path / "out")
     assert counts == [7, 14, 21, 28, 35, 40, 47, 54, 60]
 
 
@@ -181,12 +173,179 @@ def test_progress_counts_images(source, tmp_path):
     "num_images, image_bytes, expected",
     [
         (12_000, 32 * 32 * 3, 375),  # 32 files
-        (1_000, 32 * 32 * 3, 256),
+        (1_000, 32 * 32 * 3, 64),
         (1_281_149, 64 * 64 * 3, 21_845),  # 256 MiB
         (27_000, 256 * 256 * 3, 844),
-        (3_000_000, 256 * 256 * 3, 1365),
+        (3_000_000, 256 * 256 * 3, 5860),  # 512 files
         (10, 2**30, 1),
     ],
 )
-def test_images_of_a_shard(num_images, image_bytes, expected):
-    assert default_images_per_shard(num_images, image_bytes) == expected
+def test_images_of_a_shard(monkeypatch, num_images, image_bytes, expected):
+    monkeypatch.setattr(shards, "_MIN_IMAGES", 64)
+    assert images_per_shard(num_images, image_bytes) == expected
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+    """Function that lets a number of images be written; the next raises the error."""
+
+    def limit(count, error):
+        encode, encoded = shards.encode_png, []
+
+        def encode_png(image):
+            encoded.append(image)
+            if len(encoded) > count:
+                raise error
+            return encode(image)
+
+        monkeypatch.setattr(shards, "encode_png", encode_png)
+
+    return limit
+
+
+@pytest.fixture
+def stopped(source, tmp_path, stop_after, monkeypatch):
+    """Folder of a run that was stopped in its fifth shard."""
+    stop_after(30, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        prepare(source, tmp_path / "out")
+    monkeypatch.undo()
+    monkeypatch.setattr(shards, "_MIN_IMAGES", 7)
+    return tmp_path / "out"
+
+
+def test_a_stopped_run_keeps_what_is_done(source, stopped):
+    assert sorted(path.name for path in stopped.iterdir()) == [".progress", *(shard("train", i) for i in range(4))]
+    log = []
+    prepare(source, stopped, log=log)
+    assert log == ["4 finished shards verified"]
+    assert_as_if_never_stopped(source, stopped)
+
+
+def _cut(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def _flip(path):
+    data = bytearray(path.read_bytes())
+    data[100] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [_cut, _flip, os.remove])
+def test_what_a_stopped_run_has_left_is_verified(source, stopped, damage):
+    damage(stopped / shard("train", 1))
+    (stopped / ".progress" / f"{shard('train', 2)}.json").unlink()  # as after a kill between the two
+    (stopped / f"tmp_123_{shard('train', 4)}").write_bytes(b"half")
+    log = []
+    prepare(source, stopped, log=log)
+    assert log == [
+        f"written again: {stopped}/{shard('train', 1)} is missing or differs from its checksum",
+        "2 finished shards verified",
+    ]
+    assert_as_if_never_stopped(source, stopped)
+
+
+@pytest.mark.parametrize(
+    "options, info, message",
+    [
+        (Options(resize=True), INFO, "resize: expected True, as requested now. Received: False; use"),
+        (Options(split_seed=3), INFO, "split_seed: expected 3"),
+        (Options(test_fraction=0.2), INFO, "test_fraction: expected 0.2"),
+        (Options(), dataset_info("folder").with_size(8, 1), "channels: expected 1"),
+    ],
+)
+@pytest.mark.parametrize("complete", [False, True])
+def test_another_plan_is_an_error(source, stopped, complete, options, info, message):
+    if complete:
+        prepare(source, stopped)
+    before = {path: path.stat().st_mtime_ns for path in stopped.glob("*.array_record")}
+    with pytest.raises(ValueError, match=message) as caught:
+        prepare(source, stopped, options, info)
+    assert str(caught.value).startswith(str(stopped))
+    assert {path: path.stat().st_mtime_ns for path in stopped.glob("*.array_record")} == before
+
+
+def test_a_plan_does_not_count_before_the_first_shard_is_finished(source, tmp_path, stop_after, monkeypatch):
+    stop_after(3, OSError(errno.ENOSPC, "No space left on device"))
+    with pytest.raises(OSError, match="No space left"):
+        prepare(source, tmp_path / "out", Options(split_seed=1))
+    monkeypatch.undo()
+    monkeypatch.setattr(shards, "_MIN_IMAGES", 7)
+    prepare(source, tmp_path / "out")
+    assert_as_if_never_stopped(source, tmp_path / "out")
+
+
+def test_other_images_than_the_stopped_run_had(source, stopped):
+    path = source / "train" / "00.png"
+    os.utime(path, (1, 1))
+    with pytest.raises(ValueError, match="plan.json: files: expected '"):
+        prepare(source, stopped)
+    path.unlink()
+    with pytest.raises(ValueError, match=r"plan.json: num_images: expected {'train': 39, .* Received: {'train': 40, "):
+        prepare(source, stopped)
+
+
+def test_a_complete_folder_is_verified_and_mended(source, tmp_path):
+    folder, log = tmp_path / "out", []
+    prepare(source, folder)
+    whole = contents(folder)
+    prepare(None, folder, log=log)  # without the images
+    assert log == ["9 finished shards verified"]
+    (folder / shard("train", 0)).unlink()
+    _flip(folder / shard("test", 1))
+    untouched = (folder / shard("train", 3)).stat().st_mtime_ns
+    prepare(source, folder, log=log)
+    assert contents(folder) == whole and (folder / shard("train", 3)).stat().st_mtime_ns == untouched
+    assert [line.split(" is missing")[0] for line in log[1:]] == [
+        f"written again: {folder}/{shard('train', 0)}",
+        f"written again: {folder}/{shard('test', 1)}",
+        "7 finished shards verified",
+    ]
+
+
+def test_mending_with_other_images_is_an_error(source, tmp_path):
+    folder = tmp_path / "out"
+    prepare(source, folder)
+    _cut(folder / shard("train", 0))
+    Image.fromarray(IMAGES[50]).save(source / "train" / "00.png")
+    message = rf"^{source}: expected the images that {folder} was made from. Received: others; {shard('train', 0)} has"
+    with pytest.raises(ValueError, match=message):
+        prepare(source, folder)
+    shutil.rmtree(source / "test")
+    with pytest.raises(ValueError, match="Received: others, image_folder with 7 shards instead of 9"):
+        prepare(source, folder)
+    assert not (folder / ".progress").exists()
+
+
+def test_a_folder_with_other_shards(source, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.array_record").touch()
+    with pytest.raises(ValueError, match="out: expected an empty folder. Received: mine.array_record in it"):
+        prepare(source, tmp_path / "out")
+    assert list(contents(tmp_path / "out")) == ["mine.array_record"]
+
+
+def test_two_programs_at_once(source, stopped):
+    with open(stopped / ".progress" / "lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match=rf"^{stopped}: expected no other program that writes it. Received: one"):
+            prepare(source, stopped)
+    prepare(source, stopped)
+
+
+def test_the_cache_holds_one_folder_for_each_state_of_the_files(source, tmp_path):
+    def cached(**options):
+        log = []
+        folder = Preparation(INFO, source, Options(**options), log.append).in_cache(tmp_path / "cache")
+        assert folder.parent == tmp_path / "cache" and folder.name.endswith("-8")
+        return folder, log
+
+    first, log = cached()
+    assert log == [f"folder: prepared once, in {first}; resumed if it is stopped"]
+    before = contents(first)
+    assert cached(num_processes=2, max_damaged=3) == (first, [])
+    os.utime(source / "train" / "07.png", (1, 1))
+    second, log = cached()
+    assert second != first and len(log) == 1 and contents(first) == contents(second) == before
+    assert cached(resize=True)[0] not in (first, second)
