@@ -1,0 +1,108 @@
+"""Writes the shards of a prepared data set; the work of the processes of `nvae_tf.data.prepare`."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import typing
+
+import numpy as np
+
+from nvae_tf.data.decode import DamagedImageError, encode_png
+from nvae_tf.data.processes import map_in_processes
+from nvae_tf.data.records import SUFFIX, Shard
+from nvae_tf.files import file_sum, new_file, write_json
+
+_SHARD_BYTES = 256 * 2**20
+_MIN_SHARDS, _MIN_IMAGES = 32, 64
+_MAX_SHARDS = 512  # each is an open file while a run trains, and a process may have 1,024
+_WRITER_OPTIONS = "group_size:1,uncompressed"  # PNG files are compressed already
+
+
+def images_per_shard(num_images, image_bytes):
+    """Number of images in each shard of a split: 256 MiB of pixels, 100 to 200 MB as PNG files of photographs.
+
+    Fewer images where that gives less than 32 shards for the processes to share, but at least 64; more where it gives
+    more than 512 shards.
+    """
+    shared = max(-(-num_images // _MIN_SHARDS), _MIN_IMAGES)
+    return max(min(_SHARD_BYTES // image_bytes, shared), -(-num_images // _MAX_SHARDS))
+
+
+class Task(typing.NamedTuple):
+    """One shard: images `start` to `stop` of a split."""
+
+    split: str
+    file: str
+    start: int
+    stop: int
+
+
+def make_tasks(splits, image_bytes):
+    """The shards of {split: `SplitImages`}, as a list of `Task`."""
+    tasks = []
+    for split, images in splits.items():
+        size = images_per_shard(len(images), image_bytes)
+        starts = range(0, len(images), size)
+        for number, start in enumerate(starts):
+            file = f"{split}-{number:05}-of-{len(starts):05}{SUFFIX}"
+            tasks.append(Task(split, file, start, min(start + size, len(images))))
+    return tasks
+
+
+def check_damaged(split, count, limit, message):
+    """Raises ValueError where more images than allowed are damaged; `message` is that of the last one."""
+    if count > limit:
+        raise ValueError(
+            f"max_damaged: expected at most {limit} damaged images in {split}. Received: {count}, the last: {message}"
+        )
+
+
+def _write_shard(work, task):
+    """Writes a shard and its description; returns the `Shard` and the messages of damaged images."""
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    splits, data_dir, folder, progress, max_damaged = work
+    images, path = splits[task.split], folder / task.file
+    sums, damaged, messages = np.zeros(images.channels, np.int64), [], []
+    with new_file(path) as temporary:
+        try:
+            with contextlib.closing(ArrayRecordWriter(str(temporary), _WRITER_OPTIONS)) as writer:
+                for index, (name, image) in enumerate(images.read(slice(task.start, task.stop)), task.start):
+                    if isinstance(image, DamagedImageError):
+                        damaged.append([index, name.removeprefix(f"{data_dir}{os.sep}")])
+                        messages.append(str(image))
+                        check_damaged(task.split, len(damaged), max_damaged, image)
+                    else:
+                        writer.write(encode_png(image))
+                        sums += image.sum((0, 1), np.int64)
+        except RuntimeError as error:  # of the writer, such as a full disk
+            raise OSError(f"{path}: {error}; what is done is kept, and the same command resumes") from error
+        count = task.stop - task.start - len(damaged)
+        shard = Shard(task.file, count, temporary.stat().st_size, file_sum(temporary), sums.tolist(), damaged)
+    write_json(progress / f"{task.file}.json", dataclasses.asdict(shard))
+    return shard, messages
+
+
+def finished_shard(progress, task):
+    """The `Shard` that an earlier run described as finished, or None."""
+    path = progress / f"{task.file}.json"
+    return Shard(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+
+
+def write_shards(tasks, work, num_processes):
+    """Writes shards in several processes.
+
+    Args:
+        tasks: list of `Task`.
+        work: ({split: `SplitImages`}, absolute path that is removed from the names of images, folder of the shards,
+            folder of the descriptions of finished shards, number of images of a split that may be damaged).
+        num_processes: number of processes; 1 for this one.
+
+    Yields:
+        (`Shard`, messages of its damaged images) for each task, in order.
+    """
+    if num_processes == 1 or not tasks:
+        yield from (_write_shard(work, task) for task in tasks)
+    else:
+        yield from map_in_processes(_write_shard, work, tasks, min(num_processes, len(tasks)))
