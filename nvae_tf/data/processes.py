@@ -1,6 +1,7 @@
 """Work on images in several processes."""
 
 import concurrent.futures
+import contextlib
 import functools
 import multiprocessing
 import os
@@ -38,6 +39,27 @@ def _call(function, task):
     return function(_shared, task)
 
 
+@contextlib.contextmanager
+def _signals_delayed():
+    """Delays SIGINT and SIGTERM while processes start, which inherit that both are blocked.
+
+    Ctrl-C reaches every process of a terminal; the workers ignore it and end with this process.
+    """
+    numbers, received = (signal.SIGINT, signal.SIGTERM), []
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():  # it also runs the handlers of other threads
+        handlers = {number: signal.signal(number, lambda number, _: received.append(number)) for number in numbers}
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        for number, handler in handlers.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+        for number in received:
+            signal.raise_signal(number)
+
+
 def map_in_processes(function, shared, tasks, num_processes):
     """Computes `function(shared, task)` for each task in other processes.
 
@@ -53,20 +75,16 @@ def map_in_processes(function, shared, tasks, num_processes):
     Raises:
         ChildProcessError: a process was killed, or could not start.
     """
-    # Not fork: the locks of TensorFlow's threads would be copied, but not the threads that release them.
-    pool = concurrent.futures.ProcessPoolExecutor
     with tempfile.NamedTemporaryFile(prefix="nvae_tf_") as file:
         # Through a file: a worker that is killed while it reads from a pipe would leave this process writing forever.
         pickle.dump(shared, file)
         file.flush()
-        pool = pool(num_processes, multiprocessing.get_context("spawn"), _start_worker, (file.name,))
+        # Not fork: the locks of TensorFlow's threads would be copied, but not the threads that release them.
+        spawn = multiprocessing.get_context("spawn")
+        pool = concurrent.futures.ProcessPoolExecutor(num_processes, spawn, _start_worker, (file.name,))
         try:
-            # Ctrl-C reaches every process of a terminal; the workers inherit that it is blocked and end with this one.
-            blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
-            try:
+            with _signals_delayed():
                 results = pool.map(functools.partial(_call, function), tasks)
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             yield from results
         except concurrent.futures.process.BrokenProcessPool as error:
             raise ChildProcessError(
