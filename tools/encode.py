@@ -65,7 +65,7 @@ def main():
     from nvae_tf.runs.load import load_run
 
     config = run_config(FLAGS.run_dir, FLAGS.step)
-    images = load_images(config, FLAGS.data_dir, FLAGS.split, FLAGS.max_images)
+    images = load_images(config, FLAGS.data_dir, FLAGS.split, FLAGS.max_images, FLAGS.cache_dir)
     shapes = layout(config.model, FLAGS.what)
     check_size(FLAGS.out, shapes, len(images), FLAGS.max_gib)
     model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
@@ -74,7 +74,7 @@ def main():
         write_npz(FLAGS.out, shapes, len(images), batches)
     else:
         write_records(FLAGS.out, batches)
-    print(f"written: {FLAGS.out}, {images.num_good} images, step {model.restored_step}")
+    print(f"written: {FLAGS.out}, {len(images.good)} images, step {model.restored_step}")
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ def main():
     folder = RunFolder(FLAGS.run_dir)
     folder.resolve_step(FLAGS.step)
     strategy = chosen_strategy()
-    images = load_images(folder.config, FLAGS.data_dir, FLAGS.split, FLAGS.max_images)
+    images = load_images(folder.config, FLAGS.data_dir, FLAGS.split, FLAGS.max_images, FLAGS.cache_dir)
     with strategy.scope():
         model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
     which = "moving average of the weights" if model.averaged else "weights as trained"
@@ -104,7 +104,7 @@ def main():
     print(f"{dataset} {FLAGS.split}: {len(images)} images, step {model.restored_step}, {which}", flush=True)
     context = evaluation_context(model, FLAGS.split, FLAGS.seed, FLAGS.active_threshold)
     settings = {"images": len(images), "samples": FLAGS.num_samples, "batch": FLAGS.batch_size}
-    settings |= {"source": images.store.source, "weights": weights(FLAGS.run_dir, model)}
+    settings |= {"source": images.source, "weights": weights(FLAGS.run_dir, model)}
     result = evaluate_all(model, images, strategy, context | settings)
     print(format_table(result))
     write_evaluation(FLAGS.run_dir, context, result)

@@ -93,7 +93,9 @@ def prepare():
     with strategy.scope():
         model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema, FLAGS.bn_temperature)
     temperatures = spread_temperatures(model, [float(value) for value in FLAGS.temperature])
-    images = None if FLAGS.statistics else load_images(folder.config, FLAGS.data_dir, FLAGS.split)
+    images = None
+    if not FLAGS.statistics:
+        images = load_images(folder.config, FLAGS.data_dir, FLAGS.split, cache_dir=FLAGS.cache_dir)
     if images is not None and len(images) < 2:
         raise ValueError(f"--split={FLAGS.split}: expected at least 2 images. Received: {len(images)}")
     return extractor, model, strategy, temperatures, images, data
@@ -151,7 +153,7 @@ def data_features(extractor, images, config):
             return result
         except ValueError as error:
             print(f"computing again: {error}", file=sys.stderr, flush=True)
-    progress = Progress(images.num_good)
+    progress = Progress(len(images.good))
     result = collect(extractor, data_batches(images, config), FLAGS.max_features, FLAGS.seed, progress)
     folder.mkdir(parents=True, exist_ok=True)
     save_features(path, result)

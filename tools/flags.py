@@ -35,15 +35,21 @@ def define_statistics():
 
 
 def define_data_dir():
-    """The flag --data_dir."""
+    """The flags --data_dir and --cache_dir."""
     flags.DEFINE_string("data_dir", None, "Folder of the data set's files; the data set `digits` needs none.")
     flags.register_validator(
         "data_dir", lambda path: path is None or os.path.isdir(path), message="expected an existing folder"
     )
+    flags.DEFINE_string(
+        "cache_dir",
+        None,
+        "Folder for prepared copies of data sets larger than data.cache_gib; $XDG_CACHE_HOME/nvae_tf if not given, or "
+        "~/.cache/nvae_tf.",
+    )
 
 
 def define_images():
-    """The flags --data_dir, --split and --seed: which images, and how they are binarised."""
+    """The flags --data_dir, --cache_dir, --split and --seed: which images, and how they are binarised."""
     define_data_dir()
     flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Which images.")
     flags.DEFINE_integer("seed", 0, "Seed of binarisation and noise.", lower_bound=0)

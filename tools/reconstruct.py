@@ -68,7 +68,8 @@ def main():
     from nvae_tf.evaluation.write_images import save_grid
     from nvae_tf.runs.load import load_run
 
-    images = load_images(run_config(FLAGS.run_dir, FLAGS.step), FLAGS.data_dir, FLAGS.split, FLAGS.num)
+    config = run_config(FLAGS.run_dir, FLAGS.step)
+    images = load_images(config, FLAGS.data_dir, FLAGS.split, FLAGS.num, FLAGS.cache_dir)
     model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
     groups, kernels = len(model.groups), model.effective_kernels()
     counts = kept_counts(groups) if FLAGS.progressive else [groups]

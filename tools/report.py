@@ -66,7 +66,7 @@ def load_first_images(config):
 
     count = max(FLAGS.num_reconstructions, 2 * _INTERPOLATIONS)
     try:
-        return first_images(config, FLAGS.data_dir, FLAGS.split, count, FLAGS.seed), ""
+        return first_images(config, FLAGS.data_dir, FLAGS.split, count, FLAGS.seed, FLAGS.cache_dir), ""
     except ValueError:
         if FLAGS.data_dir is not None:
             raise

@@ -60,7 +60,9 @@ def main():
             print(f"waiting for {len(workers)} workers: {', '.join(workers)}", flush=True)
         strategy = make_strategy(FLAGS.strategy, workers, FLAGS.logical_cpus)
         interruption.listen()
-        training = prepare(config, FLAGS.run_dir, FLAGS.data_dir, interruption, strategy, FLAGS.jit_compile)
+        training = prepare(
+            config, FLAGS.run_dir, FLAGS.data_dir, interruption, strategy, FLAGS.jit_compile, FLAGS.cache_dir
+        )
         training.watchdog_seconds = 60 * FLAGS.watchdog_minutes
         training.run(profile=FLAGS.profile and tuple(map(int, FLAGS.profile)))
     if training.stopped:

@@ -65,7 +65,7 @@ def _check_same_on_all_workers(strategy, config):
         )
 
 
-def prepare(config, run_dir, data_dir, interruption, strategy=None, jit_compile=False):
+def prepare(config, run_dir, data_dir, interruption, strategy=None, jit_compile=False, cache_dir=None):
     """Loads the data, builds the model and restores the run's last checkpoint if there is one.
 
     Args:
@@ -75,6 +75,7 @@ def prepare(config, run_dir, data_dir, interruption, strategy=None, jit_compile=
         interruption: `Interruption`, entered.
         strategy: `tf.distribute.Strategy`; the current one if None. Default None.
         jit_compile: compile the step with XLA. Default False.
+        cache_dir: see `load_images`. Default None.
 
     Returns:
         `TrainingRun`.
@@ -88,9 +89,9 @@ def prepare(config, run_dir, data_dir, interruption, strategy=None, jit_compile=
     folder = RunFolder(run_dir)
     if folder.config_path.exists():
         _check_resumable(config, folder.config)
-    train_images = load_images(config, data_dir, "train")
+    train_images = load_images(config, data_dir, "train", cache_dir=cache_dir)
     held_out_name = held_out_split(config, data_dir)
-    held_out = load_images(config, data_dir, held_out_name)
+    held_out = load_images(config, data_dir, held_out_name, cache_dir=cache_dir)
     train = config.train
     steps_per_epoch = batches.steps_per_epoch(len(train_images), train.batch_size, train.num_replicas)
     if strategies.worker_index(strategy) == 0:

@@ -1,3 +1,4 @@
+import dataclasses
 import os
 
 import numpy as np
@@ -73,10 +74,7 @@ def test_records_have_what_the_npz_has(digits_run, model, program, tmp_path, cap
 
 def test_a_damaged_image_is_left_out(digits_run, program, tmp_path, monkeypatch):
     def damaged(*arguments):
-        images = load_images(*arguments)
-        images.damage.limit = 1
-        images.damage.add(1, "number 1")
-        return images
+        return dataclasses.replace(load_images(*arguments), damaged=np.array([1]))
 
     out = tmp_path / "a.npz"
     tool = program("encode", f"--run_dir={digits_run}", f"--out={out}", "--max_images=5", "--what=kl")
