@@ -7,6 +7,7 @@ import tensorflow as tf
 from nvae_tf.config import DataConfig, TrainConfig
 from nvae_tf.data.batches import train_batches
 from nvae_tf.data.datasets import dataset_info
+from nvae_tf.data.image_set import in_memory
 from nvae_tf.data.splits import open_images
 from nvae_tf.models.nvae import NVAE
 from nvae_tf.training.trainer import Trainer, configure_runtime
@@ -41,7 +42,7 @@ def train_config():
 @pytest.fixture(scope="session")
 def digits():
     """Batches of the digits: 60 arrays [16, 16, 16, 1] of zeros and ones."""
-    images = open_images(dataset_info("digits"), None, "train").as_array()
+    images = in_memory(open_images(dataset_info("digits"), None, "train"))
     batches = train_batches(images, DataConfig(dataset="digits", binarize=True), 8, BATCH_SIZE, seed=0)
     return [batch.numpy() for (batch,) in batches.take(60)]
 
