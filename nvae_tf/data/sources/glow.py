@@ -11,7 +11,7 @@ import numpy as np
 
 from nvae_tf.data.decode import DamagedImageError, to_channels
 from nvae_tf.data.source import SourceSplit
-from nvae_tf.data.sources.names import SPLIT_NAMES, choose_splits
+from nvae_tf.data.sources.names import SPLIT_NAMES
 from nvae_tf.data.sources.reading import by_file
 
 _SHARD = re.compile(r"(?P<stem>.+?)(-(?P<number>\d{1,9})-of-(?P<count>\d{1,9})(\.tfrecords?)?|\.tfrecords?)")
@@ -103,11 +103,13 @@ def _sets(folder):
     return sets
 
 
-def _sets_of_splits(root, size):
+def _sets_of_splits(root):
     """{split or "all": sets} of the first place that has record files."""
     for place in (root, *sorted(path for path in root.glob("*tfr*") if path.is_dir())):
-        folders = choose_splits([path.name for path in place.iterdir() if path.is_dir()], size, place)
-        found = {split: sets for split, name in folders.items() if (sets := _sets(place / name))}
+        found = {}
+        for name, split in SPLIT_NAMES.items():
+            if (place / name).is_dir() and (sets := _sets(place / name)):
+                found.setdefault(split, {}).update(sets)
         if not found:
             for (stem, count), shards in _sets(place).items():
                 split = SPLIT_NAMES.get(re.match("[a-zA-Z]*", stem)[0], "all")
@@ -144,7 +146,7 @@ def find_glow(root, info):
         ValueError: a shard is missing, or there are no shards of the size or shards of several sets.
     """
     size = info.stored_size
-    found = _sets_of_splits(root, size)
+    found = _sets_of_splits(root)
     first = next((path for sets in found.values() for shards in sets.values() for path in shards.values()), None)
     if first is None or not _is_glow(first):
         return None
