@@ -53,11 +53,8 @@ def readjust(model, temperature, num_batches=500, batch_size=16, seed=0, progres
         `{name: float32 array}` for `assign_statistics`.
 
     Raises:
-        ValueError: an argument is out of range, or the statistics are not finite.
+        ValueError: a temperature is not positive, or the statistics are not finite.
     """
-    for name, value in (("num_batches", num_batches), ("batch_size", batch_size)):
-        if value < 1:
-            raise ValueError(f"{name}: expected at least 1. Received: {value}")
     temperatures = tf.constant(model.group_temperatures(temperature), tf.float32)
     key = tf.constant(seed, tf.int64)
     variables, kernels = statistics_variables(model), model.effective_kernels()

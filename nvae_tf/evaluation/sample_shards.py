@@ -5,6 +5,7 @@ FOLDER/
   images_000003.npy    uint8 [shard_size, H, W, C]: images from 3 * shard_size on; whole or absent
 """
 
+import contextlib
 import json
 import os
 import uuid
@@ -33,12 +34,9 @@ def begin(folder, settings):
     folder.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}_{path.name}")
     temporary.write_text(json.dumps(settings, indent=2) + "\n")
-    try:
+    with contextlib.suppress(FileExistsError):
         os.link(temporary, path)  # the first worker's settings count: nothing is replaced
-    except FileExistsError:
-        pass
-    finally:
-        temporary.unlink()
+    temporary.unlink()
     found = json.loads(path.read_text())
     other = {name: value for name, value in settings.items() if found.get(name) != value}
     if other:

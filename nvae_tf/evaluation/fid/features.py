@@ -8,41 +8,6 @@ import numpy as np
 from nvae_tf.files import new_file
 
 
-class FeatureStatistics:
-    """Mean and covariance of features, accumulated in float64 over batches that are never held together.
-
-    Sums of squared deviations are merged (Chan et al., 1979), not sums of squares, which would cancel where the mean is
-    large compared with the spread.
-
-    Attributes:
-        count: number of features.
-        mean: float64 [D], None before the first.
-    """
-
-    def __init__(self):
-        self.count, self.mean, self._scatter = 0, None, None
-
-    def add(self, features):
-        """Adds features [B, D]; raises `ValueError` for values that are not finite."""
-        features = np.asarray(features, np.float64)
-        if not np.isfinite(features).all():
-            raise ValueError("features: expected finite numbers. Received: NaN or infinity")
-        count, mean = len(features), features.mean(axis=0)
-        scatter = (features - mean).T @ (features - mean)
-        if not self.count:
-            self.count, self.mean, self._scatter = count, mean, scatter
-            return
-        total, delta = self.count + count, mean - self.mean
-        self._scatter += scatter + np.outer(delta * (self.count * count / total), delta)
-        self.mean = self.mean + delta * (count / total)
-        self.count = total
-
-    @property
-    def covariance(self):
-        """float64 [D, D], divided by `count` - 1."""
-        return self._scatter / (self.count - 1)
-
-
 class FeatureSample:
     """A uniform sample without replacement of a stream of features (reservoir sampling).
 
@@ -91,14 +56,26 @@ class Features(typing.NamedTuple):
 
 
 def collect(extractor, batches, max_features, seed, progress):
-    """`Features` of batches of images by an extractor, a function from images to features [B, D]."""
-    statistics, sample = FeatureStatistics(), FeatureSample(max_features, seed)
+    """`Features` of batches of images by an extractor, a function from images to features [B, D].
+
+    Raises:
+        ValueError: features that are not finite.
+    """
+    sample, count, origin, total, scatter = FeatureSample(max_features, seed), 0, None, 0.0, 0.0
     for images in batches:
-        features = extractor(images)
-        statistics.add(features)
+        features = np.asarray(extractor(images), np.float64)
+        if not np.isfinite(features).all():
+            raise ValueError("features: expected finite numbers. Received: NaN or infinity")
+        # Sums about a point near the mean: those about 0 would cancel where the mean is large compared with the spread.
+        origin = features.mean(axis=0) if origin is None else origin
+        total = total + (features - origin).sum(axis=0)
+        scatter = scatter + (features - origin).T @ (features - origin)
+        count += len(features)
         sample.add(features)
-        progress(statistics.count)
-    return Features(statistics.count, statistics.mean, statistics.covariance, sample.array)
+        progress(count)
+    mean = total / count
+    covariance = (scatter - count * np.outer(mean, mean)) / (count - 1)
+    return Features(count, origin + mean, covariance, sample.array)
 
 
 def _read(path, names):

@@ -4,7 +4,6 @@ import pytest
 from nvae_tf.evaluation.fid.features import (
     Features,
     FeatureSample,
-    FeatureStatistics,
     collect,
     load_features,
     load_moments,
@@ -19,11 +18,8 @@ def _features(num=1000, dim=6):
     return (rng.normal(size=(num, dim)) @ rng.normal(size=(dim, dim)) + 1e4).astype(np.float32)
 
 
-def _pooled(batches):
-    statistics = FeatureStatistics()
-    for batch in batches:
-        statistics.add(batch)
-    return statistics
+def _collected(batches):
+    return collect(lambda batch: batch, batches, 1000, 0, lambda done: None)
 
 
 def _assert_moments(statistics, features):
@@ -38,12 +34,12 @@ def test_moments_are_those_of_all_features_in_any_batches_and_order(batch_size):
     features = _features()
     for order in (np.arange(1000), np.argsort(features[:, 0]), np.random.default_rng(1).permutation(1000)):
         batches = [features[order[start : start + batch_size]] for start in range(0, 1000, batch_size)]
-        _assert_moments(_pooled(batches), features)
+        _assert_moments(_collected(batches), features)
 
 
 def test_features_that_are_not_finite_are_refused():
     with pytest.raises(ValueError, match="expected finite numbers"):
-        _pooled([np.zeros((1, 3)), np.array([[0.0, np.nan, 0.0]])])
+        _collected([np.zeros((1, 3)), np.array([[0.0, np.nan, 0.0]])])
 
 
 def test_the_sample_is_uniform_and_the_same_in_any_batches():
