@@ -146,24 +146,23 @@ def _live(variable):
 
 
 def _compare(where, expected, found):
-    problems = []
+    """Raises `CheckpointError` unless both dicts have the same names with the same kinds."""
+    differ = [
+        f"{name} (checkpoint {found[name]}, expected {kind})"
+        for name, kind in expected.items()
+        if found.get(name, kind) != kind
+    ]
+    problems = ""
     for title, names in (
         ("missing in the checkpoint", [name for name in expected if name not in found]),
         ("only in the checkpoint", sorted(set(found) - set(expected))),
-        (
-            "of another shape or type",
-            [
-                f"{name} (checkpoint {found[name]}, expected {expected[name]})"
-                for name in expected
-                if name in found and found[name] != expected[name]
-            ],
-        ),
+        ("of another shape or type", differ),
     ):
         if names:
-            more = [f"and {len(names) - _NAMES_SHOWN} more"] if len(names) > _NAMES_SHOWN else []
-            problems.append(f"{len(names)} {title}: " + ", ".join(names[:_NAMES_SHOWN] + more))
+            more = f", and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+            problems += f"\n  {len(names)} {title}: {', '.join(names[:_NAMES_SHOWN])}{more}"
     if problems:
-        raise CheckpointError(f"{where}: expected the variables of this model. Received:\n  " + "\n  ".join(problems))
+        raise CheckpointError(f"{where}: expected the variables of this model. Received:{problems}")
 
 
 def _unescape(name):

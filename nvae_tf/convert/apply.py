@@ -3,18 +3,13 @@
 from nvae_tf import hierarchy
 from nvae_tf.convert import name_map as names
 from nvae_tf.convert.arguments import config_from_arguments
-from nvae_tf.convert.torch_reader import CheckpointError
-from nvae_tf.models.nvae import NVAE, shapes_only
+from nvae_tf.convert.torch_reader import ConversionError
+from nvae_tf.layers.layer import without_values
+from nvae_tf.models.nvae import NVAE
 
 
 def _listing(title, items):
     return f"\n  {title}:\n    " + "\n    ".join(sorted(items)) if items else ""
-
-
-def _carries_nothing(name, model):
-    if name.endswith(names.IGNORED_SUFFIXES):
-        return True
-    return name == names.UNUSED_START and not model.decoder.has_start
 
 
 def match(arrays, model):
@@ -25,16 +20,14 @@ def match(arrays, model):
         model: `NVAE`.
 
     Raises:
-        CheckpointError: an entry is missing or left over, a shape differs, or a variable would not be set; the
-            message lists the names on each side.
+        ConversionError: an entry is missing or left over, or a shape differs; the message lists the names.
     """
     entries = names.name_map(model)
     wanted = {entry.name for entry in entries}
-    extra = {name for name in arrays if name not in wanted and not _carries_nothing(name, model)}
+    extra = {name for name in set(arrays) - wanted if not name.endswith(names.IGNORED_SUFFIXES)}
+    if not model.decoder.has_start:
+        extra.discard(names.UNUSED_START)
     missing = wanted - set(arrays)
-    mapped = [id(entry.variable) for entry in entries]
-    unset = {variable.path for variable in model.variables if id(variable) not in set(mapped)}
-    twice = {entry.variable.path for entry in entries if mapped.count(id(entry.variable)) > 1}
     pairs, shapes = [], []
     for entry in entries:
         if entry.name in missing:
@@ -46,13 +39,11 @@ def match(arrays, model):
         if array.shape != tuple(entry.variable.shape):
             shapes.append(f"{entry.name}: expected {tuple(entry.variable.shape)}. Received: {array.shape}")
         pairs.append((entry.variable, array))
-    if extra or missing or unset or twice or shapes:
-        raise CheckpointError(
+    if extra or missing or shapes:
+        raise ConversionError(
             "The checkpoint does not fit the model that its arguments describe."
             + _listing("in the checkpoint, not in the model", extra)
             + _listing("in the model, not in the checkpoint", missing)
-            + _listing("variables that no entry sets", unset)
-            + _listing("variables that two entries set", twice)
             + _listing("shapes (in the model's layout) that differ", shapes)
         )
     return pairs
@@ -72,7 +63,7 @@ def _check_size(config, arrays):
     values = sum(array.size for array in arrays.values())
     for what, least, received in (("entries", groups + cells + steps, len(arrays)), ("values", masks, values)):
         if received < least:
-            raise CheckpointError(
+            raise ConversionError(
                 f"state_dict: expected at least {least} {what} according to args. Received: {received}"
             )
 
@@ -89,12 +80,12 @@ def model_from_checkpoint(checkpoint):
         `NVAE`, with the run's `Config` as its `config`.
 
     Raises:
-        CheckpointError: see `match` and `config_from_arguments`.
+        ConversionError: see `match` and `config_from_arguments`.
     """
     config = config_from_arguments(checkpoint.arguments, checkpoint.arch_instance)
     _check_size(config.model, checkpoint.arrays)
     # Without values first, because a file of a few bytes can describe a model larger than the memory.
-    match(checkpoint.arrays, shapes_only(config.model))
+    match(checkpoint.arrays, without_values(lambda: NVAE(config.model, name="nvae")))
     model = NVAE(config.model, name="nvae")
     for variable, array in match(checkpoint.arrays, model):
         variable.assign(array)

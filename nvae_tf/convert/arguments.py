@@ -5,7 +5,7 @@ import math
 import re
 
 from nvae_tf.config import CELL_SETS, Config, ConfigError, DataConfig, ModelConfig, TrainConfig
-from nvae_tf.convert.torch_reader import CheckpointError
+from nvae_tf.convert.torch_reader import ConversionError
 
 _REQUIRED = object()
 
@@ -106,7 +106,7 @@ def config_from_arguments(arguments, arch_instance=None):
         A valid `Config`.
 
     Raises:
-        CheckpointError: an argument is missing, has a wrong type, is out of range, contradicts another, or describes a
+        ConversionError: an argument is missing, has a wrong type, is out of range, contradicts another, or describes a
             model that cannot be built here; the message names it.
     """
     _refuse_unknown(arguments)
@@ -125,11 +125,11 @@ def config_from_arguments(arguments, arch_instance=None):
     try:
         return config.validate()
     except ConfigError as error:
-        raise CheckpointError(f"args.{_official_name(error)} does not fit: {error}") from error
+        raise ConversionError(f"args.{_official_name(error)} does not fit: {error}") from error
 
 
 def _error(name, received, expected):
-    return CheckpointError(f"args.{name}: expected {expected}. Received: {received}")
+    return ConversionError(f"args.{name}: expected {expected}. Received: {received}")
 
 
 def _read(arguments, name, kind, default):
@@ -161,7 +161,7 @@ def _model_fields(arguments):
 def _refuse_unknown(arguments):
     for name, value in arguments.items():
         if not isinstance(name, str):
-            raise CheckpointError(f"args: expected names. Received: {name!r}")
+            raise ConversionError(f"args: expected names. Received: {name!r}")
         known = name in _MODEL_ARGUMENTS or name in _RUN_ARGUMENTS
         # Only an argument that is switched on can have changed the model.
         is_off = value is None or (isinstance(value, bool | int | float | str) and not value)
@@ -189,9 +189,9 @@ def _check_cell_set(cell_set, arch_instance):
         expected.update((kind, operations) for kind in kinds)
     for kind, names in (arch_instance or {}).items():
         if kind not in expected:
-            raise CheckpointError(f"arch_instance: expected the cells {sorted(expected)}. Received: {kind!r}")
+            raise ConversionError(f"arch_instance: expected the cells {sorted(expected)}. Received: {kind!r}")
         if list(names) != expected[kind]:
-            raise CheckpointError(
+            raise ConversionError(
                 f"arch_instance[{kind!r}]: expected {expected[kind]}, because args.arch_instance is {cell_set!r}. "
                 f"Received: {names!r}"
             )

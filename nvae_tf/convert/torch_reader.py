@@ -14,7 +14,7 @@ _TORCH_NEEDED = "reading an official checkpoint needs torch >= 2.6; install it w
 _COUNTER = "num_batches_tracked"
 
 
-class CheckpointError(ValueError):
+class ConversionError(ValueError):
     """An official checkpoint that cannot be converted; the message says what was found and what was expected."""
 
 
@@ -48,7 +48,7 @@ def read_checkpoint(path):
         An `OfficialCheckpoint`.
 
     Raises:
-        CheckpointError: the file is missing, damaged or not a torch file, asks for forbidden objects, or lacks what an
+        ConversionError: the file is missing, damaged or not a torch file, asks for forbidden objects, or lacks what an
             official checkpoint holds.
         ImportError: torch is not installed, or older than 2.6.
     """
@@ -74,7 +74,7 @@ def read_checkpoint(path):
 
 
 def _error(path, what, found, expected):
-    return CheckpointError(f"{path}: {what}: expected {expected}. Received: {found}")
+    return ConversionError(f"{path}: {what}: expected {expected}. Received: {found}")
 
 
 def _import_torch():

@@ -34,12 +34,8 @@ def channel_mask(in_channels, out_channels, strict):
 def causal_mask(kernel_size, in_channels, out_channels, strict, mirrored=False, depthwise=False):
     """The mask [k, k, in/groups, out]: rows above the centre, columns left of it, and the centre's channel mask.
 
-    Args:
-        kernel_size: odd side of the kernel.
-        in_channels, out_channels: channels of the convolution.
-        strict: an output never sees its own input ("zero diagonal").
-        mirrored: flip in height and width (not in channels). Default False.
-        depthwise: each channel sees only itself. Default False.
+    With `strict` an output never sees its own input ("zero diagonal"); `mirrored` flips the mask in height and width,
+    not in channels; a `depthwise` channel sees only itself.
     """
     centre = kernel_size // 2
     in_per_group = 1 if depthwise else in_channels

@@ -26,13 +26,8 @@ def swish(x):
 def _normalize_over_replicas(inputs, scale, offset, shift):
     """Batch norm over the batches of all replicas, with one exchange forwards and one backwards.
 
-    Args:
-        inputs: [B, H, W, C], B equal on all replicas.
-        scale, offset: [C].
-        shift: [C], near the mean and equal on all replicas: moments about it keep their precision.
-
-    Returns:
-        The output, the mean [C] and the biased variance [C]; no gradient passes through the last two.
+    `shift` [C] is near the mean and equal on all replicas, so that moments about it are precise. Returns the output,
+    the mean [C] and the biased variance [C]; no gradient passes through the last two.
     """
     axes, count = (0, 1, 2), inputs.shape[-1]
     x = tf.cast(inputs, tf.float32) - shift

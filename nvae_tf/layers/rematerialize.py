@@ -34,10 +34,7 @@ def recompute(layer, function, inputs):
     `keras.StatelessScope`: everything the layer reads is passed as tensors, so that gradients reach it. Only the
     forward pass updates batch-norm statistics.
 
-    Args:
-        layer: built layer that owns every variable that `function` reads.
-        function: function of a tensor [B, H, W, C].
-        inputs: [B, H, W, C].
+    `layer` is built and owns every variable that `function`, a function of one tensor [B, H, W, C], reads.
     """
     convolutions = [part for part in layer._flatten_layers() if isinstance(part, Conv2D)]
     replaced = {id(getattr(conv, name, None)) for conv in convolutions for name in ("kernel", "log_norm")}

@@ -26,6 +26,26 @@ def draw_noise(shapes, seed=None):
     return _split(noise, shapes)
 
 
+def to_float32(name, values):
+    """A float32 tensor; integers are refused, because pixels of 0 to 255 would pass for pixels in [0, 1]."""
+    values = tf.convert_to_tensor(values)
+    if not values.dtype.is_floating:
+        raise ValueError(f"{name}: expected floating-point numbers. Received: {values.dtype.name}")
+    return tf.cast(values, tf.float32)
+
+
+def check_per_group(name, tensors, shapes):
+    """float32 tensors of the given shapes [B, ...], one for each group; raises `ValueError` if they do not fit."""
+    if len(tensors) != len(shapes):
+        raise ValueError(f"{name}: expected {len(shapes)} tensors, one for each group. Received: {len(tensors)}")
+    tensors = [to_float32(f"{name}[{index}]", tensor) for index, tensor in enumerate(tensors)]
+    for index, (tensor, shape) in enumerate(zip(tensors, shapes, strict=True)):
+        expected = [tf.get_static_value(shape[0]), *shape[1:]]
+        if not tensor.shape.is_compatible_with(expected):
+            raise ValueError(f"{name}[{index}]: expected shape {expected}. Received: {tensor.shape}")
+    return tensors
+
+
 def row_keys(seed, index, sample=0, purpose=LATENTS):
     """Keys of the noise of rows, which do not depend on the batch the rows are in.
 

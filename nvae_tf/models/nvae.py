@@ -1,6 +1,5 @@
 """NVAE: the whole model (Vahdat & Kautz, arXiv 2007.03898)."""
 
-import concurrent.futures
 import typing
 
 import keras
@@ -15,7 +14,7 @@ from nvae_tf.layers.norm import BatchNorm
 from nvae_tf.layers.squeeze_excite import SqueezeExcite
 from nvae_tf.models.decoder import Decoder
 from nvae_tf.models.encoder import Encoder
-from nvae_tf.models.noise import draw_noise
+from nvae_tf.models.noise import check_per_group, draw_noise, to_float32
 
 
 class NVAEOutput(typing.NamedTuple):
@@ -132,7 +131,7 @@ class NVAE(keras.Model):
         Returns:
             `NVAEOutput`.
         """
-        images = _floats("images", images)
+        images = to_float32("images", images)
         noise = self._noise(noise, _batch_size(images), seed)
         with shared_kernels(self.kernel_stacks, kernels):
             return self.infer(self.encode(images, training), noise, training)
@@ -144,7 +143,7 @@ class NVAE(keras.Model):
             images: [B, H, W, C] in [0, 1].
             training, kernels: see `call`.
         """
-        images, config = _floats("images", images), self.model_config
+        images, config = to_float32("images", images), self.model_config
         expected = (config.image_height, config.image_width, config.image_channels)
         if images.shape.rank != 4 or tuple(images.shape[1:]) != expected:
             raise ValueError(f"images: expected shape [B, {', '.join(map(str, expected))}]. Received: {images.shape}")
@@ -162,7 +161,7 @@ class NVAE(keras.Model):
         Returns:
             `NVAEOutput`.
         """
-        noise = self._per_group("noise", noise, _batch_size(features[0]))
+        noise = check_per_group("noise", noise, self.noise_shapes(_batch_size(features[0])))
         with shared_kernels(self.kernel_stacks, kernels):
             params, groups = self.decoder.infer(features, noise, training=training)
         kl_per_channel = tf.stack([group.kl_per_channel for group in groups], axis=1)
@@ -217,39 +216,22 @@ class NVAE(keras.Model):
         return self._decode(latents, kernels)[0]
 
     def prior_noise(self, latents, kernels=None):
-        """The noise from which `generate` makes given latents.
+        """The noise from which `generate` makes given latents; arguments as in `decode`.
 
         It is (z - loc) / scale of each group's prior, given the groups before it: a list of tensors
         [B, h, w, latent_channels], standard normal if the latents are samples of the prior.
-
-        Args:
-            latents, kernels: see `decode`.
         """
         return self._decode(latents, kernels)[1]
 
     def _decode(self, latents, kernels):
-        first = tf.convert_to_tensor(latents[0]) if len(latents) else tf.zeros([1])
-        latents = self._per_group("latents", latents, _batch_size(first))
+        batch_size = _batch_size(tf.convert_to_tensor(latents[0])) if len(latents) else 0
+        latents = check_per_group("latents", latents, self.noise_shapes(batch_size))
         with shared_kernels(self.kernel_stacks, kernels):
             return self.decoder.decode(latents, training=False)
 
     def _noise(self, noise, batch_size, seed):
-        if noise is None:
-            return draw_noise(self.noise_shapes(batch_size), seed)
-        return self._per_group("noise", noise, batch_size)
-
-    def _per_group(self, name, tensors, batch_size):
-        """float32 tensors, one for each group, their shapes checked."""
         shapes = self.noise_shapes(batch_size)
-        if len(tensors) != len(shapes):
-            raise ValueError(f"{name}: expected {len(shapes)} tensors, one for each group. Received: {len(tensors)}")
-        tensors = [_floats(f"{name}[{index}]", tensor) for index, tensor in enumerate(tensors)]
-        static = tf.get_static_value(batch_size)
-        for index, (tensor, shape) in enumerate(zip(tensors, shapes, strict=True)):
-            expected = [static, *shape[1:]]
-            if not tensor.shape.is_compatible_with(expected):
-                raise ValueError(f"{name}[{index}]: expected shape {expected}. Received: {tensor.shape}")
-        return tensors
+        return draw_noise(shapes, seed) if noise is None else check_per_group("noise", noise, shapes)
 
     def group_temperatures(self, temperature):
         """A list of one temperature for each group, from the `temperature` of `generate`; raises the same errors."""
@@ -272,34 +254,5 @@ class NVAE(keras.Model):
         return image_likelihood(self.model_config, params)
 
 
-def _floats(name, values):
-    """A float32 tensor; integers are refused, because pixels of 0 to 255 would pass for pixels in [0, 1]."""
-    values = tf.convert_to_tensor(values)
-    if not values.dtype.is_floating:
-        raise ValueError(f"{name}: expected floating-point numbers. Received: {values.dtype.name}")
-    return tf.cast(values, tf.float32)
-
-
 def _batch_size(tensor):
     return tensor.shape[0] or tf.shape(tensor)[0]
-
-
-def without_values(build):
-    """Calls `build`, which makes layers or models, with variables that have shapes but no values.
-
-    It serves to inspect models that may not fit into memory.
-    """
-
-    def run():
-        with keras.StatelessScope(initialize_variables=False):
-            return build()
-
-    # Keras keeps a list of variables without values for each thread and gives them values at the end of the next
-    # scope. In a thread of its own the list ends with the thread.
-    with concurrent.futures.ThreadPoolExecutor(max_workers=1) as thread:
-        return thread.submit(run).result()
-
-
-def shapes_only(config):
-    """An `NVAE` of a `ModelConfig` whose variables have shapes but no values, to count or match its weights."""
-    return without_values(lambda: NVAE(config, name="nvae"))

@@ -29,11 +29,12 @@ class Reproduction:
 
     Attributes:
         model: the `NVAE`, with the checkpoint's weights.
+        inference: `NVAEOutput` of the images in inference mode.
         layouts: functions from an official array to the layout of our variable, by official name.
         unused: official names of parameters in the file that no result depends on.
 
     Raises:
-        CheckpointError: the checkpoint cannot be converted.
+        ConversionError: the checkpoint cannot be converted.
         ValueError: images or noise do not fit its model.
     """
 
@@ -46,25 +47,11 @@ class Reproduction:
         self.layouts = {entry.name: entry.layout for entry in name_map(self.model)}
         self.unused = set() if self.model.decoder.has_start else {UNUSED_START}
         self._gradients = {}
-        config = self.model.model_config
-        shape = (len(images), config.image_height, config.image_width, config.image_channels)
-        self._check_shapes("x", [shape], [self.images])
-        self._check_shapes("eps", self.model.noise_shapes(len(images)), self.noise)
-
-    @staticmethod
-    def _check_shapes(name, expected, arrays):
-        expected, received = [tuple(shape) for shape in expected], [array.shape for array in arrays]
-        if received != expected:
-            raise ValueError(f"{name}: expected shapes, channels last, {expected}. Received: {received}")
+        self.inference = self.model(self.images, noise=self.noise)
 
     def _reset(self):
         for variable, array in match(self._checkpoint.arrays, self.model):
             variable.assign(array)
-
-    @cached_property
-    def inference(self):
-        """`NVAEOutput` of the images in inference mode."""
-        return self.model(self.images, noise=self.noise)
 
     @cached_property
     def reconstruction_loss(self):

@@ -85,7 +85,8 @@ def estimate(config):
     """
     import tensorflow as tf
 
-    from nvae_tf.models.nvae import NVAE, without_values
+    from nvae_tf.layers.layer import without_values
+    from nvae_tf.models.nvae import NVAE
     from nvae_tf.training.step import TrainingStep
 
     train = dataclasses.replace(config.train.resolved(), ema_decay=0.0, stability="paper")

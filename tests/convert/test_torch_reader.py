@@ -10,7 +10,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from nvae_tf.convert.torch_reader import CheckpointError, OfficialCheckpoint, read_checkpoint
+from nvae_tf.convert.torch_reader import ConversionError, OfficialCheckpoint, read_checkpoint
 
 torch = pytest.importorskip("torch", reason="torch is an optional extra, needed only to convert; CI installs it")
 
@@ -51,7 +51,7 @@ def save(tmp_path):
 
 def assert_refused(path, *parts):
     """The file is refused with a message that names it and holds every part."""
-    with pytest.raises(CheckpointError) as caught:
+    with pytest.raises(ConversionError) as caught:
         read_checkpoint(path)
     message = str(caught.value)
     for part in (str(path), "expected", "Received: ", *parts):
@@ -107,12 +107,6 @@ def test_fields_that_old_files_lack(save):
     assert (checkpoint.arch_instance, checkpoint.global_step) == (None, 0)
 
 
-def test_non_contiguous_tensor_keeps_its_values(save):
-    weight = torch.arange(6.0).reshape(2, 3).T
-    array = read_checkpoint(save(content(state_dict={"w": weight}))).arrays["w"]
-    np.testing.assert_array_equal(array, [[0.0, 3.0], [1.0, 4.0], [2.0, 5.0]])
-
-
 @pytest.mark.parametrize("where", ["args", "optimizer", "state_dict"])
 @pytest.mark.parametrize("zipped", [True, False])
 def test_hostile_torch_file_runs_nothing(save, tmp_path, where, zipped):
@@ -130,12 +124,6 @@ def test_hostile_plain_pickle_runs_nothing(tmp_path):
     # The bait works: a plain unpickle does run it.
     pickle.loads(path.read_bytes())
     assert marker.exists()
-
-
-def test_namespace_is_allowed_only_while_reading(save):
-    path = save(content())
-    read_checkpoint(path)
-    assert argparse.Namespace not in torch.serialization.get_safe_globals()
 
 
 @pytest.mark.parametrize("zipped", [True, False])

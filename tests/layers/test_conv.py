@@ -114,12 +114,6 @@ def test_initial_values(groups, fan_in):
     np.testing.assert_allclose(layer.log_norm, np.log(norm + 1e-2) - 2.303, rtol=1e-5, atol=1e-6)
 
 
-def test_without_weight_norm_and_bias_the_kernel_is_the_only_variable():
-    layer = Conv2D(4, 3, use_bias=False, weight_norm=False)
-    layer.build((None, 4, 4, 2))
-    assert [variable.name for variable in layer.variables] == ["kernel"]
-
-
 def test_data_dependent_initialisation_gives_mean_0_and_standard_deviation_a_fifth():
     layer = Conv2D(6, 3, strides=2, data_dependent=True)
     x = 3.0 * _images((8, 8, 8, 4)) + 1.0
@@ -132,16 +126,6 @@ def test_data_dependent_initialisation_gives_mean_0_and_standard_deviation_a_fif
     np.testing.assert_allclose(initial.mean((0, 1, 2)), np.zeros(6), atol=1e-5)
     np.testing.assert_allclose(initial.std((0, 1, 2)), np.full(6, 0.2), rtol=1e-4)
     np.testing.assert_allclose(layer(x), initial, rtol=1e-5, atol=1e-6)
-
-
-def test_data_dependent_initialisation_leaves_other_layers_alone():
-    layer, x = Conv2D(6, 3), _images((2, 4, 4, 4))
-    layer.build(x.shape)
-    before = [variable.numpy() for variable in layer.variables]
-    with initializing_from_data():
-        layer(x)
-    for variable, value in zip(layer.variables, before, strict=True):
-        np.testing.assert_array_equal(variable, value)
 
 
 def test_arithmetic_dtype_rounds_dense_convolutions_only():

@@ -44,23 +44,11 @@ def test_config_round_trip(flow_model):
     assert [(variable.path, tuple(variable.shape)) for variable in again.variables] == shapes
 
 
-def test_paths_of_variables_are_unique(flow_model):
-    paths = [variable.path for variable in flow_model.variables]
-    assert len(set(paths)) == len(paths)
-
-
 @pytest.mark.parametrize("name", ["model", "flow_model"])
 def test_a_keras_file_brings_every_variable_back(request, tmp_path, name):
     model = request.getfixturevalue(name)
     model.save(tmp_path / "model.keras")
     _assert_same_variables(model, keras.models.load_model(tmp_path / "model.keras"))
-
-
-def test_weights_file_brings_every_variable_back(flow_model, tmp_path):
-    flow_model.save_weights(tmp_path / "model.weights.h5")
-    other = NVAE(flow_model.model_config)
-    other.load_weights(tmp_path / "model.weights.h5")
-    _assert_same_variables(flow_model, other)
 
 
 def test_a_checkpoint_brings_every_variable_back(flow_model, tmp_path):

@@ -143,9 +143,9 @@ def test_normal_decoder_with_one_group(small_golden):
 def test_noise_and_images_must_fit_the_model(small_golden):
     checkpoint, expected = small_golden
     images, noise = inputs(expected)
-    with pytest.raises(ValueError, match=r"x: expected shapes.*\(4, 32, 32, 3\).*Received: \[\(4, 32, 31, 3\)\]"):
+    with pytest.raises(ValueError, match=r"images: expected shape \[B, 32, 32, 3\].*Received: \(4, 32, 31, 3\)"):
         Reproduction(checkpoint, images[:, :, :, 1:], noise)
-    with pytest.raises(ValueError, match="eps: expected shapes"):
+    with pytest.raises(ValueError, match="noise: expected 3 tensors"):
         Reproduction(checkpoint, images, noise[:2])
     with pytest.raises(ValueError, match=r"without \['eps_0'\]"):
         inputs({"x": images, "eps_1": noise[1]})
