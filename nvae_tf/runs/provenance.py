@@ -16,20 +16,20 @@ _PACKAGE = pathlib.Path(nvae_tf.__file__).parent
 
 
 def provenance(run_dir, nvae, batch_norm_temperature=None):
-    """What is known of a model that `nvae_tf.load_run` gave, for the cards of its exports.
+    """Origin of a model, for the cards of its exports.
 
     Args:
         run_dir: folder of the run.
-        nvae: `NVAE` as `load_run` gave it.
-        batch_norm_temperature: that `load_run` was given. Default None.
+        nvae: `NVAE` that `nvae_tf.load_run` returned for the run.
+        batch_norm_temperature: the argument given to `load_run`. Default None.
 
     Returns:
         {"run": {"step", "averaged", "batch_norm_temperature", "checkpoint_sha256"}, "dataset": name,
-        "versions": {package: version}, "git_commit": the project's, with "-dirty" where files were changed, or None,
-        "evaluation": content of the run's evaluation.json, or None where it is not of these weights and statistics}.
+        "versions": {package: version}, "git_commit": the project's, with "-dirty" if files were changed, or None,
+        "evaluation": content of the run's evaluation.json, or None if it is for other weights or statistics}.
 
     Raises:
-        CheckpointError: the checkpoint is not there any more.
+        CheckpointError: the checkpoint no longer exists.
         ValueError: evaluation.json is damaged.
     """
     return {
@@ -42,25 +42,18 @@ def provenance(run_dir, nvae, batch_norm_temperature=None):
 
 
 def weights(run_dir, nvae, batch_norm_temperature=None):
-    """Which weights and statistics a model has: the part "run" of `provenance`, with its arguments.
-
-    Raises:
-        CheckpointError: the checkpoint is not there any more.
-    """
+    """Weights and statistics of a model: the part "run" of `provenance`, which takes the same arguments."""
     folder = RunFolder(run_dir)
     step = folder.resolve_step(nvae.restored_step)
+    # What `sha256sum state.*` prints in the checkpoint's folder.
+    files = sorted(folder.step_folder(step).glob("state.*"))
+    sums = "".join(f"{file_sum(path)}  {path.name}\n" for path in files)
     return {
         "step": step,
         "averaged": nvae.averaged,
         "batch_norm_temperature": batch_norm_temperature,
-        "checkpoint_sha256": _checkpoint_sum(folder.step_folder(step)),
+        "checkpoint_sha256": hashlib.sha256(sums.encode()).hexdigest(),
     }
-
-
-def _checkpoint_sum(folder):
-    """SHA-256 of what `sha256sum state.*` prints in the folder."""
-    lines = [f"{file_sum(path)}  {path.name}\n" for path in sorted(folder.glob("state.*"))]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _evaluation(run_dir, nvae):
@@ -81,7 +74,7 @@ def _git_commit():
         return result.stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", "__init__.py")  # an installed package may lie in another project's folder
+        git("ls-files", "--error-unmatch", "__init__.py")  # a package may be installed in another project's folder
         return git("describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -92,13 +92,12 @@ class Client:
         arrays = check_inputs(inputs, self.signature(signature).inputs)
         return self._send(lambda timeout: self._transport.predict(self.model, signature, arrays, timeout))
 
-    def sample(self, seeds, temperature):
-        """Samples `{"image": uint8 [B, H, W, C], "png_bytes": [B]}` of seeds.
+    # The methods below take B rows. `seeds` are integers [B]; `temperature`, a factor on the scale of each draw, and
+    # `alpha` are one number or [B]; image files are a list of B PNG or JPEG files as bytes. Images come as
+    # {"image": uint8 [B, H, W, C], "png_bytes": [B]}. The KL is in nats.
 
-        Args:
-            seeds: integers [B]; an image depends on its seed and temperature only.
-            temperature: factor on every prior's scale, one number or [B].
-        """
+    def sample(self, seeds, temperature):
+        """Images of the prior; an image depends on its seed and temperature only."""
         return self.predict("sample", {"seed": seeds, "temperature": _spread(temperature, seeds)})
 
     def decode(self, noise, temperature):
@@ -106,7 +105,7 @@ class Client:
 
         Args:
             noise: list of float32 [B, h, w, c], one for each group in generation order.
-            temperature: factor on every prior's scale, one number or [B].
+            temperature: one number or [B].
         """
         names = sorted(name for name in self.signature("decode").inputs if name.startswith("noise_"))
         if len(noise) != len(names):
@@ -115,10 +114,10 @@ class Client:
         return self.predict("decode", {**inputs, "temperature": _spread(temperature, noise[0])})
 
     def encode(self, images):
-        """`{"latent_00": ..., "noise_00": ..., "kl_per_group": float32 [B, G] in nats}` of images.
+        """`{"latent_00": ..., "noise_00": ..., "kl_per_group": float32 [B, G]}` of images.
 
         Args:
-            images: list of PNG or JPEG files as bytes, uint8 [B, H, W, C], or floats [B, H, W, C] in [0, 1].
+            images: image files, uint8 [B, H, W, C], or floats [B, H, W, C] in [0, 1].
         """
         kind = getattr(getattr(images, "dtype", None), "kind", "O")
         if kind == "O":
@@ -126,43 +125,24 @@ class Client:
         return self.predict("encode_floats" if kind == "f" else "encode_pixels", {"image": images})
 
     def reconstruct(self, images, seeds, temperature):
-        """Images `{"image": uint8 [B, H, W, C], "png_bytes": [B]}` from the posteriors of others.
-
-        Args:
-            images: list of B PNG or JPEG files as bytes.
-            seeds: integers [B], seeds of the draw from the posterior.
-            temperature: factor on the posterior's scale, one number or [B].
-        """
+        """Images from a sample of the posteriors of image files."""
         inputs = {"image_bytes": images, "seed": seeds, "temperature": _spread(temperature, images)}
         return self.predict("reconstruct", inputs)
 
     def interpolate(self, images_a, images_b, alpha):
-        """Images `{"image": uint8 [B, H, W, C], "png_bytes": [B]}` between others, through the latents.
-
-        Args:
-            images_a, images_b: lists of B PNG or JPEG files as bytes.
-            alpha: 0 for the first, 1 for the second; one number or [B].
-        """
+        """Images between image files, through the latents, from the first at alpha 0 to the second at 1."""
         inputs = {"image_bytes_a": images_a, "image_bytes_b": images_b, "alpha": _spread(alpha, images_a)}
         return self.predict("interpolate", inputs)
 
     def interpolate_seeds(self, seeds_a, seeds_b, alpha, temperature):
-        """Images `{"image": uint8 [B, H, W, C], "png_bytes": [B]}` between the samples of seeds.
-
-        Args:
-            seeds_a, seeds_b: integers [B].
-            alpha: 0 for the first, 1 for the second; one number or [B].
-            temperature: factor on every prior's scale, one number or [B].
-        """
+        """Images between the samples of seeds, from the first at alpha 0 to the second at 1."""
         inputs = {"seed_a": seeds_a, "seed_b": seeds_b, "alpha": _spread(alpha, seeds_a)}
         return self.predict("interpolate_seeds", {**inputs, "temperature": _spread(temperature, seeds_a)})
 
     def score(self, images, seeds):
-        """`{"nelbo": float32 [B] in nats, "bits_per_dim": float32 [B], "kl_per_group": float32 [B, G] in nats}`.
+        """`{"nelbo": [B] in nats, "bits_per_dim": [B], "kl_per_group": [B, G]}` of uint8 images [B, H, W, C].
 
-        Args:
-            images: uint8 [B, H, W, C].
-            seeds: integers [B], seeds of the draw from the posterior.
+        The seeds are those of the draw from the posterior.
         """
         return self.predict("score", {"image": images, "seed": seeds})
 

@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 import nvae_tf
+from nvae_tf.files import file_sum
 from nvae_tf.runs import provenance as module
 from nvae_tf.runs.load import load_run
 from nvae_tf.runs.provenance import provenance
@@ -26,7 +27,7 @@ def test_names_the_weights_and_their_checksum(nvae, run_dir):
     origin = provenance(run_dir, nvae, 0.7)
     files = sorted((run_dir / "checkpoints" / "step_00000007").glob("state.*"))
     assert len(files) == 2
-    sums = "".join(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in files)
+    sums = "".join(f"{file_sum(file)}  {file.name}\n" for file in files)
     expected = {"step": 7, "averaged": False, "batch_norm_temperature": 0.7}
     assert origin["run"] == {**expected, "checkpoint_sha256": hashlib.sha256(sums.encode()).hexdigest()}
     assert origin["dataset"] == "digits" and origin["versions"]["nvae_tf"] == nvae_tf.__version__
@@ -42,7 +43,7 @@ def test_names_the_weights_and_their_checksum(nvae, run_dir):
     ],
     ids=["the weights", "another step", "the average", "other statistics"],
 )
-def test_likelihood_of_these_weights_alone(nvae, run_dir, evaluated, batch_norm_temperature, counts):
+def test_only_the_likelihood_of_these_weights_counts(nvae, run_dir, evaluated, batch_norm_temperature, counts):
     assert provenance(run_dir, nvae)["evaluation"] is None
     (run_dir / "evaluation.json").write_text(json.dumps({**evaluated, "nelbo": 90.5}))
     evaluation = provenance(run_dir, nvae, batch_norm_temperature)["evaluation"]
@@ -55,7 +56,7 @@ def test_damaged_evaluation_is_named(nvae, run_dir):
         provenance(run_dir, nvae)
 
 
-def test_commit_of_the_project_alone(nvae, run_dir, monkeypatch, tmp_path):
+def test_only_the_commit_of_the_project_counts(nvae, run_dir, monkeypatch, tmp_path):
     def git(*arguments):
         command = ["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@b.c", *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,4 +1,4 @@
-"""Servers for the tests: the stand-in in a process of its own, and its services on a toy model in this one."""
+"""Servers for the tests: the stand-in in a process of its own, and its services with the toy model in this one."""
 
 import json
 import pathlib
@@ -28,12 +28,7 @@ _PROGRAM = "tests.serving.stand_in"
 
 
 class StandIn:
-    """A running stand-in and what a client needs to speak to it.
-
-    Args:
-        base_path: folder with one folder a version.
-        flags: more of stand_in.py, such as "--poll_seconds=0.05".
-    """
+    """A running stand-in, started with `flags` such as "--poll_seconds=0.05", and a client's side of it."""
 
     name = "nvae"
 
@@ -51,7 +46,7 @@ class StandIn:
         self.models = model_service_pb2_grpc.ModelServiceStub(self.channel)
 
     def request(self, signature, inputs, output_filter=(), **spec):
-        """PredictRequest of {input: array or TensorProto}; spec: name, version (int) and version_label."""
+        """PredictRequest of {input: array or TensorProto}; spec is name, version (int) or version_label."""
         request = predict_pb2.PredictRequest(output_filter=output_filter)
         request.model_spec.name = spec.pop("name", self.name)
         request.model_spec.signature_name = signature
@@ -70,7 +65,7 @@ class StandIn:
         return {name: tf.make_ndarray(value) for name, value in response.outputs.items()}
 
     def rest(self, path, body=None):
-        """(status, answer) of GET, or of POST where there is a body: an object or bytes."""
+        """(status, answer) of GET, or of POST if there is a body, an object or bytes."""
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.rest_port}{path}", data, timeout=60) as response:
@@ -79,7 +74,7 @@ class StandIn:
             return error.code, json.load(error)
 
     def publish(self, number, write):
-        """Has a function write a version to a path whose name is skipped, and renames it."""
+        """Has a function write a version under a name that the server skips, and renames it."""
         aside = self.base_path / f"{number}.writing"
         write(aside)
         aside.rename(self.base_path / str(number))
@@ -97,7 +92,7 @@ class StandIn:
         return {int(entry["version"]): entry["state"] for entry in answer["model_version_status"]}
 
     def close(self):
-        """Asks the process to end; it must do so without an error."""
+        """Ends the process, which must not fail."""
         self.channel.close()
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(30) == 0
@@ -185,9 +180,9 @@ def _write_spy(folder, answer=0, minimum=0):
 
 @pytest.fixture(scope="session")
 def write_spy():
-    """Function that writes a SavedModel which tells of each row the batch it came in and its place there.
+    """Function that writes a SavedModel whose outputs say in which batch, and where in it, each row came.
 
-    write_spy(folder, answer=0, minimum=0): `answer` is in its output `version`; values below `minimum` are refused.
+    write_spy(folder, answer=0, minimum=0): `answer` is its output `version`; values below `minimum` are refused.
     Signatures: serving_default (value int64 [B]), echo (text string [B]), mean (matrix float32 [B, 3]), add (both).
     """
     return _write_spy

@@ -1,13 +1,12 @@
-"""A loopback stand-in for TensorFlow Serving: its protocol and its batching, over the C++ runtime. For tests only.
+"""A loopback stand-in for TensorFlow Serving, with its protocol and its batching over the C++ runtime. For tests only.
 
-Run by hand, in the repository: python -m tests.serving.stand_in --base_path=saved_models/nvae --model_name=nvae
+python -m tests.serving.stand_in --base_path=saved_models/nvae --model_name=nvae
 
-Prints {"grpc_port": ..., "rest_port": ...} once the model is loaded and warm, and serves until it is interrupted. It
-imports TensorFlow, gRPC and the official protobufs, and nothing of this project: what it can serve needs none of it.
+It prints {"grpc_port": ..., "rest_port": ...} once the model is loaded and warm, and serves until it is interrupted. It
+imports TensorFlow, gRPC and the official protobufs but nothing of this project, so that an export is seen to need none.
 
-Each part names the files of tensorflow/serving (under tensorflow_serving/) that its rules are those of, and what it
-does where no source was in hand. The definitions of messages (apis/, config/) were, in tensorflow-serving-api; the
-other files are named for what is known of them, without a copy to compare with.
+Each part names the files of tensorflow/serving (under tensorflow_serving/) whose rules it follows, and under "Unsourced"
+what it does where none was at hand. Of these files only the definitions of messages (apis/, config/) could be compared.
 """
 
 import argparse
@@ -46,12 +45,12 @@ def _batching(arguments):
 
 
 def main():
-    tf.get_logger().setLevel("ERROR")  # no word of deprecation
+    tf.get_logger().setLevel("ERROR")  # no deprecation warnings
     arguments = _arguments()
     config = ModelConfig(name=arguments.model_name)
     if arguments.model_config_file:
         config = read_model_config(arguments.model_config_file, arguments.model_name)
-    # The file's own base path is the one inside a container.
+    # The base path in the file is one inside a container.
     config.base_path = arguments.base_path
     versions = Versions(config, _batching(arguments))
     versions.poll()
@@ -66,7 +65,7 @@ def main():
     grpc_server.stop(grace=1).wait()
     rest_server.shutdown()
     versions.close()
-    os._exit(0)  # without Python's own end, which takes TensorFlow apart for seconds
+    os._exit(0)  # Python's own exit would take seconds to tear TensorFlow down
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 The rules are those of `tensorflow_serving/batching/batching_util.h`: dimension 0 of every tensor is the batch; the rows
 of different requests are concatenated, padded by repeating a row to an allowed size, run once, and split.
 
-UNAVAILABLE for a full queue: TensorFlow's core/kernels/batching_util/shared_batch_scheduler.h, which takes the queues
-in turn where this takes the oldest request first. No source in hand: the words of the other messages.
+A full queue is UNAVAILABLE as in TensorFlow's core/kernels/batching_util/shared_batch_scheduler.h, which takes the
+queues in turn where this takes the oldest request first. Unsourced: the words of the other messages.
 """
 
 import collections
@@ -21,7 +21,7 @@ import tensorflow as tf
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BatchingParameters:
-    """What a batching_parameters.txt says."""
+    """The content of a batching_parameters.txt."""
 
     max_batch_size: int
     batch_timeout_micros: int
@@ -31,7 +31,7 @@ class BatchingParameters:
 
     @classmethod
     def read(cls, path):
-        """Reads a file. Its message type is not in tensorflow-serving-api, so the text is read by its pattern."""
+        """Reads a file by patterns, because its message type is not in tensorflow-serving-api."""
         text = re.sub(r"#.*", "", pathlib.Path(path).read_text())
         fields = {name: int(value) for name, value in re.findall(r"(\w+)\s*\{\s*value\s*:\s*(\d+)\s*\}", text)}
         sizes = tuple(int(size) for size in re.findall(r"allowed_batch_sizes\s*:\s*(\d+)", text))
@@ -50,7 +50,7 @@ class _Task:
 
 
 def count_rows(inputs, max_batch_size):
-    """The batch size of a request; INVALID_ARGUMENT where dimension 0 is not one batch for all inputs."""
+    """The batch size of a request; INVALID_ARGUMENT unless dimension 0 is the same for all inputs."""
     if any(value.ndim == 0 for value in inputs.values()):
         raise tf.errors.InvalidArgumentError(None, None, "Batching input tensors must have at least one dimension")
     sizes = {len(value) for value in inputs.values()}
@@ -65,7 +65,7 @@ def count_rows(inputs, max_batch_size):
 
 
 class Batcher:
-    """One queue a signature, and threads that run what is due in any of them.
+    """A queue for each signature, and threads that run what is due in any of them.
 
     Args:
         parameters: `BatchingParameters`.
@@ -83,7 +83,7 @@ class Batcher:
             thread.start()
 
     def __call__(self, signature, inputs):
-        """Waits for the answer to a request. A batch that fails fails for all the requests in it."""
+        """Waits for the answer to a request. A batch that fails does so for all requests in it."""
         limits = self._parameters
         rows = count_rows(inputs, limits.max_batch_size)
         due = time.monotonic() + limits.batch_timeout_micros / 1e6
@@ -137,7 +137,7 @@ class Batcher:
                 if value.shape[:1] != (size,):
                     message = f"Output {name}: expected dimension 0 to be the batch, {size}. Received: {value.shape}"
                     raise tf.errors.FailedPreconditionError(None, None, message)
-        except Exception as error:  # Whatever it is, those who wait must hear of it.
+        except Exception as error:  # Whatever it is, the waiting requests must get it.
             for task in tasks:
                 task.outputs.set_exception(error)
             return

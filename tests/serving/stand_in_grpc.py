@@ -1,9 +1,7 @@
 """The gRPC side of the stand-in: the official servicers of tensorflow_serving.apis.
 
-Methods and messages: apis/{prediction_service,model_service,model,predict,get_model_metadata,get_model_status}.proto. A
-version or a label, not both, and no name of a signature for `serving_default`: apis/model.proto.
-
-No source in hand: the code for a metadata_field that is missing or another; how long an error's message may be.
+Methods and messages: apis/{prediction_service,model_service,model,predict,get_model_metadata,get_model_status}.proto.
+Unsourced: the code for another metadata_field or none; the longest message of an error.
 """
 
 import concurrent.futures
@@ -25,8 +23,8 @@ _MAX_MESSAGE = 1024
 
 
 def serve(versions, port):
-    """Starts the services on a port of the loopback, 0 for a free one. Returns (server, port)."""
-    # As many threads as requests may wait for one another in a batch.
+    """Starts the services on a loopback port, 0 for a free one; returns (server, port)."""
+    # Enough threads for the requests that wait for one another in a batch.
     server = grpc.server(concurrent.futures.ThreadPoolExecutor(64), options=[("grpc.max_receive_message_length", -1)])
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(versions), server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(versions), server)
@@ -83,5 +81,5 @@ def _errors_go_to(context):
     try:
         yield
     except tf.errors.OpError as error:
-        # gRPC puts the message into a header, of which clients take 8 kB at most.
+        # gRPC puts the message into a header, and clients take 8 kB of headers at most.
         context.abort(_CODES[error.error_code], error.message[:_MAX_MESSAGE])

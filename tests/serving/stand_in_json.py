@@ -1,11 +1,10 @@
 """Bodies of the REST predict method: JSON to the arrays of a signature, and back.
 
-g3doc/api_rest.md: rows under `instances` and `predictions`, columns under `inputs` and `outputs`; one input may go
-without its name, one output does; `{"b64": ...}`; strings are base64 only in outputs whose name ends in `_bytes`. No
-defaults are filled in.
+g3doc/api_rest.md: rows under `instances` and `predictions`, columns under `inputs` and `outputs`; a single input may
+leave out its name and a single output does; `{"b64": ...}`; strings are base64 only in outputs named `..._bytes`.
 
-No source in hand: which JSON numbers pass for which dtype, that names which are not the signature's are refused (a
-server may pass over them), and the words of all messages.
+Unsourced: which JSON numbers are accepted for which dtype, that unknown names are refused (a server may ignore them),
+and the words of all messages.
 """
 
 import base64
@@ -19,14 +18,7 @@ _KINDS = {"f": "iuf", "i": "iu", "u": "iu"}
 
 
 def predict(version, body):
-    """Answers a body {"signature_name"?, "instances": rows} or {"signature_name"?, "inputs": columns}.
-
-    Returns:
-        {"predictions": rows} or {"outputs": columns}; one output loses its name.
-
-    Raises:
-        tf.errors.InvalidArgumentError: for a body that is not such an object.
-    """
+    """Answers {"signature_name"?, "instances": rows} with {"predictions": rows}, or "inputs" with "outputs": columns."""
     try:
         request = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -63,7 +55,7 @@ def _columns(rows, signature):
 
 
 def _named(value, signature):
-    """A signature of one input takes it without its name too."""
+    """A signature of one input takes it without its name as well."""
     if isinstance(value, dict) and set(value) != {"b64"}:
         return value
     if len(signature.inputs) != 1:
@@ -104,7 +96,7 @@ def _bytes(value):
 
 
 def _values(name, array):
-    """Nested lists; strings are base64 where the name of the output says that they are binary."""
+    """Nested lists; strings are base64 if the output's name says that they are binary."""
     if array.dtype != object:
         return array.tolist()
     if name.endswith(_BINARY):

@@ -2,10 +2,10 @@
 
 Names of inputs, outputs and `output_filter`: apis/predict.proto. Warm-up: apis/prediction_log.proto and
 g3doc/saved_model_warmup.md, with its 1,000 records. FAILED_PRECONDITION for an unknown signature and INVALID_ARGUMENT
-for wrong inputs: servables/tensorflow/predict_util.cc. "XLA compilation disabled" is TensorFlow's own.
+for wrong inputs: servables/tensorflow/predict_util.cc. "XLA compilation disabled" is TensorFlow's own message.
 
-No source in hand: the largest tensor that one value may stand for. Unlike a server it refuses a function that needs XLA
-at the load and not at the call.
+Unsourced: the largest tensor that a single value may fill. Unlike a server, it refuses a function that needs XLA at the
+load and not at the call.
 """
 
 import functools
@@ -29,7 +29,7 @@ class Version:
         batching: `BatchingParameters`, or None to run every request by itself.
 
     Raises:
-        tf.errors.OpError: where it cannot be loaded or a warm-up record fails.
+        tf.errors.OpError: it cannot be loaded, or a warm-up record fails.
     """
 
     def __init__(self, folder, batching):
@@ -46,26 +46,14 @@ class Version:
             self._batcher = Batcher(batching, self._runs)
 
     def signature(self, name):
-        """The SignatureDef of a name, "" for serving_default; FAILED_PRECONDITION where there is none."""
+        """The SignatureDef of a name, "" for serving_default; FAILED_PRECONDITION if there is none."""
         name = name or "serving_default"
         if name not in self._runs:
             raise tf.errors.FailedPreconditionError(None, None, f'Serving signature key "{name}" not found.')
         return self.signatures[name]
 
     def predict(self, name, inputs, output_filter=()):
-        """Answers one request.
-
-        Args:
-            name: of the signature, "" for serving_default.
-            inputs: {name: array}, exactly those of the signature.
-            output_filter: names of the outputs wanted; default all.
-
-        Returns:
-            {name: array}.
-
-        Raises:
-            tf.errors.OpError: with the code that the client is to see.
-        """
+        """Runs the signature `name` ("" for serving_default) on {name: array}; OpError has the code for the client."""
         signature = self.signature(name)
         _check_inputs(signature, inputs)
         if unknown := sorted(set(output_filter) - set(signature.outputs)):
@@ -75,7 +63,7 @@ class Version:
         return {name: outputs[name] for name in output_filter or sorted(outputs)}
 
     def close(self):
-        """Ends the batcher once it has answered, and the Session."""
+        """Ends the batcher after its last answer, and the Session."""
         if self._batcher:
             self._batcher.close()
         self._session.close()
@@ -84,11 +72,11 @@ class Version:
         """Function {input: array} -> {output: array}."""
         inputs, outputs = sorted(signature.inputs), sorted(signature.outputs)
 
-        # Made at the first request, as a server does: this is what a warm-up takes from the first client.
+        # Made at the first request, as in a server, which is what a warm-up spares the first client.
         @functools.cache
         def prepared():
-            # Not Session.run: its Python checks shapes and casts, which no server does. What the graph does not refuse
-            # must come through here as it would there.
+            # Not Session.run, whose Python checks shapes and casts. A server does neither, so that what the graph does
+            # not refuse must get through here too.
             return self._session._make_callable_from_options(
                 config_pb2.CallableOptions(
                     feed=[signature.inputs[name].name for name in inputs],
@@ -111,14 +99,14 @@ class Version:
 
 
 def arrays(protos):
-    """{name: array} of {name: TensorProto}; INVALID_ARGUMENT where one is not well formed."""
+    """{name: array} of {name: TensorProto}; INVALID_ARGUMENT if one is not well formed."""
     return {name: _array(name, proto) for name, proto in protos.items()}
 
 
 def _array(name, proto):
     sizes = [dim.size for dim in proto.tensor_shape.dim]
     try:
-        # One value may stand for all: a few bytes could claim any amount of memory.
+        # One value may fill a tensor, so that a few bytes could claim any amount of memory.
         if min(sizes, default=0) < 0 or np.prod(sizes, dtype=float) > _MAX_VALUES:
             raise ValueError(f"shape {sizes}")
         return tf.make_ndarray(proto)
@@ -138,7 +126,7 @@ def _check_inputs(signature, inputs):
 
 
 def _refuse_xla(graph_def):
-    """A server refuses when the function is called; here when it is loaded, so that no test need call it."""
+    """Refuses at the load what a server refuses at the call, so that no test need call it."""
     compiled = [f.signature.name for f in graph_def.library.function if f.attr["_XlaMustCompile"].b]
     if compiled:
         raise tf.errors.UnimplementedError(None, None, f"XLA compilation disabled: {compiled}")

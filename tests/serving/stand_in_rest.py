@@ -3,7 +3,7 @@
 g3doc/api_rest.md: the paths, `{"error": ...}`, and JSON of apis/get_model_status.proto and
 apis/get_model_metadata.proto. 400 for bad input, 404 for an unknown model or version; 429, 500, 503 and 504.
 
-No source in hand: 400 for a path or verb that is none of these, and for FAILED_PRECONDITION.
+Unsourced: 400 for any other path or verb, and for FAILED_PRECONDITION.
 """
 
 import http.server
@@ -29,7 +29,7 @@ _STATUS = {
 
 
 def serve(versions, port):
-    """Starts the server on a port of the loopback, 0 for a free one. Returns (server, port)."""
+    """Starts the server on a loopback port, 0 for a free one; returns (server, port)."""
     server = _Server(("127.0.0.1", port), _Handler)
     server.versions = versions
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
@@ -37,13 +37,13 @@ def serve(versions, port):
 
 
 class _Server(http.server.ThreadingHTTPServer):
-    # Connections that arrive together wait here; beyond it they are tried again only after a second.
+    # Connections that arrive together and do not fit here are tried again only after a second.
     request_queue_size = 128
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    # Head and body are two writes: without this the second waits for the client to acknowledge the first.
+    # Head and body are two writes, of which the second would wait for the client to acknowledge the first.
     disable_nagle_algorithm = True
 
     def do_GET(self):
@@ -53,7 +53,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._answer(self.rfile.read(int(self.headers.get("Content-Length", 0))))
 
     def log_message(self, *arguments):
-        """Says nothing: stderr is for what goes wrong."""
+        """Prints nothing, because stderr is for errors."""
 
     def _answer(self, body):
         try:

@@ -1,12 +1,12 @@
-"""The versions of a model: which are there, which are served, and how they come and go while requests run.
+"""The versions of a model: which exist, which are served, and how they come and go while requests run.
 
 Folders whose names are integers, and the policy (latest by default, all, specific):
 config/file_system_storage_path_source.proto. Names and labels: config/model_server_config.proto. States:
 apis/get_model_status.proto. NOT_FOUND for an unknown model or version. The new version is loaded while the old one
 serves.
 
-No source in hand: NOT_FOUND for an unknown label, that a version which failed is not loaded again, and that requests
-under way are waited for.
+Unsourced: NOT_FOUND for an unknown label, that a version that failed is not loaded again, and that requests under way
+are waited for.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from tests.serving.stand_in_model import Version
 
 
 def read_model_config(path, name):
-    """The ModelConfig of a model in a models.config."""
+    """The ModelConfig of one model in a models.config."""
     config = text_format.Parse(pathlib.Path(path).read_text(), model_server_config_pb2.ModelServerConfig())
     found = [entry for entry in config.model_config_list.config if entry.name == name]
     if len(found) != 1:
@@ -56,16 +56,7 @@ class Versions:
 
     @contextlib.contextmanager
     def use(self, name, number=None, label=""):
-        """(number, Version) of a request, which stays loaded inside the `with`.
-
-        Args:
-            name: of the model.
-            number: of the version; None for the newest.
-            label: of the version; "" for none.
-
-        Raises:
-            tf.errors.NotFoundError: for another model, or a version that is not served.
-        """
+        """Context of the (number, Version) of a request, by number or label, else the newest; NOT_FOUND without one."""
         with self._changed:
             number = self._find(name, number, label)
             version = self._served[number]
@@ -78,7 +69,7 @@ class Versions:
                 self._changed.notify_all()
 
     def status(self, name, number=None, label=""):
-        """[ModelVersionStatus], the newest first; of one version where a number or label is given."""
+        """[ModelVersionStatus], the newest first; of one version if a number or label is given."""
         with self._changed:
             if label:
                 number = self._find(name, number, label)
@@ -100,13 +91,13 @@ class Versions:
             return response
 
     def poll(self):
-        """Looks at the base path once: loads what is new, then drops what is no longer wanted."""
+        """Looks at the base path once, loads what is new and then drops what is no longer wanted."""
         wanted = self._wanted()
         failed = {number for number, state in self._states.items() if state.status.error_code}
         for number in sorted(wanted - set(self._served) - failed):
             self._load(number)
         for number in sorted(set(self._served) - wanted):
-            # The only version left stays until another is loaded.
+            # The last version stays until another is loaded.
             if len(self._served) > 1:
                 self._unload(number)
 
@@ -125,7 +116,7 @@ class Versions:
         return number
 
     def _wanted(self):
-        # Integers only: what is being written has another name, and is renamed when it is whole.
+        # Only integers, because a version that is being written has another name.
         there = {int(path.name) for path in self._base_path.iterdir() if _is_version(path)}
         policy = self._config.model_version_policy
         kind = policy.WhichOneof("policy_choice")

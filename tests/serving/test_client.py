@@ -1,6 +1,6 @@
-"""The client over both protocols, against the stand-in's services with a model of a few lines."""
+"""The client over both protocols, on the services of the stand-in with the toy model."""
 
-import itertools
+import concurrent.futures
 import socket
 import threading
 import time
@@ -16,18 +16,19 @@ from nvae_tf.serving.protocol import InputError, ModelSpec, ServerError, TensorS
 from nvae_tf.serving.rest_transport import RestTransport
 from tests.serving.toy_model import ToyModel, png, serving
 
+_KINDS = {"grpc": GrpcTransport, "rest": RestTransport}
 _RNG = np.random.default_rng(0)
 _IMAGES = _RNG.integers(0, 256, (3, 6, 6, 1), np.uint8)
-_FILES = [png(image) for image in _IMAGES]
+_FILES = np.array([png(image) for image in _IMAGES], object)
+_FILE, _TWO_FILES = {"image_bytes": _FILES}, {"image_bytes_a": _FILES, "image_bytes_b": _FILES[::-1]}
 _NOISE = _RNG.standard_normal((3, 2, 2, 3)).astype(np.float32)
-_SEEDS = [1, 2, 2**62]
+_SEEDS = np.array([1, 2, 2**62])
 _HALF = np.full(3, 0.5, np.float32)
 
 
 @pytest.fixture(params=["grpc", "rest"])
 def transport(request, served):
-    kind = {"grpc": GrpcTransport, "rest": RestTransport}[request.param]
-    transport = kind("127.0.0.1", served[1][request.param])
+    transport = _KINDS[request.param]("127.0.0.1", served[1][request.param])
     yield transport
     transport.close()
 
@@ -47,30 +48,21 @@ def _assert_same(received, expected):
 @pytest.mark.parametrize(
     ("method", "arguments", "signature", "inputs"),
     [
-        ("sample", (_SEEDS, 0.5), "sample", {"seed": np.array(_SEEDS), "temperature": _HALF}),
+        ("sample", (_SEEDS, 1), "sample", {"seed": _SEEDS, "temperature": 2 * _HALF}),
+        ("sample", (_SEEDS, 0.5), "sample", {"seed": _SEEDS, "temperature": _HALF}),
         ("decode", ([_NOISE], 0.5), "decode", {"noise_00": _NOISE, "temperature": _HALF}),
-        ("encode", (_FILES,), "encode", {"image_bytes": np.array(_FILES, object)}),
+        ("encode", (_FILES,), "encode", _FILE),
         ("encode", (_IMAGES,), "encode_pixels", {"image": _IMAGES}),
         ("encode", (_IMAGES / 255,), "encode_floats", {"image": (_IMAGES / 255).astype(np.float32)}),
-        (
-            "reconstruct",
-            (_FILES, _SEEDS, _HALF),
-            "reconstruct",
-            {"image_bytes": np.array(_FILES, object), "seed": np.array(_SEEDS), "temperature": _HALF},
-        ),
-        (
-            "interpolate",
-            (_FILES, _FILES[::-1], 0.5),
-            "interpolate",
-            {"image_bytes_a": _FILES, "image_bytes_b": _FILES[::-1], "alpha": _HALF},
-        ),
+        ("reconstruct", (_FILES, _SEEDS, 0.5), "reconstruct", {**_FILE, "seed": _SEEDS, "temperature": _HALF}),
+        ("interpolate", (_FILES, _FILES[::-1], 0.5), "interpolate", {**_TWO_FILES, "alpha": _HALF}),
         (
             "interpolate_seeds",
-            (_SEEDS, [4, 5, 6], _HALF, 0.5),
+            (_SEEDS.tolist(), [4, 5, 6], _HALF, 0.5),
             "interpolate_seeds",
-            {"seed_a": np.array(_SEEDS), "seed_b": np.array([4, 5, 6]), "alpha": _HALF, "temperature": _HALF},
+            {"seed_a": _SEEDS, "seed_b": np.array([4, 5, 6]), "alpha": _HALF, "temperature": _HALF},
         ),
-        ("score", (_IMAGES, _SEEDS), "score", {"image": _IMAGES, "seed": np.array(_SEEDS)}),
+        ("score", (_IMAGES, _SEEDS), "score", {"image": _IMAGES, "seed": _SEEDS}),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -81,10 +73,6 @@ def test_every_method_answers_as_the_model_does(client, model, monkeypatch, meth
     assert called == [signature]
     monkeypatch.setattr(model, "checks", False)
     _assert_same(received, model.predict(signature, inputs))
-
-
-def test_a_whole_number_is_a_temperature(client):
-    _assert_same(client.sample([1], 1), client.sample([1], np.ones(1, np.float32)))
 
 
 def test_says_what_is_served(client):
@@ -151,7 +139,7 @@ def test_an_error_says_what_was_asked_where(client, transport, model, monkeypatc
 
 
 class _Fails:
-    """A hook that raises so many times, and counts its calls."""
+    """A hook that raises the first `times` times and counts its calls."""
 
     def __init__(self, error, times):
         self.error, self.times, self.calls = error, times, 0
@@ -164,70 +152,69 @@ class _Fails:
 
 @pytest.fixture
 def waits(monkeypatch):
-    """The waits between tries, which are not waited."""
+    """The waits between tries, which are skipped."""
     waits = []
     monkeypatch.setattr(client_module.time, "sleep", waits.append)
     return waits
 
 
-class TestRetries:
-    def test_unavailable_is_tried_again_after_longer_and_longer_waits(self, client, model, monkeypatch, waits):
-        hook = _Fails(tf.errors.UnavailableError, 4)
-        monkeypatch.setattr(model, "hook", hook)
+def test_unavailable_is_tried_again_after_longer_and_longer_waits(client, model, monkeypatch, waits):
+    hook = _Fails(tf.errors.UnavailableError, 4)
+    monkeypatch.setattr(model, "hook", hook)
+    assert client.sample([1], 1.0)["image"].shape == (1, 6, 6, 1)
+    assert hook.calls == 5
+    for wait, longest in zip(waits, [0.1, 0.2, 0.4, 0.8], strict=True):
+        assert longest / 2 <= wait <= longest
+    # The waits are random.
+    hook.calls = 0
+    client.sample([1], 1.0)
+    assert len(set(waits)) == 8
+
+
+@pytest.mark.parametrize(
+    ("error", "calls"),
+    [
+        (tf.errors.UnavailableError, 3),
+        (tf.errors.InvalidArgumentError, 1),
+        (tf.errors.ResourceExhaustedError, 1),
+    ],
+)
+def test_how_often_an_error_is_tried_again(transport, model, monkeypatch, waits, error, calls):
+    hook = _Fails(error, 99)
+    monkeypatch.setattr(model, "hook", hook)
+    with pytest.raises(ServerError, match="as the test wants"):
+        Client(transport, "toy", max_retries=2).sample([1], 1.0)
+    assert (hook.calls, len(waits)) == (calls, calls - 1)
+
+
+def test_all_tries_together_end_with_the_deadline(transport, model, monkeypatch):
+    monkeypatch.setattr(model, "hook", _Fails(tf.errors.UnavailableError, 99))
+    start = time.monotonic()
+    with pytest.raises(ServerError) as error:
+        Client(transport, "toy", timeout_seconds=0.5, max_retries=99).sample([1], 1.0)
+    assert error.value.code in ("UNAVAILABLE", "DEADLINE_EXCEEDED") and time.monotonic() - start < 2
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "rest"])
+def test_a_server_that_comes_later_is_found(protocol):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    client, ready = Client(_KINDS[protocol]("127.0.0.1", port), "toy", max_retries=50), threading.Event()
+
+    def serve_later():
+        time.sleep(0.4)
+        with serving(ToyModel(), **{f"{protocol}_port": port}):
+            ready.wait(20)
+
+    server = threading.Thread(target=serve_later)
+    server.start()
+    try:
         assert client.sample([1], 1.0)["image"].shape == (1, 6, 6, 1)
-        assert hook.calls == 5
-        for wait, longest in zip(waits, [0.1, 0.2, 0.4, 0.8], strict=True):
-            assert longest / 2 <= wait <= longest
-
-    def test_waits_differ_between_clients(self, transport, model, monkeypatch, waits):
-        for _ in range(5):
-            monkeypatch.setattr(model, "hook", _Fails(tf.errors.UnavailableError, 1))
-            Client(transport, "toy").sample([1], 1.0)
-        assert len(set(waits)) == 5
-
-    def test_in_the_end_the_error_is_raised(self, transport, model, monkeypatch, waits):
-        hook = _Fails(tf.errors.UnavailableError, 99)
-        monkeypatch.setattr(model, "hook", hook)
-        with pytest.raises(ServerError, match="as the test wants") as error:
-            Client(transport, "toy", max_retries=2).sample([1], 1.0)
-        assert (error.value.code, hook.calls, len(waits)) == ("UNAVAILABLE", 3, 2)
-
-    @pytest.mark.parametrize("error", [tf.errors.InvalidArgumentError, tf.errors.ResourceExhaustedError])
-    def test_nothing_else_is(self, client, model, monkeypatch, waits, error):
-        hook = _Fails(error, 1)
-        monkeypatch.setattr(model, "hook", hook)
-        with pytest.raises(ServerError):
-            client.sample([1], 1.0)
-        assert hook.calls == 1 and not waits
-
-    def test_all_tries_together_end_with_the_deadline(self, transport, model, monkeypatch):
-        monkeypatch.setattr(model, "hook", _Fails(tf.errors.UnavailableError, 99))
-        start = time.monotonic()
-        with pytest.raises(ServerError) as error:
-            Client(transport, "toy", timeout_seconds=0.5, max_retries=99).sample([1], 1.0)
-        assert error.value.code in ("UNAVAILABLE", "DEADLINE_EXCEEDED") and time.monotonic() - start < 2
-
-    @pytest.mark.parametrize("protocol", ["grpc", "rest"])
-    def test_a_server_that_comes_later_is_found(self, protocol):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        kind = {"grpc": GrpcTransport, "rest": RestTransport}[protocol]
-        client, ready = Client(kind("127.0.0.1", port), "toy", max_retries=50), threading.Event()
-
-        def serve_later():
-            time.sleep(0.4)
-            with serving(ToyModel(), **{f"{protocol}_port": port}):
-                ready.wait(20)
-
-        server = threading.Thread(target=serve_later)
-        server.start()
-        try:
-            assert client.sample([1], 1.0)["image"].shape == (1, 6, 6, 1)
-        finally:
-            ready.set()
-            server.join()
-            client.close()
+    finally:
+        ready.set()
+        server.join()
+        client.close()
 
 
 def test_a_late_answer_is_not_waited_for(transport, model, monkeypatch):
@@ -258,25 +245,19 @@ def test_answers_may_be_larger_than_the_limit_of_grpc_itself(served, model, monk
 
 @pytest.mark.parametrize("protocol", ["grpc", "rest"])
 @pytest.mark.parametrize("rows", [100, 10_000], ids=["answer", "request"])
-def test_messages_over_the_own_limit_are_refused(served, model, monkeypatch, protocol, rows):
-    kind = {"grpc": GrpcTransport, "rest": RestTransport}[protocol]
-    client = Client(kind("127.0.0.1", served[1][protocol], max_message_bytes=8000), "toy")
-    monkeypatch.setattr(client, "_signatures", Client(kind("127.0.0.1", served[1][protocol]), "toy").metadata()[1])
+def test_messages_over_the_own_limit_are_refused(served, protocol, rows):
+    transport = _KINDS[protocol]("127.0.0.1", served[1][protocol], max_message_bytes=8000)
+    inputs = {"seed": np.arange(rows), "temperature": np.ones(rows, np.float32)}
     with pytest.raises(ServerError, match="larger than max_message_bytes") as error:
-        client.sample(range(rows), 1.0)
+        transport.predict(ModelSpec("toy"), "sample", inputs, 20)
     assert error.value.code == "RESOURCE_EXHAUSTED"
 
 
 def test_threads_may_share_a_client(client):
-    expected, answers = client.sample(range(8), 0.7)["image"], {}
-
-    def ask(seed):
-        answers[seed] = client.sample([seed], 0.7)["image"][0]
-
-    threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(8)]
-    for action, thread in itertools.product((threading.Thread.start, threading.Thread.join), threads):
-        action(thread)
-    np.testing.assert_array_equal(np.stack([answers[seed] for seed in range(8)]), expected)
+    expected = client.sample(range(8), 0.7)["image"]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda seed: client.sample([seed], 0.7)["image"][0], range(8)))
+    np.testing.assert_array_equal(np.stack(answers), expected)
 
 
 @pytest.mark.parametrize(

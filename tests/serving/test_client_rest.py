@@ -1,4 +1,4 @@
-"""What REST has of its own: HTTP's codes, and answers of something that is no such server."""
+"""What only REST has: HTTP's codes, and answers of something that is no such server."""
 
 import contextlib
 import http.server
@@ -18,7 +18,7 @@ _INPUTS = {"seed": np.array([1])}
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *arguments):
-        """Says nothing."""
+        """Prints nothing."""
 
     def do_GET(self):
         self.do_POST()
@@ -90,19 +90,19 @@ def test_paths(transport, server, spec, path):
     assert server.paths == [f"{path}:predict", f"{path}/metadata"]
 
 
-@pytest.mark.parametrize(
-    ("status", "code"),
-    [
-        (400, "INVALID_ARGUMENT"),
-        (404, "NOT_FOUND"),
-        (418, "UNKNOWN"),
-        (429, "RESOURCE_EXHAUSTED"),
-        (500, "INTERNAL"),
-        (502, "UNAVAILABLE"),
-        (503, "UNAVAILABLE"),
-        (504, "DEADLINE_EXCEEDED"),
-    ],
-)
+_CODES = {
+    400: "INVALID_ARGUMENT",
+    404: "NOT_FOUND",
+    418: "UNKNOWN",
+    429: "RESOURCE_EXHAUSTED",
+    500: "INTERNAL",
+    502: "UNAVAILABLE",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
+
+@pytest.mark.parametrize(("status", "code"), _CODES.items())
 @pytest.mark.parametrize("content", [b'{"error": "the reason"}', b"<html>the reason</html>", b'["the reason"]'])
 def test_codes(transport, server, status, code, content):
     server.answers["POST"] = status, content
@@ -124,7 +124,7 @@ def test_codes(transport, server, status, code, content):
     ],
     ids=str,
 )
-def test_answers_that_are_none(transport, server, content):
+def test_answers_of_another_kind(transport, server, content):
     server.answers["POST"] = 200, content
     with pytest.raises(ServerError) as error:
         transport.predict(_MODEL, "sample", _INPUTS, 5)
@@ -132,7 +132,7 @@ def test_answers_that_are_none(transport, server, content):
 
 
 @pytest.mark.parametrize("content", [b"{}", b"[]", b'{"model_version_status": 1, "model_spec": 1}'], ids=str)
-def test_status_and_metadata_that_are_none(transport, server, content):
+def test_status_and_metadata_of_another_kind(transport, server, content):
     server.answers["GET"] = 200, content
     for question in (transport.status, transport.metadata):
         with pytest.raises(ServerError) as error:
@@ -141,7 +141,7 @@ def test_status_and_metadata_that_are_none(transport, server, content):
 
 
 def test_an_answer_that_trickles_ends_at_the_deadline(transport, server):
-    # No single wait is longer than the deadline, all together are.
+    # No single wait is longer than the deadline, but all together are.
     server.answers["POST"], server.seconds_a_byte = (200, bytes(20)), 0.1
     start = time.monotonic()
     with pytest.raises(ServerError) as error:

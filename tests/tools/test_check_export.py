@@ -75,7 +75,7 @@ def test_not_a_saved_model(run, base_path, tmp_path):
         f"check_export.py: {base_path / '1' / 'saved_model.pb'}: expected the protobuf of a SavedModel"
     )
     status, _, errors = run(tmp_path / "nothing")
-    assert (status, errors.count("Received: nothing there")) == (2, 1)
+    assert (status, errors.count("Received: no such folder")) == (2, 1)
 
 
 @pytest.mark.parametrize("arguments", [(), ("a", "b")], ids=["none", "two"])

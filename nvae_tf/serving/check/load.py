@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import functools
-import threading
 import time
 from typing import NamedTuple
 
@@ -63,9 +62,8 @@ def _one_image(target, protocol):
 def _beside_bad(target, protocol):
     right = target.examples["sample"]
     expected = target.predict(protocol, "sample", right)
-    wrong = {**right, "temperature": -right["temperature"]}
-    asides = (
-        functools.partial(target.predict, protocol, "sample", wrong),
+    bad_requests = (
+        functools.partial(target.predict, protocol, "sample", {**right, "temperature": -right["temperature"]}),
         functools.partial(target.predict, protocol, "no_such_thing", right),
         functools.partial(target.predict, protocol, "sample", right, ModelSpec("no_such_thing")),
     )
@@ -73,7 +71,7 @@ def _beside_bad(target, protocol):
 
     def bad(number):
         try:
-            asides[number % len(asides)]()
+            bad_requests[number % len(bad_requests)]()
         except ServerError:
             return
         raise CheckFailedError("expected a refusal of a bad request. Received: an answer")
@@ -103,50 +101,41 @@ def _beside_bad(target, protocol):
 
 
 def measure_load(target, protocol, concurrency, seconds, rows=1):
-    """Measures the latencies of `sample`.
+    """Measures the latencies of `sample` and returns `LoadFigures`.
 
     Args:
         target: `Target`.
         protocol: `"grpc"` or `"rest"`.
-        concurrency: clients, each of which sends a request as soon as its last one is answered.
+        concurrency: number of clients, each of which sends a request as soon as its last one is answered.
         seconds: how long they do so; requests that are under way then are waited for and counted.
         rows: images per request. Default 1.
-
-    Returns:
-        `LoadFigures`.
 
     Raises:
         CheckFailedError: no request was answered.
     """
-    started = threading.Barrier(concurrency)
+    latencies, failed = [], []
 
     def client(number):
-        rng, latencies, failed = np.random.default_rng(number), [], 0
-        inputs = {"temperature": np.full(rows, 0.7, np.float32)}
-        started.wait()
-        start = before = time.perf_counter()
-        while before < start + seconds:
-            seeds = rng.integers(2**62, size=rows)
+        rng = np.random.default_rng(number)
+        while (before := time.perf_counter()) < end:
+            inputs = {"seed": rng.integers(2**62, size=rows), "temperature": np.full(rows, 0.7, np.float32)}
             try:
-                target.predict(protocol, "sample", {"seed": seeds, **inputs})
+                target.predict(protocol, "sample", inputs)
                 latencies.append(time.perf_counter() - before)
             except ServerError:
-                failed += 1
-            before = time.perf_counter()
-        return latencies, failed, start, before
+                failed.append(number)
 
     target.predict(protocol, "sample", target.examples["sample"])  # connects, and pays what only first requests cost
+    start = time.perf_counter()
+    end = start + seconds
     with concurrent.futures.ThreadPoolExecutor(concurrency) as pool:
-        parts = list(pool.map(client, range(concurrency)))
-    latencies = [latency for part in parts for latency in part[0]]
-    failed, elapsed = sum(part[1] for part in parts), max(part[3] for part in parts) - min(part[2] for part in parts)
+        list(pool.map(client, range(concurrency)))
+    elapsed = time.perf_counter() - start
     if not latencies:
-        raise CheckFailedError(f"expected answers. Received: {failed} errors")
-    percentiles = np.percentile(latencies, [50, 90, 99]) * 1e3
-    answered = len(latencies)
-    return LoadFigures(
-        protocol, concurrency, rows, answered, failed, elapsed, *map(float, percentiles), answered * rows / elapsed
-    )
+        raise CheckFailedError(f"expected answers. Received: {len(failed)} errors")
+    percentiles = map(float, np.percentile(latencies, [50, 90, 99]) * 1e3)
+    counts = len(latencies), len(failed)
+    return LoadFigures(protocol, concurrency, rows, *counts, elapsed, *percentiles, len(latencies) * rows / elapsed)
 
 
 def load_checks(target, concurrencies, seconds, rows, figures):

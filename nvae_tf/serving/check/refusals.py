@@ -25,7 +25,7 @@ class WrongInput(NamedTuple):
         what: what is wrong with it.
         signature: name of the signature.
         inputs: `{name: array}`.
-        named: name of an input that must be in the message; None if a server may refuse the request, in its own words,
+        named: name of an input that must be in the message; empty if a server may refuse the request, in its own words,
             before the graph runs.
         in_json: False if the request is not wrong in REST, where JSON has no dtypes and unknown names may be ignored.
     """
@@ -33,7 +33,7 @@ class WrongInput(NamedTuple):
     what: str
     signature: str
     inputs: dict
-    named: str | None = None
+    named: str = ""
     in_json: bool = True
 
 
@@ -119,13 +119,10 @@ def _with_first(array, value):
 
 def _huge_png():
     """A PNG of about a hundred bytes whose header claims an image of 10 GB."""
-
-    def chunk(name, data):
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
     header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 0, 0, 0, 0)
-    chunks = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(bytes(100_001))), chunk(b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(100_001))), (b"IEND", b""))
+    parts = (struct.pack(">I", len(d)) + name + d + struct.pack(">I", zlib.crc32(name + d)) for name, d in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 def refusal_checks(target):
@@ -135,7 +132,9 @@ def refusal_checks(target):
         for wrong in wrong_inputs(target.examples):
             if wrong.in_json or protocol != "rest":
                 call = functools.partial(target.predict, protocol, wrong.signature, wrong.inputs)
-                yield _refusal(protocol, f"{wrong.signature}, {wrong.what}", call, "INVALID_ARGUMENT", wrong.named)
+                yield _refusal(
+                    protocol, f"{wrong.signature}, {wrong.what}", call, "INVALID_ARGUMENT", named=wrong.named
+                )
     if "rest" in target.transports:
         yield from _bodies(target)
     for protocol in target.transports:
@@ -143,24 +142,21 @@ def refusal_checks(target):
 
 
 def _addressing(target, protocol):
-    transport, right = target.transports[protocol], target.examples["sample"]
-    other = {
-        "unknown model": ModelSpec(_UNKNOWN),
-        "unknown version": ModelSpec(target.model.name, _UNKNOWN_VERSION),
-    }
-    for what, model in other.items():
+    transport, right, name = target.transports[protocol], target.examples["sample"], target.model.name
+    for what, model in (("model", ModelSpec(_UNKNOWN)), ("version", ModelSpec(name, _UNKNOWN_VERSION))):
         call = functools.partial(target.predict, protocol, "sample", right, model)
-        yield _refusal(protocol, what, call, "NOT_FOUND")
+        yield _refusal(protocol, f"unknown {what}", call, "NOT_FOUND")
         for question in (transport.status, transport.metadata):
             call = functools.partial(question, model, target.timeout)
-            yield _refusal(protocol, f"{question.__name__} of an {what}", call, "NOT_FOUND")
-    call = functools.partial(target.predict, protocol, "sample", right, ModelSpec(target.model.name, None, _UNKNOWN))
+            yield _refusal(protocol, f"{question.__name__} of an unknown {what}", call, "NOT_FOUND")
+    call = functools.partial(target.predict, protocol, "sample", right, ModelSpec(name, None, _UNKNOWN))
     # The contract names no code for labels.
-    yield _refusal(protocol, "unknown label", call, ("NOT_FOUND", "INVALID_ARGUMENT"))
+    yield _refusal(protocol, "unknown label", call, "NOT_FOUND", "INVALID_ARGUMENT")
     call = functools.partial(target.predict, protocol, _UNKNOWN, right)
     # REST has 400 for both codes.
-    code = "INVALID_ARGUMENT" if protocol == "rest" else "FAILED_PRECONDITION"
-    yield _refusal(protocol, "unknown signature", call, code)
+    yield _refusal(
+        protocol, "unknown signature", call, "INVALID_ARGUMENT" if protocol == "rest" else "FAILED_PRECONDITION"
+    )
 
 
 def _bodies(target):
@@ -179,28 +175,18 @@ def _bodies(target):
         yield _refusal("rest", what, call, "INVALID_ARGUMENT")
 
 
-def _refusal(protocol, what, call, code, named=None):
-    return Check(f"{protocol}: refuses {what}", functools.partial(expect_refusal, call, code, named))
+def _refusal(protocol, what, call, *codes, named=""):
+    return Check(f"{protocol}: refuses {what}", functools.partial(_expect_refusal, call, codes, named))
 
 
-def expect_refusal(call, code, named=None):
-    """Calls a function that must raise `ServerError`; returns the code and the start of the message.
-
-    Args:
-        call: the function.
-        code: the expected code, or a tuple of codes.
-        named: input that the message must name. Default None.
-
-    Raises:
-        CheckFailedError: an answer, another code, or a message without the name.
-    """
-    codes = (code,) if isinstance(code, str) else code
+def _expect_refusal(call, codes, named):
+    """Calls what must raise `ServerError` with one of the codes and a name in its message; returns what it saw."""
     expected = " or ".join(codes) + (f" that names {named}" if named else "")
     try:
         call()
     except ServerError as error:
         seen = f"{error.code}: {' '.join(error.message.split())[:_MESSAGE_LENGTH]}"
-        if error.code not in codes or (named or "") not in error.message:
+        if error.code not in codes or named not in error.message:
             raise CheckFailedError(f"expected {expected}. Received: {seen}") from error
         return seen
     raise CheckFailedError(f"expected {expected}. Received: an answer")

@@ -131,23 +131,14 @@ def find_version(path):
         NotASavedModelError: the path is neither.
     """
     path = pathlib.Path(path).resolve()
-    expected = f"{path}: expected a folder with saved_model.pb, or one with such folders named 1, 2, ..."
-    if not path.is_dir():
-        raise NotASavedModelError(f"{expected} Received: {'a file' if path.exists() else 'nothing there'}")
     if (path / "saved_model.pb").is_file():
         return path
-    folders = version_folders(path)
+    folders = version_folders(path) if path.is_dir() else {}
     if not folders:
-        raise NotASavedModelError(f"{expected} Received: {_listing(path)}")
-    newest = folders[max(folders)]
-    if not (newest / "saved_model.pb").is_file():
-        raise NotASavedModelError(f"{newest}: expected saved_model.pb in every version. Received: {_listing(newest)}")
-    return newest
-
-
-def _listing(folder):
-    names = sorted(path.name for path in folder.iterdir())
-    return f"a folder with {', '.join(names[:5])}{', ...' * (len(names) > 5)}" if names else "an empty folder"
+        received = sorted(entry.name for entry in path.iterdir())[:5] if path.is_dir() else "no such folder"
+        expected = "a folder with saved_model.pb, or one with such folders named 1, 2, ..."
+        raise NotASavedModelError(f"{path}: expected {expected} Received: {received}")
+    return folders[max(folders)]
 
 
 def read_saved_model(version_dir, published=True):
@@ -159,10 +150,8 @@ def read_saved_model(version_dir, published=True):
         if file.stat().st_size > _MAX_PROTOBUF_BYTES:
             raise NotASavedModelError(f"{file}: expected less than 2 GiB. Received: {file.stat().st_size:,} bytes")
         meta_graphs = saved_model_pb2.SavedModel.FromString(file.read_bytes()).meta_graphs
-    except OSError as error:
+    except (OSError, DecodeError) as error:
         raise NotASavedModelError(f"{expected} Received: {error}") from error
-    except DecodeError as error:
-        raise NotASavedModelError(f"{expected} Received: a damaged file ({error})") from error
     if not meta_graphs:
         raise NotASavedModelError(f"{expected} Received: {file.stat().st_size:,} bytes without a graph")
     served = [meta_graph for meta_graph in meta_graphs if list(meta_graph.meta_info_def.tags) == ["serve"]]

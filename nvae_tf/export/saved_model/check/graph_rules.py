@@ -4,7 +4,6 @@ A rule is a function from a `SavedModel` to findings, which are texts that name 
 function's name is the rule's name, and its docstring says why it is a rule.
 """
 
-import math
 import re
 
 import tensorflow as tf
@@ -12,7 +11,6 @@ from tensorflow.core.framework import attr_value_pb2, types_pb2
 from tensorflow.python.framework import kernels, op_def_registry
 
 _PREDICT_METHOD = "tensorflow/serving/predict"
-_MESSAGE_BYTES = 4 * 2**20
 _BATCH_NORM = re.compile(r"FusedBatchNorm(V\d)?")
 _PYTHON_OR_RANDOM = re.compile(r"PyFuncStateless|Fractional(Avg|Max)Pool")  # which TensorFlow does not mark as stateful
 # Marked as stateful, or with a reference as input, and yet nothing of a request is left after it: these read what the
@@ -183,18 +181,6 @@ def no_half(model):
 def no_float64(model):
     """Numbers of type float64 take twice the memory and time."""
     yield from _operations_in(model, tf.float64)
-
-
-def reply_size(model, batch_size):
-    """Signatures whose reply to `batch_size` rows is over 4 MB; outputs of unknown shape are not counted."""
-    for name, signature in model.signatures.items():
-        size = 0
-        for info in signature.outputs.values():
-            shape = shape_of(info) or (-1, -1)
-            if min(shape[1:], default=1) >= 0 and dtype_name(info) not in ("string", "none"):
-                size += batch_size * math.prod(shape[1:]) * tf.as_dtype(info.dtype).size
-        if size > _MESSAGE_BYTES:
-            yield f"signature {name} answers {batch_size} rows with {size / 2**20:.1f} MiB"
 
 
 RULES = (

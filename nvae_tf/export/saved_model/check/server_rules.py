@@ -4,6 +4,7 @@ For their form see graph_rules.py.
 """
 
 import functools
+import math
 import pathlib
 
 import tensorflow as tf
@@ -11,7 +12,6 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 from google.protobuf.message import DecodeError
 
 from nvae_tf.export.saved_model.assets_extra import MAX_WARM_UP_REQUESTS, WARM_UP
-from nvae_tf.export.saved_model.check import graph_rules
 from nvae_tf.export.saved_model.check.contents import NotChecked, version_folders
 from nvae_tf.export.saved_model.check.graph_rules import dtype_name, shape_of
 
@@ -23,6 +23,7 @@ except ImportError as error:
         f"a SavedModel's checks and warm-up need tensorflow-serving-api: pip install -e '.[serve]'. Received: {error}"
     ) from error
 
+_MESSAGE_BYTES = 4 * 2**20
 # Fields of two messages that tensorflow-serving-api leaves out: servables/tensorflow/session_bundle_config.proto and
 # config/monitoring_config.proto. Their text format needs only names and types.
 _FIELDS = {
@@ -112,8 +113,15 @@ def _allowed_batch_sizes(model):
 
 def reply_size(model):
     """Clients of gRPC receive 4 MB at most unless they raise it."""
-    sizes = _allowed_batch_sizes(model)
-    return graph_rules.reply_size(model, max(sizes)) if sizes else ()
+    rows = max(_allowed_batch_sizes(model), default=0)
+    for name, signature in model.signatures.items():
+        size = 0
+        for info in signature.outputs.values():
+            shape = shape_of(info) or (-1, -1)
+            if min(shape[1:], default=1) >= 0 and dtype_name(info) not in ("string", "none"):
+                size += rows * math.prod(shape[1:]) * tf.as_dtype(info.dtype).size
+        if size > _MESSAGE_BYTES:
+            yield f"signature {name} answers {rows} rows with {size / 2**20:.1f} MiB"
 
 
 @_config_rule("models.config", model_server_config_pb2.ModelServerConfig)
@@ -173,10 +181,14 @@ def warm_up(model):
     covered = {name: set() for name, signature in model.signatures.items() if signature.inputs}
     for index, request in enumerate(requests):
         name = request.model_spec.signature_name or "serving_default"
-        findings = list(_misfits(request, name, model.signatures.get(name)))
-        yield from (f"{WARM_UP}, record {index}: {text}" for text in findings)
-        if not findings and request.inputs:
-            covered[name].add(_rows(request)[0])
+        signature = model.signatures.get(name)
+        if signature is None:
+            yield f"{WARM_UP}, record {index}: the graph has no signature {name!r}"
+        elif set(request.inputs) != set(signature.inputs):
+            received = f"expected the inputs {sorted(signature.inputs)}. Received: {sorted(request.inputs)}"
+            yield f"{WARM_UP}, record {index}: {received}"
+        else:  # Values of another dtype or shape fail when they are run.
+            covered[name] |= {next(iter(shape_of(value) or ()), 0) for value in request.inputs.values()}
     for name, sizes in covered.items():
         missing = sorted(set(_allowed_batch_sizes(model)) - sizes)
         if missing or not sizes:
@@ -202,29 +214,6 @@ def _read_requests(path):
     if not 1 <= len(requests) <= MAX_WARM_UP_REQUESTS:
         raise ValueError(f"{WARM_UP}: expected 1 to {MAX_WARM_UP_REQUESTS:,} records. Received: {len(requests):,}")
     return requests
-
-
-def _misfits(request, name, signature):
-    """What of a request does not fit the signature that it names."""
-    if signature is None:
-        yield f"the graph has no signature {name!r}"
-        return
-    if set(request.inputs) != set(signature.inputs):
-        yield f"expected the inputs {sorted(signature.inputs)}. Received: {sorted(request.inputs)}"
-        return
-    for key, value in sorted(request.inputs.items()):
-        info = signature.inputs[key]
-        if dtype_name(value) != dtype_name(info):
-            yield f"input {key}: expected {dtype_name(info)}. Received: {dtype_name(value)}"
-        elif not tf.TensorShape(info.tensor_shape).is_compatible_with(value.tensor_shape):
-            yield f"input {key}: expected the shape {list(shape_of(info))}. Received: {list(shape_of(value) or ())}"
-    if len(_rows(request)) > 1:
-        yield f"expected one batch size. Received: {_rows(request)}"
-
-
-def _rows(request):
-    """The different numbers of rows of a request's inputs, 0 for a scalar."""
-    return sorted({next(iter(shape_of(value) or ()), 0) for value in request.inputs.values()})
 
 
 TO_LOAD = (warm_up,)

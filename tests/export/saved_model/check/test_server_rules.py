@@ -102,21 +102,6 @@ _FILES = {
     "warmup-empty": ("warm_up", lambda version: (version / WARMUP).write_bytes(b""), "Received: 0"),
     "warmup-signature": ("warm_up", _warmup(sample_record("other", 1)), "no signature 'other'"),
     "warmup-input": ("warm_up", _warmup(record("sample", seed=_SEED)), "Received: ['seed']"),
-    "warmup-dtype": (
-        "warm_up",
-        _warmup(record("sample", seed=_SEED.astype(np.int32), temperature=_TEMPERATURE)),
-        "input seed: expected int64. Received: int32",
-    ),
-    "warmup-rank": (
-        "warm_up",
-        _warmup(record("sample", seed=_SEED[:, None], temperature=_TEMPERATURE)),
-        "expected the shape [-1]. Received: [2, 1]",
-    ),
-    "warmup-rows": (
-        "warm_up",
-        _warmup(record("sample", seed=_SEED[:1], temperature=_TEMPERATURE)),
-        "expected one batch size. Received: [1, 2]",
-    ),
     "warmup-size": (
         "warm_up",
         lambda version: write_warmup(version, [sample_record(n, 1 + (n == "sample")) for n in _BOTH for _ in "ab"]),
