@@ -24,7 +24,11 @@ FLAGS = flags.FLAGS
 define_server()
 flags.DEFINE_integer("grpc_port", None, "Port of gRPC, usually 8500; gRPC is not checked without it.", 1, 65535)
 flags.DEFINE_integer("rest_port", None, "Port of REST, usually 8501; REST is not checked without it.", 1, 65535)
-flags.DEFINE_string("card", None, "The served version's assets.extra/model.json, with golden.npz beside it.")
+flags.DEFINE_string(
+    "card",
+    None,
+    "assets.extra/model.json of the served version, golden.npz beside it; else only sample is asked.",
+)
 flags.DEFINE_list("concurrency", ["1", "4", "16"], "Numbers of clients at once, a load check for each; empty for none.")
 flags.DEFINE_float("load_seconds", 5.0, "Seconds of each load check.")
 flags.DEFINE_integer("rows", 1, "Images per request in the load checks.", lower_bound=1)
@@ -98,7 +102,7 @@ def run_checks(target, figures):
 def main():
     target = make_target()
     if target.card is None:
-        print("without --card: answers are not compared with the golden ones", flush=True)
+        print("without --card: only sample is asked, and not compared with golden answers", flush=True)
     figures = []
     outcomes = run_checks(target, figures)
     failed = sum(not outcome.passed for outcome in outcomes)

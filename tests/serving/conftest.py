@@ -21,7 +21,7 @@ from nvae_tf.serving.check.conformance import Target
 from nvae_tf.serving.grpc_transport import GrpcTransport
 from nvae_tf.serving.protocol import ModelSpec
 from nvae_tf.serving.rest_transport import RestTransport
-from tests.serving.toy_model import write_card
+from tests.serving.toy_model import EXAMPLES, write_card
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 _PROGRAM = "tests.serving.stand_in"
@@ -140,10 +140,7 @@ def connect(served):
 @pytest.fixture(scope="module")
 def card(served, tmp_path_factory):
     """`Card` of the toy model."""
-    model, ports = served
-    target = Target({"grpc": GrpcTransport("127.0.0.1", ports["grpc"])}, ModelSpec("toy"), 10)
-    examples = {name: inputs for name, inputs in target.examples.items() if name != "serving_default"}
-    return read_card(write_card(tmp_path_factory.mktemp("card"), model, examples))
+    return read_card(write_card(tmp_path_factory.mktemp("card"), served[0], EXAMPLES))
 
 
 class _Spy(tf.Module):

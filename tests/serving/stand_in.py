@@ -5,8 +5,8 @@ python -m tests.serving.stand_in --base_path=saved_models/nvae --model_name=nvae
 It prints {"grpc_port": ..., "rest_port": ...} once the model is loaded and warm, and serves until it is interrupted. It
 imports TensorFlow, gRPC and the official protobufs but nothing of this project, so that an export is seen to need none.
 
-Each part names the files of tensorflow/serving (under tensorflow_serving/) whose rules it follows, and under "Unsourced"
-what it does where none was at hand. Of these files only the definitions of messages (apis/, config/) could be compared.
+Each part names the files of tensorflow/serving (under tensorflow_serving/) whose rules it follows and, as "Unsourced",
+what it does where none was at hand. Only the definitions of messages (apis/, config/) could be compared.
 """
 
 import argparse

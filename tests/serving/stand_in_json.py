@@ -18,7 +18,7 @@ _KINDS = {"f": "iuf", "i": "iu", "u": "iu"}
 
 
 def predict(version, body):
-    """Answers {"signature_name"?, "instances": rows} with {"predictions": rows}, or "inputs" with "outputs": columns."""
+    """Answers {"signature_name"?, "instances": rows} with {"predictions": rows}; "inputs", columns, with "outputs"."""
     try:
         request = json.loads(body)
     except (ValueError, RecursionError) as error:

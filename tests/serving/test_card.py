@@ -3,12 +3,11 @@ import json
 import pytest
 
 from nvae_tf.serving.card import read_card
-from tests.serving.toy_model import write_card
+from tests.serving.toy_model import EXAMPLES, write_card
 
 
-def test_cards_that_are_damaged(connect, model, tmp_path):
-    examples = {"sample": connect().examples["sample"]}
-    path = write_card(tmp_path, model, examples)
+def test_cards_that_are_damaged(model, tmp_path):
+    path = write_card(tmp_path, model, {"sample": EXAMPLES["sample"]})
     assert set(read_card(path).answers) == {"sample"} and read_card(path).max_levels == 1
     content = json.loads(path.read_text())
     path.write_text(json.dumps(content | {"pixels": "sample"}))

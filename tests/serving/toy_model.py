@@ -215,6 +215,24 @@ def serving(model, grpc_port=0, rest_port=0):
     rest_server.server_close()
 
 
+def _examples():
+    """Correct inputs of every signature, two rows each."""
+    seeds, numbers = np.array([1, 2]), np.array([0.7, 0.25], np.float32)
+    images = np.random.default_rng(0).integers(0, 256, (2, 6, 6, 1), np.uint8)
+    values = {"image": images, "noise_00": np.random.default_rng(1).standard_normal((2, 2, 2, 3), np.float32)}
+    by_dtype = {"int64": seeds, "float32": numbers, "string": _objects([png(image) for image in images])}
+    examples = {
+        name: {key: values.get(key, by_dtype.get(dtype)) for key, (dtype, _) in inputs.items()}
+        for name, (inputs, _) in SIGNATURES.items()
+        if name != "serving_default"
+    }
+    examples["encode_floats"]["image"] = images / np.float32(255)
+    return examples
+
+
+EXAMPLES = _examples()
+
+
 def write_card(folder, model, examples):
     """Writes model.json, and golden.npz of a model's answers to `{signature: inputs}`. Returns the card's path."""
     answers = {name: (inputs, model.predict(name, inputs)) for name, inputs in examples.items()}

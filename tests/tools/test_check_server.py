@@ -4,14 +4,12 @@ import pathlib
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 from absl.flags import IllegalFlagValueError
 
-from tests.serving.toy_model import write_card
+from tests.serving.toy_model import EXAMPLES, write_card
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
-_SAMPLE = {"seed": np.array([1, 2]), "temperature": np.array([0.5, 1.0], np.float32)}
 
 
 @pytest.fixture
@@ -23,7 +21,7 @@ def run(served, program, tmp_path):
 
 
 def test_a_server_that_is_right(run, served, tmp_path, capsys):
-    card, out = write_card(tmp_path, served[0], {"sample": _SAMPLE}), tmp_path / "out.json"
+    card, out = write_card(tmp_path, served[0], {"sample": EXAMPLES["sample"]}), tmp_path / "out.json"
     run(f"--card={card}", "--concurrency=1,2", f"--json={out}")
     *lines, written, last = capsys.readouterr().out.splitlines()
     assert all(line.startswith("PASS  ") for line in lines) and written == f"written: {out}"
@@ -36,7 +34,7 @@ def test_a_server_that_is_right(run, served, tmp_path, capsys):
 
 
 def test_failures_are_in_the_exit_status(run, served, tmp_path, monkeypatch, capsys):
-    card, out = write_card(tmp_path, served[0], {"sample": _SAMPLE}), tmp_path / "out.json"
+    card, out = write_card(tmp_path, served[0], {"sample": EXAMPLES["sample"]}), tmp_path / "out.json"
 
     def change(name, outputs):
         return outputs | {"image": outputs["image"] ^ 4} if "image" in outputs else outputs

@@ -1,13 +1,12 @@
 """Each check of a refusal fails on a server with the fault that it is for."""
 
-import numpy as np
 import tensorflow as tf
 
 from nvae_tf.serving.check.refusals import refusal_checks, wrong_inputs
 from nvae_tf.serving.inputs import check_inputs
 from nvae_tf.serving.protocol import InputError
 from tests.serving import toy_model
-from tests.serving.toy_model import Rattled, failures
+from tests.serving.toy_model import EXAMPLES, Rattled, failures
 
 
 def test_refusals_that_spoil_the_answers_after_them(connect, card, model, monkeypatch):
@@ -18,24 +17,24 @@ def test_refusals_that_spoil_the_answers_after_them(connect, card, model, monkey
     assert set(failed) == {f"{protocol}: answers after all refusals as before" for protocol in ("grpc", "rest")}
 
 
-def test_wrong_input_that_is_answered(connect, model, monkeypatch):
+def test_wrong_input_that_is_answered(connect, card, model, monkeypatch):
     monkeypatch.setattr(model, "checks", False)
-    failed = failures(refusal_checks(connect()))
+    failed = failures(refusal_checks(connect(card)))
     for what in ("-1.0", "0.0", "nan"):
         reason = failed[f"grpc: refuses sample, {what} in temperature"]
         assert reason == "expected INVALID_ARGUMENT that names temperature. Received: an answer"
         assert f"rest: refuses sample, {what} in temperature" in failed
     assert "grpc: refuses encode_floats, 1.5 in image" in failed and "grpc: refuses decode, nan in noise_00" in failed
-    # What the model's own arithmetic stumbles over is not INVALID_ARGUMENT either.
+    # Neither is what the model's own arithmetic fails on INVALID_ARGUMENT.
     assert "grpc: refuses sample, an input too many" in failed
 
 
-def test_refusals_that_do_not_say_which_input_is_wrong(connect, monkeypatch):
+def test_refusals_that_do_not_say_which_input_is_wrong(connect, card, monkeypatch):
     def refuse(message, error=tf.errors.InvalidArgumentError):
         raise error(None, None, "no")
 
     monkeypatch.setattr(toy_model, "refuse", refuse)
-    failed = {name.removeprefix("grpc: refuses ") for name in failures(refusal_checks(connect()))}
+    failed = {name.removeprefix("grpc: refuses ") for name in failures(refusal_checks(connect(card)))}
     signatures = ("sample", "decode", "reconstruct", "interpolate_seeds")
     expected = {f"{name}, -1.0 in temperature" for name in signatures} | {"interpolate, a text in image_bytes_b"}
     assert failed >= expected | {"decode, nan in noise_00", "sample, seed of rank 2"}
@@ -50,9 +49,7 @@ def test_wrong_codes(connect, model, monkeypatch):
         raise tf.errors.UnknownError(None, None, "odd")
 
     monkeypatch.setattr(model, "hook", hook)
-    # The examples are needed for the requests; they come from the card then.
     target = connect()
-    target.examples = {"sample": {"seed": np.array([1, 2]), "temperature": np.ones(2, np.float32)}}
     failed = failures(refusal_checks(target))
     assert failed["grpc: refuses sample, nan in temperature"].startswith(
         "expected INVALID_ARGUMENT that names temperature. Received: UNKNOWN: odd"
@@ -64,11 +61,11 @@ def test_wrong_codes(connect, model, monkeypatch):
     assert failed["rest: refuses status of an unknown version"] == "expected NOT_FOUND. Received: INTERNAL: lost"
 
 
-def test_the_client_refuses_what_servers_must_refuse(connect):
-    target, sent = connect(), []
-    for wrong in wrong_inputs(target.examples):
+def test_the_client_refuses_what_servers_must_refuse(card):
+    sent = []
+    for wrong in wrong_inputs(EXAMPLES):
         try:
-            check_inputs(wrong.inputs, target.signatures[wrong.signature].inputs)
+            check_inputs(wrong.inputs, card.signatures[wrong.signature].inputs)
             sent.append(wrong.what)
         except InputError:
             pass
