@@ -145,18 +145,14 @@ _IMAGE = np.zeros((2, 6, 6, 3), np.float32)
     "signature, inputs, message",
     [
         ("sample", {"seed": [1, 2], "temperature": [1.0, 0.0]}, "temperature: expected a positive"),
-        ("sample", {"seed": [1], "temperature": [-1.0]}, "temperature: expected a positive"),
         ("sample", {"seed": [1], "temperature": [np.nan]}, "temperature: expected a positive"),
-        ("sample", {"seed": [1], "temperature": [np.inf]}, "temperature: expected a positive"),
         ("sample", {"seed": [1, 2], "temperature": [1.0]}, "seed, temperature: expected equally many rows"),
-        ("encode_floats", {"image": _IMAGE + 2}, r"image: expected values in \[0, 1\]"),
         ("encode_floats", {"image": _IMAGE * np.nan}, r"image: expected values in \[0, 1\]"),
         (
             "interpolate_seeds",
             {"seed_a": [1], "seed_b": [2], "alpha": [1.5], "temperature": [1.0]},
             "alpha: expected a number from 0 to 1",
         ),
-        ("encode", {"image_bytes": [b"no image"]}, "image_bytes: expected a PNG or JPEG"),
         ("interpolate", {"image_bytes_a": [b""], "image_bytes_b": [b""], "alpha": [0.0]}, "image_bytes_[ab]: expected"),
     ],
 )

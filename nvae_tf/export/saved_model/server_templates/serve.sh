@@ -4,7 +4,7 @@
 #   ./serve.sh        on the CPU
 #   ./serve.sh gpu    on the GPUs, with the NVIDIA Container Toolkit
 #
-# TF_SERVING_IMAGE names another image: the server must be of the TensorFlow of the export (model.json) or newer.
+# TF_SERVING_IMAGE names another image. Its server must have the TensorFlow of the export (see model.json) or a newer one.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
