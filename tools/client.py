@@ -18,6 +18,7 @@ import os
 import pathlib
 import re
 
+import numpy as np
 from absl import app, flags
 
 from nvae_tf.files import new_file, write_text
@@ -66,8 +67,6 @@ def make_client():
 
 def in_batches(request, *columns):
     """Outputs, `{name: array}`, of request(*rows) for batches of the columns, arrays or lists of equal length."""
-    import numpy as np
-
     size, parts = FLAGS.batch_size, []
     for start in range(0, len(columns[0]), size):
         parts.append(request(*(column[start : start + size] for column in columns)))
@@ -83,13 +82,11 @@ def read_files():
 
 def read_pixels(shape):
     """uint8 [B, H, W, C] of --images, which must be of a shape (None, H, W, C)."""
-    import numpy as np
-
     from nvae_tf.serving.read_images import read_picture
 
     contents = read_files()
-    files = zip(FLAGS.images, contents, strict=True)
-    return np.stack([read_picture(f"--images: {path}", content, shape[1:]) for path, content in files])
+    pairs = zip(FLAGS.images, contents, strict=True)
+    return np.stack([read_picture(f"--images: {path}", content, shape[1:]) for path, content in pairs])
 
 
 def seeds(count):
@@ -99,8 +96,6 @@ def seeds(count):
 
 def interpolation(client):
     """Outputs of --frames images from one image, or seed, to another."""
-    import numpy as np
-
     alpha = np.linspace(0.0, 1.0, FLAGS.frames, dtype=np.float32)
     seeds_or_files = [ends for ends in (FLAGS.seeds, FLAGS.images) if ends]
     if [len(ends) for ends in seeds_or_files] != [2]:
@@ -124,8 +119,6 @@ def pictures_of(client, command):
 
 def write_pictures(images, columns):
     """Writes uint8 [N, H, W, C] to --out and, if it is given, to --images_dir."""
-    import numpy as np
-
     from nvae_tf.evaluation.write_images import save_grid, save_images
 
     images = images / np.float32(255)
@@ -161,8 +154,6 @@ def answer(client, command):
         else:
             print(text, end="")
     elif command == "encode":
-        import numpy as np
-
         encoded = in_batches(client.encode, read_files())
         with new_file(FLAGS.out) as temporary:
             np.savez(temporary, files=np.array(FLAGS.images), **encoded)
