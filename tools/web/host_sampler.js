@@ -1,4 +1,4 @@
-// From likelihood parameters to pixels: nvae_tf/export/host_sampler.py in JavaScript, which tests hold it to.
+// From likelihood parameters to pixels: nvae_tf/export/tflite/host_sampler.py in JavaScript; tests compare the two.
 // `params` is a Float32Array [H, W, P] as the decoder returns it, padding included; images are Float32Array [H, W, C] in
 // [0, 1]. The likelihoods, and the order of the mixture's parameters, are those of nvae_tf/distributions.
 

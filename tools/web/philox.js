@@ -1,4 +1,4 @@
-// TensorFlow's stateless random numbers: nvae_tf/export/philox.py in JavaScript, which tests hold it to.
+// TensorFlow's stateless random numbers: nvae_tf/export/tflite/philox.py in JavaScript; tests compare the two.
 // The generator is Philox 4x32-10 (Salmon et al., SC 2011). A key is four 32-bit words.
 
 export const LATENTS = 0, PIXELS = 1;

@@ -12,39 +12,23 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nvae_tf.config import ModelConfig
 from nvae_tf.export.tflite import host_sampler
 from nvae_tf.export.tflite.export import export_tflite
-from nvae_tf.models.nvae import NVAE
+from tests import tiny
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 _WEB = _REPOSITORY / "tools" / "web"
 _SCRIPT = pathlib.Path(__file__).with_name("browser.mjs")
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-# Nothing but this computer can be reached, whatever the browser itself would ask for.
+# The browser can reach only this computer, whatever it would ask for on its own.
 _QUIET = """--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-dev-shm-usage --disable-sync
 --disable-background-networking --disable-component-update --disable-features=AutofillServerCommunication""".split()
 _QUIET += ["--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"]
-_TINY = {
-    "image_height": 16,
-    "image_width": 16,
-    "num_scales": 2,
-    "groups_per_scale": 1,
-    "latent_channels": 2,
-    "encoder_channels": 2,
-    "decoder_channels": 4,
-    "preprocess_blocks": 1,
-    "preprocess_cells": 1,
-    "postprocess_blocks": 1,
-    "postprocess_cells": 1,
-    "encoder_cells_per_group": 1,
-    "decoder_cells_per_group": 1,
-}
 _TEMPERATURE = 0.75
 
 
 class Decoder:
-    """A model as Keras has it, and as its export in `folder`."""
+    """A Keras model and its export in `folder`."""
 
     def __init__(self, folder, nvae):
         self.folder, self._nvae = folder, nvae
@@ -69,10 +53,7 @@ class Decoder:
 
 def _tiny_model(**fields):
     """`NVAE` with two groups of latents and pictures that differ."""
-    nvae, rng = NVAE(ModelConfig(**_TINY, **fields)), np.random.default_rng(0)
-    for variable in nvae.variables:
-        if "kernel" not in variable.name:
-            variable.assign(variable + 0.3 * rng.random(variable.shape, np.float32))
+    nvae = tiny.model(groups_per_scale=1, adaptive_groups=False, encoder_channels=2, **fields)
     head = nvae.decoder.likelihood_head.log_norm
     head.assign(head + 2.0)
     return nvae
