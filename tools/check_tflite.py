@@ -52,9 +52,8 @@ flags.register_validator(
 
 def show(part):
     """Prints a part: its verdict and, below it, the details if it fails or with --verbose."""
-    verdict = part.verdict.value
-    print(f"{part.name:<6} {verdict:<9} {part.reason}", flush=True)
-    shown = len(part.details) if FLAGS.verbose else _MAX_DETAILS if verdict == "FAIL" else 0
+    print(f"{part.name:<6} {part.verdict:<9} {part.reason}", flush=True)
+    shown = len(part.details) if FLAGS.verbose else _MAX_DETAILS if part.verdict == "FAIL" else 0
     for line in part.details[:shown]:
         print(f"{'':17}{line}", flush=True)
     if 0 < shown < len(part.details):
@@ -76,7 +75,7 @@ def main(arguments):
     bad, status = {"FAIL", "NOT SHOWN"} if FLAGS.require_all else {"FAIL"}, 0
     for part in check_file(path, nvae=nvae, reference=FLAGS.reference, **draws):
         show(part)
-        status += EXIT_STATUS[part.name] if part.verdict.value in bad else 0
+        status += EXIT_STATUS[part.name] if part.verdict in bad else 0
     sys.exit(status)
 
 

@@ -102,23 +102,6 @@ _FUNCTIONS = {SWISH: swish, ELU: tf.nn.elu, UPSAMPLE: upsample_nearest}
 _MODULES = {Affine: ScaleAndShift, Linear: Convolution}
 
 
-class Gate(tf.Module):
-    """Squeeze-and-excitation; input and output [B, H, W, C].
-
-    Args:
-        reduce, expand: `Linear`s of its two matrices.
-    """
-
-    def __init__(self, reduce, expand):
-        super().__init__()
-        self.reduce, self.expand = Convolution(reduce), Convolution(expand)
-
-    def __call__(self, x):
-        # The mean keeps its rank, and the matrices are 1x1 convolutions: rank 4 throughout.
-        mean = tf.reduce_mean(x, axis=(1, 2), keepdims=True)
-        return x * tf.sigmoid(self.expand(tf.nn.relu(self.reduce(mean))))
-
-
 class InferenceCell(tf.Module):
     """A `FoldedCell` with float32 variables; input [B, H, W, C], output [B, H', W', filters]."""
 
@@ -126,17 +109,25 @@ class InferenceCell(tf.Module):
         super().__init__()
         self.steps = [_FUNCTIONS[step] if isinstance(step, str) else _MODULES[type(step)](step) for step in cell.steps]
         self.last = Convolution(cell.last)
-        self.gate = None if cell.gate is None else Gate(*cell.gate)
+        self.gate = None if cell.gate is None else [Convolution(linear) for linear in cell.gate]
         self.skip = None if cell.skip is None else Convolution(cell.skip)
         self._downsamples = cell.skip is not None and cell.skip.strides > 1
 
     def __call__(self, x):
         residual = apply(self.steps, x)
         if self._downsamples:
-            residual = self.last(residual)
-            return self.skip(swish(x), plus=residual if self.gate is None else self.gate(residual))
+            return self.skip(swish(x), plus=self._gated(self.last(residual)))
         skip = x if self.skip is None else upsample_bilinear(self.skip(x))
-        return self.last(residual, plus=skip) if self.gate is None else skip + self.gate(self.last(residual))
+        return self.last(residual, plus=skip) if self.gate is None else skip + self._gated(self.last(residual))
+
+    def _gated(self, x):
+        """x times the gate of squeeze-and-excitation, if the cell has one."""
+        if self.gate is None:
+            return x
+        reduce, expand = self.gate
+        # The mean keeps its rank, and the matrices are 1x1 convolutions: rank 4 throughout.
+        mean = tf.reduce_mean(x, axis=(1, 2), keepdims=True)
+        return x * tf.sigmoid(expand(tf.nn.relu(reduce(mean))))
 
 
 def apply(steps, x):

@@ -37,17 +37,10 @@ def _bounded(parameters):
     return BOUND * tf.tanh(loc), tf.exp(BOUND * tf.tanh(log_scale)) + MIN_SCALE
 
 
-class FlowNet(tf.Module):
-    """`AutoregressiveNet` with its masks evaluated; z -> z - mu(z)."""
-
-    def __init__(self, linears):
-        super().__init__()
-        self.convolutions = [Convolution(linear) for linear in linears]
-
-    def __call__(self, z):
-        first, hidden, last = self.convolutions
-        x = hidden(tf.nn.elu(first(z)))
-        return z - last(tf.nn.elu(tf.nn.elu(x)))
+def _shift(net, z):
+    """z - mu(z), where net holds the three convolutions of an `AutoregressiveNet`."""
+    first, hidden, last = net
+    return z - last(tf.nn.elu(tf.nn.elu(hidden(tf.nn.elu(first(z))))))
 
 
 class InferenceGroup(tf.Module):
@@ -61,7 +54,7 @@ class InferenceGroup(tf.Module):
         self.prior_head = None if self._first else Convolution(group.prior_head)
         self.combiner = None if self._first else Convolution(group.combiner)
         self.posterior_head = Convolution(group.posterior_head)
-        self.flows = [FlowNet(linears) for linears in group.flows]
+        self.flows = [[Convolution(linear) for linear in net] for net in group.flows]
         self.merge = Convolution(group.merge)
         self.start = None if group.start is None else constant_variable(group.start)
 
@@ -74,13 +67,7 @@ class InferenceGroup(tf.Module):
         return _halves(self.prior_head(tf.nn.elu(state)))
 
     def generate(self, state, noise, temperature=None):
-        """Draws z from the prior and merges it; returns the new state.
-
-        Args:
-            state: [B, h, w, C]; None for group 0.
-            noise: standard normal [B, h, w, latent_channels]; None for the prior's mean.
-            temperature: factor of the prior's scale [B, 1, 1, 1], or None for 1.
-        """
+        """Draws z from the prior and returns the new state; arguments as for `infer`."""
         state = apply(self.cells, state)
         loc, scale = (0.0, 1.0 + MIN_SCALE) if self._first else _bounded(self._prior(state))
         latent = loc
@@ -97,9 +84,9 @@ class InferenceGroup(tf.Module):
 
         Args:
             state: [B, h, w, C]; None for group 0.
-            feature: the encoder's for this group [B, h, w, encoder width].
-            noise: standard normal [B, h, w, latent_channels]; None for the posterior's mean.
-            temperature: factor of the posterior's scale [B, 1, 1, 1], or None for 1.
+            feature: the encoder's feature for this group [B, h, w, encoder width].
+            noise: standard normal [B, h, w, latent_channels]; None for the mean.
+            temperature: factor of the scale [B, 1, 1, 1], or None for 1.
 
         Returns:
             The new state and the group's `GroupTerms`.
@@ -118,8 +105,8 @@ class InferenceGroup(tf.Module):
         latent = sample = posterior.loc
         if noise is not None:
             latent = sample = posterior.loc + posterior.scale * (noise if temperature is None else noise * temperature)
-        for flow in self.flows:
-            latent = flow(latent)
+        for net in self.flows:
+            latent = _shift(net, latent)
         prior = tfd.Normal(*prior)
         kl = posterior.log_prob(sample) - prior.log_prob(latent) if self.flows else _kl(posterior, prior)
         terms = GroupTerms(latent, (latent - prior.loc) / prior.scale, tf.reduce_sum(kl, axis=(1, 2, 3)))

@@ -164,13 +164,7 @@ def half_weights(content):
 
     As in files of TFLite's converter, and as runtimes expect, a DEQUANTIZE op stands between a stored kernel and its
     convolutions. The converter would also round depthwise kernels, small ones and biases: they are a tenth of the
-    weights of a large model and double its largest error.
-
-    Args:
-        content: bytes of a .tflite file.
-
-    Returns:
-        Bytes of the new file.
+    weights of a large model and double its largest error. Takes and returns the bytes of a file.
     """
     graph = TFLiteGraph(content)
     code, tensors, casts = graph.add_code(schema.BuiltinOperator.DEQUANTIZE), graph.subgraph.tensors, []
@@ -190,11 +184,7 @@ def half_weights(content):
 
 
 def cost(content):
-    """Size of a .tflite file with float32 weights, and the work of one run.
-
-    Returns:
-        {"parameters": stored float32 numbers, "macs": multiply-adds of the convolutions}.
-    """
+    """{"parameters": float32 numbers stored in a file, "macs": multiply-adds of its convolutions for one image}."""
     graph = TFLiteGraph(content)
     # A depthwise kernel [1, kh, kw, channels] and a full one [out, kh, kw, in] are each used once at every pixel.
     macs = sum(

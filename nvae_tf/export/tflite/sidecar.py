@@ -105,20 +105,15 @@ def _tensor(name, shape, **more):
 
 
 def sidecar_answers(path, tflite_path, signature):
-    """Golden numbers of a sidecar for one of its .tflite files.
-
-    Args:
-        path: path of the sidecar; golden.bin lies beside it.
-        tflite_path: path of the file.
-        signature: the file's signature.
+    """Golden numbers of a sidecar for one of its .tflite files, which has the given signature.
 
     Returns:
-        ({input: array}, {output: array}); None if the sidecar has no golden numbers of the signature.
+        ({input: array}, {output: array}); None if the sidecar has none for the signature.
 
     Raises:
         ValueError: not a sidecar, or files whose SHA-256 differs from the sidecar's.
     """
-    path, tflite_path = pathlib.Path(path), pathlib.Path(tflite_path)
+    path = pathlib.Path(path)
     try:
         sidecar = json.loads(path.read_bytes())
         sums = dict(sidecar["sha256"])
@@ -129,6 +124,6 @@ def sidecar_answers(path, tflite_path, signature):
         answers = read_bin(golden_path, golden["arrays"])
     except (OSError, LookupError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: expected a sidecar with its golden file. Received: {error!r}") from error
-    for each in (tflite_path, golden_path):
+    for each in (pathlib.Path(tflite_path), golden_path):
         check_sum(each, sums.get(each.name), path)
     return answers

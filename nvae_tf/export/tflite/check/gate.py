@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import enum
 import functools
 import pathlib
 
@@ -16,18 +15,11 @@ from nvae_tf.export.tflite.check.run import NotAvailable, RunFailed, check_runti
 from nvae_tf.export.tflite.flatbuffer import TFLiteGraph
 from nvae_tf.export.tflite.sidecar import sidecar_answers
 
+PASS, FAIL, NOT_SHOWN = "PASS", "FAIL", "NOT SHOWN"
 GPU_TOLERANCE = 1e-3
 HALF_TOLERANCE = 2e-2
 # Of every other comparison with Keras, so that a file that ignores its temperature input is found.
 _TEMPERATURE = 0.6
-
-
-class Verdict(enum.Enum):
-    """Outcome of a part."""
-
-    PASS = "PASS"
-    FAIL = "FAIL"
-    NOT_SHOWN = "NOT SHOWN"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,13 +28,13 @@ class Part:
 
     Attributes:
         name: "lint", "gpu", "keras" or "half".
-        verdict: `Verdict`.
+        verdict: `PASS`, `FAIL` or `NOT_SHOWN`.
         reason: one line: the figures, or what is wrong or missing.
         details: further lines, the most important first. Default none.
     """
 
     name: str
-    verdict: Verdict
+    verdict: str
     reason: str
     details: tuple = ()
 
@@ -60,14 +52,14 @@ def check_file(path, *, nvae=None, reference=None, num_draws=4, num_audit_draws=
         seed: seed of the random inputs. Default 0.
 
     Yields:
-        The `Part`s, each as soon as it is known.
+        Each `Part` as soon as it is known.
     """
     try:
         graph = TFLiteGraph(pathlib.Path(path).read_bytes())
     except ValueError as error:
-        yield Part("lint", Verdict.FAIL, str(error))
+        yield Part("lint", FAIL, str(error))
         for name in ("gpu", "keras", "half"):
-            yield Part(name, Verdict.NOT_SHOWN, "the file cannot be read")
+            yield Part(name, NOT_SHOWN, "the file cannot be read")
         return
     yield _lint(graph)
     checks = {
@@ -79,30 +71,30 @@ def check_file(path, *, nvae=None, reference=None, num_draws=4, num_audit_draws=
         try:
             yield check()
         except NotAvailable as error:
-            yield Part(name, Verdict.NOT_SHOWN, str(error))
+            yield Part(name, NOT_SHOWN, str(error))
         except (RunFailed, ValueError) as error:
-            yield Part(name, Verdict.FAIL, str(error))
+            yield Part(name, FAIL, str(error))
 
 
 def _lint(graph):
     findings = lint_tflite(graph)
     if findings:
-        return Part("lint", Verdict.FAIL, f"{len(findings)} findings", tuple(map(str, findings)))
+        return Part("lint", FAIL, f"{len(findings)} findings", tuple(map(str, findings)))
     ops = collections.Counter(map(graph.op_name, graph.operators))
-    return Part("lint", Verdict.PASS, f"{ops.total()} ops of {len(ops)} kinds, all on the list")
+    return Part("lint", PASS, f"{ops.total()} ops of {len(ops)} kinds, all on the list")
 
 
 def _gpu(path, graph, num_draws, seed):
     inputs = random_inputs(graph, num_draws, seed)
     expected, received = (run_file(path, graph, inputs, device) for device in ("cpu", "gpu"))
     if not received.accelerated:
-        return Part("gpu", Verdict.FAIL, "not every op runs on the delegate")
+        return Part("gpu", FAIL, "not every op runs on the delegate")
     return agreement("gpu", received.outputs, expected.outputs, GPU_TOLERANCE, "the CPU", "every op accelerated; ")
 
 
 def _keras(path, graph, nvae, reference, num_draws, seed):
     if nvae is None and reference is None:
-        return Part("keras", Verdict.NOT_SHOWN, "expected --run_dir or --reference. Received: neither")
+        return Part("keras", NOT_SHOWN, "expected --run_dir or --reference. Received: neither")
     check_runtime()
     if nvae is not None:
         source, (inputs, expected) = "Keras", _keras_case(nvae, graph, num_draws, seed)
@@ -163,24 +155,16 @@ def _half(path, graph, num_draws, seed):
         f"({risks} at risk); all rounded, {worst} at most {largest:.1e} off (tolerance {HALF_TOLERANCE:.0e}), "
         f"{mean:.1e} on average"
     )
-    verdict = Verdict.PASS if not risks and largest <= HALF_TOLERANCE else Verdict.FAIL
+    verdict = PASS if not risks and largest <= HALF_TOLERANCE else FAIL
     return Part("half", verdict, reason, (*_lines(errors), *map(str, magnitudes)))
 
 
 def agreement(name, received, expected, tolerance, source, before=""):
-    """`Part` that passes if every output is within a relative tolerance of what a source expects.
-
-    Args:
-        name: name of the part.
-        received, expected: {output: array}.
-        tolerance: largest difference over the largest magnitude expected.
-        source: what `expected` comes from, for the reason.
-        before: beginning of the reason. Default empty.
-    """
+    """`Part` that passes if {output: array} of both sides agree within a tolerance of `relative_error`."""
     errors = {output: relative_error(value, expected[output]) for output, value in received.items()}
     worst = max(errors, key=lambda output: errors[output][0])
     reason = f"{before}{worst} at most {errors[worst][0]:.1e} off {source} (tolerance {tolerance:.0e})"
-    return Part(name, Verdict.PASS if errors[worst][0] <= tolerance else Verdict.FAIL, reason, _lines(errors))
+    return Part(name, PASS if errors[worst][0] <= tolerance else FAIL, reason, _lines(errors))
 
 
 def _lines(errors):

@@ -52,18 +52,10 @@ class Magnitude:
 
 
 def audit(path, graph, inputs):
-    """Runs a file as it is and with everything rounded to fp16.
-
-    Args:
-        path: path of the .tflite file.
-        graph: its `TFLiteGraph`.
-        inputs: {name: float32 array [N, *shape]}; with more draws the magnitudes are more certain.
+    """Runs a file as it is and with everything rounded to fp16; arguments and errors as for `run_file`.
 
     Returns:
         List of `Magnitude`s, the largest first; {output: `relative_error` between everything and nothing rounded}.
-
-    Raises:
-        NotAvailable, RunFailed: as `run_file`.
     """
     exact = run_file(path, graph, inputs, "reference")
     with tempfile.TemporaryDirectory() as folder:
@@ -110,13 +102,9 @@ def _sum_of_mean(graph, operator, exact):
 
 
 def rounded(content):
-    """A .tflite file with weights, inputs and the result of every op rounded to fp16.
+    """Bytes of a .tflite file with weights, inputs and the result of every op rounded to fp16.
 
-    Args:
-        content: bytes of the original file.
-
-    Returns:
-        Bytes of the new file: float32 constants are rounded, and each op is followed by a CAST to FLOAT16 and one back.
+    Float32 constants are rounded, and each op is followed by a CAST to FLOAT16 and one back.
     """
     graph = TFLiteGraph(content)
     for index in graph.stored("FLOAT32"):
