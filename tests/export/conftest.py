@@ -4,8 +4,10 @@ import shutil
 
 import pytest
 
+from nvae_tf.models.nvae import NVAE
 from tests import tiny
 from tests.export.saved_model.check.good_saved_model import build
+from tests.export.tiny_export import MIXTURE
 
 
 @pytest.fixture(scope="session")
@@ -17,8 +19,7 @@ def flow_nvae():
 @pytest.fixture(scope="session")
 def mixture_nvae():
     """`NVAE` of colour images with two groups in one scale, without flows. Shared: do not change it."""
-    fields = {"image_channels": 3, "likelihood": "logistic_mixture", "num_mixtures": 2, "encoder_channels": 8}
-    return tiny.model(8, num_scales=1, adaptive_groups=False, decoder_channels=8, **fields)
+    return tiny.perturb(NVAE(MIXTURE))
 
 
 @pytest.fixture(scope="session")

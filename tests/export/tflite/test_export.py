@@ -175,7 +175,7 @@ def test_nothing_is_left_where_a_file_does_not_agree(flow_nvae, tmp_path, monkey
     other = InferenceModel(fold(flow_nvae))
     other.likelihood_head.bias.assign_add([0.5])
     monkeypatch.setattr(tflite, "InferenceModel", lambda folded: other)
-    with pytest.raises(ValueError, match=r"decoder_float32\.tflite: expected likelihood_params as of Keras"):
+    with pytest.raises(ValueError, match=r"decoder_float32\.tflite: expected likelihood_params as Keras gives it"):
         tflite.export_tflite(flow_nvae, tmp_path / "out", {})
     assert list(tmp_path.iterdir()) == []
 
