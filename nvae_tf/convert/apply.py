@@ -4,8 +4,7 @@ from nvae_tf import hierarchy
 from nvae_tf.convert import name_map as names
 from nvae_tf.convert.arguments import config_from_arguments
 from nvae_tf.convert.torch_reader import ConversionError
-from nvae_tf.layers.layer import without_values
-from nvae_tf.models.nvae import NVAE
+from nvae_tf.models.nvae import NVAE, shapes_only
 
 
 def _listing(title, items):
@@ -85,7 +84,7 @@ def model_from_checkpoint(checkpoint):
     config = config_from_arguments(checkpoint.arguments, checkpoint.arch_instance)
     _check_size(config.model, checkpoint.arrays)
     # Without values first, because a file of a few bytes can describe a model larger than the memory.
-    match(checkpoint.arrays, without_values(lambda: NVAE(config.model, name="nvae")))
+    match(checkpoint.arrays, shapes_only(config.model))
     model = NVAE(config.model, name="nvae")
     for variable, array in match(checkpoint.arrays, model):
         variable.assign(array)

@@ -10,6 +10,7 @@ from nvae_tf.config import config_to_dict, model_config_from_dict
 from nvae_tf.distributions import image_likelihood
 from nvae_tf.layers.conv import Conv2D
 from nvae_tf.layers.kernels import kernel_stacks, shared_kernels
+from nvae_tf.layers.layer import without_values
 from nvae_tf.layers.norm import BatchNorm
 from nvae_tf.layers.squeeze_excite import SqueezeExcite
 from nvae_tf.models.decoder import Decoder
@@ -256,3 +257,8 @@ class NVAE(keras.Model):
 
 def _batch_size(tensor):
     return tensor.shape[0] or tf.shape(tensor)[0]
+
+
+def shapes_only(config):
+    """An `NVAE` of a `ModelConfig` whose variables have shapes but no values, to count or match its weights."""
+    return without_values(lambda: NVAE(config, name="nvae"))
