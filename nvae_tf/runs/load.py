@@ -1,29 +1,28 @@
-"""From a run's folder to a model."""
+"""Loading the model of a run."""
 
 from nvae_tf.checkpoint import RunFolder, model_variables
 from nvae_tf.checkpoint.statistics import load_statistics
 from nvae_tf.evaluation.readjust import assign_statistics
 from nvae_tf.models.nvae import NVAE
 
-_AVERAGE = "ema"  # the part of a checkpoint that training writes it to
+_AVERAGE = "ema"  # the part of a checkpoint with the moving average of the weights
 
 
 def load_run(run_dir, step=None, average=True, batch_norm_temperature=None):
-    """Builds the model of a run and gives it the weights of a checkpoint.
+    """Builds the model of a run with the weights of a checkpoint.
 
-    The folder may come from training or from conversion; only the model's part of the checkpoint is read, and the
-    moving average of the weights where the run keeps one.
+    The folder may come from training or from conversion.
 
     Args:
         run_dir: folder with `config.json` and `checkpoints/`.
-        step: of the checkpoint, or `"best"`; None for the latest that can be read. Default None.
-        average: take the moving average of the weights where there is one. Default True.
-        batch_norm_temperature: take the batch-norm statistics that tools/readjust_bn.py made for samples at this
-            temperature; None for the checkpoint's own. Default None.
+        step: step of the checkpoint, or `"best"`; None for the latest that can be read. Default None.
+        average: use the moving average of the weights if the run keeps one. Default True.
+        batch_norm_temperature: use the batch-norm statistics that tools/readjust_bn.py made for samples at this
+            temperature; None for those of the checkpoint. Default None.
 
     Returns:
-        `NVAE`; its `config` attribute is the run's `Config`, `restored_step` the checkpoint's step, and `averaged` says
-        whether it has the average.
+        `NVAE` with more attributes: `config`, the run's `Config`; `restored_step`, the step of the checkpoint; and
+        `averaged`, whether it has the average of the weights.
 
     Raises:
         CheckpointError: the folder has no configuration, no such checkpoint or no such statistics, or the weights do
@@ -32,7 +31,7 @@ def load_run(run_dir, step=None, average=True, batch_norm_temperature=None):
     """
     folder = RunFolder(run_dir)
     config = folder.config
-    folder.resolve_step(step)  # says so where there is none, before the model is built
+    folder.resolve_step(step)  # raises before the model is built
     model = NVAE(config.model)
     variables = model_variables(model)
     parts = {"model": variables}

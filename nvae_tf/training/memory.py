@@ -1,36 +1,39 @@
-"""How much memory a training step takes: estimated from the graph alone, or measured."""
+"""Memory of a training step, estimated from the graph or measured."""
 
 import dataclasses
 import json
 import os
 import pathlib
+import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 from nvae_tf.config import config_to_dict, load_config
 from nvae_tf.files import write_json
 
-# Settings that trade memory for time; `micro_batches` where it divides the batch.
+# Settings that trade memory for time.
 _SETTINGS = [
     {"remat": remat, "micro_batches": parts, "precision": precision}
     for precision in ("float32", "mixed_float16")
     for parts in (1, 4)
     for remat in ("none", "cells")
 ]
-# Ops whose output is their input's memory, and those that may write over an input of the same size that ends there.
+# Ops whose output shares the memory of their input, and ops that may overwrite an input of the same size that nothing
+# else needs any more.
 _VIEWS = {"Identity", "Reshape", "ExpandDims", "Squeeze", "StopGradient", "PreventGradient", "Unpack", "IdentityN"}
 _FORWARDING = {"AddV2", "Sub", "Mul", "RealDiv", "Sigmoid", "SigmoidGrad", "Elu", "EluGrad", "Tanh", "Exp", "BiasAdd"}
 _FORWARDING |= {"MulNoNan", "Maximum", "Minimum", "Square", "Sqrt", "Rsqrt", "Neg", "SelectV2", "AddN"}
 
 
-def settings(batch_size, precisions):
-    """The settings that fit a batch size, as dicts of fields of `TrainConfig`."""
-    return [s for s in _SETTINGS if batch_size % s["micro_batches"] == 0 and s["precision"] in precisions]
+def settings(batch_size):
+    """Settings that fit a batch size, as dicts of fields of `TrainConfig`."""
+    return [setting for setting in _SETTINGS if batch_size % setting["micro_batches"] == 0]
 
 
 def with_setting(config, batch_size, setting):
-    """The `Config` with a batch size and a setting."""
+    """`config` with a batch size and a setting."""
     train = dataclasses.replace(config.train, batch_size=batch_size, convolution_dtype="float32", **setting)
     return dataclasses.replace(config, train=train)
 
@@ -41,16 +44,13 @@ def _bytes(tensor):
 
 
 def peak_bytes(operations, kept=()):
-    """Most memory that live tensors take while the operations run in the given order.
+    """Largest number of bytes that live tensors take while the operations run in the given order.
 
     Args:
-        operations: of a graph, in an order in which they can run.
-        kept: tensors that live to the end.
-
-    Returns:
-        Bytes.
+        operations: operations of a graph, in an order in which they can run.
+        kept: tensors that live to the end. Default ().
     """
-    root = {}  # tensor -> the tensor whose memory it is
+    root = {}  # tensor -> the tensor whose memory it shares
     for op in operations:
         for output in op.outputs:
             is_view = op.type in _VIEWS and op.inputs
@@ -73,15 +73,15 @@ def peak_bytes(operations, kept=()):
 
 
 def estimate(config):
-    """Bytes that a training step takes on each device, by traced shapes alone: no weights are made, nothing is run.
+    """Bytes that a training step takes on each device, from traced shapes: no weights are made and nothing is run.
 
     Args:
-        config: `Config`; its batch size, micro-batches, rematerialisation, precision and average count.
+        config: `Config`; its batch size, micro-batches, rematerialisation, precision and weight average count.
 
     Returns:
         Dict of bytes: "state" (weights, moments, averages, sums of micro-batches), "step" (the most that the tensors
-        of a step take at one time, among them gradients and effective kernels), "total". Not in it: the memory of the
-        program itself, of the allocator's gaps and of the convolutions' workspaces.
+        of a step take at one time, including gradients and effective kernels), "total". The memory of the program,
+        gaps of the allocator and workspaces of the convolutions are not included.
     """
     import tensorflow as tf
 
@@ -89,58 +89,42 @@ def estimate(config):
     from nvae_tf.models.nvae import NVAE
     from nvae_tf.training.step import TrainingStep
 
-    train = dataclasses.replace(config.train.resolved(), ema_decay=0.0, stability="paper")
-    model, step = without_values(lambda: _built(NVAE, TrainingStep, config.model, train))
+    def build():
+        model = NVAE(config.model, name="nvae")
+        # The average does not change the peak of a step.
+        return model, TrainingStep(model, dataclasses.replace(train, ema_decay=0.0))
+
+    train = config.train.resolved()
+    model, step = without_values(build)
     size = train.batch_size // train.micro_batches
     shape = (size, config.model.image_height, config.model.image_width, config.model.image_channels)
     stacks = [tf.TensorSpec((len(group), *group[0].shape)) for group in step.parameters.groups]
     noise = [tf.TensorSpec(shape) for shape in model.noise_shapes(size)]
-    # The spectral term is left out: its vectors are small, and it reads the kernels that are there anyway.
+    # Without the spectral term, whose vectors are small and which reads kernels that exist anyway.
     run = tf.function(
         lambda images, noise, values: step.gradients(images, noise, tf.constant(0.5), None, values)[:2],
         autograph=False,
     )
     graph = run.get_concrete_function(tf.TensorSpec(shape), noise, stacks).graph
-    weights = 4 * sum(variable.shape.num_elements() for variable in map(_spec, model.trainable_variables))
-    copies = 3 + bool(config.train.resolved().ema_decay) + (train.micro_batches > 1)
-    state = copies * weights
+    copies = 3 + bool(train.ema_decay) + (train.micro_batches > 1)
+    state = copies * 4 * sum(tf.TensorShape(variable.shape).num_elements() for variable in model.trainable_variables)
     peak = peak_bytes(graph.get_operations(), graph.outputs)
     return {"state": state, "step": peak, "total": state + peak}
 
 
-def _built(model_class, step_class, model_config, train_config):
-    model = model_class(model_config, name="nvae")
-    return model, step_class(model, train_config)
-
-
-def _spec(variable):
-    import tensorflow as tf
-
-    return tf.TensorSpec(variable.shape)
-
-
 def _resident(name):
-    """A line of /proc/self/status, in bytes."""
-    for line in pathlib.Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{name}:"):
-            return 1024 * int(line.split()[1])
-    raise ValueError(f"/proc/self/status: expected a line {name}. Received: none")
+    """Bytes of an entry of /proc/self/status."""
+    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
 def measure(config, steps=4):
-    """Runs some steps in this process, which should have done nothing before.
-
-    Args:
-        config: `Config`.
-        steps: Default 4.
+    """Runs some steps in this process, which should have done nothing else before.
 
     Returns:
-        Dict: "step" (bytes by which the peak grew over what the built and traced model took), "total" (the peak),
+        Dict: "step" (bytes by which the peak exceeds the memory of the built and traced model), "total" (the peak) and
         "step_seconds" (median).
     """
-    import statistics
-    import time
-
     import numpy as np
     import tensorflow as tf
 
@@ -154,7 +138,7 @@ def measure(config, steps=4):
     trainer = Trainer(NVAE(model), config.train, steps_per_epoch=1000)
     trainer.trace(images)
     before, seconds = _resident("VmRSS"), []
-    pathlib.Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+    pathlib.Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     for _ in range(steps):
         start = time.perf_counter()
         trainer.advance(images)
@@ -164,7 +148,7 @@ def measure(config, steps=4):
 
 
 def measure_apart(config):
-    """`measure` in a process of its own."""
+    """`measure` in a separate process."""
     environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parents[2])}
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         write_json(file.name, config_to_dict(config))
@@ -175,5 +159,5 @@ def measure_apart(config):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-if __name__ == "__main__":  # of the process that `measure_apart` starts
+if __name__ == "__main__":  # in the process that `measure_apart` starts
     print(json.dumps(measure(load_config(sys.argv[1]))))

@@ -70,7 +70,7 @@ class TinyRun:
     def __call__(self, run_dir, *flags, **overrides):
         """Runs to the end; the `CompletedProcess` with its texts."""
         command = self.command(run_dir, *flags, **overrides)
-        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=200)
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=300)
 
     def start(self, run_dir, *flags, **overrides):
         """Starts it; the `Popen`, whose output is both its texts."""

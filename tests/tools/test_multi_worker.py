@@ -54,7 +54,7 @@ def start_workers(tiny_run):
 
 def _finish(workers):
     """Outputs of both, which must succeed."""
-    texts = [worker.communicate(timeout=120)[0] for worker in workers]
+    texts = [worker.communicate(timeout=300)[0] for worker in workers]
     for worker, text in zip(workers, texts, strict=True):
         assert worker.returncode == 0, text
     return texts
@@ -108,7 +108,7 @@ def test_signal_to_one_worker_stops_both_after_the_same_step(start_workers, tmp_
         if "step 3/" in line:
             break
     workers[1].send_signal(signal.SIGTERM)
-    texts = [worker.communicate(timeout=120)[0] for worker in workers]
+    texts = [worker.communicate(timeout=300)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [75, 75], texts
     (step,) = RunFolder(run_dir).steps()
     assert 3 < step < 60
@@ -120,7 +120,7 @@ def test_workers_with_different_configurations_are_refused(tiny_run, tmp_path):
         tiny_run.start(tmp_path / "run", *flags, **FIELDS, train__learning_rate=rate)
         for flags, rate in zip(_worker_flags(), (0.01, 0.02), strict=True)
     ]
-    texts = [worker.communicate(timeout=120)[0] for worker in workers]
+    texts = [worker.communicate(timeout=300)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [1, 1]
     assert all("Received: another than worker 0's on worker 1" in text for text in texts)
     assert not (tmp_path / "run").exists()
@@ -132,7 +132,7 @@ def test_worker_that_dies_ends_the_other_with_a_message(start_workers, tmp_path)
         if "step 3/" in line:
             break
     other.send_signal(signal.SIGKILL)
-    text, _ = chief.communicate(timeout=120)
+    text, _ = chief.communicate(timeout=300)
     assert chief.returncode not in (0, 75)
     message = text[text.index("another worker is gone, or the network to it: ") :].splitlines()[0]
     assert "Traceback" not in text and 'File "' not in message and "Detected" not in message
@@ -154,6 +154,6 @@ def test_infinity_on_one_worker_changes_no_weight_on_either(mirrored, tiny_run, 
         )
         for flags in _worker_flags()
     ]
-    found = [json.loads(worker.communicate(timeout=120)[0].splitlines()[-1]) for worker in workers]
+    found = [json.loads(worker.communicate(timeout=300)[0].splitlines()[-1]) for worker in workers]
     expected = {"changed": False, "loss_scale_before": 1024.0, "loss_scale_after": 512.0, "left_out": 1}
     assert found == [expected, expected]

@@ -1,4 +1,4 @@
-"""Two replicas, on two logical devices of the CPU, against one with the batch of both."""
+"""Two replicas on two logical CPU devices against one replica with the batch of both."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def _inputs(shape=(6, 4, 2, 5)):
     return (2.0 * np.random.default_rng(0).normal(size=shape) + 3.0).astype(np.float32)
 
 
-def test_batch_norm_of_two_replicas_is_that_of_the_whole_batch(strategy, share):
+def test_batch_norm_uses_the_batch_of_all_replicas(strategy, share):
     x, upstream = _inputs(), np.random.default_rng(1).normal(size=(6, 4, 2, 5)).astype(np.float32)
 
     def apply(layer, x, upstream):
@@ -59,7 +59,7 @@ def test_batch_norm_of_two_replicas_is_that_of_the_whole_batch(strategy, share):
     one = build()
     expected = apply(one, tf.constant(x), tf.constant(upstream))
     statistics = one.moving_mean.numpy(), one.moving_variance.numpy()
-    two = build()  # in a scope of its own state, for a replica may not assign to a mirrored variable
+    two = build()  # used in a StatelessScope, because a replica may not assign to a mirrored variable
     received, moved = {}, {}
 
     def replica(x, upstream):
@@ -82,7 +82,7 @@ def test_batch_norm_of_two_replicas_is_that_of_the_whole_batch(strategy, share):
             np.testing.assert_allclose(copy, theirs, rtol=1e-5)
 
 
-def test_data_dependent_initialisation_sees_the_batches_of_all_replicas(strategy, share):
+def test_data_dependent_initialisation_uses_the_batch_of_all_replicas(strategy, share):
     x = _inputs()
 
     def build():
@@ -106,12 +106,12 @@ def test_data_dependent_initialisation_sees_the_batches_of_all_replicas(strategy
             np.testing.assert_allclose(copy, theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_one_replica_adds_nothing():
+def test_one_replica_adds_nothing_to_the_graph():
     values = [tf.constant(1.0)]
     assert mean_over_replicas(values) is values and replica_index() == 0
 
 
-def test_who_is_who_on_one_machine(strategy):
+def test_one_process_is_worker_0_with_all_replicas(strategy):
     assert (num_workers(strategy), worker_index(strategy), local_replicas(strategy)) == (1, 0, (0, 1))
     assert local_replicas(tf.distribute.get_strategy()) == (0,)
     assert numbers_of_workers(strategy, 7) == [7.0]
@@ -119,9 +119,9 @@ def test_who_is_who_on_one_machine(strategy):
 
 @pytest.fixture(scope="module")
 def trainers(strategy, make_model, train_config, digits):
-    """A trainer with one replica and one with two; both have taken the same step, with noise given for each image.
+    """Trainers with one and with two replicas, and noise for each image.
 
-    The loss has a scale although all is float32, so that one trace serves the test of what an infinity does to it.
+    The loss is scaled although the type is float32, so that one trace also serves the test of an infinity.
     """
     config = train_config()
     pair = []
@@ -139,7 +139,7 @@ def trainers(strategy, make_model, train_config, digits):
 
 @pytest.fixture(scope="module")
 def step_with_noise(trainers, strategy, share, digits):
-    """Function (index of the trainer, images) that takes a step, each trainer's traced once; returns the report."""
+    """Function (index of the trainer, images) that takes a step and returns the report."""
     pair, noise = trainers
 
     def update(trainer):
@@ -159,7 +159,7 @@ def step_with_noise(trainers, strategy, share, digits):
 
 
 def _state(strategy, trainer):
-    """{name: array} of a trainer's state; every replica's copy must be the same."""
+    """{name: array} of the state of a trainer, which must be the same on every replica."""
     state = {}
     for part, layer in trainer.state.items():
         for variable in layer.variables:
@@ -170,7 +170,7 @@ def _state(strategy, trainer):
     return state
 
 
-def test_two_replicas_take_the_step_of_one_with_the_doubled_batch(trainers, step_with_noise, strategy, digits):
+def test_two_replicas_take_the_step_of_one_with_twice_the_batch(trainers, step_with_noise, strategy, digits):
     (one, two), _ = trainers
     reports = [step_with_noise(index, digits[0]) for index in range(2)]
     assert set(reports[0]) == set(reports[1])
@@ -185,12 +185,12 @@ def test_two_replicas_take_the_step_of_one_with_the_doubled_batch(trainers, step
         np.testing.assert_allclose(received[name], value, rtol=1e-4, atol=atol, err_msg=str(name))
 
 
-def test_an_infinity_on_one_replica_changes_no_weight_anywhere(trainers, step_with_noise, strategy, digits):
+def test_infinity_on_one_replica_changes_no_weight_anywhere(trainers, step_with_noise, strategy, digits):
     (_, two), _ = trainers
-    step_with_noise(1, digits[0])  # so that there are moments to be ruined
+    step_with_noise(1, digits[0])  # so that the moments are not zero
     before = _state(strategy, two)
     images = digits[1].copy()
-    images[12, 3, 3, 0] = np.inf  # in the second half: replica 1 alone
+    images[12, 3, 3, 0] = np.inf  # in the second half: only on replica 1
     report = step_with_noise(1, images)
     after = _state(strategy, two)
     assert not np.isfinite(report["loss"]) and report["num_nonfinite"] == 1
@@ -225,7 +225,7 @@ def test_every_variant_of_the_step_runs_on_replicas(strategy, make_model, train_
     assert np.mean(moved) > 0.9
 
 
-def test_noise_differs_between_replicas_and_comes_again(trainers, strategy):
+def test_noise_differs_between_replicas_and_steps_and_is_reproducible(trainers, strategy):
     (_, two), _ = trainers
     draw = tf.function(lambda step: strategy.run(lambda s: two._noise(4, s)[0], args=(step,)), autograph=False)
 

@@ -1,4 +1,4 @@
-"""A step with less memory or in less precision against the plain one, of the same model, batch and noise."""
+"""Steps with less memory or precision against the plain step on the same model, batch and noise."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ KL_WEIGHT, REGULARIZATION = 0.3, 0.1
 
 @pytest.fixture(scope="module")
 def model(make_model):
-    """Shared: a test that changes its variables must bring them back."""
+    """Shared: a test that changes its variables must restore them."""
     return tiny.perturb(make_model())
 
 
@@ -24,7 +24,7 @@ def noise(model):
 
 @pytest.fixture(scope="module")
 def gradients_of(model, noise, train_config, digits):
-    """Function: report, gradients without the loss scale, and new statistics of a step with fields of the config."""
+    """Function that gives (report, gradients, new statistics) of a step; keywords override fields of the config."""
 
     def compute(**overrides):
         step = TrainingStep(model, train_config(**overrides))
@@ -43,29 +43,29 @@ def plain(gradients_of):
 
 
 def _distance(ours, theirs):
-    """Norm of the difference over the norm, all stacks together."""
+    """Norm of the difference of all stacks, relative to their norm."""
     difference = sum(np.sum(np.square(a - b)) for a, b in zip(ours, theirs, strict=True))
     return np.sqrt(difference / sum(np.sum(np.square(b)) for b in theirs))
 
 
-def test_rematerialised_gradients_are_the_plain_ones(gradients_of, plain):
+def test_rematerialisation_gives_the_same_gradients(gradients_of, plain):
     report, gradients, statistics = gradients_of(remat="cells")
     np.testing.assert_allclose(report["loss"], plain[0]["loss"], rtol=1e-6)
     largest = max(np.abs(gradient).max() for gradient in plain[1])
     for ours, theirs in zip(gradients, plain[1], strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6 * largest)
-    # Once, although the norms compute twice.
+    # Updated once, although the norms compute twice.
     for ours, theirs in zip(statistics, plain[2], strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("precision, tolerance", [("mixed_float16", 5e-3), ("mixed_bfloat16", 3e-2)])
-def test_half_precision_computes_the_same_step_with_fewer_digits(gradients_of, plain, precision, tolerance):
+def test_half_precision_computes_the_same_step_less_precisely(gradients_of, plain, precision, tolerance):
     report, gradients, statistics = gradients_of(precision=precision)
     assert all(gradient.dtype == np.float32 for gradient in gradients)
     np.testing.assert_allclose(report["loss"], plain[0]["loss"], rtol=1e-3)
     distance = _distance(gradients, plain[1])
-    # Not 0, or it computed in float32.
+    # A distance of 0 would mean float32.
     assert 1e-5 < distance < tolerance
     assert 1e-7 < _distance(statistics, plain[2]) < tolerance
     for name in ("spectral", "batch_norm"):
@@ -86,13 +86,13 @@ def test_micro_batches_average_their_gradients(model, noise, train_config, digit
     for variable, value in zip(model.variables, before, strict=True):
         variable.assign(value)
     for variable in accumulator.variables:
-        variable.assign(tf.fill(variable.shape, np.nan))  # what a ruined step left behind
+        variable.assign(tf.fill(variable.shape, np.nan))  # as after a non-finite step
     for index in range(2):
         accumulator.add(tf.constant(index), images, noise, tf.constant(KL_WEIGHT), tf.constant(0.0))
     sums = [variable.numpy() for variable in accumulator._sums]
     assert _distance(sums, [(a + b) / 2 for a, b in zip(parts[0][1], parts[1][1], strict=True)]) < 1e-5
     assert _distance(sums, parts[0][1]) > 1e-2
-    # The statistics moved twice, once for each part.
+    # The statistics were updated twice, once for each part.
     for variable in model.variables:
         np.testing.assert_allclose(variable, moved[variable.path], rtol=1e-5, atol=1e-6, err_msg=variable.path)
     report = accumulator.apply(tf.constant(0.01))

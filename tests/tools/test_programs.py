@@ -1,0 +1,43 @@
+"""tools/ holds programs, which nothing imports, and the flags that they share."""
+
+import ast
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+PROGRAMS = sorted(path for path in (REPOSITORY / "tools").glob("*.py") if path.stem not in ("__init__", "flags"))
+
+
+def _imported_tools(path):
+    """Names of the modules of tools/ that a file imports."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    stems = {path.stem for path in PROGRAMS}
+    return {name for name in names if name.removeprefix("tools.") in stems}
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
+def test_every_file_is_a_program_of_its_own(path):
+    tree = ast.parse(path.read_text())
+    assert any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body)
+    assert ast.unparse(tree.body[-1]).startswith("if __name__ == '__main__':\n    run(main")
+    importers = [other for other in [*REPOSITORY.glob("tools/*.py"), *REPOSITORY.glob("nvae_tf/**/*.py")]]
+    assert not [other for other in importers if f"tools.{path.stem}" in _imported_tools(other)]
+    assert not [name for name in _imported_tools(path) if "." not in name]
+
+
+@pytest.mark.parametrize("command", [("tools/train.py",), ("-m", "tools.train")])
+def test_program_runs_as_a_file_and_as_a_module(command):
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        [sys.executable, *command, "--help"], cwd=REPOSITORY, env=environment, capture_output=True, text=True
+    )
+    assert "Trains a model." in done.stdout and "--run_dir" in done.stdout and "Traceback" not in done.stderr
