@@ -151,6 +151,8 @@ def prepare(monkeypatch):
         (["--config=nowhere.py", "--config.train.seed=1"], "nowhere.py"),
         (["--config={digits}", "--config.train.lr=1"], "--config.train.lr: expected one of ['batch_size', "),
         (["--config={digits}", "--config.train.batch_size=x"], "--config.train.batch_size=x"),
+        (["--config={digits}", "--config.train.precision=half"], "--config.train.precision: expected one of"),
+        (["--config={digits}", "--config.train.num_replicas=8"], "train.num_replicas: expected 1, the devices found"),
         (["--config={digits}", "--profile=3"], "--profile=['3']: expected START,STOP"),
         (["--config={digits}", "--strategy=multi_worker"], "train.py: strategy: multi_worker expected the workers"),
     ],
@@ -165,15 +167,10 @@ def test_wrong_flags_end_the_program_with_a_message(tmp_path, flags, message):
 @pytest.mark.parametrize(
     "flags, message",
     [
-        (["--config=nowhere.py"], "--config: .*nowhere.py"),
+        (["--config=nowhere.py"], "--config: (?s:.*)nowhere.py"),
         (["--config={digits}", "--worker_index=1"], "--workers and --worker_index: expected both"),
         (["--config={digits}", "--workers=a:1", "--worker_index=1"], "--worker_index: expected an index from 0 to 0"),
-        (["--config={digits}", "--config.train.num_replicas=8"], "train.num_replicas: expected 1, the devices found"),
-        (["--config={digits}", "--config.train.precision=half"], "--config.train.precision: expected one of"),
-        (["--config={digits}", "--config.train.micro_batches=5"], "--config.train.micro_batches: expected a divisor"),
-        (["--config={digits}", "--config.train.batch_size=0"], "--config.train.batch_size: expected at least 1"),
-        (["--config={digits}", "--config.model.image_height=17"], "--config.model.image_height: expected a multiple"),
-        (["--config={mnist}"], "data_dir: expected a folder with mnist.*train-images-idx3"),
+        (["--config={mnist}"], "data_dir: expected a folder with mnist(?s:.*)train-images-idx3"),
     ],
 )
 def test_wrong_input_is_named_before_anything_is_made(tmp_path, program, prepare, flags, message):
