@@ -42,7 +42,7 @@ define_data_dir()
 flags.DEFINE_enum("split", "train", ["train", "validation", "test"], "Images to compare with.")
 flags.DEFINE_string("statistics", None, "Compare with the mu and sigma in this .npz instead of images: FID only.")
 define_output("Write mu and sigma of the data set to this .npz.", ".npz", name="save_statistics")
-flags.DEFINE_string("cache_dir", None, "Folder for the data set's features; RUN_DIR/fid_cache if not given.")
+flags.DEFINE_string("features_dir", None, "Folder for the data set's features; RUN_DIR/fid_cache if not given.")
 flags.DEFINE_integer("num_samples", 50_000, "Images to draw from the model.", lower_bound=2)
 flags.DEFINE_integer("batch_size", 64, "Images at once.", lower_bound=1)
 flags.DEFINE_integer(
@@ -144,7 +144,7 @@ def data_features(extractor, images, config):
     for batch in data_batches(images, config):
         for image in batch:  # one by one, so that the batch size changes nothing
             digest.update(f"{image.shape}".encode() + image.tobytes())
-    folder = pathlib.Path(FLAGS.cache_dir or pathlib.Path(FLAGS.run_dir) / "fid_cache")
+    folder = pathlib.Path(FLAGS.features_dir or pathlib.Path(FLAGS.run_dir) / "fid_cache")
     path = folder / f"{digest.hexdigest()}.npz"
     if path.exists():
         try:

@@ -64,7 +64,7 @@ def fid(program, digits_run, graph_file, tmp_path, capsys):
 
 def test_writes_the_figures_and_keeps_the_features(fid, digits_run, tmp_path):
     saved, cache = tmp_path / "digits.npz", tmp_path / "cache"
-    values, output, errors = fid("--batch_size=20", f"--cache_dir={cache}", f"--save_statistics={saved}")
+    values, output, errors = fid("--batch_size=20", f"--features_dir={cache}", f"--save_statistics={saved}")
     for name, expected in _expected(digits_run, 50, 2).items():
         # KID's subsets are drawn from all features of both sets: as many as there are, in their order.
         assert values[name] == pytest.approx(expected, rel=1e-3, abs=1e-5), name
@@ -78,14 +78,14 @@ def test_writes_the_figures_and_keeps_the_features(fid, digits_run, tmp_path):
 
     # The same images in other batches: their features are in the cache.
     (kept,) = cache.iterdir()
-    again, output, _ = fid("--batch_size=33", f"--cache_dir={cache}")
+    again, output, _ = fid("--batch_size=33", f"--features_dir={cache}")
     assert f"features of the data set: {kept}" in output and set(again) == set(values)
     for name, value in values.items():
         assert again[name] == (pytest.approx(value, rel=1e-3) if name in ("fid", "kid", "kid_std") else value), name
 
     # Damaged features are computed again.
     kept.write_bytes(kept.read_bytes()[:100])
-    repaired, _, errors = fid(f"--cache_dir={cache}")
+    repaired, _, errors = fid(f"--features_dir={cache}")
     assert f"computing again: {kept}: expected an .npz file" in errors
     assert repaired["fid"] == pytest.approx(values["fid"], rel=1e-3)
 
