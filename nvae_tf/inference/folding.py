@@ -131,7 +131,7 @@ class _Folding:
         return Linear(kernel, bias, conv.strides, dilation, conv.groups)
 
     def cells(self, cells):
-        """List of `FoldedCell`; where a cell is None there is none."""
+        """List of `FoldedCell`; cells that are None are left out."""
         return [self._cell(cell) for cell in cells if cell is not None]
 
     def _cell(self, cell):

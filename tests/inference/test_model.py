@@ -14,7 +14,7 @@ from tests import tiny
 
 
 def _model(**fields):
-    """A model of which 8 divides every number of channels, as grouped convolutions ask."""
+    """A model whose numbers of channels are divisible by 8, which grouped convolutions need."""
     sizes = {"groups_per_scale": 1, "adaptive_groups": False, "encoder_channels": 8, "decoder_channels": 8}
     return tiny.model(8, **sizes | fields)
 

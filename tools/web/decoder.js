@@ -26,9 +26,9 @@ export class Decoder {
     this.#litert = litert;
     this.#bytes = bytes;
     this.#golden = golden;
-    /** What decoder.json says. */
+    /** Content of decoder.json. */
     this.sidecar = sidecar;
-    /** Inputs of noise, {name, shape, size}, in generation order. */
+    /** Noise inputs, {name, shape, size}, in generation order. */
     this.noise = sidecar.inputs
       .filter(({name}) => name !== "temperature")
       .map(({name, shape}) => ({name, shape, size: shape.reduce((product, size) => product * size, 1)}));
@@ -42,7 +42,7 @@ export class Decoder {
     let litert;
     try {
       litert = await import("@litertjs/core");
-      // LiteRT.js has threads for an isolated page and a processor with relaxed SIMD alone, and refuses them elsewhere.
+      // LiteRT.js supports threads only on an isolated page and a processor with relaxed SIMD.
       const threads = crossOriginIsolated && await litert.supportsFeature("relaxedSimd");
       await litert.loadLiteRt(WASM_FILES, {threads});
     } catch (error) {
@@ -63,12 +63,12 @@ export class Decoder {
     return `The graphics device was lost: ${message || "no reason given"}. Reload the page.`;
   }
 
-  /** What the model is compiled for. */
+  /** The accelerator that the model is compiled for. */
   get accelerator() {
     return this.#model.options.accelerator;
   }
 
-  /** Compiles the model for "wasm" or "webgpu"; rejects with a message for the user, and keeps the one before. */
+  /** Compiles the model for "wasm" or "webgpu"; rejects with a message for the user and keeps the previous model. */
   async compile(accelerator) {
     let model;
     try {
@@ -76,7 +76,7 @@ export class Decoder {
     } catch (error) {
       throw new Error(`The model could not be compiled for ${accelerator}: ${text(error)}`);
     }
-    // LiteRT.js falls back by itself, in part or whole; a time would then be called WebGPU's that is not.
+    // LiteRT.js falls back to the CPU on its own, wholly or in part; the time shown would then not be that of WebGPU.
     if (accelerator === "webgpu" && !(model.options.accelerator === "webgpu" && model.isFullyAccelerated)) {
       model.delete();
       throw new Error("Some operations of this model do not run on WebGPU; tools/check_tflite.py says which.");
@@ -85,7 +85,7 @@ export class Decoder {
     this.#model = model;
   }
 
-  /** Largest error of the parameters that the exporter's golden input gives, relative to the largest of them. */
+  /** Largest error of the parameters for the golden input, relative to the largest parameter. */
   async error() {
     const {arrays} = this.sidecar.golden, roles = {input: {}, output: {}};
     for (const {role, name, offset, count} of arrays) roles[role][name] = this.#golden.subarray(offset, offset + count);
@@ -95,7 +95,7 @@ export class Decoder {
     return largest(expected.map((value, i) => value - received[i])) / largest(expected);
   }
 
-  /** The likelihood's parameters, Float32Array [H, W, P], from one Float32Array for each input of noise. */
+  /** The likelihood's parameters, Float32Array [H, W, P], from one Float32Array for each noise input. */
   async run(noise, temperature) {
     const {Tensor} = this.#litert;
     const inputs = Object.fromEntries(this.noise.map(({name, shape}, i) => [name, new Tensor(noise[i], shape)]));
@@ -111,7 +111,7 @@ export class Decoder {
   }
 }
 
-/** The content of decoder.json, which has the fields that this page needs. */
+/** Parses decoder.json and checks the fields that this page needs. */
 function parsed(bytes) {
   let sidecar;
   try {
@@ -126,13 +126,13 @@ function parsed(bytes) {
   return sidecar;
 }
 
-/** What is at an address, as an ArrayBuffer. */
+/** Downloads a file as an ArrayBuffer. */
 async function fetched(url) {
   const response = await fetch(url).catch(error => ({ok: false, status: "no answer:", statusText: text(error)}));
   if (response.ok) return response.arrayBuffer();
   throw new Error(
     `No model: ${url.pathname} gave ${response.status} ${response.statusText}. Start this page with ` +
-    "python tools/serve_page.py --model_dir=DIR, where DIR is a folder that tools/export.py --format=tflite wrote."
+    "python tools/serve_page.py --model_dir=DIR, where DIR is a folder written by tools/export.py --format=tflite."
   );
 }
 

@@ -1,11 +1,11 @@
 // From likelihood parameters to pixels: nvae_tf/export/tflite/host_sampler.py in JavaScript; tests compare the two.
-// `params` is a Float32Array [H, W, P] as the decoder returns it, padding included; images are Float32Array [H, W, C] in
+// `params` is a Float32Array [H, W, P] as the decoder returns it, including padding; images are Float32Array [H, W, C] in
 // [0, 1]. The likelihoods, and the order of the mixture's parameters, are those of nvae_tf/distributions.
 
 import {PIXELS, rowKey, splitKey, standardNormal, uniform} from "./philox.js";
 
 const MIN_LOG_SCALE = -7, BOUND = 5, MIN_SCALE = 1e-2;
-// Uniforms that a logarithm is taken of twice keep away from 0 and 1.
+// The logarithm is taken twice of some uniforms: they keep away from 0 and 1.
 const OPEN_INTERVAL = [1e-5, 1 - 1e-5];
 
 const clip = (value, low, high) => Math.min(Math.max(value, low), high);
@@ -72,7 +72,7 @@ export function drawLogisticMixture(params, numChannels, numMixtures, componentU
   });
 }
 
-/** Noise of one image, Float32Arrays of the given sizes: the same as tools/sample.py's for that seed and image. */
+/** Noise of one image, Float32Arrays of the given sizes, equal to that of tools/sample.py for this seed and image. */
 export function latentNoise(sizes, seed, index = 0) {
   const noise = standardNormal(rowKey(seed, index), sizes.reduce((sum, size) => sum + size, 0));
   let end = 0;
@@ -89,7 +89,7 @@ export function meanImage(params, likelihood, numChannels) {
   }
 }
 
-/** An image drawn from the likelihood: as tools/sample.py --pixels=sample for that seed and image. */
+/** An image drawn from the likelihood, as by tools/sample.py --pixels=sample for this seed and image. */
 export function drawImage(params, likelihood, numChannels, seed, index = 0) {
   const key = rowKey(seed, index, PIXELS);
   switch (likelihood.kind) {
@@ -106,7 +106,7 @@ export function drawImage(params, likelihood, numChannels, seed, index = 0) {
   }
 }
 
-/** The inner [height, width, C] of an image that has `padding` pixels more on every side. */
+/** The inner [height, width, C] of an image with `padding` more pixels on every side. */
 export function cropPadding(image, height, width, padding) {
   const numChannels = image.length / ((height + 2 * padding) * (width + 2 * padding));
   const cropped = new Float32Array(height * width * numChannels);
@@ -117,9 +117,9 @@ export function cropPadding(image, height, width, padding) {
   return cropped;
 }
 
-/** Bytes of an image in [0, 1]: times 255, to the nearest whole number, halves to the even one. */
+/** Bytes of an image in [0, 1]: times 255, rounded to the nearest integer, halves to the even one. */
 export function toUint8(image) {
-  // The clamped array rounds halves to even by itself; the product is rounded to float32 first, as numpy's is.
+  // The clamped array rounds halves to even; the product is rounded to float32 first, as in NumPy.
   return Uint8ClampedArray.from(image, value => Math.fround(value * 255));
 }
 
@@ -130,7 +130,7 @@ function mixtureLayout(numChannels, numMixtures) {
   for (let channel = 0; channel < numChannels; channel++) {
     means.push(numMixtures * piece);
     piece += 2;
-    // The coefficients of all pairs are dealt to the channels' blocks, the first blocks taking the remainder.
+    // The coefficients of all pairs are dealt to the blocks of the channels, the first blocks taking the remainder.
     const count = Math.floor(numPairs / numChannels) + (channel < numPairs % numChannels);
     for (let i = 0; i < count; i++) coefficients.push(numMixtures * piece++);
   }

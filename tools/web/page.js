@@ -1,15 +1,15 @@
-// The page: what its controls say is drawn by the decoder, one picture after the other.
+// The page: the decoder draws what the controls ask for, one picture after the other.
 
 import {Decoder} from "./decoder.js";
 import {cropPadding, drawImage, latentNoise, meanImage, toUint8} from "./host_sampler.js";
 import {slerp} from "./slerp.js";
 
 const NUM_VARIATIONS = 8;
-// Images of a seed below this index are samples; the variations' own noise is that of the images from here on.
+// Images of a seed below this index are samples; the finer noise of the variations comes from the images above.
 const FIRST_VARIATION = 1000;
-// Small pictures are shown as the squares that they are.
+// Pictures up to this size are shown with visible pixels.
 const SMALL_SIZE = 64;
-// Relative error of float32 on any device is far below, wrong kernels' far above.
+// The relative error of float32 is far smaller on any device, that of wrong kernels far larger.
 const LARGEST_ERROR = 1e-2;
 const ACCELERATORS = {wasm: "the CPU (wasm)", webgpu: "the GPU (WebGPU)"};
 
@@ -22,11 +22,11 @@ const canvases = id => [...element(id).querySelectorAll("canvas")];
 let decoder;
 let goldenError = 0;
 let redraws = 0;
-// What is wrong until a control is changed, and what is until the model is compiled anew.
+// Problems that pass when a control changes, and those that last until the model is compiled again.
 const problems = {passing: "", lasting: ""};
 const noiseOf = index => latentNoise(decoder.noise.map(({size}) => size), number("seed"), index);
 
-// What is still to be done, one thing at a time; what is asked for again meanwhile begins anew.
+// Tasks to be done, one at a time; a task that is requested again while it runs starts again.
 const wanted = new Set();
 const everything = ["samples", "variations", "path"];
 const tasks = {
@@ -34,7 +34,7 @@ const tasks = {
     try {
       await decoder.compile(checked("accelerator"));
     } catch (problem) {
-      // The model that was compiled before is still there, and draws what is asked for.
+      // The previous model is still there and draws what was requested.
       document.querySelector(`[value=${decoder.accelerator}]`).checked = true;
       showProblem(problem.message);
       return;
@@ -76,7 +76,7 @@ const tasks = {
   },
 };
 
-/** Does tasks in the order in which they are asked for; an error ends them all and is shown. */
+/** Runs tasks in the order in which they are requested; an error cancels them all and is shown. */
 async function request(...names) {
   for (const name of names) wanted.add(name);
   if (main.ariaBusy === "true") return;
@@ -93,7 +93,7 @@ async function request(...names) {
   main.ariaBusy = "false";
 }
 
-/** Takes the decoder's error on the golden input, and says so where it is more than rounding. */
+/** Measures the decoder's error for the golden input, and shows a problem if it is larger than rounding. */
 async function compare() {
   showProblem("", "lasting");
   goldenError = await decoder.error();
@@ -104,7 +104,7 @@ async function compare() {
   }
 }
 
-/** Draws a picture from noise; the milliseconds of decoding it and of making its pixels. */
+/** Draws a picture from noise; returns the milliseconds of decoding it and of making its pixels. */
 async function draw(canvas, noise, index) {
   const {image: {height, width, channels, padding}, likelihood} = decoder.sidecar, started = performance.now();
   const params = await decoder.run(noise, number("temperature"));
@@ -119,16 +119,16 @@ async function draw(canvas, noise, index) {
     pixels.data[4 * i + 3] = 255;
   }
   canvas.getContext("2d").putImageData(pixels, 0, 0);
-  // The page answers between pictures.
+  // The page stays responsive between pictures.
   await (globalThis.scheduler?.yield?.() ?? new Promise(resolve => setTimeout(resolve)));
   return milliseconds;
 }
 
-/** Shows what is wrong, `kind` a key of `problems`; "" for nothing. */
+/** Shows a problem, or "" for none; `kind` is a key of `problems`. */
 function showProblem(message, kind = "passing") {
   problems[kind] = message;
   const shown = Object.values(problems).filter(Boolean).join(" ");
-  // An alert is read aloud whenever it is written.
+  // Screen readers read an alert whenever it is written.
   if (element("problem").textContent !== shown) element("problem").textContent = shown;
   if (message) element("status").textContent = "";
 }
@@ -140,7 +140,7 @@ function newCanvas(label) {
   return canvas;
 }
 
-/** As many samples as are asked for, each with a radio button that chooses it; and the list of pictures to go to. */
+/** Lays out the samples, each with a radio button that chooses it, and the list of pictures to interpolate to. */
 function layOutSamples() {
   const count = number("rows") ** 2, indices = Array.from({length: count}, (_, index) => index);
   const chosen = Math.min(document.querySelector("[name=chosen]:checked")?.value ?? 0, count - 1);
@@ -157,7 +157,7 @@ function layOutSamples() {
   element("other").value = other;
 }
 
-/** What stands beside the sliders. */
+/** Shows the values beside the sliders. */
 function showValues() {
   element("temperature-value").value = number("temperature").toFixed(2);
   element("rows-value").value = element("rows").ariaValueText = `${number("rows") ** 2}`;
@@ -175,7 +175,7 @@ function describe({sidecar, noise}) {
     `${groups}, pictures of ${image.height} × ${image.width} × ${image.channels}, ` +
     `${likelihood.kind.replace("_", " ")} likelihood${step}.`;
   element("same-seed").hidden = !whole;
-  // What the export recommends is within the slider's range.
+  // The slider's range includes the temperature that the export recommends.
   slider.min = Math.min(slider.min, temperature ?? 1);
   slider.max = Math.max(slider.max, temperature ?? 1);
   slider.value = temperature ?? 1;
@@ -183,7 +183,7 @@ function describe({sidecar, noise}) {
   element("kept").value = Math.ceil(noise.length / 2);
 }
 
-/** What each control asks for when it is changed. */
+/** Connects each control to the tasks that it requests. */
 function listen() {
   const on = (id, event, names, before) => element(id).addEventListener(event, ({target}) => {
     if (!target.checkValidity()) return;

@@ -1,4 +1,4 @@
-// The way from one image's noise to another's: slerp of nvae_tf/models/noise.py in JavaScript.
+// Interpolation from one image's noise to another's: slerp of nvae_tf/models/noise.py in JavaScript.
 
 /**
  * Spherical interpolation: the direction turns evenly, and the norm changes evenly from one to the other.

@@ -1,4 +1,4 @@
-"""TensorFlow's stateless random numbers in numpy alone, so that a seed gives the same picture with and without it.
+"""TensorFlow's stateless random numbers with NumPy only: a seed gives the same picture with and without TensorFlow.
 
 The generator is Philox 4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011). A key is four
 32-bit words, the two int64 of a TensorFlow seed; tools/web/philox.js is the same in JavaScript.
@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-# Of nvae_tf.models.noise, which imports TensorFlow; a test compares the keys.
+# As in nvae_tf.models.noise, which imports TensorFlow; a test compares the keys.
 LATENTS, PIXELS = range(2)
 _PURPOSE_BITS = 60
 _COUNTER_BITS = 24
@@ -17,7 +17,7 @@ _MULTIPLIERS = 0xD2511F53, 0xCD9E8D57
 _KEY_STEPS = 0x9E3779B9, 0xBB67AE85
 _ROUNDS = 10
 _WORD = 0xFFFFFFFF
-# With this key TensorFlow mixes a seed's words before it uses them.
+# The key with which TensorFlow mixes the words of a seed before it uses them.
 _MIXING_KEY = 0x3EC8F720, 0x02461E29
 
 
@@ -34,15 +34,12 @@ def philox(counters, key):
 
 
 def row_key(seed, index=0, purpose=LATENTS):
-    """Key of one image: the words of `nvae_tf.models.noise.row_keys`.
+    """Key of one image: the words of `nvae_tf.models.noise.row_keys`, uint32 [4].
 
     Args:
         seed: int from 0 to 2^63 - 1.
-        index: of the image among the images drawn, below 2^36. Default 0.
+        index: number of the image among the images drawn, below 2^36. Default 0.
         purpose: `LATENTS` or `PIXELS`. Default `LATENTS`.
-
-    Returns:
-        uint32 [4].
 
     Raises:
         ValueError: a number out of range.
@@ -70,14 +67,14 @@ def split_key(key):
 
 
 def uniform(key, shape, low=0.0, high=1.0):
-    """float32 uniforms from `low` to below `high`, as of `tf.random.stateless_uniform`; 23 random bits each."""
+    """float32 uniforms from `low` to below `high`, as `tf.random.stateless_uniform` gives them; 23 random bits each."""
     values = _unit_interval(random_words(key, math.prod(shape)))
     low, high = np.float32(low), np.float32(high)
     return (values * (high - low) + low).reshape(shape)
 
 
 def standard_normal(key, shape):
-    """float32 standard normals, as of `tf.random.stateless_normal`: Box-Muller on two words for two values."""
+    """float32 standard normals, as `tf.random.stateless_normal` gives them: Box-Muller on two words for two values."""
     count = math.prod(shape)
     pairs = _unit_interval(random_words(key, count + count % 2)).reshape(-1, 2)
     radius = np.sqrt(np.float32(-2) * np.log(np.maximum(pairs[:, 0], np.float32(1e-7))))

@@ -93,7 +93,7 @@ def test_golden_numbers_are_met(exported, name, signature):
 
 
 def test_damaged_golden_numbers(exported, tmp_path):
-    """Files that were changed or cut, and a sidecar that is none."""
+    """Changed or cut files, and a JSON file that is no sidecar."""
     folder = shutil.copytree(exported, tmp_path / "copy")
     path, sidecar, golden = folder / "decoder_float32.tflite", folder / "decoder.json", folder / "golden.bin"
     damages = [

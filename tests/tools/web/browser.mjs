@@ -82,7 +82,7 @@ async function outlook(page) {
   return {widths, refused, isolated: await page.evaluate(() => crossOriginIsolated)};
 }
 
-/** The page opened anew with a decoder.json that `change` was called with. */
+/** Reloads the page with a decoder.json that `change` has edited. */
 async function withSidecar(page, change) {
   await page.route("**/decoder.json", async route => {
     const response = await route.fetch(), json = await response.json();
@@ -159,7 +159,7 @@ const acts = {
     await look("touched");
   },
 
-  /** A decoder of which the first two groups of nine alone are sampled, at a temperature beyond the slider's. */
+  /** A decoder that samples only the first two of nine groups, at a temperature beyond the slider's range. */
   async fewerGroups(page, look) {
     await withSidecar(page, sidecar => Object.assign(sidecar, {num_groups: 9, temperature: 2.02}));
     await look("opened");

@@ -99,7 +99,7 @@ def test_pictures_of_a_mixture_are_the_python_host_samplers(visited, decoders, m
     _assert_pictures(seen, _expected(decoders["logistic_mixture"], count=4, drawn=moment == "drawn"))
 
 
-def test_the_page_begins_anew_after_back(visited, decoders):
+def test_the_page_starts_again_after_back(visited, decoders):
     before, after = (visited["results"]["back"][moment] for moment in ("webgpu", "back"))
     assert (before["accelerator"], after["accelerator"]) == ("webgpu", "wasm")
     _assert_pictures(after, _expected(decoders["bernoulli"]))
@@ -191,7 +191,7 @@ def test_a_model_that_webgpu_does_not_take_stays_on_the_cpu(visited):
     lasting = visited["results"]["naive"]["wasm"]["problem"]  # its numbers are not those of the export
     refusal = "Some operations of this model do not run on WebGPU; tools/check_tflite.py says which."
     assert lasting and seen["problem"] == f"{refusal} {lasting}"
-    assert "CPU (wasm)" in seen["status"]  # what was asked for is drawn nevertheless
+    assert "CPU (wasm)" in seen["status"]  # what was requested is drawn all the same
     assert "CPU (wasm)" in visited["results"]["naive"]["drawn"]["status"]
 
 

@@ -141,7 +141,7 @@ def _golden_case(reference, path, graph):
         for value in values:
             if value.name not in arrays or arrays[value.name].shape != value.shape:
                 expected = f"golden {side} {value.name} of shape {list(value.shape)}"
-                raise ValueError(f"{reference}: expected {expected}. Received: none such")
+                raise ValueError(f"{reference}: expected {expected}. Received: none")
     return tuple({name: array[np.newaxis] for name, array in arrays.items()} for arrays in answers)
 
 

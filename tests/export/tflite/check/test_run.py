@@ -38,7 +38,7 @@ def run(path, graph, inputs, device):
 
 
 def test_devices_agree(good_file):
-    """CPU, reference kernels and GPU delegate; the draws are told apart."""
+    """CPU, reference kernels and GPU delegate; different draws give different outputs."""
     path, graph = good_file
     inputs = random_inputs(graph, 3, seed=0)
     cpu, reference, gpu = (run(path, graph, inputs, device) for device in ("cpu", "reference", "gpu"))
@@ -72,7 +72,7 @@ def test_draws(good_file):
 
 
 def test_rejected(tmp_path):
-    """What the delegate does not take is named; the CPU takes it."""
+    """The error names what the delegate does not take; the CPU runs it."""
     path, graph = _file(tmp_path, naive, **SHAPES)
     inputs = random_inputs(graph, 1, seed=0)
     run(path, graph, inputs, "cpu")
@@ -81,7 +81,7 @@ def test_rejected(tmp_path):
 
 
 def test_accelerated_but_wrong(tmp_path):
-    """Why agreement is asked for: the delegate says yes to an output that is an input."""
+    """Why agreement is required: the delegate accepts an output that is an input, and computes zeros."""
     path, graph = _file(tmp_path, lambda x: {"a": x, "b": 2.0 * x}, **_X)
     inputs = random_inputs(graph, 1, seed=0)
     result = run(path, graph, inputs, "gpu")
@@ -90,7 +90,7 @@ def test_accelerated_but_wrong(tmp_path):
 
 
 def test_other_types(tmp_path):
-    """Inputs and outputs that are not float32 of fixed shape are named."""
+    """The error names inputs and outputs that are not float32 of fixed shape."""
     path, graph = _file(tmp_path, lambda x: {"label": tf.argmax(x, -1)}, **_X)
     with pytest.raises(RunFailed, match="label: expected FLOAT32 of fixed shape. Received: INT64"):
         random_inputs(graph, 1, seed=0)
@@ -100,7 +100,7 @@ def test_other_types(tmp_path):
 
 
 def test_damaged(good_file, tmp_path):
-    """The runtime's own words where it refuses a file."""
+    """The message of the runtime if it refuses a file."""
     path = tmp_path / "half.tflite"
     path.write_bytes(good_file[0].read_bytes()[:4000])
     with pytest.raises(RunFailed, match="ValueError"):
@@ -108,7 +108,7 @@ def test_damaged(good_file, tmp_path):
 
 
 def test_crash(good_file, tmp_path, monkeypatch):
-    """The death of the process is a finding."""
+    """A crash of the process, and a run that does not end."""
     script = tmp_path / "dies.py"
     script.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
     monkeypatch.setattr(tflite_run, "__file__", str(script))
@@ -121,7 +121,7 @@ def test_crash(good_file, tmp_path, monkeypatch):
 
 
 def test_slow_device():
-    """A read that gives up is asked for again with another buffer, but not for ever."""
+    """A read that times out is repeated with another buffer, but not forever."""
 
     class Model:
         def __init__(self, num_failures):
@@ -155,7 +155,7 @@ def test_no_driver(good_file, monkeypatch, tmp_path):
 
 
 def test_named_driver(good_file, monkeypatch):
-    """Chromium's driver works where the user names it, though the loader lies beside it and the system has none."""
+    """Chromium's driver also works when the user names it; its loader is still found."""
     driver = tflite_run._CHROMIUM / "vk_swiftshader_icd.json"
     if not driver.is_file():
         pytest.skip(f"no {driver}")
@@ -166,7 +166,7 @@ def test_named_driver(good_file, monkeypatch):
 
 
 def test_vulkan_environment(monkeypatch, tmp_path):
-    """Chromium's loader comes after the user's folders, its driver where none is named; without it nothing is set."""
+    """Chromium's loader comes after the user's folders, its driver is the default; without Chromium nothing is set."""
     for name in ("VK_ICD_FILENAMES", "VK_DRIVER_FILES"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LD_LIBRARY_PATH", "mine")
