@@ -52,7 +52,7 @@ def _table(comparisons, verbose):
 
 
 def main():
-    from nvae_tf.convert.reference_numbers import compare, inputs, read_expected
+    from nvae_tf.convert.reference_numbers import compare_numbers, inputs, read_expected
     from nvae_tf.convert.torch_reader import read_checkpoint
     from nvae_tf.runs.reproduction import Reproduction
     from nvae_tf.training.trainer import configure_runtime
@@ -60,7 +60,7 @@ def main():
     configure_runtime()
     expected = read_expected(FLAGS.expected)
     ours = Reproduction(read_checkpoint(FLAGS.checkpoint), *inputs(expected))
-    comparisons = list(compare(ours, expected))
+    comparisons = list(compare_numbers(ours, expected))
     print("\n".join(_table(comparisons, FLAGS.verbose)))
     failed = sum(not comparison.ok for comparison in comparisons)
     print(f"{len(comparisons)} keys compared, {failed} beyond tolerance or unknown")

@@ -79,10 +79,6 @@ class RunFolder:
         """Steps of the whole checkpoints, in increasing order."""
         return list_steps(self.checkpoints)
 
-    def latest_step(self):
-        """Step of the last checkpoint, or None without checkpoints."""
-        return max(self.steps(), default=None)
-
     def resolve_step(self, step=None):
         """The number of a step.
 

@@ -10,7 +10,7 @@ import json
 from nvae_tf.config.data import DataConfig
 from nvae_tf.config.model import CELL_SETS, LIKELIHOODS, ModelConfig
 from nvae_tf.config.train import CONVOLUTION_DTYPES, TrainConfig
-from nvae_tf.config.validation import ConfigError, require
+from nvae_tf.config.validation import ConfigError, require_field
 
 __all__ = [
     "CELL_SETS",
@@ -47,13 +47,13 @@ class Config:
 def _part_from_dict(cls, values, prefix):
     known = {field.name: field for field in dataclasses.fields(cls)}
     unknown = sorted(set(values) - set(known))
-    require(not unknown, prefix, unknown, f"only the fields {sorted(known)}")
+    require_field(not unknown, prefix, unknown, f"only the fields {sorted(known)}")
     for name, value in values.items():
         wanted = known[name].type
         # People write 5 for 5.0, so an int passes for a float; a bool is not a number.
         fits = isinstance(value, (int, float) if wanted is float else wanted)
         fits = fits and (wanted is bool or not isinstance(value, bool))
-        require(fits, f"{prefix}.{name}", value, wanted.__name__)
+        require_field(fits, f"{prefix}.{name}", value, wanted.__name__)
     return cls(**values)
 
 
@@ -74,12 +74,12 @@ def model_config_from_dict(values):
 
 def config_from_dict(values):
     """`Config` from a nested dict; raises `ConfigError` on unknown fields and wrong types."""
-    require(isinstance(values, dict), "config", values, "an object with model, data and train")
+    require_field(isinstance(values, dict), "config", values, "an object with model, data and train")
     parts = {"model": ModelConfig, "data": DataConfig, "train": TrainConfig}
     unknown = sorted(set(values) - set(parts))
-    require(not unknown, "config", unknown, f"only the parts {sorted(parts)}")
+    require_field(not unknown, "config", unknown, f"only the parts {sorted(parts)}")
     for name, value in values.items():
-        require(isinstance(value, dict), f"config.{name}", value, "an object")
+        require_field(isinstance(value, dict), f"config.{name}", value, "an object")
     return Config(**{name: _part_from_dict(parts[name], value, name) for name, value in values.items()}).validate()
 
 

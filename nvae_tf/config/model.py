@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from nvae_tf.config.validation import at_least, check_fields, one_of, require
+from nvae_tf.config.validation import at_least, check_fields, one_of, require_field
 
 LIKELIHOODS = ("bernoulli", "logistic_mixture", "normal")
 CELL_SETS = (
@@ -92,7 +92,7 @@ class ModelConfig:
             (one_of(CELL_SETS), ("cell_set",)),
         )
         check_fields(self, "model", rules)
-        require(
+        require_field(
             self.preprocess_blocks == self.postprocess_blocks,
             "model.postprocess_blocks",
             self.postprocess_blocks,
@@ -109,10 +109,10 @@ class ModelConfig:
         size, factor = getattr(self, name), self.downsampling
         below, above = size // factor * factor, math.ceil(size / factor) * factor
         fits = f"{below} or {above}" if below else f"{above}"
-        require(
+        require_field(
             size % factor == 0,
             f"model.{name}",
             size,
             f"a multiple of {factor} (2 ** (preprocess_blocks + num_scales - 1)); {fits} would fit",
         )
-        require(size > 2 * self.padding, f"model.{name}", size, f"more than twice the padding of {self.padding}")
+        require_field(size > 2 * self.padding, f"model.{name}", size, f"more than twice the padding of {self.padding}")

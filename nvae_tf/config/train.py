@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from nvae_tf.config.validation import BELOW_ONE, NOT_NEGATIVE, POSITIVE, at_least, check_fields, one_of, require
+from nvae_tf.config.validation import BELOW_ONE, NOT_NEGATIVE, POSITIVE, at_least, check_fields, one_of, require_field
 
 CONVOLUTION_DTYPES = ("float32", "bfloat16")
 # The type of activations and of the convolutions' arithmetic, by the name of the precision.
@@ -142,19 +142,19 @@ class TrainConfig:
         return self
 
     def _validate_together(self):
-        require(
+        require_field(
             self.precision == "float32" or self.convolution_dtype == "float32",
             "train.convolution_dtype",
             self.convolution_dtype,
             f"'float32' with precision {self.precision!r}",
         )
-        require(
+        require_field(
             self.batch_size % self.micro_batches == 0,
             "train.micro_batches",
             self.micro_batches,
             f"a divisor of batch_size = {self.batch_size}",
         )
-        require(
+        require_field(
             self.learning_rate_rule == "none" or self.reference_batch_size,
             "train.reference_batch_size",
             self.reference_batch_size,

@@ -23,7 +23,7 @@ def one_of(choices):
     return f"one of {choices}", choices.__contains__
 
 
-def require(condition, field, received, expected):
+def require_field(condition, field, received, expected):
     """Raises `ConfigError` unless the condition holds."""
     if not condition:
         raise ConfigError(f"{field}: expected {expected}. Received: {received!r}")
@@ -40,4 +40,4 @@ def check_fields(config, prefix, rules):
     for (expected, fits), names in rules:
         for name in names:
             value = getattr(config, name)
-            require(fits(value), f"{prefix}.{name}", value, expected)
+            require_field(fits(value), f"{prefix}.{name}", value, expected)

@@ -9,42 +9,42 @@ from nvae_tf.convert.torch_reader import ConversionError
 
 _REQUIRED = object()
 
-# Official argument: (our field, its type, value if an old file lacks it).
+# Official argument: our field.
 _MODEL_ARGUMENTS = {
-    "arch_instance": ("cell_set", str, "res_mbconv"),
-    "num_x_bits": ("bit_depth", int, _REQUIRED),
-    "num_mixture_dec": ("num_mixtures", int, 10),
-    "num_latent_scales": ("num_scales", int, _REQUIRED),
-    "num_groups_per_scale": ("groups_per_scale", int, _REQUIRED),
-    "ada_groups": ("adaptive_groups", bool, False),
-    "min_groups_per_scale": ("min_groups_per_scale", int, 1),
-    "num_latent_per_group": ("latent_channels", int, _REQUIRED),
-    "num_channels_enc": ("encoder_channels", int, _REQUIRED),
-    "num_channels_dec": ("decoder_channels", int, _REQUIRED),
-    "num_preprocess_blocks": ("preprocess_blocks", int, _REQUIRED),
-    "num_preprocess_cells": ("preprocess_cells", int, _REQUIRED),
-    "num_postprocess_blocks": ("postprocess_blocks", int, _REQUIRED),
-    "num_postprocess_cells": ("postprocess_cells", int, _REQUIRED),
-    "num_cell_per_cond_enc": ("encoder_cells_per_group", int, _REQUIRED),
-    "num_cell_per_cond_dec": ("decoder_cells_per_group", int, _REQUIRED),
-    "num_nf": ("num_flows", int, _REQUIRED),
-    "use_se": ("squeeze_excite", bool, _REQUIRED),
-    "res_dist": ("residual_posterior", bool, _REQUIRED),
+    "arch_instance": "cell_set",
+    "num_x_bits": "bit_depth",
+    "num_mixture_dec": "num_mixtures",
+    "num_latent_scales": "num_scales",
+    "num_groups_per_scale": "groups_per_scale",
+    "ada_groups": "adaptive_groups",
+    "min_groups_per_scale": "min_groups_per_scale",
+    "num_latent_per_group": "latent_channels",
+    "num_channels_enc": "encoder_channels",
+    "num_channels_dec": "decoder_channels",
+    "num_preprocess_blocks": "preprocess_blocks",
+    "num_preprocess_cells": "preprocess_cells",
+    "num_postprocess_blocks": "postprocess_blocks",
+    "num_postprocess_cells": "postprocess_cells",
+    "num_cell_per_cond_enc": "encoder_cells_per_group",
+    "num_cell_per_cond_dec": "decoder_cells_per_group",
+    "num_nf": "num_flows",
+    "use_se": "squeeze_excite",
+    "res_dist": "residual_posterior",
 }
-
-# Missing ones keep the default of `TrainConfig`, because the training does not change what the model is.
 _TRAIN_ARGUMENTS = {
-    "batch_size": ("batch_size", int),
-    "epochs": ("epochs", int),
-    "learning_rate": ("learning_rate", float),
-    "learning_rate_min": ("min_learning_rate", float),
-    "warmup_epochs": ("warmup_epochs", float),
-    "weight_decay": ("weight_decay", float),
-    "kl_anneal_portion": ("kl_anneal_fraction", float),
-    "kl_const_portion": ("kl_constant_fraction", float),
-    "kl_const_coeff": ("kl_min_weight", float),
-    "weight_decay_norm": ("regularization", float),
+    "batch_size": "batch_size",
+    "epochs": "epochs",
+    "learning_rate": "learning_rate",
+    "learning_rate_min": "min_learning_rate",
+    "warmup_epochs": "warmup_epochs",
+    "weight_decay": "weight_decay",
+    "kl_anneal_portion": "kl_anneal_fraction",
+    "kl_const_portion": "kl_constant_fraction",
+    "kl_const_coeff": "kl_min_weight",
+    "weight_decay_norm": "regularization",
 }
+# Without these our defaults hold: old files lack the first four, and the training does not change what the model is.
+_OPTIONAL = {"arch_instance", "num_mixture_dec", "ada_groups", "min_groups_per_scale", *_TRAIN_ARGUMENTS}
 
 # Arguments about where and how the original ran; all others that start with a prefix below describe the model.
 _RUN_ARGUMENTS = ("num_proc_node", "num_process_per_node", "num_workers")
@@ -111,7 +111,10 @@ def config_from_arguments(arguments, arch_instance=None):
     """
     _refuse_unknown(arguments)
     dataset, size, channels, padding = _dataset(arguments)
-    fields = _model_fields(arguments)
+    fields = _fields(arguments, _MODEL_ARGUMENTS, ModelConfig)
+    for name, field in _MODEL_ARGUMENTS.items():
+        if isinstance(fields[field], int) and fields[field] > _LARGEST_COUNT:
+            raise _error(name, fields[field], f"at most {_LARGEST_COUNT}")
     _check_cell_set(fields["cell_set"], arch_instance)
     fields |= {"image_height": size, "image_width": size, "image_channels": channels, "padding": padding}
     if channels == 3:
@@ -149,13 +152,13 @@ def _read(arguments, name, kind, default):
     return value
 
 
-def _model_fields(arguments):
-    fields = {}
-    for name, (field, kind, default) in _MODEL_ARGUMENTS.items():
-        fields[field] = _read(arguments, name, kind, default)
-        if kind is int and fields[field] > _LARGEST_COUNT:
-            raise _error(name, fields[field], f"at most {_LARGEST_COUNT}")
-    return fields
+def _fields(arguments, table, cls):
+    """Values of the fields of `cls` that a table of arguments names."""
+    fields, values = {field.name: field for field in dataclasses.fields(cls)}, {}
+    for name, field in table.items():
+        default = fields[field].default if name in _OPTIONAL else _REQUIRED
+        values[field] = _read(arguments, name, fields[field].type, default)
+    return values
 
 
 def _refuse_unknown(arguments):
@@ -198,11 +201,7 @@ def _check_cell_set(cell_set, arch_instance):
 
 
 def _train_config(arguments):
-    defaults = TrainConfig()
-    values = {
-        field: _read(arguments, name, kind, getattr(defaults, field))
-        for name, (field, kind) in _TRAIN_ARGUMENTS.items()
-    }
+    values = _fields(arguments, _TRAIN_ARGUMENTS, TrainConfig)
     if _read(arguments, "weight_decay_norm_anneal", bool, False):
         values["initial_regularization"] = _read(arguments, "weight_decay_norm_init", float, _REQUIRED)
         # lambda moves on a logarithmic scale, so neither end can be 0.
@@ -212,13 +211,13 @@ def _train_config(arguments):
         ):
             if values[field] <= 0:
                 raise _error(name, values[field], "a positive number, because weight_decay_norm_anneal is True")
-    return dataclasses.replace(defaults, **values)
+    return TrainConfig(**values)
 
 
 def _official_name(error):
     """The argument behind a `ConfigError`, whose message begins with our field."""
     part, _, field = str(error).partition(":")[0].partition(".")
     table = _MODEL_ARGUMENTS if part == "model" else _TRAIN_ARGUMENTS
-    names = [name for name, entry in table.items() if entry[0] == field]
+    names = [name for name, ours in table.items() if ours == field]
     # The image size is not an argument: it follows from the data set, and must fit the number of scales.
     return names[0] if names else "dataset, args.num_latent_scales or args.num_preprocess_blocks"

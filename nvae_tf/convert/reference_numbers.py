@@ -184,7 +184,7 @@ def _measure(key, tolerance, ours, like, floor):
     return Comparison(key, absolute, relative, tolerance)
 
 
-def compare(ours, expected):
+def compare_numbers(ours, expected):
     """Compares every key of a file; unknown keys fail.
 
     Args:

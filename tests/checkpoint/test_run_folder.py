@@ -31,7 +31,7 @@ def _warnings(caplog):
 
 
 def test_restore_latest_of_good_checkpoints(folder, caplog):
-    assert folder.restore_latest(_part()) is None and folder.latest_step() is None
+    assert folder.restore_latest(_part()) is None
     assert RunFolder(folder.path / "absent").restore_latest(_part()) is None
     _save(folder, 1, 2)
     fresh = _part()

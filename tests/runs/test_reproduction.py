@@ -8,7 +8,7 @@ import pytest
 
 from nvae_tf.convert.arguments import config_from_arguments
 from nvae_tf.convert.name_map import name_map
-from nvae_tf.convert.reference_numbers import compare, inputs, read_expected
+from nvae_tf.convert.reference_numbers import compare_numbers, inputs, read_expected
 from nvae_tf.convert.torch_reader import OfficialCheckpoint
 from nvae_tf.models.nvae import NVAE
 from nvae_tf.runs.reproduction import Reproduction
@@ -24,12 +24,12 @@ def ours(small_golden):
 
 
 def failures(ours, expected):
-    return {comparison.key for comparison in compare(ours, expected) if not comparison.ok}
+    return {comparison.key for comparison in compare_numbers(ours, expected) if not comparison.ok}
 
 
 def test_small_golden_agrees(ours, small_golden):
     expected = {key: value for key, value in small_golden[1].items() if key != TRAJECTORY}
-    comparisons = {comparison.key: comparison for comparison in compare(ours, expected)}
+    comparisons = {comparison.key: comparison for comparison in compare_numbers(ours, expected)}
     assert not [comparison for comparison in comparisons.values() if not comparison.ok]
     assert set(comparisons) == set(expected) - {"x", "eps_0", "eps_1", "eps_2"}
     assert sum(key.startswith("grad_kl0.3/") for key in comparisons) == 146
@@ -47,7 +47,7 @@ def test_small_golden_trains_alike(ours, small_golden):
 
 def test_every_key_fails_when_it_is_off_by_three_tolerances(ours, small_golden):
     expected = {key: value for key, value in small_golden[1].items() if key != TRAJECTORY}
-    tolerances = {comparison.key: comparison.tolerance for comparison in compare(ours, expected)}
+    tolerances = {comparison.key: comparison.tolerance for comparison in compare_numbers(ours, expected)}
     largest = max(np.max(np.abs(value)) for key, value in expected.items() if key.startswith("grad_"))
     for key, tolerance in tolerances.items():
         value = np.array(expected[key], np.float64)
@@ -85,7 +85,7 @@ def test_a_changed_weight_is_found(small_golden, name):
     ],
 )
 def test_unknown_keys_fail(ours, key):
-    (comparison,) = compare(ours, {key: np.zeros(4)})
+    (comparison,) = compare_numbers(ours, {key: np.zeros(4)})
     assert not comparison.ok and comparison.problem
 
 
@@ -94,7 +94,7 @@ def test_unknown_keys_fail(ours, key):
 )
 @pytest.mark.parametrize("shape", [(0,), (3,), (2, 2), (1, 2, 3, 5)])
 def test_other_shapes_fail(ours, key, shape):
-    (comparison,) = compare(ours, {key: np.zeros(shape)})
+    (comparison,) = compare_numbers(ours, {key: np.zeros(shape)})
     assert not comparison.ok and comparison.problem
 
 
