@@ -1,4 +1,4 @@
-"""The flags that several programs share, and how every program starts and ends."""
+"""Flags that several programs share, and how every program starts and ends."""
 
 import math
 import os
@@ -11,7 +11,7 @@ flags.disclaim_key_flags()
 
 
 def define_run():
-    """The flags --run_dir, --step and --ema: which model of which run."""
+    """Defines --run_dir, --step and --ema: which model of which run."""
     flags.DEFINE_string("run_dir", None, "Folder of the run: config.json and checkpoints/.", required=True)
     define_checkpoint()
     flags.register_validator(
@@ -22,20 +22,20 @@ def define_run():
 
 
 def define_checkpoint():
-    """The flags --step and --ema: which model of a run."""
+    """Defines --step and --ema: which model of a run."""
     flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the latest if not given.")
-    flags.DEFINE_bool("ema", True, "Use the moving average of the weights where the run keeps one.")
+    flags.DEFINE_bool("ema", True, "Use the moving average of the weights if the run keeps one.")
 
 
 def define_statistics():
-    """The flag --bn_temperature."""
+    """Defines --bn_temperature."""
     flags.DEFINE_float(
         "bn_temperature", None, "Use the batch-norm statistics that readjust_bn.py made at this temperature."
     )
 
 
 def define_data_dir():
-    """The flags --data_dir and --cache_dir."""
+    """Defines --data_dir and --cache_dir."""
     flags.DEFINE_string("data_dir", None, "Folder of the data set's files; the data set `digits` needs none.")
     flags.register_validator(
         "data_dir", lambda path: path is None or os.path.isdir(path), message="expected an existing folder"
@@ -49,14 +49,14 @@ def define_data_dir():
 
 
 def define_images():
-    """The flags --data_dir, --cache_dir, --split and --seed: which images, and how they are binarised."""
+    """Defines --data_dir, --cache_dir, --split and --seed: which images, and how they are binarised."""
     define_data_dir()
     flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Which images.")
     flags.DEFINE_integer("seed", 0, "Seed of binarisation and noise.", lower_bound=0)
 
 
 def define_output(description, *suffixes, name="out"):
-    """The flag --out, or another: a file whose name ends in one of `suffixes`, in an existing folder."""
+    """Defines --out, or another: a file whose name ends in one of `suffixes`, in an existing folder."""
     flags.DEFINE_string(name, None, description)
     flags.register_validator(
         name,
@@ -66,7 +66,7 @@ def define_output(description, *suffixes, name="out"):
 
 
 def define_temperature(description):
-    """The flag --temperature."""
+    """Defines --temperature."""
     flags.DEFINE_float("temperature", 1.0, description)
     flags.register_validator(
         "temperature", lambda value: 0.0 < value < math.inf, message="expected a positive, finite number"
@@ -74,7 +74,7 @@ def define_temperature(description):
 
 
 def define_starts():
-    """The flags --images and --seeds, of which one must be given."""
+    """Defines --images and --seeds, of which one must be given."""
     flags.DEFINE_list("images", None, "Images of the data set, by their numbers in the split, from 0.")
     flags.DEFINE_list("seeds", None, "Images of the prior: for each seed S the one of sample.py --seed=S --num=1.")
     flags.mark_flags_as_mutual_exclusive(["images", "seeds"], required=True)
@@ -82,7 +82,7 @@ def define_starts():
         flags.register_validator(
             name,
             lambda texts: texts is None or (bool(texts) and all(map(_is_number, texts))),
-            message="expected whole numbers from 0 on with commas between them",
+            message="expected whole numbers from 0, separated by commas",
         )
 
 
@@ -91,23 +91,24 @@ def _is_number(text):
 
 
 def _unknown_field(argv):
-    """What is wrong with the first override of a field that no configuration has; None if there is none such."""
-    from nvae_tf.config import Config, config_to_dict
+    """Message about the first override of a field that no configuration has; None if there is none."""
+    from nvae_tf.config import Config, flat_dict
 
+    known = flat_dict(Config())
     for argument in argv:
-        name = argument.partition("=")[0].lstrip("-")
-        root, *path = name.split(".")
-        known = config_to_dict(Config())
-        for field in path if root in ("config", "noconfig") else ():
-            fields = known if isinstance(known, dict) else {}
-            if field not in fields:
-                return f"--{name}: expected one of {sorted(fields)}. Received: {field!r}"
-            known = known[field]
+        flag = argument.partition("=")[0].lstrip("-")
+        root, _, field = flag.partition(".")
+        if field and root in ("config", "noconfig") and field not in known:
+            part = field.partition(".")[0]
+            names = sorted(name.partition(".")[2] for name in known if name.startswith(f"{part}."))
+            if names:
+                return f"--{flag}: expected one of {names}. Received: {field.partition('.')[2]!r}"
+            return f"--{flag}: expected one of {sorted({name.partition('.')[0] for name in known})}. Received: {part!r}"
     return None
 
 
 def _parse_flags(argv):
-    # ml_collections answers an unknown field or a missing file with a traceback; this does not.
+    # ml_collections answers an unknown field or a missing file with a traceback.
     try:
         return app.parse_flags_with_usage(argv)
     except (KeyError, OSError) as error:
@@ -115,16 +116,16 @@ def _parse_flags(argv):
 
 
 def run(main, arguments=None):
-    """Runs a program: reads its flags, calls `main` and ends with one line where the input is wrong.
+    """Runs a program: parses its flags and calls `main`.
 
-    A wrong folder, file or flag ends the program with its message and status 1; `--verbosity=1` shows the traceback.
+    A wrong folder, file or flag ends the program with a message of one line and status 1; `--verbosity=1` shows the
+    traceback.
 
     Args:
-        main: function of no arguments, or of the list of the words on the command line that are not flags.
-        arguments: what these words are, for the message when there are too few or too many, such as `"one run folder"`;
-            None for a program that takes none. Default None.
+        main: function without arguments, or of the list of the words on the command line that are not flags.
+        arguments: what these words are, such as `"one run folder"`; None for a program that takes none. Default None.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only: TensorFlow's notices hide the program's messages
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
 
     def checked(argv):
         if flags.FLAGS.verbosity == 0:  # absl's default, with which TensorFlow logs every strategy and checkpoint
@@ -145,20 +146,17 @@ def run(main, arguments=None):
 
 
 def checked_config(flag):
-    """The validated `Config` of a --config flag.
-
-    Args:
-        flag: what `config_flags.DEFINE_config_file` returned.
+    """The validated `Config` of the flag that `config_flags.DEFINE_config_file` returned.
 
     Raises:
-        ValueError, OSError: there is no configuration, or a field of it is wrong.
+        ValueError, OSError: a field is wrong, or the file cannot be read.
     """
     if flag.value is None:
         raise app.UsageError("--config: expected a configuration file such as configs/digits.py. Received: none")
     try:
         return flag.value.validate()
     except OSError as error:
-        # Without overrides a configuration file that cannot be read shows only when a field is read.
+        # Without overrides, a file that cannot be read is noticed only here.
         raise OSError(f"--config: {error}") from error
     except ValueError as error:
         raise ValueError(f"--config.{error}") from error
@@ -167,11 +165,11 @@ def checked_config(flag):
 def define_devices():
     """Defines --strategy and --logical_cpus."""
     flags.DEFINE_enum("strategy", "auto", ["auto", "one", "mirrored"], "Devices: one, or all that are there.")
-    flags.DEFINE_integer("logical_cpus", 0, "Split the CPU into so many devices, to try mirrored.", lower_bound=0)
+    flags.DEFINE_integer("logical_cpus", 0, "Number of devices to split the CPU into, to try mirrored.", lower_bound=0)
 
 
 def chosen_strategy():
-    """The `tf.distribute.Strategy` that they ask for; to be called before anything else of TensorFlow."""
+    """The `tf.distribute.Strategy` for these flags; call it before anything else of TensorFlow."""
     from nvae_tf.training.distributed.strategy import make_strategy
 
     return make_strategy(flags.FLAGS.strategy, num_logical_cpus=flags.FLAGS.logical_cpus)
@@ -194,22 +192,15 @@ def define_server():
 
 
 def connection():
-    """Arguments of both transports that the flags give, but for the port; ValueError as `chosen_tls`."""
-    values = flags.FLAGS
-    return {"host": values.host, "tls": chosen_tls(), "max_message_bytes": values.max_message_mb * 2**20}
-
-
-def chosen_tls():
-    """`TLS` that the flags ask for, None without; ValueError where a file is missing or --tls is."""
+    """Arguments of both transports, except the port; ValueError if --tls does not go with its files."""
     from nvae_tf.serving.protocol import TLS
 
     values = flags.FLAGS
     files = (values.tls_root_certs, values.tls_client_cert, values.tls_client_key)
-    if values.tls:
-        return TLS(*files)
-    if any(files):
+    if any(files) and not values.tls:
         raise ValueError("--tls: expected with --tls_root_certs, --tls_client_cert and --tls_client_key. Received: no")
-    return None
+    tls = TLS(*files) if values.tls else None
+    return {"host": values.host, "tls": tls, "max_message_bytes": values.max_message_mb * 2**20}
 
 
 def _is_temperature(text):
@@ -220,15 +211,10 @@ def _is_temperature(text):
 
 
 def define_temperatures(default, description):
-    """Defines --temperature, a list of positive numbers.
-
-    Args:
-        default: list of texts.
-        description: for --help.
-    """
+    """Defines --temperature, a list of positive numbers; `default` is a list of texts."""
     flags.DEFINE_list("temperature", default, description)
     flags.register_validator(
         "temperature",
         lambda values: bool(values) and all(map(_is_temperature, values)),
-        message="expected a positive, finite number, or several with commas between them",
+        message="expected positive, finite numbers, separated by commas",
     )

@@ -7,7 +7,7 @@ from absl import flags
 
 _FINITE = "expected a positive, finite number"
 _PAIRS = "expected pairs: an even number of them"
-_NUMBERS = "expected whole numbers from 0 on with commas between them"
+_NUMBERS = "expected whole numbers from 0, separated by commas"
 
 
 @pytest.mark.parametrize(
