@@ -216,5 +216,5 @@ def define_temperatures(default, description):
     flags.register_validator(
         "temperature",
         lambda values: bool(values) and all(map(_is_temperature, values)),
-        message="expected positive, finite numbers, separated by commas",
+        message="expected a positive, finite number, or several separated by commas",
     )
