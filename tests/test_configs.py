@@ -121,14 +121,6 @@ def test_flags_of_a_wrong_type_are_refused(parse, argument):
         parse("digits", argument)
 
 
-@pytest.mark.parametrize(
-    "field, unknown",
-    [
-        ("train.epoch", "Field epoch not found"),
-        ("model.chanels", "Field chanels not found"),
-        ("optimizer.epochs", "optimizer does not exist"),
-    ],
-)
-def test_flags_for_unknown_fields_are_refused(parse, field, unknown):
-    with pytest.raises(KeyError, match=unknown):
-        parse("digits", f"--config.{field}=3")
+def test_flags_for_unknown_fields_are_refused(parse):
+    with pytest.raises(KeyError, match="Field epoch not found"):
+        parse("digits", "--config.train.epoch=3")

@@ -79,12 +79,6 @@ def test_mismatch_of_type_and_missing_part(folder):
         folder.restore({"model": _part(w=0), "optimizer": _part(m=0)})
 
 
-def test_long_lists_of_names_are_cut(folder):
-    folder.save(1, {"model": _part(w=0)})
-    with pytest.raises(CheckpointError, match="30 missing .*v19, and 10 more"):
-        folder.restore({"model": _part(w=0, **{f"v{i}": 0 for i in range(30)})})
-
-
 def test_save_refuses_to_keep_nothing(folder):
     with pytest.raises(ValueError, match="keep >= 1. Received: step=1, keep=0"):
         folder.save(1, {"model": _part(w=0)}, keep=0)

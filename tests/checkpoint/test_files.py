@@ -76,13 +76,6 @@ def test_full_disk(small_disk, free_pages, step):
     assert folder.steps() == [step] and _value(folder) == 5
 
 
-def test_full_disk_without_any_checkpoint(small_disk):
-    folder = RunFolder(small_disk / "run").create(Config())
-    with pytest.raises(CheckpointError, match="Last good checkpoint: none"):
-        folder.save(1, {"model": {"w": tf.Variable(tf.zeros([DISK_KIB * 256]))}})
-    assert _tree(folder) == []
-
-
 def test_full_disk_and_the_mark_of_the_best(small_disk):
     folder = RunFolder(small_disk / "run").create(Config())
     for step in (1, 2):

@@ -121,16 +121,6 @@ def test_milestone_saved_again_is_still_one(folder):
     assert folder.steps() == [1, 3]
 
 
-def test_milestone_is_a_file_that_can_be_made_and_removed(folder):
-    _save(folder, 1, 2)
-    (folder.checkpoints / "step_00000001" / "milestone").touch()
-    _save(folder, 3, keep=1)
-    assert folder.steps() == [1, 3]
-    (folder.checkpoints / "step_00000001" / "milestone").unlink()
-    _save(folder, 4, keep=1)
-    assert folder.steps() == [4]
-
-
 def test_best_stays_until_another_is(folder):
     assert folder.best() is None
     _save(folder, 1)

@@ -43,14 +43,6 @@ def test_channel_mask_refuses_numbers_that_do_not_divide():
 
 
 @pytest.mark.parametrize("strict", [True, False])
-def test_causal_mask_of_one_channel(strict):
-    mask = causal_mask(3, 1, 1, strict)[:, :, 0, 0]
-    np.testing.assert_array_equal(mask, [[1, 1, 1], [1, 0 if strict else 1, 0], [0, 0, 0]])
-    mirrored = causal_mask(3, 1, 1, strict, mirrored=True)[:, :, 0, 0]
-    np.testing.assert_array_equal(mirrored, [[0, 0, 0], [0, 0 if strict else 1, 1], [1, 1, 1]])
-
-
-@pytest.mark.parametrize("strict", [True, False])
 def test_depthwise_mask(strict):
     mask = causal_mask(5, 3, 3, strict, depthwise=True)
     assert mask.shape == (5, 5, 1, 3)

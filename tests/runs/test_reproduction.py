@@ -1,6 +1,5 @@
 """Our numbers agree with the original program's, and the comparison can tell when they do not."""
 
-import dataclasses
 import types
 
 import numpy as np
@@ -56,18 +55,6 @@ def test_every_key_fails_when_it_is_off_by_three_tolerances(ours, small_golden):
         value[place] += 3.0 * tolerance * max(abs(value[place]), floor)
         expected[key] = value
     assert failures(ours, expected) == set(tolerances)
-
-
-@pytest.mark.parametrize(
-    "name", ["stem.weight", "enc_tower.0._ops.0.bn_act.running_mean", "nf_cells.2.cell2.mu.conv_0.bias"]
-)
-def test_a_changed_weight_is_found(small_golden, name):
-    checkpoint, expected = small_golden
-    weight = np.array(checkpoint.arrays[name])
-    weight.flat[0] += 0.01 + 0.1 * np.max(np.abs(weight))
-    other = dataclasses.replace(checkpoint, arrays=checkpoint.arrays | {name: weight})
-    expected = {key: value for key, value in expected.items() if key == "x" or key.startswith(("eps_", "eval_"))}
-    assert failures(Reproduction(other, *inputs(expected)), expected)
 
 
 @pytest.mark.parametrize(
