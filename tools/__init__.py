@@ -1,1 +1,1 @@
-"""The programs; run them as `python tools/NAME.py`."""
+"""The programs; run them as `python tools/NAME.py` or `python -m tools.NAME`."""

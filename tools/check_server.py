@@ -37,7 +37,7 @@ flags.DEFINE_string("json", None, "File to write the results to as well.")
 flags.register_validator(
     "concurrency",
     lambda texts: all(text.isascii() and text.isdigit() and 1 <= int(text) <= 1024 for text in texts),
-    message="expected whole numbers from 1 to 1024 with commas between them",
+    message="expected whole numbers from 1 to 1024 separated by commas",
 )
 flags.register_validator(
     "load_seconds",

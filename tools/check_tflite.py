@@ -1,6 +1,6 @@
 r"""Checks whether a .tflite decoder is fit for a phone's GPU.
 
-python tools/check_tflite.py exports/mnist/decoder_float32.tflite --run_dir=runs/mnist
+python tools/check_tflite.py exported/mnist/decoder_float32.tflite --run_dir=runs/mnist
 
 lint   the file is read: ops, ranks, types, constant operands and outputs must be those that LiteRT's GPU delegates take
 gpu    the delegate runs all of it, on a Vulkan device that may be software, and agrees with the CPU within 1e-3

@@ -2,7 +2,7 @@ r"""Turns an official checkpoint.pt into a run folder that sample.py, evaluate.p
 
 python tools/convert.py --checkpoint=checkpoint.pt --run_dir=runs/converted
 
-Everything is checked first: on any error nothing is written. The file is read as data; nothing in it is run.
+Everything is checked first, and nothing is written if a check fails. The file is read as data; nothing in it is run.
 """
 
 import os

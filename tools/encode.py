@@ -37,14 +37,14 @@ define_images()
 define_output("File to write: .npz or .tfrecord.", ".npz", ".tfrecord")
 flags.mark_flag_as_required("out")
 flags.DEFINE_enum("draw", "mean", ["mean", "sample"], "Mean of each posterior, or a sample of it.")
-flags.DEFINE_list("what", ["latents"], f"What to write, some of {', '.join(PARTS)}, with commas between them.")
+flags.DEFINE_list("what", ["latents"], f"What to write, some of {', '.join(PARTS)}, separated by commas.")
 flags.DEFINE_integer("batch_size", 64, "Images at once.", lower_bound=1)
 flags.DEFINE_integer("max_images", 0, "Encode only the first images; 0 for all.", lower_bound=0)
-flags.DEFINE_float("max_gib", 2.0, "Largest .npz, GiB.", lower_bound=0.0)
+flags.DEFINE_float("max_gib", 2.0, "Largest .npz in GiB.", lower_bound=0.0)
 flags.register_validator(
     "what",
     lambda parts: bool(parts) and set(parts) <= set(PARTS),
-    message=f"expected some of {', '.join(PARTS)}, with commas between them",
+    message=f"expected some of {', '.join(PARTS)}, separated by commas",
 )
 
 

@@ -1,8 +1,8 @@
 r"""Exports a trained or converted model: for TensorFlow Serving, for devices, or as ONNX.
 
     python tools/export.py --format=saved_model --run_dir=runs/mnist --out=saved_models/nvae --temperature=0.7
-    python tools/export.py --format=tflite --run_dir=runs/mnist --out=exported/tflite --encoder
-    python tools/export.py --format=onnx --run_dir=runs/mnist --out=exported/onnx
+    python tools/export.py --format=tflite --run_dir=runs/mnist --out=exported/mnist --encoder
+    python tools/export.py --format=onnx --run_dir=runs/mnist --out=exported/mnist_onnx
 
 A SavedModel becomes the next version of the folder once it has passed every check; no version is ever overwritten. For
 how to serve it see saved_models/README.md.

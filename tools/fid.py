@@ -1,4 +1,4 @@
-r"""FID, KID, precision and recall of a model's samples against a data set, by the features of an Inception graph.
+r"""Computes FID, KID, precision and recall of samples against a data set, on features of an Inception graph.
 
     python tools/fid.py --run_dir=runs/cifar10 --data_dir=data --inception=inception-2015-12-05.tgz
     python tools/fid.py --run_dir=runs/cifar10 --statistics=cifar10_train.npz --inception=... --temperature=0.7
@@ -35,7 +35,7 @@ from tools.flags import (
 FLAGS = flags.FLAGS
 
 define_run()
-flags.DEFINE_string("inception", None, "Frozen graph: inception-2015-12-05.tgz, or the .pb in it.")
+flags.DEFINE_string("inception", None, "Frozen graph: inception-2015-12-05.tgz, or the .pb file in it.")
 flags.DEFINE_string("inception_input", "ExpandDims:0", "Tensor of the graph that takes images [B, H, W, 3], 0 to 255.")
 flags.DEFINE_string("inception_output", "pool_3:0", "Tensor of the graph with the features.")
 define_data_dir()

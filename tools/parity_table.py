@@ -1,4 +1,4 @@
-r"""Prints a Markdown table of the parity.json that exports wrote: how near each file comes to Keras.
+r"""Prints a Markdown table of the parity.json files of exports: how close each export is to Keras.
 
 python tools/parity_table.py saved_models/nvae/1/assets.extra/parity.json exported/*/parity.json
 """

@@ -1,4 +1,4 @@
-r"""The whole way on real images in a few minutes: trains on scikit-learn's digits, evaluates, samples, exports.
+r"""Trains on scikit-learn's digits, evaluates, samples and exports, all within a few minutes.
 
 python tools/quickstart.py --run_dir=runs/quickstart
 

@@ -1,7 +1,7 @@
 r"""Serves a page that draws from an exported decoder in the browser, with LiteRT.js on the CPU or through WebGPU.
 
     npm ci --prefix tools/web
-    python tools/serve_page.py --model_dir=saved_models/mnist_tflite
+    python tools/serve_page.py --model_dir=exported/mnist
 
 MODEL_DIR is a folder written by `tools/export.py --format=tflite`. The server listens on 127.0.0.1 only and serves only
 the files of the page, of LiteRT.js and of the model; the page's policy forbids requests to other hosts.
