@@ -35,7 +35,7 @@ flags.DEFINE_integer(
     lower_bound=0,
 )
 flags.DEFINE_integer("max_images", 0, "Evaluate only the first images; 0 for all.", lower_bound=0)
-flags.DEFINE_float("active_threshold", 0.01, "Average KL in nats above which a latent channel is active.", lower_bound=0)
+flags.DEFINE_float("active_threshold", 0.01, "Average KL (nats) above which a latent channel is active.", lower_bound=0)
 define_devices()
 
 
