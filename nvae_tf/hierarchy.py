@@ -1,4 +1,4 @@
-"""Where the latent groups of a model live: scales, groups, channels and resolutions, in plain Python.
+"""Structure of a model: scales, groups, channels and resolutions, in plain Python.
 
 Scale 0 is the coarsest; groups are numbered in generation order (coarsest scale first).
 """
@@ -56,7 +56,7 @@ def scales(config):
 
 
 def num_groups(config):
-    """Latent groups of the whole model."""
+    """Number of latent groups of the whole model."""
     return sum(groups_per_scale(config))
 
 
@@ -66,7 +66,7 @@ def group_scales(config):
 
 
 def has_towers(config):
-    """False in the special case of one scale with one group, which has no towers."""
+    """Whether the model has towers; only one scale with one group has none."""
     return num_groups(config) > 1
 
 
@@ -92,14 +92,14 @@ def kl_balance_scales(config):
 
 
 def num_outputs(config):
-    """Image values that count in bits per dimension: H * W * C without the padding."""
+    """Number of image values that count in bits per dimension: H * W * C without the padding."""
     height = config.image_height - 2 * config.padding
     width = config.image_width - 2 * config.padding
     return height * width * config.image_channels
 
 
 def num_likelihood_parameters(config):
-    """Channels of the likelihood head."""
+    """Number of channels of the likelihood head."""
     channels = config.image_channels
     if config.likelihood == "bernoulli":
         return channels
@@ -109,19 +109,19 @@ def num_likelihood_parameters(config):
 
 
 def num_mixture_pieces(num_channels):
-    """Parameters of a component of the mixture of logistics in a pixel: 10 for RGB.
+    """Number of parameters of a component of the mixture of logistics in each pixel: 10 for RGB.
 
-    A logit, a mean and a log scale for each image channel, a coefficient for each pair of channels.
+    They are a logit, a mean and a log scale for each image channel, and a coefficient for each pair of channels.
     """
     return 1 + 2 * num_channels + num_channels * (num_channels - 1) // 2
 
 
 def sort_mixture_pieces(pieces, num_channels):
-    """Tells apart the parameters of the mixture of logistics: the order of the likelihood head's channels.
+    """Sorts the parameters of the mixture of logistics, given in the order of the likelihood head's channels.
 
-    First come the logits, then a block for each channel: means, log scales, and coefficients. The coefficients belong
-    to the pairs (1, 0), (2, 0), (2, 1), (3, 0)... of channels in this order and are dealt to the blocks as evenly as
-    possible, the first blocks taking the remainder; so with three channels there is one in each block.
+    The logits come first, then a block for each channel: means, log scales and coefficients. The coefficients belong
+    to the pairs (1, 0), (2, 0), (2, 1), (3, 0)... of channels, in this order, and are spread over the blocks as evenly
+    as possible, with the remainder in the first blocks; with three channels each block has one.
 
     Args:
         pieces: the parameters, split into `num_mixture_pieces` tensors or arrays of one value per component.

@@ -1,4 +1,4 @@
-"""Every file of configs/: it loads, it is valid, it says how to run it, and flags override it."""
+"""Every file of configs/ loads, is valid, names its command, and can be overridden by flags."""
 
 import importlib.util
 import pathlib
@@ -39,7 +39,7 @@ def parse(monkeypatch):
 
     def run(name, *arguments):
         command = ["train.py", f"--config={CONFIGS / name}.py", *arguments]
-        # config_flags looks for overrides in sys.argv itself, whatever it is asked to parse.
+        # config_flags reads overrides from sys.argv, not from its arguments.
         monkeypatch.setattr(sys, "argv", command)
         values = flags.FlagValues()
         holder = config_flags.DEFINE_config_file("config", flag_values=values)

@@ -25,7 +25,7 @@ def _values(parts):
 
 
 def _flip_within(folder, values):
-    """Flips the lowest bit of a byte in the middle of where the checkpoint has these values."""
+    """Flips a bit in the middle of these values in the checkpoint."""
     path = folder / "state.data-00000-of-00001"
     content = bytearray(path.read_bytes())
     assert content.count(values.tobytes()) == 1

@@ -46,7 +46,7 @@ def official_arguments():
 
 @pytest.fixture(scope="session")
 def official_model():
-    """Function that builds the model of `official_arguments`, with values of its own."""
+    """Function that builds the model of `official_arguments`, with its initial values."""
     return _model
 
 

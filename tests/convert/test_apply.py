@@ -1,4 +1,4 @@
-"""A checkpoint fits its model exactly, or nothing is converted and both sides are named."""
+"""A checkpoint fits its model exactly, or nothing is converted and the differing names are listed."""
 
 import dataclasses
 

@@ -8,7 +8,7 @@ from nvae_tf.config import CELL_SETS, Config, DataConfig, ModelConfig, TrainConf
 from nvae_tf.convert.arguments import config_from_arguments
 from nvae_tf.convert.torch_reader import ConversionError, read_checkpoint
 
-# The published MNIST run (paper, appendix A, table 6), whose values are our defaults too but for the ones below.
+# The published MNIST run (paper, appendix A, table 6).
 MNIST = {"dataset": "mnist", "batch_size": 200, "epochs": 400, "arch_instance": "res_mbconv", "num_x_bits": 8}
 MNIST |= {"num_latent_scales": 2, "num_groups_per_scale": 10, "ada_groups": True, "min_groups_per_scale": 1}
 MNIST |= {"num_latent_per_group": 20, "num_nf": 0, "num_mixture_dec": 10, "use_se": True, "res_dist": True}
@@ -31,7 +31,7 @@ def without(*names):
 
 
 def assert_refused(arguments, *parts, arch_instance=None):
-    """Refused with a message that says what was received and expected, and holds every part."""
+    """Refused with a message that names the expected and the received value and contains every part."""
     with pytest.raises(ConversionError) as caught:
         config_from_arguments(arguments, arch_instance)
     for part in ("expected", "Received: ", *parts):

@@ -65,7 +65,7 @@ def test_pmf_over_the_last_channel_sums_to_one(channels, bit_depth):
     pmf = np.exp(LogisticMixtureLikelihood(repeated, channels, mixtures, bit_depth).log_prob(images))
     marginal = 1.0
     if channels > 1:
-        # Up to three channels, the parameters of all channels but the last come first, as of a mixture of their own.
+        # With up to three channels, the first parameters are those of a mixture of all channels but the last.
         head = parameters[..., : num_parameters(channels - 1, mixtures)]
         earlier = LogisticMixtureLikelihood(head, channels - 1, mixtures, bit_depth)
         marginal = np.exp(earlier.log_prob(images[:1, ..., :-1]))[0]

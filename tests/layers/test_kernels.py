@@ -57,7 +57,7 @@ def _mixed_layers():
     return layers
 
 
-def test_shared_kernels_give_the_outputs_and_gradients_of_each_layer_alone():
+def test_shared_kernels_give_the_outputs_and_gradients_of_each_layer_by_itself():
     layers, x = _mixed_layers(), _normal(2, 4, 4, 4)
     assert [len(one.layers) for one in kernel_stacks(layers)] == [2, 1, 1, 1, 2]
     variables = [variable.value for layer in layers for variable in layer.trainable_variables]

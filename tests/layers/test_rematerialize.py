@@ -69,5 +69,5 @@ def test_xla_does_not_merge_the_two_passes(cell):
     assert convolutions(True) >= convolutions(False) + 2
 
 
-def test_inference_is_left_alone(cell):
+def test_inference_is_not_recomputed(cell):
     assert _backward_inputs(cell, True, training=False) == _backward_inputs(cell, False, training=False)

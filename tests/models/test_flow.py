@@ -64,7 +64,7 @@ def test_the_last_convolution_starts_at_a_tenth():
     np.testing.assert_allclose(net.conv_out.log_norm, np.log(norm + 1e-2) - 2.303, rtol=1e-5)
 
 
-def test_log_determinant_is_zero_and_that_is_the_truth():
+def test_the_log_determinant_is_zero():
     step, z = _built(FlowStep(SHAPE[-1])), _latents()
     jacobian = _jacobian(step, z)
     assert np.abs(jacobian - np.eye(SIZE)).max() > 0.1

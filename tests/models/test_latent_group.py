@@ -121,7 +121,7 @@ def test_generation_uses_the_prior_at_a_temperature_and_no_flow(temperature):
     np.testing.assert_allclose(case.group.generate(case.state, case.noise, temperature), merged, rtol=1e-4, atol=1e-4)
 
 
-def test_without_a_state_to_merge_the_latent_alone_makes_the_state():
+def test_without_a_state_to_merge_the_state_is_a_convolution_of_the_latent():
     case = _make(0, num_scales=1, groups_per_scale=1)
     state, terms = case.group.infer(None, case.feature, case.noise)
     np.testing.assert_allclose(state, case.group.merge(terms.latent), rtol=1e-5, atol=1e-6)
@@ -129,7 +129,7 @@ def test_without_a_state_to_merge_the_latent_alone_makes_the_state():
     np.testing.assert_allclose(generated, case.group.merge(1.01 * case.noise), rtol=1e-4, atol=1e-5)
 
 
-def test_the_posterior_is_told_as_it_is_before_the_flows():
+def test_posterior_terms_are_those_before_the_flows():
     case = _make(1, num_flows=1)
     posterior, prior = case.posterior_and_prior()
     loc, log_scale = (one + other for one, other in zip(posterior, prior, strict=True))

@@ -1,4 +1,4 @@
-"""Noise of rows that have nothing to do with their batch."""
+"""Noise of rows that does not depend on their batch."""
 
 import numpy as np
 import pytest

@@ -11,7 +11,7 @@ from nvae_tf.models.noise import draw_noise
 from nvae_tf.models.nvae import NVAE
 from tests import tiny
 
-# What each case changes of the tiny model; every one of them must train.
+# Fields that each case changes in the tiny model.
 VARIANTS = {
     "flow": {"num_flows": 2},
     "absolute_posterior": {"residual_posterior": False},
@@ -55,7 +55,7 @@ def test_analytic_kl_is_the_mean_of_log_q_minus_log_p(model, draw):
     difference = (output.log_q - output.log_p).numpy() - total
     standard_error = difference.std() / np.sqrt(len(difference))
     assert abs(difference.mean()) < 4 * standard_error
-    # Sharp enough to tell a wrong KL from a right one.
+    # The test is precise enough to notice a wrong KL.
     assert standard_error < 0.05 * total.mean()
 
 
@@ -180,7 +180,7 @@ def test_every_trainable_variable_gets_a_gradient(case, draw):
     assert not missing
     assert all(np.isfinite(gradient.numpy()).all() for gradient in gradients)
     silent = [path for path, gradient in zip(paths, gradients, strict=True) if not np.any(gradient)]
-    # A ReLU of squeeze-and-excitation may be off for both images; nothing else may be silent.
+    # A ReLU of squeeze-and-excitation may be off for both images; every other gradient must be non-zero.
     assert not [path for path in silent if "squeeze_excite" not in path]
     assert len(silent) <= 0.1 * len(paths)
 

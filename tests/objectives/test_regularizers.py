@@ -95,7 +95,7 @@ def test_forty_rounds_the_first_time_then_four_from_where_it_was():
         np.testing.assert_allclose(v_returned.numpy().ravel(), v, atol=2e-5)
         np.testing.assert_array_equal(u_variable, u_returned)
         np.testing.assert_array_equal(v_variable, v_returned)
-    # The comparison can tell one round from the next.
+    # One round more would be noticed.
     assert np.abs(_iterate_by_hand(matrix, u, 1)[0] - u).max() > 1e-4
 
 

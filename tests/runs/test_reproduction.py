@@ -1,4 +1,4 @@
-"""Our numbers agree with the original program's, and the comparison can tell when they do not."""
+"""Our numbers agree with those of the original program, and the comparison notices if they do not."""
 
 import types
 
@@ -37,7 +37,7 @@ def test_small_golden_agrees(ours, small_golden):
 
 
 @pytest.mark.slow
-def test_small_golden_trains_alike(ours, small_golden):
+def test_small_golden_trains_with_the_same_losses(ours, small_golden):
     losses = small_golden[1][TRAJECTORY]
     assert not failures(ours, {TRAJECTORY: losses})
     # What the model holds is as before: the same numbers come out again.
