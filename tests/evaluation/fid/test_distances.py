@@ -7,8 +7,8 @@ from nvae_tf.evaluation.fid.distances import compare, frechet_distance, kernel_d
 from nvae_tf.evaluation.fid.features import Features
 
 
-def _covariance(rng, dim, rank=None):
-    factor = rng.normal(size=(dim, rank or 2 * dim))
+def _covariance(rng, dim):
+    factor = rng.normal(size=(dim, 2 * dim))
     return factor @ factor.T / factor.shape[1]
 
 
@@ -37,21 +37,6 @@ def test_frechet_distance_agrees_with_the_matrix_root(dim):
     expected = np.square(means[0] - means[1]).sum() + np.trace(first + second - 2 * root)
     assert frechet_distance(means[0], first, means[1], second) == pytest.approx(expected, rel=1e-8)
     assert frechet_distance(means[1], second, means[0], first) == pytest.approx(expected, rel=1e-8)
-
-
-def test_frechet_distance_of_samples_approaches_that_of_their_distributions():
-    rng = np.random.default_rng(1)
-    dim, num = 5, 20_000
-    first, second = _covariance(rng, dim), _covariance(rng, dim) + np.eye(dim)
-    shift = np.linspace(1, 2, dim)
-    exact = frechet_distance(np.zeros(dim), first, shift, second)
-    one, other = rng.multivariate_normal(np.zeros(dim), first, num), rng.multivariate_normal(shift, second, num)
-    estimate = frechet_distance(*_moments(one), *_moments(other))
-    # Differences of means have variance tr(C1 + C2) / n a dimension at most, hence 2 |shift| times that for the square;
-    # each trace has variance 2 |C|^2 / n, and the term with the root no more.
-    deviation = 2 * np.linalg.norm(shift) * np.sqrt(np.trace(first + second) / num)
-    deviation += 4 * np.sqrt(2 / num) * (np.linalg.norm(first) + np.linalg.norm(second))
-    assert abs(estimate - exact) < 4 * deviation < exact / 2
 
 
 def test_frechet_distance_of_singular_covariances():
