@@ -59,11 +59,8 @@ def _paths(root, name):
     """{split: path} of the data set's files."""
     if _named_as(root) not in (None, name):
         return {}  # both data sets have files of the same names, and only the folder's name distinguishes them
-    found = {}
-    for split, stem in _STEMS.items():
-        for path in find_files(root, _FOLDERS[name], (stem, f"{stem}.gz")):
-            found[split] = path
-    return found
+    found = {split: find_files(root, _FOLDERS[name], (stem, f"{stem}.gz")) for split, stem in _STEMS.items()}
+    return {split: paths[0] for split, paths in found.items() if paths}
 
 
 def _open(path, channels):

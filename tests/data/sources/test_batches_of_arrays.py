@@ -11,7 +11,8 @@ import pytest
 from nvae_tf.data.datasets import dataset_info
 from nvae_tf.data.sources.cifar import find_cifar
 from nvae_tf.data.sources.pickled_batches import find_pickled_batches
-from tests.data.sources.formats import cifar_binary, cifar_pickle, names, planes, put, read, write_cifar_binary
+from tests.data.sources.formats import names, read
+from tests.data.sources.writers import cifar_binary, cifar_pickle, planes, put, write_cifar_binary
 
 CIFAR, IMAGENET = dataset_info("cifar10"), dataset_info("imagenet32_2021")
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), np.uint8)

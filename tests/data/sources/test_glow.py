@@ -6,7 +6,8 @@ import pytest
 from nvae_tf.data.datasets import dataset_info
 from nvae_tf.data.decode import DamagedImageError
 from nvae_tf.data.sources.glow import find_glow
-from tests.data.sources.formats import encoded, glow_record, names, read, tf_example, write_records, write_shards
+from tests.data.sources.formats import names, read
+from tests.data.sources.writers import encoded, glow_record, tf_example, write_records, write_shards
 
 INFO = dataset_info("folder").with_size(8, 3)
 IMAGES = np.random.default_rng(0).integers(0, 256, (7, 8, 8, 3), np.uint8)

@@ -11,7 +11,8 @@ from nvae_tf.data.datasets import dataset_info
 from nvae_tf.data.decode import DamagedImageError
 from nvae_tf.data.sources.image_folder import find_image_folder
 from nvae_tf.data.sources.zip_file import find_zip
-from tests.data.sources.formats import encoded, names, put, read, write_zip
+from tests.data.sources.formats import names, read
+from tests.data.sources.writers import encoded, put, write_zip
 
 INFO = dataset_info("folder").with_size(32, 3)
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 9, 8, 3), np.uint8)

@@ -6,7 +6,8 @@ import pytest
 from nvae_tf.data.datasets import dataset_info
 from nvae_tf.data.decode import DamagedImageError
 from nvae_tf.data.sources.lmdb_folder import find_lmdb, find_lsun_lmdb
-from tests.data.sources.formats import encoded, names, read, write_environment
+from tests.data.sources.formats import names, read
+from tests.data.sources.writers import encoded, write_environment
 
 INFO = dataset_info("imagenet32")
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), np.uint8)

@@ -8,7 +8,8 @@ from sklearn.datasets import load_digits
 from nvae_tf.data.datasets import dataset_info
 from nvae_tf.data.sources.digits import find_digits
 from nvae_tf.data.sources.idx import find_idx, find_stacked_idx
-from tests.data.sources.formats import idx_bytes, put, read, write_idx
+from tests.data.sources.formats import read
+from tests.data.sources.writers import idx_bytes, put, write_idx
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (50, 28, 28, 1), np.uint8)
 MNIST, FASHION = dataset_info("mnist"), dataset_info("fashion_mnist")

@@ -9,7 +9,8 @@ import scipy.io
 from nvae_tf.data.datasets import dataset_info
 from nvae_tf.data.sources.celeba_tree import find_celeba_tree
 from nvae_tf.data.sources.omniglot import find_omniglot_mat, find_omniglot_tree
-from tests.data.sources.formats import encoded, names, put, read, write_mat, write_zip
+from tests.data.sources.formats import names, read
+from tests.data.sources.writers import encoded, put, write_mat, write_zip
 
 CELEBA, OMNIGLOT = dataset_info("celeba64"), dataset_info("omniglot")
 PORTRAITS = np.random.default_rng(0).integers(0, 256, (5, 9, 8, 3), np.uint8)

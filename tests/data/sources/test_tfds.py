@@ -8,7 +8,8 @@ import pytest
 
 from nvae_tf.data.datasets import dataset_info
 from nvae_tf.data.sources.tfds import find_tfds, prepare_tfds
-from tests.data.sources.formats import names, read, write_tfds
+from tests.data.sources.formats import names, read
+from tests.data.sources.writers import write_tfds
 
 tfds = pytest.importorskip("tensorflow_datasets")
 
