@@ -37,11 +37,6 @@ flags.DEFINE_bool("download", False, "Let TensorFlow Datasets download the data 
 flags.DEFINE_bool("inspect", False, "Print and verify what is in --out_dir.")
 
 flags.register_validator("test_fraction", lambda value: 0.0 < value < 1.0, "expected a fraction between 0 and 1")
-flags.register_validator(
-    "out_dir",
-    lambda path: path is None or os.path.isdir(path) or not os.path.lexists(path),
-    message="expected a folder, or a new name",
-)
 flags.register_multi_flags_validator(
     ["dataset", "inspect"],
     lambda values: values["inspect"] or values["dataset"],
@@ -63,12 +58,11 @@ def _dataset_info():
     """`DatasetInfo` with the size and channels that the flags give."""
     from nvae_tf.data.datasets import dataset_info
 
-    info = dataset_info(FLAGS.dataset)
-    if info.image_size is not None:
-        for flag, expected in (("image_size", info.image_size), ("channels", str(info.channels))):
-            if FLAGS[flag].present and FLAGS[flag].value != expected:
-                raise ValueError(f"--{flag}: {info.name} has {expected}. Received: {FLAGS[flag].value}")
-    return info.with_size(FLAGS.image_size, int(FLAGS.channels))
+    info = dataset_info(FLAGS.dataset).with_size(FLAGS.image_size, int(FLAGS.channels))
+    for flag, expected in (("image_size", info.image_size), ("channels", info.channels)):
+        if FLAGS[flag].present and FLAGS[flag].value != type(FLAGS[flag].value)(expected):
+            raise ValueError(f"--{flag}: {info.name} has {expected}. Received: {FLAGS[flag].value}")
+    return info
 
 
 def prepare():
@@ -109,7 +103,7 @@ def inspect(verify=True):
     manifest = read_manifest(folder)
     if manifest is None:
         raise ValueError(f"{folder}: expected the manifest.json of a prepared data set. Received: none")
-    size = f"{manifest.image_height}x{manifest.image_width}x{manifest.channels}"
+    size = f"{manifest.image_size}x{manifest.image_size}x{manifest.channels}"
     print(f"{manifest.dataset}, {size} (height x width x channels), from {manifest.source}")
     print(f"resize {manifest.resize}, split_seed {manifest.split_seed}, test_fraction {manifest.test_fraction}")
     print(f"{'split':<12}{'images':>12}{'files':>8}{'MB':>12}{'damaged':>9}  mean of each channel")
@@ -136,7 +130,7 @@ def _write_contact_sheet(folder, manifest):
     from nvae_tf.data.splits import open_splits
     from nvae_tf.evaluation.write_images import grid, write_png
 
-    info = dataset_info("folder").with_size(manifest.image_height, manifest.channels)
+    info = dataset_info("folder").with_size(manifest.image_size, manifest.channels)
     sheets = []
     for make in open_splits(info, folder)[1].values():
         images = make()

@@ -1,16 +1,13 @@
-"""The data sets, in one table: name -> sizes, splits, how NVAE models them, and what they can be read from.
+"""The table of data sets: their sizes, splits and the formats that they are read from.
 
-Another data set is another row of `DATASETS`; another file format is another source in `nvae_tf.data.sources`.
+A new data set is a row of `DATASETS`; a new file format is a source in `nvae_tf.data.sources`.
 """
 
 import dataclasses
 
 from nvae_tf.data.decode import Fit
 
-_PHOTOS = {"channels": 3, "likelihood": "logistic_mixture", "horizontal_flip": True}
-_ENCODED = ("image_folder", "zip")
-_ARRAYS = ("npz",)
-_AT_256 = {"image_size": 256, "bit_depth": 5, "resize": True, **_PHOTOS}
+_FILES = ("image_folder", "zip", "npz")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -18,36 +15,30 @@ class DatasetInfo:
     """One data set.
 
     Attributes:
-        name: what `DataConfig.dataset` calls it.
+        name: value of `DataConfig.dataset`.
         image_size: height and width of the images as the model sees them, padding included; None for those of the
             model's configuration.
         channels: 1 or 3; None for those of the model's configuration.
-        likelihood: the likelihood it is modelled with (arXiv 2007.03898, appendix A); None for any.
         sources: names in `nvae_tf.data.sources.SOURCES`, best first. Prepared records are a source of every set.
         padding: zeros added on every side of the stored images; they do not count in the likelihood.
-        bit_depth: bits per value of the published run, or of the customary one where there is none.
-        binarize: whether it is binarised dynamically.
-        horizontal_flip: whether training flips images left to right.
-        crop, crop_size, resize: as of `nvae_tf.data.decode.Fit`: what it needs in its published form.
-        num_images: {split: count} of the whole set; None where it has no fixed one.
-        num_test: images held out, by a seeded shuffle, where a source has no splits of its own; None for a fraction.
-        tfds_name: its name in TensorFlow Datasets; None where it is not there.
+        bit_depth: bits per value of published results.
+        crop, crop_size, resize: see `nvae_tf.data.decode.Fit`: how the set is published.
+        num_images: {split: count} of the whole set; None if it has no fixed one.
+        num_test: number of images held out at random if a source has no splits of its own; None for a fraction.
+        tfds_name: name in TensorFlow Datasets; None if it is not there.
         note: what someone who compares results must know; "" for nothing.
     """
 
     name: str
     image_size: int | None
     channels: int | None
-    likelihood: str | None
     sources: tuple
+    num_images: dict | None = None
     padding: int = 0
     bit_depth: int = 8
-    binarize: bool = False
-    horizontal_flip: bool = False
     crop: tuple | None = None
     crop_size: tuple | None = None
     resize: bool = False
-    num_images: dict | None = None
     num_test: int | None = None
     tfds_name: str | None = None
     note: str = ""
@@ -57,144 +48,116 @@ class DatasetInfo:
         """Height and width of the images without padding; None as `image_size`."""
         return None if self.image_size is None else self.image_size - 2 * self.padding
 
-    @property
-    def num_outputs(self):
-        """Values of an image that count for bits per dimension; None as `image_size`."""
-        return None if self.image_size is None else self.channels * self.stored_size**2
-
     def with_size(self, image_size, channels):
-        """The same with what the model's configuration has, where the set leaves it open."""
+        """A copy with the size and channels of the model's configuration where the set leaves them open."""
         return dataclasses.replace(self, image_size=self.image_size or image_size, channels=self.channels or channels)
 
     def fit(self, resize=False):
-        """The `Fit` of its stored images, which also resizes any other size where `resize` is True."""
+        """The `Fit` of its stored images; with `resize` it also resizes images of any other size."""
         return Fit(self.stored_size, self.stored_size, self.crop, self.crop_size, self.resize or resize, resize)
 
 
-def _grey(name, sources, num_images, **changes):
-    return DatasetInfo(
-        name=name,
-        image_size=32,
-        channels=1,
-        likelihood="bernoulli",
-        sources=sources,
-        padding=2,
-        binarize=True,
-        num_images=num_images,
-        **changes,
-    )
-
-
-def _imagenet(size, year, num_images):
+def _imagenet(size, year):
     other = f"imagenet{size}" if year else f"imagenet{size}_2021"
-    version = "the re-release of 2021" if year else "the original version of van den Oord et al. (2016)"
+    version = "the release of 2021" if year else "the original version of van den Oord et al. (2016)"
     return DatasetInfo(
-        name=f"imagenet{size}{year}",
-        image_size=size,
-        sources=("pickled_batches", "npz") if year else ("glow", "lmdb", "image_folder", "zip", "npz", "tfds"),
-        num_images=num_images,
+        f"imagenet{size}{year}",
+        size,
+        3,
+        ("pickled_batches", "npz") if year else ("glow", "lmdb", *_FILES, "tfds"),
+        {"train": 1_281_167, "test": 50_000} if year else {"train": 1_281_149, "test": 49_999},
         tfds_name=None if year else f"downsampled_imagenet/{size}x{size}",
         note=f"This is {version}; it was resized by another method than {other}, and results are not comparable.",
-        **_PHOTOS,
     )
 
 
 def _lsun(category, size, num_train):
     return DatasetInfo(
-        name=f"lsun_{category}{size}",
-        image_size=size,
-        sources=("lsun_lmdb", "lmdb", "glow", *_ENCODED, *_ARRAYS),
+        f"lsun_{category}{size}",
+        size,
+        3,
+        ("lsun_lmdb", "lmdb", "glow", *_FILES),
+        {"train": num_train, "test": 300},
         bit_depth=5 if size == 256 else 8,
         resize=True,
-        num_images={"train": num_train, "test": 300},
         num_test=300,
-        **_PHOTOS,
     )
 
 
+_IDX = ("idx", "npz", "image_folder", "zip", "tfds")
 _MNIST_IMAGES = {"train": 60_000, "test": 10_000}
 _ROWS = (
+    DatasetInfo("digits", 16, 1, ("digits",), {"train": 1_437, "test": 360}),
+    DatasetInfo("mnist", 32, 1, _IDX, _MNIST_IMAGES, padding=2, tfds_name="mnist"),
+    DatasetInfo("fashion_mnist", 32, 1, _IDX, _MNIST_IMAGES, padding=2, tfds_name="fashion_mnist"),
     DatasetInfo(
-        name="digits",
-        image_size=16,
-        channels=1,
-        likelihood="bernoulli",
-        sources=("digits",),
-        binarize=True,
-        num_images={"train": 1_437, "test": 360},
-    ),
-    _grey("mnist", ("idx", *_ARRAYS, *_ENCODED, "tfds"), _MNIST_IMAGES, tfds_name="mnist"),
-    _grey("fashion_mnist", ("idx", *_ARRAYS, *_ENCODED, "tfds"), _MNIST_IMAGES, tfds_name="fashion_mnist"),
-    DatasetInfo(
-        name="stacked_mnist",
-        image_size=32,
-        channels=3,
-        likelihood="logistic_mixture",
-        sources=("stacked_idx",),
+        "stacked_mnist",
+        32,
+        3,
+        ("stacked_idx",),
+        _MNIST_IMAGES,
         padding=2,
-        num_images=_MNIST_IMAGES,
         note="Three digits of MNIST in the three channels, drawn with a fixed seed.",
     ),
-    _grey(
+    DatasetInfo(
         "omniglot",
-        ("omniglot_mat", "omniglot_tree", *_ARRAYS, "tfds"),
+        32,
+        1,
+        ("omniglot_mat", "omniglot_tree", "npz", "tfds"),
         {"train": 24_345, "test": 8_070},
-        tfds_name="omniglot",
+        padding=2,
         resize=True,
+        tfds_name="omniglot",
         note="The published split and 28x28 images are those of chardata.mat; the image tree has another split (19,280 "
         "and 13,180) and is resized here: results are not comparable.",
     ),
     DatasetInfo(
-        name="cifar10",
-        image_size=32,
-        sources=("cifar", *_ARRAYS, *_ENCODED, "tfds"),
-        num_images={"train": 50_000, "test": 10_000},
+        "cifar10",
+        32,
+        3,
+        ("cifar", "npz", "image_folder", "zip", "tfds"),
+        {"train": 50_000, "test": 10_000},
         tfds_name="cifar10",
-        **_PHOTOS,
     ),
     DatasetInfo(
-        name="celeba64",
-        image_size=64,
-        sources=("lmdb", "celeba_tree", "glow", *_ENCODED, *_ARRAYS, "tfds"),
+        "celeba64",
+        64,
+        3,
+        ("lmdb", "celeba_tree", "glow", *_FILES, "tfds"),
+        {"train": 162_770, "validation": 19_867, "test": 19_962},
         crop=(40, 15, 188, 163),
         crop_size=(218, 178),
-        num_images={"train": 162_770, "validation": 19_867, "test": 19_962},
         num_test=19_962,
         tfds_name="celeb_a",
-        **_PHOTOS,
     ),
-    _imagenet(32, "", {"train": 1_281_149, "test": 49_999}),
-    _imagenet(32, "_2021", {"train": 1_281_167, "test": 50_000}),
-    _imagenet(64, "", {"train": 1_281_149, "test": 49_999}),
-    _imagenet(64, "_2021", {"train": 1_281_167, "test": 50_000}),
+    *(_imagenet(size, year) for size in (32, 64) for year in ("", "_2021")),
     DatasetInfo(
-        name="celeba_hq256",
-        sources=("glow", "lmdb", *_ENCODED, *_ARRAYS, "tfds"),
-        num_images={"train": 27_000, "test": 3_000},
+        "celeba_hq256",
+        256,
+        3,
+        ("glow", "lmdb", *_FILES, "tfds"),
+        {"train": 27_000, "test": 3_000},
+        bit_depth=5,
+        resize=True,
         num_test=3_000,
         tfds_name="celeb_a_hq/256",
-        **_AT_256,
     ),
     DatasetInfo(
-        name="ffhq256",
-        sources=("glow", "lmdb", *_ENCODED, *_ARRAYS),
-        num_images={"train": 63_000, "test": 7_000},
+        "ffhq256",
+        256,
+        3,
+        ("glow", "lmdb", *_FILES),
+        {"train": 63_000, "test": 7_000},
+        bit_depth=5,
+        resize=True,
         num_test=7_000,
-        **_AT_256,
     ),
     _lsun("bedroom", 128, 3_033_042),
     _lsun("bedroom", 256, 3_033_042),
     _lsun("church", 64, 126_227),
     _lsun("church", 128, 126_227),
     _lsun("tower", 128, 708_264),
-    DatasetInfo(
-        name="folder",
-        image_size=None,
-        channels=None,
-        likelihood=None,
-        sources=("glow", "lmdb", "lsun_lmdb", "pickled_batches", *_ENCODED, *_ARRAYS, "tfds"),
-        horizontal_flip=False,
-    ),
+    DatasetInfo("folder", None, None, ("glow", "lmdb", "lsun_lmdb", "pickled_batches", *_FILES, "tfds")),
 )
 DATASETS = {row.name: row for row in _ROWS}
 TFDS_PREFIX = "tfds:"

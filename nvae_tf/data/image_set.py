@@ -50,12 +50,12 @@ class ImageSet:
         return np.setdiff1d(np.arange(self.num_images), self.damaged)
 
 
-def from_array(array, source="images"):
+def from_array(array):
     """`ImageSet` of a uint8 array [N, H, W, C] with N >= 1; raises ValueError for anything else."""
     if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim != 4 or not len(array):
         received = f"{getattr(array, 'dtype', type(array).__name__)} of shape {np.shape(array)}"
         raise ValueError(f"images: expected a uint8 array [N, H, W, C] with N >= 1. Received: {received}")
-    return ImageSet(source, array.shape[1:], len(array), np.zeros(0, np.int64), array)
+    return ImageSet("an array", array.shape[1:], len(array), np.zeros(0, np.int64), array)
 
 
 def image_shape(images, padding):

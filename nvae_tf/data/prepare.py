@@ -125,10 +125,9 @@ class Preparation:
             return manifest
 
     def _fields(self):
-        info, options = self.info, self.options
-        fields = {"dataset": info.name, "image_height": info.stored_size, "image_width": info.stored_size}
-        fields |= {"channels": info.channels, "resize": options.resize}
-        return fields | {"split_seed": options.split_seed, "test_fraction": options.test_fraction}
+        info, options = self.info, dataclasses.asdict(self.options)
+        fields = {"dataset": info.name, "image_size": info.stored_size, "channels": info.channels}
+        return fields | {name: options[name] for name in ("resize", "split_seed", "test_fraction")}
 
     def _open(self):
         """Name of the source and {split: `SplitImages`}."""
@@ -161,12 +160,9 @@ class Preparation:
                     with contextlib.suppress(OSError):
                         folder.rmdir()  # a new folder in which nothing was written
 
-    def _tasks(self, splits):
-        return make_tasks(splits, self.info.stored_size**2 * self.info.channels)
-
     def _make(self, folder):
         source, splits = self._open()
-        tasks, plan, path = self._tasks(splits), self._plan(source, splits), folder / _PROGRESS / _PLAN
+        tasks, plan, path = make_tasks(splits), self._plan(source, splits), folder / _PROGRESS / _PLAN
         there = sorted(path.name for path in folder.glob(f"*{SUFFIX}"))
         if there and path.exists():  # a plan does not count before the first shard is finished
             _compare(path, json.loads(path.read_text(encoding="utf-8")), plan)
@@ -187,7 +183,7 @@ class Preparation:
 
     def _mend(self, folder, manifest, finished):
         source, splits = self._open()
-        tasks, shards = self._tasks(splits), manifest.shards()
+        tasks, shards = make_tasks(splits), manifest.shards()
         others = f"{self.data_dir}: expected the images that {folder} was made from. Received: others"
         if source != manifest.source or [task.file for task in tasks] != [shard.file for shard in shards]:
             raise ValueError(f"{others}, {source} with {len(tasks)} shards instead of {len(shards)}")

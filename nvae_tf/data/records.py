@@ -52,7 +52,7 @@ class Manifest:
     Attributes:
         dataset: name in `nvae_tf.data.datasets`.
         source: name in `nvae_tf.data.sources.SOURCES` of the format it was read from.
-        image_height, image_width, channels: of every image.
+        image_size, channels: of every image.
         resize: whether images of any size were resized.
         split_seed, test_fraction: of the split, where the source had none.
         splits: {split: list of `Shard`, in order}.
@@ -60,8 +60,7 @@ class Manifest:
 
     dataset: str
     source: str
-    image_height: int
-    image_width: int
+    image_size: int
     channels: int
     resize: bool
     split_seed: int
@@ -79,7 +78,7 @@ class Manifest:
     def mean(self, split):
         """Mean of each channel of a split's images, 0 to 255."""
         shards = self.splits[split]
-        num_pixels = sum(shard.num_images for shard in shards) * self.image_height * self.image_width
+        num_pixels = sum(shard.num_images for shard in shards) * self.image_size**2
         return [sum(sums) / num_pixels for sums in zip(*(shard.sums for shard in shards), strict=True)]
 
 
@@ -89,31 +88,17 @@ def write_manifest(folder, manifest):
 
 
 def read_manifest(folder):
-    """Reads FOLDER/manifest.json.
-
-    Args:
-        folder: `pathlib.Path`.
-
-    Returns:
-        `Manifest`, or None where there is none, or one of another program.
-
-    Raises:
-        ValueError: it is damaged or of another version.
-    """
+    """The `Manifest` of a folder, None if it has none of this format; raises ValueError for a damaged or older one."""
     path = folder / MANIFEST
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return None
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     if _FORMAT not in text:
         return None
     try:
         values = json.loads(text)
-        if values.pop("format") != _FORMAT:
-            return None
         version = values.pop("version")
         if version == VERSION:
             splits = {split: [Shard(**shard) for shard in shards] for split, shards in values.pop("splits").items()}
+            del values["format"]
             manifest = Manifest(splits=splits, **values)
             if all(os.path.basename(shard.file) == shard.file for shard in manifest.shards()):
                 return manifest
@@ -215,14 +200,7 @@ def _open(folder, shards, channels):
 
 
 def find_prepared(root, info):
-    """The splits of a prepared data set.
-
-    Args:
-        root: `pathlib.Path` of the folder with manifest.json.
-        info: `DatasetInfo`; `folder` accepts a set that was prepared under any name.
-
-    Returns:
-        {split: function of no arguments that returns a `SourceSplit`}, or None where there is no such manifest.
+    """The splits of a prepared data set, as of any source; the data set `folder` accepts one of any name.
 
     Raises:
         ValueError: another data set or image size, a damaged manifest, or a shard that is missing or of another size.
@@ -230,14 +208,14 @@ def find_prepared(root, info):
     manifest = read_manifest(root)
     if manifest is None:
         return None
-    path, size = root / MANIFEST, info.stored_size
+    path = root / MANIFEST
     if info.name not in ("folder", manifest.dataset):
         raise ValueError(f"{path}: dataset: expected {info.name}. Received: {manifest.dataset}")
-    received = (manifest.image_height, manifest.image_width, manifest.channels)
-    if received != (size, size, info.channels):
+    received = manifest.image_size, manifest.channels
+    if received != (info.stored_size, info.channels):
         raise ValueError(
-            f"{path}: expected images of {size}x{size}x{info.channels} (height x width x channels). "
-            f"Received: {'x'.join(map(str, received))}"
+            f"{path}: expected images of size {info.stored_size} with {info.channels} channels. "
+            f"Received: {received[0]} with {received[1]}"
         )
     for shard in manifest.shards():
         file = root / shard.file

@@ -38,11 +38,11 @@ class Task(typing.NamedTuple):
     stop: int
 
 
-def make_tasks(splits, image_bytes):
+def make_tasks(splits):
     """The shards of {split: `SplitImages`}, as a list of `Task`."""
     tasks = []
     for split, images in splits.items():
-        size = images_per_shard(len(images), image_bytes)
+        size = images_per_shard(len(images), images.fit.height * images.fit.width * images.channels)
         starts = range(0, len(images), size)
         for number, start in enumerate(starts):
             file = f"{split}-{number:05}-of-{len(starts):05}{SUFFIX}"

@@ -43,20 +43,8 @@ class SplitImages:
             yield name, image if isinstance(image, DamagedImageError) else self.fit(image, name)
 
 
-def find_splits(info, data_dir):
-    """The splits in a folder, found by the first of the data set's sources that finds any.
-
-    Args:
-        info: `DatasetInfo` with its size and channels.
-        data_dir: folder of the data set's files, or None for a data set that needs none.
-
-    Returns:
-        (name of the source, {split: function of no arguments that returns a `SourceSplit`}).
-
-    Raises:
-        ValueError: no `data_dir`, or damaged files.
-        FileNotFoundError: there is no such folder, or nothing in it that the data set can be read from.
-    """
+def _find_splits(info, data_dir):
+    """Name of the first of the data set's sources that finds splits, and what it found."""
     sources = {name: SOURCES[name] for name in ("prepared", *info.sources)}
     needs_files = "digits" not in sources
     looked_for = "".join(f"\n  {name}: {source.looked_for}" for name, source in sources.items())
@@ -88,10 +76,7 @@ def seeded_split(num_images, num_test, seed):
         seed: at least 0.
 
     Returns:
-        {"train": int64 indices, "test": int64 indices}, both sorted.
-
-    Raises:
-        ValueError: nothing would be left to train on.
+        {"train": sorted int64 indices, "test": the same}; raises ValueError if nothing is left to train on.
     """
     count = num_test if isinstance(num_test, int) else max(round(num_test * num_images), 1)
     if not 0 < count < num_images:
@@ -118,9 +103,10 @@ def open_splits(info, data_dir, resize=False, split_seed=0, test_fraction=0.1):
         "test". Where the only held-out images are called validation, as in ImageNet and LSUN, they are "test".
 
     Raises:
-        ValueError, FileNotFoundError: see `find_splits`; also where there are no training images.
+        ValueError: no `data_dir`, damaged files, or no training images.
+        FileNotFoundError: there is no such folder, or nothing in it that the data set can be read from.
     """
-    source, found = find_splits(info, data_dir)
+    source, found = _find_splits(info, data_dir)
     if "test" not in found and "validation" in found:
         found = {**found, "test": found["validation"]}
         del found["validation"]

@@ -68,7 +68,7 @@ def test_records_are_png_files_and_the_manifest_describes_them(source, tmp_path)
     stored = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert str(tmp_path) not in json.dumps(stored)
     expected = {"format": "nvae_tf prepared images", "version": 2, "dataset": "folder", "source": "image_folder"}
-    expected |= {"image_height": 8, "image_width": 8, "channels": 3, "resize": False}
+    expected |= {"image_size": 8, "channels": 3, "resize": False}
     assert {name: value for name, value in stored.items() if name != "splits"} == expected | {
         "split_seed": 0,
         "test_fraction": 0.1,

@@ -187,7 +187,7 @@ def test_inspects_and_mends(whole, flags, tmp_path):
         (["--dataset=digits", "--test_fraction=1"], "--test_fraction=1.0: expected a fraction between 0 and 1"),
         (["--inspect"], "expected the manifest.json of a prepared data set. Received: none"),
         (["--dataset=folder", "--data_dir=EMPTY", "--out_dir=EMPTY"], "--out_dir: expected another folder than"),
-        (["--dataset=digits", "--out_dir=SOURCE/000.bmp"], "expected a folder, or a new name"),
+        (["--dataset=digits", "--out_dir=SOURCE/000.bmp"], "Not a directory: 'SOURCE/000.bmp/"),
     ],
 )
 def test_wrong_flags(source, tmp_path, extra, message):
