@@ -29,8 +29,6 @@ FLAGS = flags.FLAGS
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file; --config.FIELD overrides a field.")
 flags.DEFINE_integer("batch_size", 16, "Images of a step, and of a draw.", lower_bound=1)
 flags.DEFINE_integer("steps", 10, "Number of steps, draws and matrix products to time.", lower_bound=3)
-flags.DEFINE_integer("intra_op_threads", 0, "Threads within an op; 0 for TensorFlow's choice.", lower_bound=0)
-flags.DEFINE_integer("inter_op_threads", 0, "Ops at the same time; 0 for TensorFlow's choice.", lower_bound=0)
 flags.DEFINE_bool("memory", False, "Measure and estimate the memory of a training step for each setting.")
 flags.DEFINE_bool("estimate", False, "Only estimate it; needs no memory for the model and runs nothing.")
 flags.DEFINE_bool("data", False, "Measure the data pipeline for each source.")
@@ -82,20 +80,19 @@ def _speed(config):
 
 
 def _measure(config):
-    import tensorflow as tf
-
-    intra, inter = (1, 1) if FLAGS.device else (FLAGS.intra_op_threads, FLAGS.inter_op_threads)
-    tf.config.threading.set_intra_op_parallelism_threads(intra)
-    tf.config.threading.set_inter_op_parallelism_threads(inter)
     if FLAGS.memory or FLAGS.estimate:
         return _memory_table(config, FLAGS.batch_size, not FLAGS.estimate)
     if not FLAGS.device and not FLAGS.serving:
         return _speed(config)
+    import tensorflow as tf
+
     from nvae_tf.runs.benchmark_export import device_speed, serving_speed
 
-    if FLAGS.device:
-        return device_speed(config, FLAGS.steps)
-    return serving_speed(config, FLAGS.batch_size, FLAGS.steps)
+    if FLAGS.serving:
+        return serving_speed(config, FLAGS.batch_size, FLAGS.steps)
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    return device_speed(config, FLAGS.steps)
 
 
 def main():
