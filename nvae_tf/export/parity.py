@@ -14,7 +14,7 @@ from nvae_tf.export.device_graph import mean_name
 from nvae_tf.files import write_json
 from nvae_tf.hierarchy import numbered
 
-FORMAT = 1
+_FORMAT = 1
 PARITY = "parity.json"
 # Largest error that a file may ship with, relative to an output's largest value, by the precision of its weights.
 TOLERANCES = {"float32": 1e-5, "float16": 5e-3}
@@ -153,7 +153,7 @@ def write_parity(folder, export, entries):
         entries: list of entries from `compare`; "seconds" may be None.
     """
     against = f"NVAE of Keras {keras.__version__}, TensorFlow {tf.__version__}"
-    content = {"format": FORMAT, "export": export, "against": against, "files": entries}
+    content = {"format": _FORMAT, "export": export, "against": against, "files": entries}
     write_json(folder / PARITY, content)
 
 

@@ -1,13 +1,8 @@
-"""Tiny models to export; a small SavedModel that keeps every rule, built once, and copies of it to break."""
-
-import shutil
+"""Tiny models to export."""
 
 import pytest
 
-from nvae_tf.models.nvae import NVAE
 from tests import tiny
-from tests.export.saved_model.check.good_saved_model import build
-from tests.export.tiny_export import MIXTURE
 
 
 @pytest.fixture(scope="session")
@@ -19,19 +14,5 @@ def flow_nvae():
 @pytest.fixture(scope="session")
 def mixture_nvae():
     """`NVAE` of colour images with two groups in one scale, without flows. Shared: do not change it."""
-    return tiny.perturb(NVAE(MIXTURE))
-
-
-@pytest.fixture(scope="session")
-def good(tmp_path_factory):
-    """Version folder of a SavedModel that keeps every rule. Shared: no test may write to it."""
-    version = tmp_path_factory.mktemp("base") / "nvae" / "1"
-    build(version)
-    return version
-
-
-@pytest.fixture
-def version(good, tmp_path):
-    """A copy of it that a test may break."""
-    shutil.copytree(good.parent, tmp_path / "nvae")
-    return tmp_path / "nvae" / "1"
+    fields = {"image_channels": 3, "likelihood": "logistic_mixture", "num_mixtures": 2, "encoder_channels": 8}
+    return tiny.model(8, num_scales=1, adaptive_groups=False, decoder_channels=8, **fields)

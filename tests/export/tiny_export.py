@@ -7,17 +7,6 @@ from tests import tiny
 
 BATCH_SIZES = (1, 2)
 TEMPERATURE = 0.8
-# Two groups in one scale, no flow, images in colour.
-MIXTURE = tiny.model_config(
-    8,
-    image_channels=3,
-    likelihood="logistic_mixture",
-    num_mixtures=2,
-    num_scales=1,
-    adaptive_groups=False,
-    encoder_channels=8,
-    decoder_channels=8,
-)
 
 
 def write_run(folder):

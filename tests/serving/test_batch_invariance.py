@@ -11,8 +11,7 @@ import tensorflow as tf
 from nvae_tf.inference.folding import fold
 from nvae_tf.inference.model import InferenceModel
 from nvae_tf.models.noise import keyed_noise, row_keys
-from nvae_tf.models.nvae import NVAE
-from tests.export.tiny_export import MIXTURE
+from tests import tiny
 from tests.serving.stand_in_model import Version
 
 _ROWS = 400
@@ -97,11 +96,12 @@ def test_same_groups_give_the_same_bits_in_another_process_and_after_a_reload(on
 
 
 class _Parts(tf.Module):
-    """What signatures are made of: the noise of a seed, and the parameters of a mixture."""
+    """Parts of the signatures: the noise of a seed, and the parameters of a mixture."""
 
     def __init__(self):
         super().__init__()
-        self.model = InferenceModel(fold(NVAE(MIXTURE)))
+        fields = {"image_channels": 3, "likelihood": "logistic_mixture", "num_mixtures": 2}
+        self.model = InferenceModel(fold(tiny.model(8, **fields)))
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.int64)])
     def noise(self, seed):

@@ -1,6 +1,5 @@
 """The client over both protocols, on the services of the stand-in with the toy model."""
 
-import concurrent.futures
 import socket
 import threading
 import time
@@ -251,13 +250,6 @@ def test_messages_over_the_own_limit_are_refused(served, protocol, rows):
     with pytest.raises(ServerError, match="larger than max_message_bytes") as error:
         transport.predict(ModelSpec("toy"), "sample", inputs, 20)
     assert error.value.code == "RESOURCE_EXHAUSTED"
-
-
-def test_threads_may_share_a_client(client):
-    expected = client.sample(range(8), 0.7)["image"]
-    with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda seed: client.sample([seed], 0.7)["image"][0], range(8)))
-    np.testing.assert_array_equal(np.stack(answers), expected)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from nvae_tf import hierarchy
 from nvae_tf.config import config_to_dict
 from nvae_tf.files import file_sum
 
-FORMAT = 1
+_FORMAT = 1
 CARD, GOLDEN, WARM_UP = "model.json", "golden.npz", "tf_serving_warmup_requests"
 MAX_WARM_UP_REQUESTS = 1000  # the server reads no more
 
@@ -28,7 +28,7 @@ def model_card(config, specs, origin, **fields):
         for s in hierarchy.group_scales(config)
     ]
     return {
-        "format": FORMAT,
+        "format": _FORMAT,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **origin,
         "model": config_to_dict(config),

@@ -132,9 +132,8 @@ def refusal_checks(target):
         for wrong in wrong_inputs(target.examples):
             if wrong.in_json or protocol != "rest":
                 call = functools.partial(target.predict, protocol, wrong.signature, wrong.inputs)
-                yield _refusal(
-                    protocol, f"{wrong.signature}, {wrong.what}", call, "INVALID_ARGUMENT", named=wrong.named
-                )
+                what = f"{wrong.signature}, {wrong.what}"
+                yield _refusal(protocol, what, call, "INVALID_ARGUMENT", named=wrong.named)
     if "rest" in target.transports:
         yield from _bodies(target)
     for protocol in target.transports:
@@ -154,22 +153,21 @@ def _addressing(target, protocol):
     yield _refusal(protocol, "unknown label", call, "NOT_FOUND", "INVALID_ARGUMENT")
     call = functools.partial(target.predict, protocol, _UNKNOWN, right)
     # REST has 400 for both codes.
-    yield _refusal(
-        protocol, "unknown signature", call, "INVALID_ARGUMENT" if protocol == "rest" else "FAILED_PRECONDITION"
-    )
+    code = "INVALID_ARGUMENT" if protocol == "rest" else "FAILED_PRECONDITION"
+    yield _refusal(protocol, "unknown signature", call, code)
 
 
 def _bodies(target):
     right = {name: json_value(array) for name, array in target.examples["sample"].items()}
     bodies = {
         "a body that is not JSON": b"{",
-        "a body that is no object": [right],
+        "a body that is not an object": [right],
         "a body without inputs": {"signature_name": "sample"},
         "a text for a seed": {"signature_name": "sample", "inputs": {**right, "seed": ["one"] * len(right["seed"])}},
         "rows of different length": {"signature_name": "sample", "inputs": {**right, "seed": [1, [2]]}},
     }
     if "encode" in target.examples:
-        bodies["base64 that is none"] = {"signature_name": "encode", "inputs": {"image_bytes": [{"b64": "*"}]}}
+        bodies["broken base64"] = {"signature_name": "encode", "inputs": {"image_bytes": [{"b64": "*"}]}}
     for what, body in bodies.items():
         call = functools.partial(target.transports["rest"].post, target.model, body, target.timeout)
         yield _refusal("rest", what, call, "INVALID_ARGUMENT")

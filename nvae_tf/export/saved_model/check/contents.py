@@ -20,6 +20,10 @@ class NotChecked(Exception):
     """Raised by a rule that does not apply to a model; the message says why."""
 
 
+class NotReadableError(ValueError):
+    """Raised by a rule whose file cannot be read; the message is its finding."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Operation:
     """A NodeDef that a signature reaches, and the name of the function that holds it; empty for the graph itself."""

@@ -107,7 +107,3 @@ def checksums(model):
             yield f"{name} is missing"
         elif file_sum(path) != expected[name]:
             yield f"{name} is not the file that the card was written for"
-
-
-TO_LOAD = (variables, assets)
-TO_PUBLISH = (version_name, leftovers, model_card, checksums)

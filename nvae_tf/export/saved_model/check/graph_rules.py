@@ -183,7 +183,7 @@ def no_float64(model):
     yield from _operations_in(model, tf.float64)
 
 
-RULES = (
+GRAPH_RULES = (
     *(serve_tag, serving_default, method_name, inputs_outputs, plain_names, tensors, batch_first, bytes_names),
     *(known_operations, cpu_operations, no_xla, no_training, no_state, no_half),
 )

@@ -10,15 +10,19 @@ import sys
 from typing import NamedTuple
 
 from nvae_tf.export.saved_model.check import file_rules, graph_rules, server_rules
-from nvae_tf.export.saved_model.check.contents import NotChecked, read_saved_model
+from nvae_tf.export.saved_model.check.contents import NotChecked, NotReadableError, read_saved_model
 
 _MAX_FINDINGS = 5
 _REPLAY = "nvae_tf.export.saved_model.check.replay"
 # What must hold before a model is run at all.
-_TO_LOAD = (*file_rules.TO_LOAD, *graph_rules.RULES, *server_rules.TO_LOAD)
+_TO_LOAD = (file_rules.variables, file_rules.assets, *graph_rules.GRAPH_RULES, server_rules.warm_up)
 # Their findings are worth knowing and break nothing.
 _ADVICE = (graph_rules.no_float64, server_rules.reply_size)
-RULES = (*_TO_LOAD, *_ADVICE, *file_rules.TO_PUBLISH, *server_rules.TO_PUBLISH)
+_TO_PUBLISH = (
+    *(file_rules.version_name, file_rules.leftovers, file_rules.model_card, file_rules.checksums),
+    *(server_rules.batching_parameters, server_rules.models_config, server_rules.monitoring_config),
+)
+RULES = (*_TO_LOAD, *_ADVICE, *_TO_PUBLISH)
 
 
 class RuleResult(NamedTuple):
@@ -72,6 +76,8 @@ def _apply(rule, model):
         return _result(rule, list(rule(model)))
     except NotChecked as error:
         return RuleResult(rule.__name__, rule.__doc__, "not checked", str(error))
+    except NotReadableError as error:
+        return _result(rule, [str(error)])
 
 
 def _result(rule, findings, detail=""):

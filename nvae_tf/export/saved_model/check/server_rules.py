@@ -12,7 +12,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 from google.protobuf.message import DecodeError
 
 from nvae_tf.export.saved_model.assets_extra import MAX_WARM_UP_REQUESTS, WARM_UP
-from nvae_tf.export.saved_model.check.contents import NotChecked, version_folders
+from nvae_tf.export.saved_model.check.contents import NotChecked, NotReadableError, version_folders
 from nvae_tf.export.saved_model.check.graph_rules import dtype_name, shape_of
 
 try:
@@ -58,56 +58,41 @@ def _message_class(message_name):
 
 
 def _read_config(model, name, message):
-    """A configuration file beside the version folders as a message; ValueError if it does not parse."""
+    """A configuration file beside the version folders as a message."""
     path = model.path.parent / name
     if not path.is_file():
         raise NotChecked(f"no {name} beside the version")
     try:
         return text_format.Parse(path.read_bytes(), message)
     except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise ValueError(f"{name}: {error}") from error
+        raise NotReadableError(f"{name}: {error}") from error
 
 
-def _config_rule(name, new_message):
-    """Makes a rule of a function from a model and a parsed file; a file that does not parse is a finding."""
-
-    def decorate(function):
-        @functools.wraps(function)
-        def rule(model):
-            try:
-                message = _read_config(model, name, new_message())
-            except ValueError as error:
-                yield str(error)
-            else:
-                yield from (f"{name}{text}" for text in function(model, message))
-
-        return rule
-
-    return decorate
+def _read_batching_parameters(model):
+    return _read_config(model, "batching_parameters.txt", _message_class("BatchingParameters")())
 
 
-@_config_rule("batching_parameters.txt", lambda: _message_class("BatchingParameters")())
-def batching_parameters(model, parameters):
+def batching_parameters(model):
     """The server does not start with a wrong file."""
+    parameters, name = _read_batching_parameters(model), "batching_parameters.txt"
     for field in ("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads"):
         least = 0 if field == "batch_timeout_micros" else 1
         if parameters.HasField(field) and getattr(parameters, field).value < least:
-            yield f": expected {field} >= {least}. Received: {getattr(parameters, field).value}"
+            yield f"{name}: expected {field} >= {least}. Received: {getattr(parameters, field).value}"
     sizes, largest = list(parameters.allowed_batch_sizes), parameters.max_batch_size.value
     if sizes and sizes != sorted(set(sizes)):
-        yield f": expected ascending allowed_batch_sizes. Received: {sizes}"
+        yield f"{name}: expected ascending allowed_batch_sizes. Received: {sizes}"
     elif sizes and sizes[-1] != largest:
-        yield f": expected the last of allowed_batch_sizes to be max_batch_size, {largest}. Received: {sizes}"
+        yield f"{name}: expected the last of allowed_batch_sizes to be max_batch_size, {largest}. Received: {sizes}"
     if model.card_batch_sizes not in (None, sizes):
-        yield f": expected allowed_batch_sizes as in model.json, {model.card_batch_sizes}. Received: {sizes}"
+        yield f"{name}: expected allowed_batch_sizes as in model.json, {model.card_batch_sizes}. Received: {sizes}"
 
 
 def _allowed_batch_sizes(model):
     """Batch sizes that the server runs, from batching_parameters.txt or else the model card; empty without either."""
     try:
-        message = _message_class("BatchingParameters")()
-        return list(_read_config(model, "batching_parameters.txt", message).allowed_batch_sizes)
-    except (NotChecked, ValueError):
+        return list(_read_batching_parameters(model).allowed_batch_sizes)
+    except (NotChecked, NotReadableError):
         return model.card_batch_sizes or []
 
 
@@ -124,23 +109,24 @@ def reply_size(model):
             yield f"signature {name} answers {rows} rows with {size / 2**20:.1f} MiB"
 
 
-@_config_rule("models.config", model_server_config_pb2.ModelServerConfig)
-def models_config(model, message):
+def models_config(model):
     """The server does not start with a wrong file."""
+    message = _read_config(model, "models.config", model_server_config_pb2.ModelServerConfig())
     configs = message.model_config_list.config
     if not configs:
-        yield ": expected model_config_list with a config"
+        yield "models.config: expected model_config_list with a config"
     names = [config.name for config in configs]
     if not all(names) or len(names) > len(set(names)):
-        yield f": expected a name in every config, each another. Received: {names}"
+        yield f"models.config: expected a name in every config, each another. Received: {names}"
     for config in configs:
+        text = f"models.config, {config.name}"
         if not config.base_path.startswith("/") and "://" not in config.base_path:
-            yield f", {config.name}: expected an absolute base_path. Received: {config.base_path!r}"
+            yield f"{text}: expected an absolute base_path. Received: {config.base_path!r}"
         if config.model_platform != "tensorflow":
-            yield f", {config.name}: expected model_platform tensorflow. Received: {config.model_platform!r}"
+            yield f"{text}: expected model_platform tensorflow. Received: {config.model_platform!r}"
         if model.published and _is_of(model, config):
-            for text in _missing_versions(config, sorted(version_folders(model.path.parent))):
-                yield f", {config.name}: {text}"
+            for finding in _missing_versions(config, sorted(version_folders(model.path.parent))):
+                yield f"{text}: {finding}"
 
 
 def _is_of(model, config):
@@ -163,21 +149,16 @@ def _missing_versions(config, present):
         yield f"version_labels name the version {version}, which is not served. Served: {sorted(served)}"
 
 
-@_config_rule("monitoring.config", lambda: _message_class("MonitoringConfig")())
-def monitoring_config(model, message):
+def monitoring_config(model):
     """The server does not start with a wrong file."""
-    prometheus = message.prometheus_config
+    prometheus = _read_config(model, "monitoring.config", _message_class("MonitoringConfig")()).prometheus_config
     if prometheus.enable and not prometheus.path.startswith("/"):
-        yield f": expected a path that starts with /. Received: {prometheus.path!r}"
+        yield f"monitoring.config: expected a path that starts with /. Received: {prometheus.path!r}"
 
 
 def warm_up(model):
     """What was not run at the load is slow at its first request, and a request that fails stops the load."""
-    try:
-        requests = _read_requests(model.path / "assets.extra" / WARM_UP)
-    except ValueError as error:
-        yield str(error)
-        return
+    requests = _read_requests(model.path / "assets.extra" / WARM_UP)
     covered = {name: set() for name, signature in model.signatures.items() if signature.inputs}
     for index, request in enumerate(requests):
         name = request.model_spec.signature_name or "serving_default"
@@ -199,22 +180,20 @@ def warm_up(model):
 def _read_requests(path):
     """List of PredictRequest of the warm-up file."""
     if not path.is_file():
-        raise ValueError(f"expected assets.extra/{WARM_UP}")
+        raise NotReadableError(f"expected assets.extra/{WARM_UP}")
     requests = []
     try:
         for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
             log = prediction_log_pb2.PredictionLog.FromString(record)
             if not log.HasField("predict_log"):
-                raise ValueError(f"{WARM_UP}, record {len(requests)}: expected a PredictionLog with a predict_log")
+                raise DecodeError("no predict_log")
             requests.append(log.predict_log.request)
     except tf.errors.OpError as error:
-        raise ValueError(f"{WARM_UP}: expected a TFRecord. Received: {error.message}") from error
+        raise NotReadableError(f"{WARM_UP}: expected a TFRecord. Received: {error.message}") from error
     except DecodeError as error:
-        raise ValueError(f"{WARM_UP}, record {len(requests)}: expected a PredictionLog. Received: {error}") from error
+        text = f"{WARM_UP}, record {len(requests)}: expected a PredictionLog with a predict_log"
+        raise NotReadableError(f"{text}. Received: {error}") from error
     if not 1 <= len(requests) <= MAX_WARM_UP_REQUESTS:
-        raise ValueError(f"{WARM_UP}: expected 1 to {MAX_WARM_UP_REQUESTS:,} records. Received: {len(requests):,}")
+        received = f"{len(requests):,}"
+        raise NotReadableError(f"{WARM_UP}: expected 1 to {MAX_WARM_UP_REQUESTS:,} records. Received: {received}")
     return requests
-
-
-TO_LOAD = (warm_up,)
-TO_PUBLISH = (batching_parameters, models_config, monitoring_config)

@@ -159,4 +159,4 @@ def test_operations_that_keep_nothing_of_a_request_are_no_state(version, op):
 
 def test_every_rule_is_broken_once():
     broken = {rule for rule, _, _ in _GRAPHS.values()}
-    assert broken == {rule.__name__ for rule in graph_rules.RULES}
+    assert broken == {rule.__name__ for rule in graph_rules.GRAPH_RULES}
