@@ -65,21 +65,21 @@ def export_onnx(nvae, out_dir, provenance, *, opset=18, temperature=0.7):
         }
         entries = []
         for graph in (sample_graph(model), decode_graph(model), encode_graph(model)):
-            full = convert(model, graph, opset)
+            full = convert_to_onnx(model, graph, opset)
             for key, value in metadata.items():
                 text = value if isinstance(value, str) else json.dumps(value)
                 full.metadata_props.add(key=key, value=text)
             cases = [case for rows in (1, 3) for case in draw_cases(nvae, graph, rows, temperature, num=2)]
             for precision, suffix in (("float32", ""), ("float16", "_float16")):
                 path = folder / f"{graph.name}{suffix}.onnx"
-                onnx.save(full if precision == "float32" else half_weights(full), path)
+                onnx.save(full if precision == "float32" else half_onnx(full), path)
                 onnx.checker.check_model(str(path), full_check=True)
-                entries.append(compare(path, precision, _RUNTIME, version, runner(path), cases))
+                entries.append(compare(path, precision, _RUNTIME, version, onnx_runner(path), cases))
         write_parity(folder, "ONNX", entries)
     return sorted(pathlib.Path(out_dir).iterdir())
 
 
-def convert(model, graph, opset=18):
+def convert_to_onnx(model, graph, opset=18):
     """`onnx.ModelProto` of a `DeviceGraph` of any batch size, made from an `InferenceModel`."""
     import tf2onnx
 
@@ -131,11 +131,11 @@ def _fill_in(graph, values):
         graph.initializer.append(from_array(values[name], name))
 
 
-def half_weights(model):
+def half_onnx(model):
     """A copy of an `onnx.ModelProto` with large kernels of convolutions as float16, each before a Cast to float32.
 
     It computes in float32 as before; runtimes cast once, when they load the file. Depthwise and small kernels stay as
-    they are, as in `tflite.flatbuffer.half_weights`.
+    they are, as in `tflite.flatbuffer.half_tflite`.
     """
     import onnx
 
@@ -158,7 +158,7 @@ def _num_groups(conv):
     return next((attribute.i for attribute in conv.attribute if attribute.name == "group"), 1)
 
 
-def runner(path):
+def onnx_runner(path):
     """Function from {input: array} to {output: array} that runs a file on one thread of the CPU."""
     import onnxruntime
 

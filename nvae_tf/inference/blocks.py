@@ -82,23 +82,23 @@ class ScaleAndShift(tf.Module):
         return x * self.scale + self.offset
 
 
-def swish(x):
+def _swish(x):
     """x * sigmoid(x)."""
     return x * tf.sigmoid(x)
 
 
-def upsample_nearest(x):
+def _upsample_nearest(x):
     """[B, H, W, C] -> [B, 2H, 2W, C], every value repeated twice in each direction."""
     # Delegates refuse half pixel centers; at a factor of two the values are the same without them.
     return tf.raw_ops.ResizeNearestNeighbor(images=x, size=(2 * x.shape[1], 2 * x.shape[2]))
 
 
-def upsample_bilinear(x):
+def _upsample_bilinear(x):
     """[B, H, W, C] -> [B, 2H, 2W, C], corners aligned."""
     return tf.raw_ops.ResizeBilinear(images=x, size=(2 * x.shape[1], 2 * x.shape[2]), align_corners=True)
 
 
-_FUNCTIONS = {SWISH: swish, ELU: tf.nn.elu, UPSAMPLE: upsample_nearest}
+_FUNCTIONS = {SWISH: _swish, ELU: tf.nn.elu, UPSAMPLE: _upsample_nearest}
 _MODULES = {Affine: ScaleAndShift, Linear: Convolution}
 
 
@@ -116,8 +116,8 @@ class InferenceCell(tf.Module):
     def __call__(self, x):
         residual = apply(self.steps, x)
         if self._downsamples:
-            return self.skip(swish(x), plus=self._gated(self.last(residual)))
-        skip = x if self.skip is None else upsample_bilinear(self.skip(x))
+            return self.skip(_swish(x), plus=self._gated(self.last(residual)))
+        skip = x if self.skip is None else _upsample_bilinear(self.skip(x))
         return self.last(residual, plus=skip) if self.gate is None else skip + self._gated(self.last(residual))
 
     def _gated(self, x):

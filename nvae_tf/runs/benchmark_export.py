@@ -32,13 +32,13 @@ def _in_every_runtime(config, folder):
     inputs = {name: np.full(spec.shape, 0.5, np.float32) for name, spec in graph.inputs.items()}
     noise = [tf.constant(value) for name, value in inputs.items() if name != "temperature"]
     temperature = tf.constant(inputs["temperature"])
-    (folder / "decoder.tflite").write_bytes(tflite.convert(model, graph))
-    onnx.save(onnx_export.convert(model, sample_graph(model)), folder / "decoder.onnx")
+    (folder / "decoder.tflite").write_bytes(tflite.convert_to_tflite(model, graph))
+    onnx.save(onnx_export.convert_to_onnx(model, sample_graph(model)), folder / "decoder.onnx")
     save_graph(model, graph, folder / "saved_model")
     loaded = tf.saved_model.load(folder / "saved_model")
     served, tensors = loaded.signatures[graph.name], {name: tf.constant(value) for name, value in inputs.items()}
-    in_tflite = tflite.runner(folder / "decoder.tflite", graph.name)
-    in_onnx = onnx_export.runner(folder / "decoder.onnx")
+    in_tflite = tflite.tflite_runner(folder / "decoder.tflite", graph.name)
+    in_onnx = onnx_export.onnx_runner(folder / "decoder.onnx")
     compiled = tf.function(nvae.generate, autograph=False)
     return {
         TFLITE: lambda: in_tflite(inputs)["likelihood_params"],

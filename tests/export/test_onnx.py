@@ -11,7 +11,7 @@ import tf2onnx
 
 from nvae_tf.export import onnx as onnx_export
 from nvae_tf.export.device_graph import decode_graph, encode_graph, sample_graph
-from nvae_tf.export.onnx import convert, export_onnx, half_weights, runner
+from nvae_tf.export.onnx import convert_to_onnx, export_onnx, half_onnx, onnx_runner
 from nvae_tf.export.parity import draw_cases, runtime_version
 from nvae_tf.inference.blocks import Convolution
 from nvae_tf.inference.folding import fold
@@ -58,7 +58,7 @@ def test_files_are_valid_and_say_where_they_come_from(exported, name):
 @pytest.mark.parametrize("batch_size", [1, 3])
 @pytest.mark.parametrize("name", sorted(_GRAPHS))
 def test_any_batch_is_what_keras_gives(exported, flow_nvae, name, batch_size):
-    graph, run = _GRAPHS[name](InferenceModel(fold(flow_nvae))), runner(exported / f"{name}.onnx")
+    graph, run = _GRAPHS[name](InferenceModel(fold(flow_nvae))), onnx_runner(exported / f"{name}.onnx")
     for inputs, expected in draw_cases(flow_nvae, graph, batch_size, 0.7, num=2, seed=9):
         received = run(inputs)
         assert set(received) == set(expected)
@@ -70,13 +70,13 @@ def test_mixture_without_flows_with_half_weights(mixture_nvae, tmp_path, monkeyp
     monkeypatch.setattr(onnx_export, "_LEAST_WEIGHTS", 100)
     model = InferenceModel(fold(mixture_nvae))
     graph = encode_graph(model)
-    full = convert(model, graph)
-    half = half_weights(full)
+    full = convert_to_onnx(model, graph)
+    half = half_onnx(full)
     assert half.ByteSize() < 0.85 * full.ByteSize()
     ((inputs, expected),) = draw_cases(mixture_nvae, graph, 2, 0.7, num=1)
     for model, tolerance in ((full, 1e-5), (half, 5e-3)):
         onnx.save(model, tmp_path / "model.onnx")
-        received = runner(tmp_path / "model.onnx")(inputs)
+        received = onnx_runner(tmp_path / "model.onnx")(inputs)
         for key, value in expected.items():
             assert _relative(received[key], value) < tolerance
     assert any(node.op_type == "Cast" for node in half.graph.node)
@@ -94,7 +94,7 @@ def test_only_kernels_of_convolutions_become_half(monkeypatch):
     ]
     ends = [helper.make_tensor_value_info(name, number, [1, 4, 8, 8]) for name in ("x", "c")]
     model = helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:], list(values.values())))
-    half = half_weights(model).graph
+    half = half_onnx(model).graph
     casts = [node.output[0] for node in half.node if node.op_type == "Cast"]
     assert casts == [node.input[1] for node in half.node if node.op_type == "Conv"][:1] == ["kernel"]
     assert {tensor.name for tensor in half.initializer} == {"kernel/float16", "depthwise", "start"}
@@ -113,7 +113,7 @@ def test_kernels_are_inputs_only_while_it_converts(mixture_nvae, cell_set, monke
         return converted
 
     monkeypatch.setattr(tf2onnx.convert, "from_function", watched)
-    converted = convert(model, graph).graph
+    converted = convert_to_onnx(model, graph).graph
     # Every copy that TensorFlow and tf2onnx make of a constant costs memory.
     assert len(inputs) - len(graph.inputs) == sum(isinstance(module, Convolution) for module in model.submodules)
     assert [value.name for value in converted.input] == list(graph.inputs)
@@ -133,7 +133,7 @@ def test_kernels_are_put_back_if_a_conversion_fails(mixture_nvae, monkeypatch):
     before = model.variables
     monkeypatch.setattr(tf2onnx.convert, "from_function", failing)
     with pytest.raises(ValueError, match="no"):
-        convert(model, decode_graph(model))
+        convert_to_onnx(model, decode_graph(model))
     assert all(one is other for one, other in zip(before, model.variables, strict=True))
 
 

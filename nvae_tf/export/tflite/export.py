@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from nvae_tf.export.device_graph import encode_graph, sample_graph, save_graph
 from nvae_tf.export.parity import compare, draw_cases, runtime_version, write_parity
-from nvae_tf.export.tflite.flatbuffer import cost, half_weights
+from nvae_tf.export.tflite.flatbuffer import cost, half_tflite
 from nvae_tf.export.tflite.sidecar import write_sidecar
 from nvae_tf.files import new_folder
 from nvae_tf.inference.folding import fold
@@ -55,13 +55,13 @@ def export_tflite(nvae, out_dir, provenance, *, num_groups=None, encoder=False, 
             graphs["encoder"] = encode_graph(model, 1, noise_only=True)
         entries, decoder_cost, golden = [], None, {}
         for name, graph in graphs.items():
-            content, cases = convert(model, graph), draw_cases(nvae, graph, 1, temperature)
+            content, cases = convert_to_tflite(model, graph), draw_cases(nvae, graph, 1, temperature)
             if name == "decoder":
                 decoder_cost = cost(content)
-            for precision, data in (("float32", content), ("float16", half_weights(content))):
+            for precision, data in (("float32", content), ("float16", half_tflite(content))):
                 path = folder / f"{name}_{precision}.tflite"
                 path.write_bytes(data)
-                entries.append(compare(path, precision, _RUNTIME, version, runner(path, graph.name), cases))
+                entries.append(compare(path, precision, _RUNTIME, version, tflite_runner(path, graph.name), cases))
             inputs, outputs = cases[0]
             golden[name] = inputs, {key: value for key, value in outputs.items() if key in entries[-1]["outputs"]}
         facts = {"temperature": temperature, "provenance": provenance, "cost": decoder_cost}
@@ -70,7 +70,7 @@ def export_tflite(nvae, out_dir, provenance, *, num_groups=None, encoder=False, 
     return sorted(pathlib.Path(out_dir).iterdir())
 
 
-def convert(model, graph):
+def convert_to_tflite(model, graph):
     """Bytes of a .tflite file with float32 weights.
 
     Args:
@@ -83,7 +83,7 @@ def convert(model, graph):
         return tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[graph.name]).convert()
 
 
-def runner(path, signature):
+def tflite_runner(path, signature):
     """Function from {input: array} to {output: array} that runs a file on one thread of the CPU."""
     from ai_edge_litert.interpreter import Interpreter
 

@@ -159,7 +159,7 @@ class TFLiteGraph:
         return flatbuffer_utils.convert_object_to_bytearray(self.model)
 
 
-def half_weights(content):
+def half_tflite(content):
     """The same model with kernels of at least `LEAST_WEIGHTS` stored as float16; it computes in float32 as before.
 
     As in files of TFLite's converter, and as runtimes expect, a DEQUANTIZE op stands between a stored kernel and its

@@ -12,7 +12,7 @@ import numpy as np
 from nvae_tf.export.tflite import philox
 from nvae_tf.hierarchy import num_mixture_pieces, sort_mixture_pieces
 
-LIKELIHOODS = ("bernoulli", "logistic_mixture", "normal")
+_LIKELIHOODS = ("bernoulli", "logistic_mixture", "normal")
 _MIN_LOG_SCALE = -7.0
 # The logarithm is taken twice of some uniforms: they keep away from 0 and 1.
 _OPEN_INTERVAL = (1e-5, 1.0 - 1e-5)
@@ -96,7 +96,7 @@ def mean_image(params, likelihood, num_channels):
 
     Args:
         params: [..., H, W, P].
-        likelihood: one of `LIKELIHOODS`: likelihood.kind of the sidecar.
+        likelihood: likelihood.kind of the sidecar, "bernoulli", "logistic_mixture" or "normal".
         num_channels: C of the image.
 
     Raises:
@@ -151,8 +151,8 @@ def to_uint8(images):
 def _checked(params, likelihood, num_channels):
     """`params` in float32, if their last axis fits the likelihood."""
     params = np.asarray(params, np.float32)
-    if likelihood not in LIKELIHOODS:
-        raise ValueError(f"likelihood: expected one of {LIKELIHOODS}. Received: {likelihood!r}")
+    if likelihood not in _LIKELIHOODS:
+        raise ValueError(f"likelihood: expected one of {_LIKELIHOODS}. Received: {likelihood!r}")
     pieces = {"bernoulli": num_channels, "normal": 2 * num_channels}.get(likelihood, num_mixture_pieces(num_channels))
     mixture = likelihood == "logistic_mixture"
     if params.shape[-1] % pieces or not mixture and params.shape[-1] != pieces:

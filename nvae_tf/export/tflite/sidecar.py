@@ -8,7 +8,7 @@ from nvae_tf.export.device_graph import mean_name
 from nvae_tf.files import file_sum, write_json
 from nvae_tf.golden_answers import check_sum, read_bin, write_bin
 
-FORMAT = 1
+_FORMAT = 1
 SIDECAR, GOLDEN = "decoder.json", "golden.bin"
 
 _HOW = {
@@ -57,7 +57,7 @@ def write_sidecar(folder, model_config, cases, graphs, *, temperature, provenanc
     arrays = write_bin(folder / GOLDEN, cases)
     golden = {name: {"file": GOLDEN, "arrays": arrays[name]} for name in cases}
     content = {
-        "format": FORMAT,
+        "format": _FORMAT,
         **_signature("decoder", graphs["decoder"]),
         "outputs": [_tensor(name, outputs[name].shape, meaning=_MEANINGS[name]) for name in outputs],
         "encoder": None,

@@ -17,7 +17,7 @@ from nvae_tf.export.tflite import export as tflite
 from nvae_tf.export.tflite import flatbuffer
 from nvae_tf.export.tflite.check.rules import lint_tflite
 from nvae_tf.export.tflite.check.run import NotAvailable, random_inputs, run_file
-from nvae_tf.export.tflite.flatbuffer import TFLiteGraph, cost, half_weights
+from nvae_tf.export.tflite.flatbuffer import TFLiteGraph, cost, half_tflite
 from nvae_tf.export.tflite.sidecar import sidecar_answers
 from nvae_tf.files import file_sum
 from nvae_tf.inference.folding import fold
@@ -86,7 +86,7 @@ def test_sidecar_describes_the_files_and_they_pass_lint(exported, name):
 def test_golden_numbers_are_met(exported, name, signature):
     path = exported / f"{name}_float32.tflite"
     inputs, expected = sidecar_answers(exported / "decoder.json", path, signature)
-    outputs = tflite.runner(path, signature)(inputs)
+    outputs = tflite.tflite_runner(path, signature)(inputs)
     assert set(outputs) == set(expected)
     for key, value in outputs.items():
         assert _relative(value, expected[key]) < 1e-5
@@ -116,9 +116,9 @@ def test_damaged_golden_numbers(exported, tmp_path):
 def test_encoder_and_decoder_reconstruct(exported, flow_nvae):
     image, shapes = np.random.default_rng(3).random([1, 8, 8, 1], np.float32), flow_nvae.noise_shapes(1)
     zeros = {f"posterior_noise_{i:02}": np.zeros(shape, np.float32) for i, shape in enumerate(shapes)}
-    noise = tflite.runner(exported / "encoder_float32.tflite", "encode")({"image": image, **zeros})
+    noise = tflite.tflite_runner(exported / "encoder_float32.tflite", "encode")({"image": image, **zeros})
     inputs = {"temperature": np.ones([1], np.float32), **noise}
-    outputs = tflite.runner(exported / "decoder_float32.tflite", "sample")(inputs)
+    outputs = tflite.tflite_runner(exported / "decoder_float32.tflite", "sample")(inputs)
     expected = flow_nvae(image, noise=list(zeros.values())).likelihood_params
     assert _relative(outputs["likelihood_params"], expected) < 1e-4
 
@@ -146,14 +146,14 @@ def test_mixture_of_which_some_groups_are_sampled(mixture_nvae, tmp_path, monkey
     monkeypatch.setattr(flatbuffer, "LEAST_WEIGHTS", 100)
     model = InferenceModel(fold(mixture_nvae))
     graph = sample_graph(model, 1, num_groups=1)
-    content = tflite.convert(model, graph)
-    half = half_weights(content)
+    content = tflite.convert_to_tflite(model, graph)
+    half = half_tflite(content)
     assert [value.name for value in TFLiteGraph(content).inputs] == ["noise_00", "temperature"]
     assert len(half) < 0.85 * len(content)
     for data, name, tolerance in ((content, "full", 1e-5), (half, "half", 5e-3)):
         path = tmp_path / f"{name}.tflite"
         path.write_bytes(data)
-        run = tflite.runner(path, "sample")
+        run = tflite.tflite_runner(path, "sample")
         for inputs, expected in draw_cases(mixture_nvae, graph, 1, 0.7, num=2, seed=5):
             received = run(inputs)
             assert set(received) == set(expected) == {"likelihood_params", "mean_image"}
@@ -166,7 +166,7 @@ def test_cost_is_that_counted_by_hand():
     blocks = {"preprocess_blocks": 0, "postprocess_blocks": 0}
     model = InferenceModel(fold(NVAE(ModelConfig(encoder_channels=3, decoder_channels=3, **sizes, **blocks))))
     merge, likelihood_head = 2 * 3, 9 * 3 * 1
-    found = cost(tflite.convert(model, sample_graph(model, 1)))
+    found = cost(tflite.convert_to_tflite(model, sample_graph(model, 1)))
     assert found["macs"] == 4 * 8 * (merge + likelihood_head)
     assert found["parameters"] == merge + 3 + likelihood_head + 1  # with the biases
 
@@ -203,17 +203,17 @@ def _channels_last(array):
 @pytest.mark.parametrize("name", ["mnist_small_trained", "cifar10_tiny_flow", "celeba64_tiny_5bit"])
 def test_decoder_gives_the_numbers_of_the_original(golden, tmp_path, name):
     model = InferenceModel(fold(model_from_checkpoint(read_checkpoint(golden / f"{name}.checkpoint.pt"))))
-    content = tflite.convert(model, sample_graph(model, 1))
+    content = tflite.convert_to_tflite(model, sample_graph(model, 1))
     with np.load(golden / f"{name}.expected.npz") as file:
         noise = {f"noise_{i:02}": _channels_last(file[f"eps_{i}"])[:1] for i in range(len(model.groups))}
         expected = _channels_last(file["sample_logits_t0.6"])[:1]
-    for data, precision, tolerance in ((content, "float32", 1e-5), (half_weights(content), "float16", 5e-3)):
+    for data, precision, tolerance in ((content, "float32", 1e-5), (half_tflite(content), "float16", 5e-3)):
         path = tmp_path / f"{precision}.tflite"
         path.write_bytes(data)
-        received = tflite.runner(path, "sample")({"temperature": np.array([0.6], np.float32), **noise})
+        received = tflite.tflite_runner(path, "sample")({"temperature": np.array([0.6], np.float32), **noise})
         assert _relative(received["likelihood_params"], expected) < tolerance
         _agree_on_gpu(path)
     if name == "celeba64_tiny_5bit":  # with flows
         path = tmp_path / "encoder.tflite"
-        path.write_bytes(tflite.convert(model, encode_graph(model, 1, noise_only=True)))
+        path.write_bytes(tflite.convert_to_tflite(model, encode_graph(model, 1, noise_only=True)))
         _agree_on_gpu(path)
