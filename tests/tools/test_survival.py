@@ -73,9 +73,9 @@ def test_run_asked_to_stop_saves_and_the_same_command_resumes_it(uninterrupted, 
     process = tiny_run.start(run_dir, **LONG | {"train__checkpoint_steps": 50, "train__checkpoint_epochs": 30})
     _wait_for(process, f"step 3/{STEPS}")
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=200)
     assert process.returncode == 75, output
-    assert "SIGTERM: the run stops after the step" in output
+    assert "SIGTERM: the run stops after the current step" in output
     (step,) = RunFolder(run_dir).steps()
     assert 3 < step < STEPS and f"stopped: {run_dir}, step {step};" in output
     assert output.splitlines()[-1].endswith("the same command resumes it")
