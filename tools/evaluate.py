@@ -12,7 +12,6 @@ import time
 
 from absl import flags
 
-from nvae_tf.checkpoint.figures import evaluation_context, write_evaluation
 from nvae_tf.evaluation.partial_result import load_scores, save_scores
 from nvae_tf.runs.data import load_images
 from nvae_tf.runs.progress import Progress
@@ -90,6 +89,7 @@ def evaluate_all(model, images, strategy, settings):
 
 def main():
     from nvae_tf.checkpoint import RunFolder
+    from nvae_tf.checkpoint.figures import evaluation_context, write_evaluation
     from nvae_tf.runs.load import load_run
     from nvae_tf.runs.provenance import weights
 
