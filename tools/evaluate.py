@@ -15,6 +15,7 @@ from absl import flags
 from nvae_tf.evaluation.partial_result import load_scores, save_scores
 from nvae_tf.runs.data import load_images
 from nvae_tf.runs.progress import Progress
+from nvae_tf.runs.starts import run_config
 from tools.flags import chosen_strategy, define_devices, define_images, define_run, run
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
@@ -88,15 +89,12 @@ def evaluate_all(model, images, strategy, settings):
 
 
 def main():
-    from nvae_tf.checkpoint import RunFolder
     from nvae_tf.checkpoint.figures import evaluation_context, write_evaluation
     from nvae_tf.runs.load import load_run
     from nvae_tf.runs.provenance import weights
 
-    folder = RunFolder(FLAGS.run_dir)
-    folder.resolve_step(FLAGS.step)
-    strategy = chosen_strategy()
-    images = load_images(folder.config, FLAGS.data_dir, FLAGS.split, FLAGS.max_images, FLAGS.cache_dir)
+    config, strategy = run_config(FLAGS.run_dir, FLAGS.step), chosen_strategy()
+    images = load_images(config, FLAGS.data_dir, FLAGS.split, FLAGS.max_images, FLAGS.cache_dir)
     with strategy.scope():
         model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
     which = "moving average of the weights" if model.averaged else "weights as trained"

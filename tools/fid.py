@@ -19,6 +19,7 @@ from absl import flags
 from nvae_tf.files import write_json
 from nvae_tf.runs.data import load_images
 from nvae_tf.runs.progress import Progress
+from nvae_tf.runs.starts import run_config
 from tools.flags import (
     chosen_strategy,
     define_data_dir,
@@ -45,12 +46,6 @@ define_output("Write mu and sigma of the data set to this .npz.", ".npz", name="
 flags.DEFINE_string("features_dir", None, "Folder for the data set's features; RUN_DIR/fid_cache if not given.")
 flags.DEFINE_integer("num_samples", 50_000, "Images to draw from the model.", lower_bound=2)
 flags.DEFINE_integer("batch_size", 64, "Images at once.", lower_bound=1)
-flags.DEFINE_integer(
-    "max_features",
-    10_000,
-    "Images of each set, chosen at random, whose features KID, precision and recall use.",
-    lower_bound=2,
-)
 define_temperatures(
     ["1.0"], "Factor of every prior's scale: one number, or one for each scale or each group, coarsest first."
 )
@@ -73,21 +68,19 @@ flags.register_multi_flags_validator(
 )
 
 _DATA_BIT_DEPTH = 8  # the data set itself, whatever the model's bit depth
+_MAX_FEATURES = 10_000  # of each set, for KID, precision and recall
 
 
 def prepare():
     """(extractor, model, strategy, temperatures, images, data): everything that can fail because of a flag."""
-    from nvae_tf.checkpoint import RunFolder
     from nvae_tf.evaluation.fid.features import Features, load_moments
     from nvae_tf.evaluation.fid.inception import InceptionFeatures
     from nvae_tf.evaluation.sampling import spread_temperatures
     from nvae_tf.runs.load import load_run
 
-    folder = RunFolder(FLAGS.run_dir)
-    folder.resolve_step(FLAGS.step)
-    strategy = chosen_strategy()
+    config, strategy = run_config(FLAGS.run_dir, FLAGS.step), chosen_strategy()
     extractor = InceptionFeatures(FLAGS.inception, FLAGS.inception_input, FLAGS.inception_output)
-    shape = folder.config.model
+    shape = config.model
     extractor.check(shape.image_height - 2 * shape.padding, shape.image_width - 2 * shape.padding)
     data = Features(None, *load_moments(FLAGS.statistics, extractor.dim), None) if FLAGS.statistics else None
     with strategy.scope():
@@ -95,9 +88,7 @@ def prepare():
     temperatures = spread_temperatures(model, [float(value) for value in FLAGS.temperature])
     images = None
     if not FLAGS.statistics:
-        images = load_images(folder.config, FLAGS.data_dir, FLAGS.split, cache_dir=FLAGS.cache_dir)
-    if images is not None and len(images) < 2:
-        raise ValueError(f"--split={FLAGS.split}: expected at least 2 images. Received: {len(images)}")
+        images = load_images(config, FLAGS.data_dir, FLAGS.split, cache_dir=FLAGS.cache_dir)
     return extractor, model, strategy, temperatures, images, data
 
 
@@ -140,21 +131,18 @@ def data_features(extractor, images, config):
     from nvae_tf.evaluation.fid.features import collect, load_features, save_features
 
     settings = [extractor.sha256, FLAGS.inception_input, FLAGS.inception_output, extractor.resizing]
-    digest = hashlib.sha256(json.dumps([*settings, FLAGS.max_features, FLAGS.seed]).encode())
+    digest = hashlib.sha256(json.dumps([*settings, _MAX_FEATURES, FLAGS.seed]).encode())
     for batch in data_batches(images, config):
         for image in batch:  # one by one, so that the batch size changes nothing
             digest.update(f"{image.shape}".encode() + image.tobytes())
     folder = pathlib.Path(FLAGS.features_dir or pathlib.Path(FLAGS.run_dir) / "fid_cache")
     path = folder / f"{digest.hexdigest()}.npz"
     if path.exists():
-        try:
-            result = load_features(path)
-            print(f"features of the data set: {path}", flush=True)
-            return result
-        except ValueError as error:
-            print(f"computing again: {error}", file=sys.stderr, flush=True)
-    progress = Progress(len(images.good))
-    result = collect(extractor, data_batches(images, config), FLAGS.max_features, FLAGS.seed, progress)
+        print(f"features of the data set: {path}", flush=True)
+        return load_features(path)
+    total = len(images.good)
+    batches, progress = data_batches(images, config), Progress(total)
+    result = collect(extractor, batches, total, _MAX_FEATURES, FLAGS.seed, progress)
     folder.mkdir(parents=True, exist_ok=True)
     save_features(path, result)
     return result
@@ -164,10 +152,10 @@ def context(extractor, model, temperatures):
     """What the figures depend on, for the JSON."""
     from nvae_tf.evaluation.fid.distances import NEIGHBOURS, NUM_SUBSETS, SUBSET_SIZE
 
-    names = ("num_samples", "bn_temperature", "pixels", "seed", "statistics", "max_features")
-    names += ("inception_input", "inception_output")
+    names = ("num_samples", "bn_temperature", "pixels", "seed", "statistics", "inception_input", "inception_output")
     return {
         **{name: FLAGS[name].value for name in names},
+        "max_features": _MAX_FEATURES,
         "temperature": temperatures,
         "step": model.restored_step,
         "ema": model.averaged,
@@ -200,7 +188,7 @@ def main():
     print(f"{FLAGS.num_samples} samples, step {model.restored_step}, {weights}", flush=True)
     warn_of_few("sampled", FLAGS.num_samples, extractor.dim)
     drawn, progress = sample_batches(model, strategy, temperatures), Progress(FLAGS.num_samples)
-    features = collect(extractor, drawn, FLAGS.max_features, FLAGS.seed, progress)
+    features = collect(extractor, drawn, FLAGS.num_samples, _MAX_FEATURES, FLAGS.seed, progress)
     figures = compare(features, data, FLAGS.seed)
     for name, value in figures.items():
         print(f"{name:<12}{'-' if value is None else f'{value:.6g}':>14}")

@@ -1,6 +1,4 @@
-"""Distances between two sets of images by their features: FID, KID, precision and recall, in NumPy."""
-
-import math
+"""Distances between two sets of images by their features: FID, KID, precision and recall."""
 
 import numpy as np
 from sklearn.metrics import pairwise_distances_chunked
@@ -37,15 +35,7 @@ def frechet_distance(mean, covariance, other_mean, other_covariance):
     singular values of R1^T R2. This avoids the root of an asymmetric matrix, which fails or becomes complex where a
     covariance is singular, as it is with fewer images than features.
 
-    Args:
-        mean, other_mean: [D].
-        covariance, other_covariance: [D, D].
-
-    Returns:
-        The distance, at least 0.
-
-    Raises:
-        ValueError: a matrix is not a covariance.
+    The means are [D], the covariances [D, D]. Raises `ValueError` if a matrix is not a covariance.
     """
     product = _root("covariance", covariance).T @ _root("other_covariance", other_covariance)
     cross = np.linalg.svd(product, compute_uv=False).sum()
@@ -53,48 +43,40 @@ def frechet_distance(mean, covariance, other_mean, other_covariance):
     return max(float(distance), 0.0)
 
 
-def kernel_distance(features, others, subset_size=SUBSET_SIZE, num_subsets=NUM_SUBSETS, seed=0):
+def kernel_distance(features, others, seed=0):
     """Kernel Inception distance (arXiv 1801.01401): unbiased squared MMD with the kernel (x.y / D + 1)^3.
 
     Args:
         features: [N, D].
         others: [M, D].
-        subset_size: features of each set in a subset, drawn without replacement; at most N and M are taken. Default
-            1000.
-        num_subsets: number of subsets. Default 100.
-        seed: of the subsets. Default 0.
+        seed: of the subsets, which are drawn without replacement. Default 0.
 
     Returns:
-        (mean, standard deviation) over the subsets; NaN for the latter with a single one. The mean may be below 0.
+        (mean, standard deviation) over the subsets. The mean may be below 0.
     """
     rng = np.random.default_rng(seed)
-    size = min(subset_size, len(features), len(others))
+    size = min(SUBSET_SIZE, len(features), len(others))
     estimates = []
-    for _ in range(num_subsets):
+    for _ in range(NUM_SUBSETS):
         x = features[rng.choice(len(features), size, replace=False)].astype(np.float64)
         y = others[rng.choice(len(others), size, replace=False)].astype(np.float64)
         within = 0.0
         for kernel in (polynomial_kernel(x), polynomial_kernel(y)):
             within += (kernel.sum() - np.trace(kernel)) / (size * (size - 1))
         estimates.append(within - 2.0 * polynomial_kernel(x, y).mean())
-    return float(np.mean(estimates)), float(np.std(estimates, ddof=1)) if num_subsets > 1 else math.nan
+    return float(np.mean(estimates)), float(np.std(estimates, ddof=1))
 
 
-def _radii(features, neighbours):
-    distances, _ = NearestNeighbors(algorithm="brute").fit(features).kneighbors(features, neighbours + 1)
-    return distances[:, neighbours]  # the nearest is the feature itself
+def _radii(features):
+    distances, _ = NearestNeighbors(algorithm="brute").fit(features).kneighbors(features, NEIGHBOURS + 1)
+    return distances[:, NEIGHBOURS]  # the nearest is the feature itself
 
 
-def precision_recall(real, generated, neighbours=NEIGHBOURS):
-    """Improved precision and recall (arXiv 1904.06991).
+def precision_recall(real, generated):
+    """Improved precision and recall (arXiv 1904.06991) of features [N, D] and [M, D].
 
     The manifold of a set is the union of the balls around its features that reach to their k-th nearest neighbour in
-    the set. The paper uses features of VGG-16; figures of Inception features compare with each other only.
-
-    Args:
-        real: [N, D].
-        generated: [M, D].
-        neighbours: k. Default 3.
+    the set, k = 3. The paper uses features of VGG-16; figures of Inception features compare with each other only.
 
     Returns:
         (precision, recall): share of the generated features in the real manifold, and of the real ones in the
@@ -103,7 +85,7 @@ def precision_recall(real, generated, neighbours=NEIGHBOURS):
     # Distances are differences of squares, which lose the fewest digits around the mean.
     middle = real.mean(axis=0, dtype=np.float64)
     real, generated = real - middle, generated - middle
-    real_radii, generated_radii = _radii(real, neighbours), _radii(generated, neighbours)
+    real_radii, generated_radii = _radii(real), _radii(generated)
     inside, covered, start = 0, np.zeros(len(real), bool), 0
     for block in pairwise_distances_chunked(generated, real):  # [b, N] for the next b generated features
         inside += int((block <= real_radii).any(axis=1).sum())
@@ -113,19 +95,15 @@ def precision_recall(real, generated, neighbours=NEIGHBOURS):
 
 
 def compare(features, data, seed=0):
-    """All figures of generated images against a data set.
-
-    Args:
-        features, data: `Features` of both; the `sample` of either may be None.
-        seed: of KID's subsets. Default 0.
+    """All figures of generated images against a data set, from the `Features` of both.
 
     Returns:
-        dict of `fid`, `kid`, `kid_std`, `precision` and `recall`; all but `fid` are None where samples are missing or
-        too few.
+        dict of `fid`, `kid`, `kid_std`, `precision` and `recall`; all but `fid` are None where `data.sample` is None
+        or there are too few images.
     """
     figures = dict.fromkeys(("fid", "kid", "kid_std", "precision", "recall"))
     figures["fid"] = frechet_distance(features.mean, features.covariance, data.mean, data.covariance)
-    if features.sample is not None and data.sample is not None:
+    if data.sample is not None:
         figures["kid"], figures["kid_std"] = kernel_distance(features.sample, data.sample, seed=seed)
         if min(len(features.sample), len(data.sample)) > NEIGHBOURS:
             figures["precision"], figures["recall"] = precision_recall(data.sample, features.sample)

@@ -1,4 +1,4 @@
-"""Summaries of the features of many images: their mean and covariance, and a uniform sample of them."""
+"""Summaries of the features of many images: their mean and covariance, and a random choice of them."""
 
 import typing
 import zipfile
@@ -6,38 +6,6 @@ import zipfile
 import numpy as np
 
 from nvae_tf.files import new_file
-
-
-class FeatureSample:
-    """A uniform sample without replacement of a stream of features (reservoir sampling).
-
-    Not the first ones, because data sets may be sorted by class. Which features are kept depends on the seed and the
-    order only, not on the batches.
-
-    Args:
-        size: largest number of features to keep.
-        seed: of the choice.
-    """
-
-    def __init__(self, size, seed):
-        self._size, self._rng = size, np.random.default_rng(seed)
-        self._seen, self._kept = 0, []
-
-    def add(self, features):
-        """Offers features [B, D]."""
-        for row in np.asarray(features, np.float32):
-            self._seen += 1
-            if len(self._kept) < self._size:
-                self._kept.append(row.copy())
-                continue
-            place = int(self._rng.integers(self._seen))
-            if place < self._size:
-                self._kept[place] = row.copy()
-
-    @property
-    def array(self):
-        """float32 [at most size, D]."""
-        return np.stack(self._kept)
 
 
 class Features(typing.NamedTuple):
@@ -55,27 +23,32 @@ class Features(typing.NamedTuple):
     sample: np.ndarray
 
 
-def collect(extractor, batches, max_features, seed, progress):
-    """`Features` of batches of images by an extractor, a function from images to features [B, D].
+def collect(extractor, batches, total, max_features, seed, progress):
+    """`Features` of `total` images in batches by an extractor, a function from images to features [B, D].
+
+    `max_features` of them are kept; which ones depends on the seed and the order only, not on the batches. They are
+    not the first ones, because data sets may be sorted by class.
 
     Raises:
         ValueError: features that are not finite.
     """
-    sample, count, origin, total, scatter = FeatureSample(max_features, seed), 0, None, 0.0, 0.0
+    kept = np.zeros(total, bool)
+    kept[np.random.default_rng(seed).choice(total, min(max_features, total), replace=False)] = True
+    sample, count, origin, summed, scatter = [], 0, None, 0.0, 0.0
     for images in batches:
         features = np.asarray(extractor(images), np.float64)
         if not np.isfinite(features).all():
             raise ValueError("features: expected finite numbers. Received: NaN or infinity")
         # Sums about a point near the mean: those about 0 would cancel where the mean is large compared with the spread.
         origin = features.mean(axis=0) if origin is None else origin
-        total = total + (features - origin).sum(axis=0)
+        summed = summed + (features - origin).sum(axis=0)
         scatter = scatter + (features - origin).T @ (features - origin)
+        sample.append(features[kept[count : count + len(features)]].astype(np.float32))
         count += len(features)
-        sample.add(features)
         progress(count)
-    mean = total / count
+    mean = summed / count
     covariance = (scatter - count * np.outer(mean, mean)) / (count - 1)
-    return Features(count, origin + mean, covariance, sample.array)
+    return Features(count, origin + mean, covariance, np.concatenate(sample))
 
 
 def _read(path, names):
@@ -98,7 +71,7 @@ def load_moments(path, dim):
     """(mean, covariance) in an .npz file with `mu` [dim] and `sigma` [dim, dim]: float64 [dim] and [dim, dim].
 
     Raises:
-        ValueError: another file, other shapes, numbers that are not finite, or an asymmetric `sigma`.
+        ValueError: another file, other shapes, or numbers that are not finite.
         FileNotFoundError: there is no such file.
     """
     arrays = _read(path, ("mu", "sigma"))
@@ -111,8 +84,6 @@ def load_moments(path, dim):
     for name, array in arrays.items():
         if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
             raise ValueError(f"{path}: expected finite numbers in {name}. Received: {array.dtype}, NaN or infinity")
-    if not np.allclose(covariance, covariance.T, rtol=1e-3, atol=1e-3 * max(np.abs(covariance).max(), 1e-30)):
-        raise ValueError(f"{path}: expected a symmetric sigma. Received: an asymmetric one")
     return mean.astype(np.float64), covariance.astype(np.float64)
 
 
