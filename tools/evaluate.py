@@ -7,12 +7,14 @@ After an interruption the same command resumes. The noise of an image depends on
 only: batch size, rows at once and devices change the figures by rounding only.
 """
 
+import json
 import pathlib
 import time
 
+import numpy as np
 from absl import flags
 
-from nvae_tf.evaluation.partial_result import load_scores, save_scores
+from nvae_tf.files import new_file
 from nvae_tf.runs.data import load_images
 from nvae_tf.runs.progress import Progress
 from nvae_tf.runs.starts import run_config
@@ -35,7 +37,6 @@ flags.DEFINE_integer(
     lower_bound=0,
 )
 flags.DEFINE_integer("max_images", 0, "Evaluate only the first images; 0 for all.", lower_bound=0)
-flags.DEFINE_float("active_threshold", 0.01, "Average KL (nats) above which a latent channel is active.", lower_bound=0)
 define_devices()
 
 
@@ -60,14 +61,32 @@ def format_table(result):
     return "\n".join(lines)
 
 
+def save_scores(path, settings, scores, num_batches):
+    """Writes `Scores` of some batches, with a dict of the settings they depend on."""
+    with new_file(path) as temporary:
+        np.savez(temporary, settings=json.dumps(settings, sort_keys=True), num_batches=num_batches, **scores.arrays)
+
+
+def load_scores(path, settings):
+    """(arrays of `Scores`, number of batches they cover); None and 0 where no file has these settings."""
+    try:
+        with np.load(path) as file:
+            arrays = dict(file)
+        found, num_batches = json.loads(str(arrays.pop("settings"))), int(arrays.pop("num_batches"))
+    except Exception:  # missing, or damaged, which may raise nearly anything
+        return None, 0
+    return (arrays, num_batches) if found == settings else (None, 0)
+
+
 def evaluate_all(model, images, strategy, settings):
     """`LikelihoodResult` of all images; resumes an interrupted evaluation with the same settings."""
     from nvae_tf.data.batches import eval_batches
-    from nvae_tf.evaluation.likelihood import evaluate
+    from nvae_tf.evaluation.likelihood import Scores, evaluate
 
     config, progress = model.config, Progress(len(images))
     path, saved = pathlib.Path(FLAGS.run_dir) / "evaluation.partial.npz", time.monotonic()
-    scores, done = load_scores(path, settings)
+    arrays, done = load_scores(path, settings)
+    scores = Scores(arrays)
     if done:
         print(f"resuming after {scores.num_images} images", flush=True)
     batches = eval_batches(images, config.data, config.model.bit_depth, FLAGS.batch_size, FLAGS.seed).skip(done)
@@ -80,10 +99,7 @@ def evaluate_all(model, images, strategy, settings):
             saved = time.monotonic()
         progress(num_images)
 
-    options = {"max_rows": FLAGS.max_rows, "active_threshold": FLAGS.active_threshold}
-    result = evaluate(
-        model, batches, FLAGS.num_samples, FLAGS.seed, after_batch, scores=scores, strategy=strategy, **options
-    )
+    result = evaluate(model, batches, FLAGS.num_samples, FLAGS.seed, after_batch, FLAGS.max_rows, scores, strategy)
     path.unlink(missing_ok=True)
     return result
 
@@ -100,7 +116,7 @@ def main():
     which = "moving average of the weights" if model.averaged else "weights as trained"
     dataset = model.config.data.dataset
     print(f"{dataset} {FLAGS.split}: {len(images)} images, step {model.restored_step}, {which}", flush=True)
-    context = evaluation_context(model, FLAGS.split, FLAGS.seed, FLAGS.active_threshold)
+    context = evaluation_context(model, FLAGS.split, FLAGS.seed)
     settings = {"images": len(images), "samples": FLAGS.num_samples, "batch": FLAGS.batch_size}
     settings |= {"source": images.source, "weights": weights(FLAGS.run_dir, model)}
     result = evaluate_all(model, images, strategy, context | settings)

@@ -39,7 +39,6 @@ def finish(trained):
     from nvae_tf.evaluation.likelihood import evaluate
     from nvae_tf.evaluation.sampling import reconstruction_grid, sample_images
     from nvae_tf.evaluation.write_images import save_grid, write_png
-    from nvae_tf.objectives.kl import ACTIVE_KL
     from nvae_tf.runs.load import load_run
 
     folder = trained.folder.path
@@ -49,7 +48,7 @@ def finish(trained):
         f"test NELBO {result.nelbo:.2f} nats ({result.nelbo_bits_per_dim:.4f} bits/dim) on {result.num_images} images: "
         f"reconstruction {-result.reconstruction:.2f}, KL {result.kl:.2f}"
     )
-    write_evaluation(folder, evaluation_context(model, "test", 0, ACTIVE_KL), result)
+    write_evaluation(folder, evaluation_context(model, "test", 0), result)
     images = next(iter(trained.held_out_batches(_NUM_PICTURES)))
     write_png(folder / "reconstructions.png", reconstruction_grid(model, images))
     save_grid(folder / "samples.png", sample_images(model, _NUM_PICTURES, _TEMPERATURE))

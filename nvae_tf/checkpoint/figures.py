@@ -45,7 +45,7 @@ class MetricsFile:
         write_text(self.path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
-def evaluation_context(model, split, seed, active_threshold):
+def evaluation_context(model, split, seed):
     """What a likelihood depends on, as `{field: value}`; `model` is an `NVAE` of `nvae_tf.load_run`."""
     return {
         "dataset": model.config.data.dataset,
@@ -53,7 +53,6 @@ def evaluation_context(model, split, seed, active_threshold):
         "step": model.restored_step,
         "seed": seed,
         "ema": model.averaged,
-        "active_threshold": active_threshold,
         "bit_depth": model.model_config.bit_depth,
     }
 

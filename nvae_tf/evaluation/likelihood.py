@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from nvae_tf import hierarchy
 from nvae_tf.layers.replicas import pad_rows, round_up, run_on_replicas
-from nvae_tf.models.noise import MAX_SAMPLES, keyed_noise, row_keys
+from nvae_tf.models.noise import keyed_noise, row_keys
 from nvae_tf.objectives.kl import ACTIVE_KL
 
 
@@ -28,7 +28,7 @@ class LikelihoodResult:
         reconstruction: log p(x | z), nats.
         kl: KL of all groups, nats.
         kl_per_group: KL of each group in generation order, list of G numbers, nats.
-        active_units: list of G counts: latent channels whose KL, averaged over the images, exceeds a threshold.
+        active_units: list of G counts: latent channels whose KL, averaged over the images, exceeds `ACTIVE_KL`.
     """
 
     num_images: int
@@ -120,46 +120,27 @@ def _standard_error(values):
 class Scores:
     """Scores of the images evaluated so far; `Scores(scores.arrays)` resumes from stored ones.
 
-    Args:
-        arrays: `arrays` of other scores; None to begin. Default None.
+    Attributes:
+        arrays: for each image, nats [N], `reconstruction`, `nelbo` and `nll_bound`; and `kl_sum` [G, latent_channels].
     """
 
     def __init__(self, arrays=None):
-        arrays = dict(arrays or {})
-        self._kl_sum = arrays.pop("kl_sum", 0.0)
-        self._parts = {name: [arrays[name]] if arrays else [] for name in ("reconstruction", "nelbo", "nll_bound")}
+        empty = {name: np.zeros(0) for name in ("reconstruction", "nelbo", "nll_bound")}
+        self.arrays = arrays or {**empty, "kl_sum": np.zeros(())}
 
     @property
     def num_images(self):
-        return sum(map(len, self._parts["nelbo"]))
-
-    @property
-    def arrays(self):
-        """For each image, nats [N]: `reconstruction`, `nelbo`, `nll_bound`; and `kl_sum` [G, latent_channels]."""
-        return {
-            **{name: np.concatenate(part) for name, part in self._parts.items()},
-            "kl_sum": np.asarray(self._kl_sum),
-        }
+        return len(self.arrays["nelbo"])
 
     def add(self, reconstruction, kl, bound):
         """Adds images: log p(x|z) [B], KL [B, G, latent_channels] and bound [B], nats."""
-        nelbo = kl.sum(axis=(1, 2)) - reconstruction
-        for name, values in (("reconstruction", reconstruction), ("nelbo", nelbo), ("nll_bound", bound)):
-            self._parts[name].append(values)
-        self._kl_sum = self._kl_sum + kl.sum(axis=0)
+        added = {"reconstruction": reconstruction, "nelbo": kl.sum(axis=(1, 2)) - reconstruction, "nll_bound": bound}
+        self.arrays = {name: np.append(self.arrays[name], values) for name, values in added.items()} | {
+            "kl_sum": self.arrays["kl_sum"] + kl.sum(axis=0)
+        }
 
 
-def evaluate(
-    model,
-    batches,
-    num_samples=1,
-    seed=0,
-    progress=None,
-    max_rows=None,
-    active_threshold=ACTIVE_KL,
-    scores=None,
-    strategy=None,
-):
+def evaluate(model, batches, num_samples=1, seed=0, progress=None, max_rows=None, scores=None, strategy=None):
     """Estimates the likelihood of images.
 
     ELBO = E_q[log p(x|z)] - KL(q(z|x) || p(z)), the KL in closed form where the posterior has no flows; and
@@ -177,7 +158,6 @@ def evaluate(
         progress: called with the number of images evaluated after each batch; None for no calls. Default None.
         max_rows: images times samples that pass through the decoder at once, which bounds the memory; None for the
             batch size. Default None.
-        active_threshold: KL, nats, averaged over the images, above which a latent channel is active. Default 0.01.
         scores: `Scores` of the images before those in `batches`, which are added to it; None to begin. Default None.
         strategy: `tf.distribute.Strategy` in whose scope the model was built, all its replicas in this process; None
             for one device. Default None.
@@ -186,22 +166,16 @@ def evaluate(
         `LikelihoodResult`.
 
     Raises:
-        ValueError: no images, a batch larger than the first, or `num_samples` out of range.
+        ValueError: no images.
     """
-    if not 1 <= num_samples < MAX_SAMPLES:
-        raise ValueError(f"num_samples: expected 1 to {MAX_SAMPLES - 1}. Received: {num_samples}")
     strategy = strategy or tf.distribute.get_strategy()
-    scores = Scores() if scores is None else scores
-    largest, size = None, None
-    for index, images in enumerate(batches):
+    scores, size = scores or Scores(), None
+    for images in batches:
         images = np.asarray(images, np.float32)
         count = len(images)
-        if largest is None:
-            largest = count
+        if size is None:
             size = round_up(count, strategy)
             at_once = min(max((max_rows or size) // size, 1), num_samples)
-        if not 0 < count <= largest:
-            raise ValueError(f"batches[{index}]: expected 1 to {largest} images, as the first. Received: {count}")
         positions = scores.num_images + np.arange(size, dtype=np.int64)
         settings = (tf.constant(num_samples), at_once, tf.constant(seed, tf.int64))
         parts = run_on_replicas(strategy, _score, model, [pad_rows(images, size), positions], *settings)
@@ -210,11 +184,10 @@ def evaluate(
             progress(scores.num_images)
     if not scores.num_images:
         raise ValueError("batches: expected at least one image. Received: none")
-    return _result(model, num_samples, scores, active_threshold)
+    return _result(model, num_samples, scores.arrays)
 
 
-def _result(model, num_samples, scores, active_threshold):
-    arrays = scores.arrays
+def _result(model, num_samples, arrays):
     reconstruction, nelbo, bound = arrays["reconstruction"], arrays["nelbo"], arrays["nll_bound"]
     kl_per_channel = arrays["kl_sum"] / len(nelbo)
     return LikelihoodResult(
@@ -228,5 +201,5 @@ def _result(model, num_samples, scores, active_threshold):
         reconstruction=float(reconstruction.mean()),
         kl=float(kl_per_channel.sum()),
         kl_per_group=kl_per_channel.sum(axis=1).tolist(),
-        active_units=(kl_per_channel > active_threshold).sum(axis=1).tolist(),
+        active_units=(kl_per_channel > ACTIVE_KL).sum(axis=1).tolist(),
     )
