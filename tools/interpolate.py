@@ -39,19 +39,8 @@ for _name in ("images", "seeds"):
     )
 
 
-def pair_images(model, first, second, kernels):
-    """Images [frames, h, w, C] from one image's noise to another's, lists of arrays [1, h, w, latent_channels]."""
-    from nvae_tf.evaluation.latents import decode_noise, interpolate
-
-    fractions, size, parts = np.linspace(0.0, 1.0, FLAGS.frames), min(FLAGS.batch_size, FLAGS.frames), []
-    ends = [eps[0] for eps in first], [eps[0] for eps in second]
-    for start in range(0, FLAGS.frames, size):
-        noise = interpolate(*ends, fractions[start : start + size])
-        parts.append(decode_noise(model, noise, kernels=kernels, batch_size=size)[0])
-    return np.concatenate(parts)
-
-
 def main():
+    from nvae_tf.evaluation.latents import interpolate
     from nvae_tf.evaluation.write_images import grid, save_animation, save_grid
     from nvae_tf.runs.load import load_run
 
@@ -59,8 +48,8 @@ def main():
     model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
     kernels = model.effective_kernels()
     noise = starts.noise(model, kernels)
-    pairs = list(zip(noise[::2], noise[1::2], strict=True))
-    rows = np.stack([pair_images(model, first, second, kernels) for first, second in pairs])
+    options = (FLAGS.frames, kernels, FLAGS.batch_size)
+    rows = np.stack([interpolate(model, *pair, *options) for pair in zip(noise[::2], noise[1::2], strict=True)])
     path = pathlib.Path(FLAGS.out or os.path.join(FLAGS.run_dir, "interpolation.png"))
     save_grid(path, rows.reshape(-1, *rows.shape[2:]), FLAGS.frames)
     print(f"written: {path}")

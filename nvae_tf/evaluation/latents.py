@@ -77,8 +77,6 @@ def _in_batches(function, inputs, batch_size):
 
 
 def _of_images(function, model, images, indices, seed, draw, kernels, batch_size):
-    if draw not in ("mean", "sample"):
-        raise ValueError(f"draw: expected mean or sample. Received: {draw!r}")
     kernels = model.effective_kernels() if kernels is None else kernels
     inputs, seed = (np.asarray(images, np.float32), np.asarray(indices, np.int64)), tf.constant(seed, tf.int64)
     return _in_batches(functools.partial(function, model, kernels, seed, draw), inputs, batch_size)
@@ -103,12 +101,12 @@ def encode(model, images, indices, seed=0, draw="sample", kernels=None, batch_si
     return _of_images(_encode, model, images, indices, seed, draw, kernels, batch_size)
 
 
-def posterior_noise(model, images, indices, seed=0, draw="sample", kernels=None, batch_size=None):
-    """The prior's noise that gives the latents of images: a list of float32 arrays [N, h, w, latent_channels].
+def posterior_noise(model, images, indices, seed=0, kernels=None, batch_size=None):
+    """The prior's noise that gives samples of the posteriors: a list of float32 arrays [N, h, w, latent_channels].
 
     The arguments are those of `encode`.
     """
-    return _of_images(_posterior_noise, model, images, indices, seed, draw, kernels, batch_size)
+    return _of_images(_posterior_noise, model, images, indices, seed, "sample", kernels, batch_size)
 
 
 def decode_noise(model, noise, images=None, kernels=None, batch_size=None):
@@ -145,15 +143,18 @@ def draw_rows(model, seed, index, samples, temperature=1.0):
     return [eps.numpy() * np.float32(temperature) for eps in _draw(model, keys)]
 
 
-def interpolate(first, second, fractions):
-    """Spherical interpolation of each group's noise: a list of float32 arrays [B, h, w, latent_channels].
+def interpolate(model, first, second, num, kernels, batch_size):
+    """Images [num, h, w, C] on the spherical interpolation between two images' noise, both ends included.
 
-    Args:
-        first, second: noise of one image each, a list of arrays [h, w, latent_channels].
-        fractions: list of B numbers from 0, for `first`, to 1.
+    `first` and `second` are lists of arrays [1, h, w, latent_channels].
     """
-    ends = zip(first, second, strict=True)
-    return [slerp(*(np.stack([end] * len(fractions)) for end in pair), fractions).numpy() for pair in ends]
+    fractions, size, parts = np.linspace(0.0, 1.0, num), min(batch_size, num), []
+    for start in range(0, num, size):  # the noise of all images may be too much for the memory
+        part = fractions[start : start + size]
+        ends = zip(first, second, strict=True)
+        noise = [slerp(*(np.repeat(end, len(part), axis=0) for end in pair), part).numpy() for pair in ends]
+        parts.append(decode_noise(model, noise, kernels=kernels, batch_size=size)[0])
+    return np.concatenate(parts)
 
 
 def keep_first(noise, fresh, counts):

@@ -24,14 +24,8 @@ def statistics_variables(model):
 
 
 def assign_statistics(model, arrays):
-    """Gives a model the statistics that `readjust` computed; raises `ValueError` for those of another model."""
-    variables = statistics_variables(model)
-    shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
-    received = {name: array.shape for name, array in arrays.items()}
-    if shapes != received:
-        wrong = sorted(name for name in shapes | received if shapes.get(name) != received.get(name))
-        raise ValueError(f"batch-norm statistics: expected those of this model. Received others: {wrong[:5]}")
-    for name, variable in variables.items():
+    """Gives a model the statistics that `readjust` computed for it."""
+    for name, variable in statistics_variables(model).items():
         variable.assign(arrays[name])
 
 
@@ -43,7 +37,7 @@ def readjust(model, temperature, num_batches=500, batch_size=16, seed=0, progres
 
     Args:
         model: `NVAE`.
-        temperature: factor of every prior's scale, > 0, or a list, one for each group.
+        temperature: factor of every prior's scale, > 0.
         num_batches: number of batches to draw. Default 500.
         batch_size: images in each. Default 16.
         seed: of the noise. Default 0.
@@ -69,8 +63,7 @@ def readjust(model, temperature, num_batches=500, batch_size=16, seed=0, progres
                 progress(first + batch_size)
         return {name: variable.numpy() for name, variable in variables.items()}
     finally:
-        for name, variable in variables.items():
-            variable.assign(before[name])
+        assign_statistics(model, before)
 
 
 def _check_finite(variables, batch):

@@ -15,7 +15,7 @@ import numpy as np
 from nvae_tf.files import TEMPORARY, new_file
 
 
-def shard_numbers(first, num, shard_size, worker_index=0, num_workers=1):
+def shard_numbers(first, num, shard_size, worker_index, num_workers):
     """Numbers of the shards that a worker draws, of all shards with images `first` to `first + num`."""
     for name, value in (("first", first), ("num", num)):
         if value % shard_size:
@@ -45,14 +45,9 @@ def begin(folder, settings):
 
 
 def write_shard(path, first, shard_size, batch_size, draw):
-    """Draws a shard in batches and writes it; yields the number of images drawn, after each batch.
+    """Draws a shard, whose first image is number `first`, in batches; yields the number of images drawn after each.
 
-    Args:
-        path: of the file.
-        first: number of its first image.
-        shard_size: number of its images.
-        batch_size: number of images drawn at once.
-        draw: function from the number of an image to `batch_size` images from there on, uint8 [batch_size, H, W, C].
+    `draw` is a function from the number of an image to uint8 [batch_size, H, W, C]: the images from there on.
     """
     with new_file(path) as temporary:
         shard = None

@@ -60,11 +60,8 @@ def sample_images(
         float32 [num, H, W, C] in [0, 1], padding cropped.
 
     Raises:
-        ValueError: an argument is out of range.
+        ValueError: a temperature is not positive, or there is no such kind of pixels.
     """
-    for name, value in (("num", num), ("batch_size", batch_size)):
-        if value < 1:
-            raise ValueError(f"{name}: expected at least 1. Received: {value}")
     temperatures = tf.constant(model.group_temperatures(temperature), tf.float32)
     if pixels not in PIXEL_CHOICES:
         raise ValueError(f"pixels: expected one of {PIXEL_CHOICES}. Received: {pixels!r}")
@@ -82,14 +79,9 @@ def sample_images(
 
 
 def spread_temperatures(model, values):
-    """List of one temperature for each group, in generation order.
+    """List of a temperature for each group, from one number, one for each scale, or one for each group.
 
-    Args:
-        model: `NVAE`.
-        values: list of one number, one for each scale, or one for each group, coarsest first.
-
-    Raises:
-        ValueError: another number of values.
+    Raises `ValueError` for another number of values.
     """
     scales = [scale.index for scale in hierarchy.group_scales(model.model_config)]
     num_scales, num_groups = scales[-1] + 1, len(scales)

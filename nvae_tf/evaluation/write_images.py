@@ -25,13 +25,7 @@ def grid(images, columns=None):
 
     Returns:
         uint8 [rows * (H + 2) - 2, columns * (W + 2) - 2, C].
-
-    Raises:
-        ValueError: no images, or another number of axes.
     """
-    images = np.asarray(images)
-    if images.ndim != 4 or not len(images):
-        raise ValueError(f"images: expected shape [N, H, W, C] with N >= 1. Received: {images.shape}")
     count, height, width, channels = images.shape
     columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)

@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 
 from nvae_tf.evaluation.latents import (
     decode_noise,
@@ -9,7 +8,6 @@ from nvae_tf.evaluation.latents import (
     keep_first,
     posterior_noise,
     replace_groups,
-    with_channel,
 )
 from nvae_tf.evaluation.sampling import reconstruct, sample_images
 from nvae_tf.models.latent_group import LatentGroup
@@ -77,11 +75,13 @@ def test_drawn_rows_are_the_samples_of_the_program(evaluated_model):
     assert np.abs(rows[0][0] - rows[0][1]).max() > 0.1
 
 
-def test_each_group_is_interpolated():
-    first, second = np.random.default_rng(0).normal(size=(2, 2, 2, 1)).astype(np.float32)
-    rows = interpolate([first, 2 * second], [second, first], [0.0, 0.25, 1.0])
-    np.testing.assert_allclose(rows[0], slerp([first] * 3, [second] * 3, [0.0, 0.25, 1.0]))
-    np.testing.assert_array_equal(rows[1][[0, 2]], [2 * second, first])
+def test_each_group_is_interpolated(evaluated_model):
+    model, kernels = evaluated_model, evaluated_model.effective_kernels()
+    first, second = (draw_rows(model, seed, 0, [0]) for seed in (1, 2))
+    fractions = np.linspace(0.0, 1.0, 5)
+    noise = [slerp(*(np.repeat(end, 5, 0) for end in ends), fractions) for ends in zip(first, second, strict=True)]
+    expected, _ = decode_noise(model, noise)
+    np.testing.assert_allclose(interpolate(model, first, second, 5, kernels, batch_size=2), expected, atol=1e-5)
 
 
 def test_the_first_groups_are_kept():
@@ -102,15 +102,3 @@ def test_only_chosen_groups_and_what_comes_after_them_change(evaluated_model, mo
     model.generate(rows)
     np.testing.assert_array_equal(latents[0], np.repeat(latents[0][:1], 3, axis=0))
     assert np.abs(latents[1][1:] - latents[1][:1]).max() > 0.1
-
-
-def test_one_channel_is_set():
-    noise = [np.random.default_rng(0).normal(size=(1, 2, 2, 3)).astype(np.float32)]
-    rows = with_channel(noise, 1, [-3.0, 0.5])[0]
-    np.testing.assert_array_equal(rows[..., 1], np.repeat([-3.0, 0.5], 4).reshape(2, 2, 2))
-    np.testing.assert_array_equal(rows[..., [0, 2]], np.repeat(noise[0][..., [0, 2]], 2, axis=0))
-
-
-def test_another_draw_is_refused(evaluated_model, binary_images):
-    with pytest.raises(ValueError, match="draw: expected mean or sample. Received: 'mode'"):
-        encode(evaluated_model, binary_images, range(7), draw="mode")

@@ -67,8 +67,3 @@ def test_statistics_that_are_not_finite_leave_the_model_as_it_was(evaluated_mode
         variable.assign(value)
     for name, variable in statistics_variables(evaluated_model).items():
         np.testing.assert_array_equal(variable.numpy(), own[name])
-
-
-def test_statistics_of_another_model(evaluated_model, own):
-    with pytest.raises(ValueError, match="expected those of this model. Received others: .*0000/moving_mean"):
-        assign_statistics(evaluated_model, {**own, "0000/moving_mean": np.zeros(3)})

@@ -22,7 +22,7 @@ def test_every_shard_has_one_worker():
 @pytest.mark.parametrize("name, first, num", [("first", 5, 10), ("num", 10, 15)])
 def test_parts_of_shards_are_refused(name, first, num):
     with pytest.raises(ValueError, match=rf"--{name}: expected a multiple of --shard_size=10\. Received: "):
-        shard_numbers(first, num, 10)
+        shard_numbers(first, num, 10, 0, 1)
 
 
 def test_a_shard_is_whole_or_absent(tmp_path):

@@ -6,7 +6,7 @@ import PIL.Image
 import pytest
 
 from nvae_tf.data.batches import eval_batches
-from nvae_tf.evaluation.latents import decode_noise, posterior_noise
+from nvae_tf.evaluation.latents import decode_noise, interpolate, posterior_noise
 from nvae_tf.evaluation.sampling import sample_images
 from nvae_tf.runs.data import load_images
 from nvae_tf.runs.load import load_run
@@ -30,11 +30,11 @@ def test_writes_a_strip_and_an_animation(digits_run, program, tmp_path, capsys):
 
 
 def test_the_ends_are_the_reconstructions(digits_run, model, program):
-    flags = (f"--run_dir={digits_run}", "--images=3,17", "--frames=5", "--batch_size=2", "--seed=4")
+    flags = (f"--run_dir={digits_run}", "--images=3,17", "--seed=4")
     tool = program("interpolate", *flags)
     kernels = model.effective_kernels()
     noise = Starts(model.config, tool.FLAGS).noise(model, kernels)
-    pictures = tool.pair_images(model, *noise, kernels)
+    pictures = interpolate(model, *noise, 5, kernels, batch_size=2)
     assert pictures.shape == (5, 16, 16, 1)
     images = load_images(model.config, None, "test", 18)
     images = next(iter(eval_batches(images, model.config.data, 8, 18, 4))).numpy()[[3, 17]]

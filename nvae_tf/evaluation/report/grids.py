@@ -5,7 +5,7 @@ import contextlib
 import numpy as np
 
 from nvae_tf.checkpoint.statistics import list_temperatures, load_statistics
-from nvae_tf.evaluation.latents import decode_noise, draw_rows, interpolate, posterior_noise
+from nvae_tf.evaluation.latents import draw_rows, interpolate, posterior_noise
 from nvae_tf.evaluation.readjust import assign_statistics, statistics_variables
 from nvae_tf.evaluation.sampling import sample_images
 from nvae_tf.evaluation.write_images import grid
@@ -51,16 +51,14 @@ def interpolations(model, images, rows, seed, batch_size):
 
     The ends are reconstructions of `images` [2 * rows, H, W, C], or samples of the prior if they are None.
     """
+    kernels = model.effective_kernels()
     if images is None:
         noise = draw_rows(model, seed, 0, range(2 * rows), _PRIOR_TEMPERATURE)
         ends = f"samples of the prior at temperature {_PRIOR_TEMPERATURE:g}"
     else:
-        noise = posterior_noise(model, images, np.arange(len(images)), seed, batch_size=batch_size)
+        noise = posterior_noise(model, images, np.arange(len(images)), seed, kernels, batch_size)
         ends = "reconstructions of two images"
-    fractions = np.linspace(0.0, 1.0, _INTERPOLATION_STEPS)
-    ways = [
-        interpolate([eps[i] for eps in noise], [eps[i + 1] for eps in noise], fractions)
-        for i in range(0, len(noise[0]) - 1, 2)
-    ]
-    images, _ = decode_noise(model, list(map(np.concatenate, zip(*ways, strict=True))), batch_size=batch_size)
-    return grid(images, columns=_INTERPOLATION_STEPS), f"Each row goes from one end to another: {ends}."
+    single = [[eps[i : i + 1] for eps in noise] for i in range(len(noise[0]))]
+    pairs = zip(single[::2], single[1::2], strict=False)
+    images = [interpolate(model, *pair, _INTERPOLATION_STEPS, kernels, batch_size) for pair in pairs]
+    return grid(np.concatenate(images), columns=_INTERPOLATION_STEPS), f"Each row goes from one end to another: {ends}."
