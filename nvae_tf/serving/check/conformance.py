@@ -33,7 +33,7 @@ class Check(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """The end of a check."""
+    """Whether a check passed, and what it saw."""
 
     name: str
     passed: bool
@@ -60,6 +60,10 @@ class Target:
         """Sends a request without checks; returns `{name: array}`."""
         return self.transports[protocol].predict(model or self.model, signature, inputs, self.timeout)
 
+    def sample(self, protocol, signature="sample", model=None):
+        """Outputs of the example inputs of `sample`."""
+        return self.predict(protocol, signature, self.examples["sample"], model)
+
     @property
     def max_levels(self):
         """By how many of 255 levels a pixel may differ."""
@@ -77,10 +81,9 @@ def run_check(check):
     """`Outcome` of a check, whose reason is what it returned or raised."""
     try:
         return Outcome(check.name, True, check.run())
-    except (CheckFailedError, ServerError) as error:
-        return Outcome(check.name, False, str(error))
     except Exception as error:  # An answer that nobody thought of must not end the other checks.
-        return Outcome(check.name, False, f"{type(error).__name__}: {error}")
+        kind = "" if isinstance(error, CheckFailedError | ServerError) else f"{type(error).__name__}: "
+        return Outcome(check.name, False, f"{kind}{error}")
 
 
 def expect_same(expected, received, max_levels=1):
@@ -126,9 +129,9 @@ def _read_pixels(name, files):
 
 def basic_checks(target):
     """Yields the `Check`s of status, metadata and answers of a `Target`."""
-    for protocol in target.transports:
-        for name, function in (("status", _status), ("metadata", _metadata)):
-            yield Check(f"{protocol}: {name}", functools.partial(function, target, target.transports[protocol]))
+    for protocol, transport in target.transports.items():
+        yield Check(f"{protocol}: status", functools.partial(_status, target, transport))
+        yield Check(f"{protocol}: metadata", functools.partial(_metadata, target, transport))
     for protocol in target.transports:
         yield Check(f"{protocol}: the default signature is sample", functools.partial(_default, target, protocol))
         yield Check(f"{protocol}: by version", functools.partial(_by_version, target, protocol))
@@ -174,28 +177,23 @@ def _golden_answer(target, protocol, signature):
 
 
 def _default(target, protocol):
-    answers = [target.predict(protocol, name, target.examples["sample"]) for name in ("sample", "")]
-    expect_same(*answers, target.max_levels)
+    expect_same(target.sample(protocol), target.sample(protocol, ""), target.max_levels)
     return "the same answer without the name of a signature"
 
 
 def _by_version(target, protocol):
     version = target.transports[protocol].metadata(target.model, target.timeout).version
-    inputs = target.examples["sample"]
-    expected = target.predict(protocol, "sample", inputs)
-    received = target.predict(protocol, "sample", inputs, ModelSpec(target.model.name, version))
-    expect_same(expected, received, target.max_levels)
+    received = target.sample(protocol, model=ModelSpec(target.model.name, version))
+    expect_same(target.sample(protocol), received, target.max_levels)
     return f"the same answer from version {version} by its number"
 
 
 def _by_row(target):
-    inputs, transport = target.examples["sample"], target.transports["rest"]
-    expected = target.predict("rest", "sample", inputs)
-    columns = {name: json_value(array) for name, array in inputs.items()}
+    columns = {name: json_value(array) for name, array in target.examples["sample"].items()}
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     body = {"signature_name": "sample", "instances": rows}
-    predictions = transport.post(target.model, body, target.timeout)["predictions"]
+    predictions = target.transports["rest"].post(target.model, body, target.timeout)["predictions"]
     # With a single output, a row is its value.
-    images = [row["image"] if isinstance(row, dict) else row for row in predictions]
-    expect_same({"image": expected["image"]}, {"image": np.array(images, np.uint8)}, target.max_levels)
+    images = np.array([row["image"] if isinstance(row, dict) else row for row in predictions], np.uint8)
+    expect_same({"image": target.sample("rest")["image"]}, {"image": images}, target.max_levels)
     return f"{len(rows)} rows"

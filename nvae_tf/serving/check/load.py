@@ -60,18 +60,17 @@ def _one_image(target, protocol):
 
 
 def _beside_bad(target, protocol):
-    right = target.examples["sample"]
-    expected = target.predict(protocol, "sample", right)
+    right, expected = target.examples["sample"], target.sample(protocol)
     bad_requests = (
-        functools.partial(target.predict, protocol, "sample", {**right, "temperature": -right["temperature"]}),
-        functools.partial(target.predict, protocol, "no_such_thing", right),
-        functools.partial(target.predict, protocol, "sample", right, ModelSpec("no_such_thing")),
+        ("sample", {**right, "temperature": -right["temperature"]}),
+        ("no_such_thing", right),
+        ("sample", right, ModelSpec("no_such_thing")),
     )
     refused = []
 
     def bad(number):
         try:
-            bad_requests[number % len(bad_requests)]()
+            target.predict(protocol, *bad_requests[number % len(bad_requests)])
         except ServerError:
             return
         raise CheckFailedError("expected a refusal of a bad request. Received: an answer")
@@ -79,7 +78,7 @@ def _beside_bad(target, protocol):
     def good(number):
         for attempt in range(_TRIES):
             try:
-                answer = target.predict(protocol, "sample", right)
+                answer = target.sample(protocol)
             except ServerError as error:
                 # A batch fails as a whole, for all whose rows are in it; they may send theirs again.
                 merged = error.code == "INVALID_ARGUMENT" and "temperature" in error.message
@@ -93,26 +92,30 @@ def _beside_bad(target, protocol):
         futures = [pool.submit(job, n) for n in range(_MIXED_REQUESTS) for job in (good, bad)]
         for future in futures:
             future.result()
-    expect_same(expected, target.predict(protocol, "sample", right), target.max_levels)
+    expect_same(expected, target.sample(protocol), target.max_levels)
     return (
         f"{_MIXED_REQUESTS} correct answers, {len(set(refused))} of them after "
         f"{len(refused)} refusals of batches that they shared with a bad row"
     )
 
 
-def measure_load(target, protocol, concurrency, seconds, rows=1):
-    """Measures the latencies of `sample` and returns `LoadFigures`.
+def load_checks(target, concurrencies, seconds, rows, figures):
+    """Yields the `Check`s of a server under load, which append `LoadFigures` to the list `figures`.
 
     Args:
         target: `Target`.
-        protocol: `"grpc"` or `"rest"`.
-        concurrency: number of clients, each of which sends a request as soon as its last one is answered.
+        concurrencies: numbers of clients, each of which sends a request as soon as its last one is answered.
         seconds: how long they do so; requests that are under way then are waited for and counted.
-        rows: images per request. Default 1.
-
-    Raises:
-        CheckFailedError: no request was answered.
+        rows: images per request.
+        figures: list.
     """
+    for protocol in target.transports:
+        for concurrency in concurrencies:
+            run = functools.partial(_load, target, protocol, concurrency, seconds, rows, figures)
+            yield Check(f"{protocol}: load, {concurrency} at once", run)
+
+
+def _load(target, protocol, concurrency, seconds, rows, figures):
     latencies, failed = [], []
 
     def client(number):
@@ -125,7 +128,7 @@ def measure_load(target, protocol, concurrency, seconds, rows=1):
             except ServerError:
                 failed.append(number)
 
-    target.predict(protocol, "sample", target.examples["sample"])  # connects, and pays what only first requests cost
+    target.sample(protocol)  # connects, and pays what only first requests cost
     start = time.perf_counter()
     end = start + seconds
     with concurrent.futures.ThreadPoolExecutor(concurrency) as pool:
@@ -133,26 +136,11 @@ def measure_load(target, protocol, concurrency, seconds, rows=1):
     elapsed = time.perf_counter() - start
     if not latencies:
         raise CheckFailedError(f"expected answers. Received: {len(failed)} errors")
-    percentiles = map(float, np.percentile(latencies, [50, 90, 99]) * 1e3)
-    counts = len(latencies), len(failed)
-    return LoadFigures(protocol, concurrency, rows, *counts, elapsed, *percentiles, len(latencies) * rows / elapsed)
-
-
-def load_checks(target, concurrencies, seconds, rows, figures):
-    """Yields a `Check` for each protocol and concurrency that appends its `LoadFigures` to the list `figures`."""
-    for protocol in target.transports:
-        for concurrency in concurrencies:
-            run = functools.partial(_load, target, protocol, concurrency, seconds, rows, figures)
-            yield Check(f"{protocol}: load, {concurrency} at once", run)
-
-
-def _load(target, protocol, concurrency, seconds, rows, figures):
-    result = measure_load(target, protocol, concurrency, seconds, rows)
-    figures.append(result)
-    summary = (
-        f"{result.images_per_second:.1f} images/s; ms p50 {result.p50_ms:.0f}, p90 {result.p90_ms:.0f}, "
-        f"p99 {result.p99_ms:.0f}; {result.requests} requests"
-    )
-    if result.failed:
-        raise CheckFailedError(f"{result.failed} requests failed; {summary}")
+    p50, p90, p99 = map(float, np.percentile(latencies, [50, 90, 99]) * 1e3)
+    counts, rate = (len(latencies), len(failed)), len(latencies) * rows / elapsed
+    figures.append(LoadFigures(protocol, concurrency, rows, *counts, elapsed, p50, p90, p99, rate))
+    times = f"ms p50 {p50:.0f}, p90 {p90:.0f}, p99 {p99:.0f}"
+    summary = f"{rate:.1f} images/s; {times}; {len(latencies)} requests"
+    if failed:
+        raise CheckFailedError(f"{len(failed)} requests failed; {summary}")
     return summary

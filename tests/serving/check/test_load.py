@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from nvae_tf.serving.check.conformance import run_check
-from nvae_tf.serving.check.load import concurrency_checks, load_checks, measure_load
+from nvae_tf.serving.check.load import concurrency_checks, load_checks
 from tests.serving.toy_model import Rattled, failures
 
 
@@ -81,7 +81,10 @@ def test_requests_that_fail_under_load(connect, model, monkeypatch):
 
 
 def test_load_figures(connect):
-    figures = measure_load(connect(), "grpc", 2, 0.2, rows=3)
+    results = []
+    (check, _) = load_checks(connect(), [2], 0.2, 3, results)
+    assert run_check(check).passed
+    (figures,) = results
     assert figures.requests > 2 and figures.failed == 0 and 0.2 <= figures.seconds < 2
     assert 0 < figures.p50_ms <= figures.p90_ms <= figures.p99_ms < 1000 * figures.seconds
     np.testing.assert_allclose(figures.images_per_second, 3 * figures.requests / figures.seconds)
