@@ -6,14 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 
 import grpc
 import pytest
 import tensorflow as tf
-from tensorflow.core.framework.tensor_pb2 import TensorProto
-from tensorflow_serving.apis import model_service_pb2_grpc, predict_pb2, prediction_service_pb2_grpc
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from nvae_tf.export.saved_model.server_files import write_server_files
 from nvae_tf.serving.card import read_card
@@ -43,35 +41,23 @@ class StandIn:
             f"127.0.0.1:{self.grpc_port}", options=[("grpc.max_receive_message_length", -1)]
         )
         self.prediction = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
-        self.models = model_service_pb2_grpc.ModelServiceStub(self.channel)
 
-    def request(self, signature, inputs, output_filter=(), **spec):
-        """PredictRequest of {input: array or TensorProto}; spec is name, version (int) or version_label."""
-        request = predict_pb2.PredictRequest(output_filter=output_filter)
-        request.model_spec.name = spec.pop("name", self.name)
-        request.model_spec.signature_name = signature
-        if "version" in spec:
-            request.model_spec.version.value = spec["version"]
-        else:
-            request.model_spec.version_label = spec.get("version_label", "")
-        for name, value in inputs.items():
-            proto = value if isinstance(value, TensorProto) else tf.make_tensor_proto(value)
-            request.inputs[name].CopyFrom(proto)
-        return request
-
-    def predict(self, signature, inputs, output_filter=(), **spec):
+    def predict(self, signature, inputs, output_filter=(), version=None):
         """{output: array}; raises grpc.RpcError."""
-        response = self.prediction.Predict(self.request(signature, inputs, output_filter, **spec), timeout=60)
+        request = predict_pb2.PredictRequest(output_filter=output_filter)
+        request.model_spec.name, request.model_spec.signature_name = self.name, signature
+        if version is not None:
+            request.model_spec.version.value = version
+        for name, value in inputs.items():
+            request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+        response = self.prediction.Predict(request, timeout=60)
         return {name: tf.make_ndarray(value) for name, value in response.outputs.items()}
 
-    def rest(self, path, body=None):
-        """(status, answer) of GET, or of POST if there is a body, an object or bytes."""
-        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.rest_port}{path}", data, timeout=60) as response:
-                return response.status, json.load(response)
-        except urllib.error.HTTPError as error:
-            return error.code, json.load(error)
+    def status(self):
+        """The entries of the status, one for each version."""
+        url = f"http://127.0.0.1:{self.rest_port}/v1/models/{self.name}"
+        with urllib.request.urlopen(url, timeout=60) as response:
+            return json.load(response)["model_version_status"]
 
     def publish(self, number, write):
         """Has a function write a version under a name that the server skips, and renames it."""
@@ -88,8 +74,7 @@ class StandIn:
 
     def states(self):
         """{version: state} of the status."""
-        _, answer = self.rest(f"/v1/models/{self.name}")
-        return {int(entry["version"]): entry["state"] for entry in answer["model_version_status"]}
+        return {int(entry["version"]): entry["state"] for entry in self.status()}
 
     def close(self):
         """Ends the process, which must not fail."""
@@ -141,45 +126,3 @@ def connect(served):
 def card(served, tmp_path_factory):
     """`Card` of the toy model."""
     return read_card(write_card(tmp_path_factory.mktemp("card"), served[0], EXAMPLES))
-
-
-class _Spy(tf.Module):
-    def __init__(self, answer, minimum):
-        super().__init__()
-        self._answer = answer
-        self._minimum = minimum
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64)])
-    def place(self, value):
-        tf.debugging.assert_greater_equal(value, tf.constant(self._minimum, tf.int64), "value: too small")
-        size = tf.size(value, tf.int64)
-        version, batch_size = tf.fill([size], self._answer), tf.fill([size], size)
-        return {"value": value, "version": version, "batch_size": batch_size, "position": tf.range(size)}
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
-    def echo(self, text):
-        return {"text": text, "text_bytes": text}
-
-    @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32)])
-    def mean(self, matrix):
-        return {"mean": tf.linalg.matvec(matrix, tf.fill([3], 1 / 3))}
-
-    @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32), tf.TensorSpec([None], tf.int64)])
-    def add(self, matrix, value):
-        return {"sum": matrix + tf.cast(value, tf.float32)[:, None]}
-
-
-def _write_spy(folder, answer=0, minimum=0):
-    spy = _Spy(answer, minimum)
-    signatures = {"serving_default": spy.place, "echo": spy.echo, "mean": spy.mean, "add": spy.add}
-    tf.saved_model.save(spy, str(folder), signatures)
-
-
-@pytest.fixture(scope="session")
-def write_spy():
-    """Function that writes a SavedModel whose outputs say in which batch, and where in it, each row came.
-
-    write_spy(folder, answer=0, minimum=0): `answer` is its output `version`; values below `minimum` are refused.
-    Signatures: serving_default (value int64 [B]), echo (text string [B]), mean (matrix float32 [B, 3]), add (both).
-    """
-    return _write_spy

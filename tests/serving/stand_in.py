@@ -19,11 +19,10 @@ import threading
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import tensorflow as tf
-from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
 from tests.serving import stand_in_grpc, stand_in_rest
 from tests.serving.stand_in_batching import BatchingParameters
-from tests.serving.stand_in_versions import Versions, read_model_config
+from tests.serving.stand_in_versions import Versions
 
 
 def _arguments():
@@ -32,7 +31,6 @@ def _arguments():
     parser.add_argument("--model_name", default="nvae", help="name in requests")
     parser.add_argument("--grpc_port", type=int, default=0, help="0 for a free one")
     parser.add_argument("--rest_port", type=int, default=0, help="0 for a free one")
-    parser.add_argument("--model_config_file", help="models.config, for its version policy and labels")
     parser.add_argument("--batching_parameters_file", help="default: batching_parameters.txt of the base path, if any")
     parser.add_argument("--poll_seconds", type=float, default=1, help="between two looks at the base path")
     return parser.parse_args()
@@ -47,12 +45,7 @@ def _batching(arguments):
 def main():
     tf.get_logger().setLevel("ERROR")  # no deprecation warnings
     arguments = _arguments()
-    config = ModelConfig(name=arguments.model_name)
-    if arguments.model_config_file:
-        config = read_model_config(arguments.model_config_file, arguments.model_name)
-    # The base path in the file is one inside a container.
-    config.base_path = arguments.base_path
-    versions = Versions(config, _batching(arguments))
+    versions = Versions(arguments.model_name, pathlib.Path(arguments.base_path), _batching(arguments))
     versions.poll()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

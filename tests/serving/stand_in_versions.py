@@ -1,35 +1,22 @@
 """The versions of a model: which exist, which are served, and how they come and go while requests run.
 
-Folders whose names are integers, and the policy (latest by default, all, specific):
-config/file_system_storage_path_source.proto. Names and labels: config/model_server_config.proto. States:
+Folders whose names are integers, of which the latest is served: config/file_system_storage_path_source.proto. States:
 apis/get_model_status.proto. NOT_FOUND for an unknown model or version. The new version is loaded while the old one
-serves.
+serves. There are no labels.
 
-Unsourced: NOT_FOUND for an unknown label, that a version that failed is not loaded again, and that requests under way
-are waited for.
+Unsourced: NOT_FOUND for a label, that a version that failed is not loaded again, and that requests under way are waited
+for.
 """
 
 import contextlib
-import pathlib
 import sys
 import threading
 
 import tensorflow as tf
-from google.protobuf import text_format
 from tensorflow_serving.apis import get_model_metadata_pb2
 from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
-from tensorflow_serving.config import model_server_config_pb2
 
 from tests.serving.stand_in_model import Version
-
-
-def read_model_config(path, name):
-    """The ModelConfig of one model in a models.config."""
-    config = text_format.Parse(pathlib.Path(path).read_text(), model_server_config_pb2.ModelServerConfig())
-    found = [entry for entry in config.model_config_list.config if entry.name == name]
-    if len(found) != 1:
-        raise ValueError(f"{path}: expected one config with name {name!r}. Received: {len(found)}")
-    return found[0]
 
 
 def _is_version(path):
@@ -40,15 +27,13 @@ class Versions:
     """The versions under a base path.
 
     Args:
-        config: ModelConfig: name, base_path, model_version_policy (default: the latest) and version_labels.
+        name: name of the model.
+        base_path: pathlib.Path.
         batching: `BatchingParameters`, or None.
     """
 
-    def __init__(self, config, batching):
-        self.name = config.name
-        self._config = config
-        self._base_path = pathlib.Path(config.base_path)
-        self._batching = batching
+    def __init__(self, name, base_path, batching):
+        self.name, self._base_path, self._batching = name, base_path, batching
         self._changed = threading.Condition()
         self._served = {}  # {number: Version}
         self._users = {}  # {number: requests under way}
@@ -56,7 +41,7 @@ class Versions:
 
     @contextlib.contextmanager
     def use(self, name, number=None, label=""):
-        """Context of the (number, Version) of a request, by number or label, else the newest; NOT_FOUND without one."""
+        """Context of the (number, Version) of a request, by its number, else the newest; NOT_FOUND without one."""
         with self._changed:
             number = self._find(name, number, label)
             version = self._served[number]
@@ -69,12 +54,10 @@ class Versions:
                 self._changed.notify_all()
 
     def status(self, name, number=None, label=""):
-        """[ModelVersionStatus], the newest first; of one version if a number or label is given."""
+        """[ModelVersionStatus], the newest first; of one version if its number is given."""
         with self._changed:
-            if label:
-                number = self._find(name, number, label)
             found = [self._states[key] for key in sorted(self._states, reverse=True) if number in (None, key)]
-            if name != self.name or not found:
+            if name != self.name or label or not found:
                 raise tf.errors.NotFoundError(None, None, f"Could not find any versions of model {name}")
             return found
 
@@ -92,7 +75,8 @@ class Versions:
 
     def poll(self):
         """Looks at the base path once, loads what is new and then drops what is no longer wanted."""
-        wanted = self._wanted()
+        # Only integers, because a version that is being written has another name.
+        wanted = set(sorted(int(path.name) for path in self._base_path.iterdir() if _is_version(path))[-1:])
         failed = {number for number, state in self._states.items() if state.status.error_code}
         for number in sorted(wanted - set(self._served) - failed):
             self._load(number)
@@ -107,24 +91,11 @@ class Versions:
             self._unload(number)
 
     def _find(self, name, number, label):
-        if label:
-            number = self._config.version_labels.get(label)
-        elif number is None:
+        if number is None:
             number = max(self._served, default=None)
-        if name != self.name or number not in self._served:
+        if name != self.name or label or number not in self._served:
             raise tf.errors.NotFoundError(None, None, f"Servable not found for request: {name} {label or number}")
         return number
-
-    def _wanted(self):
-        # Only integers, because a version that is being written has another name.
-        there = {int(path.name) for path in self._base_path.iterdir() if _is_version(path)}
-        policy = self._config.model_version_policy
-        kind = policy.WhichOneof("policy_choice")
-        if kind == "all":
-            return there
-        if kind == "specific":
-            return there & set(policy.specific.versions)
-        return set(sorted(there)[-(policy.latest.num_versions or 1) :])
 
     def _load(self, number):
         self._set_state(number, ModelVersionStatus.LOADING)

@@ -1,7 +1,6 @@
-"""The batch rules of `tensorflow_serving/batching/batching_util.h`, on the stand-in's batcher."""
+"""The batcher of the stand-in merges rows as `tensorflow_serving/batching/batching_util.h` does."""
 
 import concurrent.futures
-import dataclasses
 import threading
 import time
 
@@ -11,145 +10,75 @@ import tensorflow as tf
 
 from tests.serving.stand_in_batching import Batcher, BatchingParameters
 
-_PARAMETERS = """
-max_batch_size { value: 4 }
-batch_timeout_micros { value: 50000 }  # of the oldest request
-max_enqueued_batches { value: 2 }
-num_batch_threads { value: 2 }
-allowed_batch_sizes: 1
-allowed_batch_sizes: 4
-"""
-
 
 class Model:
-    """Signatures `a` and `b` that keep what they were run with; values below 0 fail, 100 waits until it is let go."""
+    """Doubles its rows and keeps the batches that it ran; values below 0 fail, 100 waits until it is let go."""
 
-    def __init__(self, parameters):
+    def __init__(self, timeout_micros):
         self.batches = []
-        self.running = threading.Semaphore(0)
-        self.let_go = threading.Event()
-        self.call = Batcher(parameters, {name: self._function(name) for name in ("a", "b")})
+        self.running, self.let_go = threading.Semaphore(0), threading.Event()
+        self.call = Batcher(BatchingParameters(4, timeout_micros, 2, 2, (1, 4)), {"double": self._run})
 
-    def _function(self, name):
-        def run(inputs):
-            x = inputs["x"]
-            self.batches.append((name, x.tolist()))
-            if x.min() < 0:
-                raise tf.errors.InvalidArgumentError(None, None, "x: expected none below 0")
-            if x.max() == 100:
-                self.running.release()
-                self.let_go.wait(30)
-            return {"doubled": x * 2}
+    def _run(self, inputs):
+        x = inputs["x"]
+        self.batches.append(x.tolist())
+        if x.min() < 0:
+            raise tf.errors.InvalidArgumentError(None, None, "x: expected none below 0")
+        if x.max() == 100:
+            self.running.release()
+            self.let_go.wait(30)
+        return {"doubled": x * 2}
 
-        return run
-
-    def ask(self, rows, signature="a"):
-        """The answer, or the error, as text or list."""
+    def ask(self, rows):
+        """The answer, or the name of the error."""
         try:
-            return self.call(signature, {"x": np.array(rows)})["doubled"].tolist()
+            return self.call("double", {"x": np.array(rows)})["doubled"].tolist()
         except tf.errors.OpError as error:
             return type(error).__name__
 
     def ask_at_once(self, *requests):
-        """The answers to requests that come together."""
         with concurrent.futures.ThreadPoolExecutor(len(requests)) as pool:
-            return list(pool.map(lambda request: self.ask(*request), requests))
+            return list(pool.map(self.ask, requests))
 
 
 @pytest.fixture
-def parameters(tmp_path):
-    path = tmp_path / "batching_parameters.txt"
-    path.write_text(_PARAMETERS)
-    return BatchingParameters.read(path)
+def start():
+    """Function that makes a `Model` that waits for a full batch for some microseconds."""
+    models = []
+
+    def make(timeout_micros):
+        models.append(Model(timeout_micros))
+        return models[-1]
+
+    yield make
+    for model in models:
+        model.let_go.set()
+        model.call.close()
 
 
-@pytest.fixture
-def model(parameters):
-    model = Model(parameters)
-    yield model
-    model.let_go.set()
-    model.call.close()
-
-
-@pytest.fixture
-def patient(parameters):
-    """A model that waits for a full batch as long as it takes."""
-    model = Model(dataclasses.replace(parameters, batch_timeout_micros=60_000_000))
-    yield model
-    model.call.close()
-
-
-def test_reads_its_file(parameters, tmp_path):
-    assert parameters == BatchingParameters(4, 50_000, 2, 2, (1, 4))
-    path = tmp_path / "wrong.txt"
-    path.write_text(_PARAMETERS.replace("allowed_batch_sizes: 4", "allowed_batch_sizes: 2"))
-    with pytest.raises(ValueError, match="ascending allowed_batch_sizes"):
-        BatchingParameters.read(path)
-
-
-def test_rows_of_several_requests_run_as_one_batch(patient):
-    assert patient.ask_at_once(([1],), ([2, 3],), ([4],)) == [[2], [4, 6], [8]]
-    ((_, rows),) = patient.batches
-    assert sorted(rows) == [1, 2, 3, 4]
-
-
-def test_a_full_batch_does_not_wait(patient):
-    started = time.monotonic()
-    assert patient.ask([1, 2, 3, 4]) == [2, 4, 6, 8]
-    assert time.monotonic() - started < 30
-
-
-def test_a_batch_that_is_not_full_waits_for_the_time_set(model):
-    started = time.monotonic()
-    assert model.ask([1]) == [2]
-    assert time.monotonic() - started >= 0.05
-
-
-@pytest.mark.parametrize(("rows", "batch"), [([7, 8], [7, 8, 7, 7]), ([7], [7])])
-def test_pads_to_an_allowed_size_by_repeating_a_row(model, rows, batch):
-    assert model.ask(rows) == [2 * row for row in rows]
-    assert model.batches == [("a", batch)]
-
-
-def test_signatures_are_not_mixed(model):
-    assert model.ask_at_once(([1], "a"), ([2], "b")) == [[2], [4]]
-    assert sorted(model.batches) == [("a", [1]), ("b", [2])]
-
-
-def test_a_request_is_not_divided(model):
-    assert model.ask_at_once(([1, 2, 3],), ([4, 5, 6],)) == [[2, 4, 6], [8, 10, 12]]
-    assert sorted(rows[:3] for _, rows in model.batches) == [[1, 2, 3], [4, 5, 6]]
-
-
-def test_a_batch_that_fails_fails_for_all_in_it(patient):
-    assert patient.ask_at_once(([1],), ([-1],), ([2, 3],)) == ["InvalidArgumentError"] * 3
+def test_rows_of_several_requests_run_and_fail_as_one_batch(start):
+    patient = start(60_000_000)
+    assert patient.ask_at_once([1], [2, 3], [4]) == [[2], [4, 6], [8]]
+    assert [sorted(batch) for batch in patient.batches] == [[1, 2, 3, 4]]
+    assert patient.ask_at_once([1], [-1], [2, 3]) == ["InvalidArgumentError"] * 3
     assert patient.ask([1, 2, 3, 4]) == [2, 4, 6, 8]
 
 
-def test_rows_of_other_shapes_fail_their_batch(patient):
-    assert patient.ask_at_once(([1, 2, 3],), ([[1, 2]],)) == ["InvalidArgumentError"] * 2
-    assert not patient.batches
+def test_pads_to_an_allowed_size_by_repeating_a_row(start):
+    model = start(0)
+    assert [model.ask([7, 8]), model.ask([7])] == [[14, 16], [14]]
+    assert model.batches == [[7, 8, 7, 7], [7]]
 
 
-@pytest.mark.parametrize("rows", [[], [1, 2, 3, 4, 5], 1], ids=["empty", "large", "scalar"])
-def test_refuses_before_it_queues(model, rows):
-    assert model.ask(np.array(rows, int)) == "InvalidArgumentError"
-    assert not model.batches
-
-
-def test_inputs_must_agree_in_rows(model):
-    with pytest.raises(tf.errors.InvalidArgumentError, match="equal 0th-dimension"):
-        model.call("a", {"x": np.zeros(2), "y": np.zeros(3)})
-
-
-def test_batches_run_side_by_side_and_a_full_queue_is_unavailable(model):
+def test_batches_run_side_by_side_and_a_full_queue_is_unavailable(start):
+    model = start(50_000)
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         held = [pool.submit(model.ask, [100] * 4) for _ in range(2)]
         # Both run at once: neither has been let go.
         for _ in held:
             assert model.running.acquire(timeout=30)
         queued = [pool.submit(model.ask, [1] * 4) for _ in range(2)]
-        while len(model.call._queues["a"]) < 2:
+        while len(model.call._queues["double"]) < 2:
             time.sleep(0.001)
         assert model.ask([1]) == "UnavailableError"
         model.let_go.set()

@@ -10,9 +10,25 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from tests.serving.stand_in_versions import Versions, read_model_config
-
 _INPUTS = {"value": np.int64([5])}
+
+
+class _Spy(tf.Module):
+    """A model that answers with its version, and refuses values below a minimum."""
+
+    def __init__(self, answer, minimum):
+        super().__init__()
+        self._answer, self._minimum = answer, minimum
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64)])
+    def serve(self, value):
+        tf.debugging.assert_greater_equal(value, tf.constant(self._minimum, tf.int64), "value: too small")
+        return {"version": tf.fill([tf.size(value)], self._answer)}
+
+
+def _write_spy(folder, answer, minimum=0):
+    spy = _Spy(answer, minimum)
+    tf.saved_model.save(spy, str(folder), spy.serve)
 
 
 def _write_warm_up(version_folder, *values):
@@ -26,8 +42,8 @@ def _write_warm_up(version_folder, *values):
             writer.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())
 
 
-def test_versions_come_fail_and_go_while_requests_run(start_stand_in, write_spy, tmp_path):
-    write_spy(tmp_path / "1", answer=1)
+def test_versions_come_fail_and_go_while_requests_run(start_stand_in, tmp_path):
+    _write_spy(tmp_path / "1", answer=1)
     server = start_stand_in(tmp_path, "--poll_seconds=0.05")
     stop, answers = threading.Event(), []
 
@@ -36,13 +52,13 @@ def test_versions_come_fail_and_go_while_requests_run(start_stand_in, write_spy,
             answers.append(server.predict("", _INPUTS)["version"].item())
 
     def write_with_failing_warm_up(folder):
-        write_spy(folder, answer=3, minimum=7)
+        _write_spy(folder, answer=3, minimum=7)
         _write_warm_up(folder, 8, 5)
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         asking = [pool.submit(ask) for _ in range(2)]
         try:
-            server.publish(2, functools.partial(write_spy, answer=2))
+            server.publish(2, functools.partial(_write_spy, answer=2))
             server.wait_for({2: "AVAILABLE", 1: "END"})
             with pytest.raises(grpc.RpcError) as error:
                 server.predict("", _INPUTS, version=1)
@@ -50,9 +66,8 @@ def test_versions_come_fail_and_go_while_requests_run(start_stand_in, write_spy,
             # A version that cannot be loaded is told in the status; the one before serves on.
             server.publish(3, write_with_failing_warm_up)
             server.wait_for({3: "END", 2: "AVAILABLE", 1: "END"})
-            _, told = server.rest("/v1/models/nvae/versions/3")
-            assert told["model_version_status"][0]["status"]["error_code"] == "INVALID_ARGUMENT"
-            assert "value: too small" in told["model_version_status"][0]["status"]["error_message"]
+            told = server.status()[0]["status"]
+            assert told["error_code"] == "INVALID_ARGUMENT" and "value: too small" in told["error_message"]
             # Back to the first: the newer ones are taken away.
             for number in ("3", "2"):
                 (tmp_path / number).rename(tmp_path / f"{number}.gone")
@@ -63,33 +78,3 @@ def test_versions_come_fail_and_go_while_requests_run(start_stand_in, write_spy,
         for each in asking:
             each.result()
     assert set(answers) == {1, 2}
-
-
-def test_labels_and_several_versions(write_spy, tmp_path):
-    for number in (1, 2, 3):
-        write_spy(tmp_path / str(number), answer=number)
-    path = tmp_path / "models.config"
-    path.write_text(
-        """model_config_list { config {
-          name: 'nvae' base_path: '/models/nvae' model_platform: 'tensorflow'
-          model_version_policy { specific { versions: 1 versions: 3 } }
-          version_labels { key: 'stable' value: 1 } version_labels { key: 'canary' value: 3 }
-        } }"""
-    )
-    config = read_model_config(path, "nvae")
-    config.base_path = str(tmp_path)
-    versions = Versions(config, None)
-    versions.poll()
-
-    def answer(**which):
-        with versions.use("nvae", **which) as (number, version):
-            assert version.predict("", _INPUTS)["version"].item() == number
-            return number
-
-    assert [status.version for status in versions.status("nvae")] == [3, 1]
-    assert [answer(label=label) for label in ("stable", "canary")] == [1, 3]
-    assert [answer(number=1), answer(number=3), answer()] == [1, 3, 3]
-    for which in ({"number": 2}, {"label": "other"}):
-        with pytest.raises(tf.errors.NotFoundError):
-            answer(**which)
-    versions.close()
