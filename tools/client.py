@@ -13,7 +13,6 @@ which server. The first image or score has the seed --seed, and each further one
 """
 
 import json
-import math
 import os
 import pathlib
 import re
@@ -22,14 +21,21 @@ import numpy as np
 from absl import app, flags
 
 from nvae_tf.files import new_file, write_text
-from tools.flags import connection, define_server, run
+from tools.flags import connection, define_server, define_temperature, run
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
 FLAGS = flags.FLAGS
 
-_SUFFIXES = {"sample": ".png", "reconstruct": ".png", "interpolate": ".png", "score": ".jsonl", "encode": ".npz"}
-_COMMANDS = ("status", *_SUFFIXES)
+# The suffix of the output of each command; status has none.
+_SUFFIXES = {
+    "status": None,
+    "sample": ".png",
+    "reconstruct": ".png",
+    "interpolate": ".png",
+    "score": ".jsonl",
+    "encode": ".npz",
+}
 
 define_server()
 flags.DEFINE_enum("protocol", "grpc", ["grpc", "rest"], "How to talk to the server.")
@@ -40,16 +46,13 @@ flags.DEFINE_list("images", None, "PNG or JPEG files, separated by commas; two f
 flags.DEFINE_integer("num", 16, "Number of images of sample.", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "Seed of the first image; the others have the next ones.")
 flags.DEFINE_list("seeds", None, "Two seeds, separated by a comma, for interpolate in place of --images.")
-flags.DEFINE_float("temperature", 1.0, "Factor on the scale that the model draws with.")
+define_temperature("Factor on the scale that the model draws with.")
 flags.DEFINE_integer("frames", 16, "Images of interpolate, including both ends.", lower_bound=2)
 flags.DEFINE_integer("batch_size", 16, "Most rows per request; no more than the server allows.", lower_bound=1)
 flags.register_validator(
     "seeds",
     lambda texts: texts is None or all(re.fullmatch(r"-?[0-9]+", text) for text in texts),
     message="expected whole numbers separated by a comma",
-)
-flags.register_validator(
-    "temperature", lambda value: 0.0 < value < math.inf, message="expected a positive, finite number"
 )
 
 
@@ -80,98 +83,91 @@ def read_files():
     return [pathlib.Path(path).read_bytes() for path in FLAGS.images]
 
 
-def read_pixels(shape):
-    """uint8 [B, H, W, C] of --images, which must be of a shape (None, H, W, C)."""
-    from nvae_tf.serving.read_images import read_picture
-
-    contents = read_files()
-    pairs = zip(FLAGS.images, contents, strict=True)
-    return np.stack([read_picture(f"--images: {path}", content, shape[1:]) for path, content in pairs])
-
-
 def seeds(count):
     """Consecutive seeds starting at --seed."""
     return list(range(FLAGS.seed, FLAGS.seed + count))
 
 
+def status(client):
+    """Prints the states of the versions, and the signatures if one is available."""
+    statuses = client.status()
+    for version in statuses:
+        print(f"version {version.version}: {version.state} {version.error}".rstrip())
+    if any(version.state == "AVAILABLE" for version in statuses):
+        version, signatures = client.metadata()
+        print(f"version {version} answers: {', '.join(sorted(signatures))}")
+
+
 def interpolation(client):
     """Outputs of --frames images from one image, or seed, to another."""
     alpha = np.linspace(0.0, 1.0, FLAGS.frames, dtype=np.float32)
-    seeds_or_files = [ends for ends in (FLAGS.seeds, FLAGS.images) if ends]
-    if [len(ends) for ends in seeds_or_files] != [2]:
+    if [len(ends) for ends in (FLAGS.seeds, FLAGS.images) if ends] != [2]:
         raise ValueError(f"--images, --seeds: expected two of either. Received: {FLAGS.images} and {FLAGS.seeds}")
-    if not FLAGS.seeds:
-        first, second = ([content] * FLAGS.frames for content in read_files())
-        return in_batches(client.interpolate, first, second, alpha)
-    first, second = ([int(seed)] * FLAGS.frames for seed in FLAGS.seeds)
-    return in_batches(lambda *rows: client.interpolate_seeds(*rows, FLAGS.temperature), first, second, alpha)
+    ends = [[end] * FLAGS.frames for end in (map(int, FLAGS.seeds) if FLAGS.seeds else read_files())]
+    if FLAGS.seeds:
+        return in_batches(lambda *rows: client.interpolate_seeds(*rows, FLAGS.temperature), *ends, alpha)
+    return in_batches(client.interpolate, *ends, alpha)
 
 
-def pictures_of(client, command):
-    """Outputs of a command that makes images."""
-    if command == "sample":
-        return in_batches(lambda rows: client.sample(rows, FLAGS.temperature), seeds(FLAGS.num))
-    if command == "interpolate":
-        return interpolation(client)
-    files = read_files()
-    return in_batches(lambda *rows: client.reconstruct(*rows, FLAGS.temperature), files, seeds(len(files)))
-
-
-def write_pictures(images, columns):
-    """Writes uint8 [N, H, W, C] to --out and, if it is given, to --images_dir."""
+def pictures(client, command):
+    """Writes the images of a command to --out and, if it is given, to --images_dir."""
     from nvae_tf.evaluation.write_images import save_grid, save_images
 
-    images = images / np.float32(255)
-    save_grid(FLAGS.out, images, columns)
+    if command == "sample":
+        outputs = in_batches(lambda rows: client.sample(rows, FLAGS.temperature), seeds(FLAGS.num))
+    elif command == "interpolate":
+        outputs = interpolation(client)
+    else:
+        files = read_files()
+        outputs = in_batches(lambda *rows: client.reconstruct(*rows, FLAGS.temperature), files, seeds(len(files)))
+    images = outputs["image"] / np.float32(255)
+    save_grid(FLAGS.out, images, FLAGS.frames if command == "interpolate" else None)
     print(f"written: {FLAGS.out}")
     if FLAGS.images_dir:
         save_images(FLAGS.images_dir, images)
         print(f"written: {len(images)} images in {FLAGS.images_dir}")
 
 
-def score_lines(client):
+def score(client):
     """A JSON object for each of --images: file, NELBO in nats, bits per dimension and KL of each group in nats."""
-    pixels = read_pixels(client.signature("score").inputs["image"].shape)
+    from nvae_tf.serving.read_images import read_picture
+
+    contents, shape = read_files(), client.signature("score").inputs["image"].shape[1:]
+    files = zip(FLAGS.images, contents, strict=True)
+    pixels = np.stack([read_picture(f"--images: {path}", content, shape) for path, content in files])
     scores = in_batches(client.score, pixels, seeds(len(pixels)))
-    for row, path in enumerate(FLAGS.images):
-        yield json.dumps({"file": path, **{name: values[row].tolist() for name, values in sorted(scores.items())}})
-
-
-def answer(client, command):
-    """Sends the requests of a command and writes or prints the answers."""
-    if command == "status":
-        statuses = client.status()
-        for status in statuses:
-            print(f"version {status.version}: {status.state} {status.error}".rstrip())
-        if any(status.state == "AVAILABLE" for status in statuses):
-            version, signatures = client.metadata()
-            print(f"version {version} answers: {', '.join(sorted(signatures))}")
-    elif command == "score":
-        text = "".join(f"{line}\n" for line in score_lines(client))
-        if FLAGS.out:
-            write_text(FLAGS.out, text)
-            print(f"written: {FLAGS.out}")
-        else:
-            print(text, end="")
-    elif command == "encode":
-        encoded = in_batches(client.encode, read_files())
-        with new_file(FLAGS.out) as temporary:
-            np.savez(temporary, files=np.array(FLAGS.images), **encoded)
+    lines = [
+        json.dumps({"file": path, **{name: values[row].tolist() for name, values in sorted(scores.items())}})
+        for row, path in enumerate(FLAGS.images)
+    ]
+    if FLAGS.out:
+        write_text(FLAGS.out, "".join(f"{line}\n" for line in lines))
         print(f"written: {FLAGS.out}")
     else:
-        write_pictures(pictures_of(client, command)["image"], FLAGS.frames if command == "interpolate" else None)
+        print("\n".join(lines))
+
+
+def encode(client):
+    """Writes the latents, noise and KL of --images to --out."""
+    encoded = in_batches(client.encode, read_files())
+    with new_file(FLAGS.out) as temporary:
+        np.savez(temporary, files=np.array(FLAGS.images), **encoded)
+    print(f"written: {FLAGS.out}")
 
 
 def main(words):
-    if len(words) != 1 or words[0] not in _COMMANDS:
-        raise app.UsageError(f"expected one of {', '.join(_COMMANDS)}. Received: {words}")
-    command = words[0]
-    suffix = _SUFFIXES.get(command)
+    if len(words) != 1 or words[0] not in _SUFFIXES:
+        raise app.UsageError(f"expected one of {', '.join(_SUFFIXES)}. Received: {words}")
+    (command,) = words
+    suffix = _SUFFIXES[command]
     needed = suffix and (FLAGS.out or command != "score")
     if needed and not ((FLAGS.out or "").endswith(suffix) and os.path.isdir(os.path.dirname(FLAGS.out) or ".")):
         raise app.UsageError(f"--out: expected a name ending in {suffix} in an existing folder. Received: {FLAGS.out}")
     with make_client() as client:
-        answer(client, command)
+        if suffix == ".png":
+            pictures(client, command)
+        else:
+            {"status": status, "score": score, "encode": encode}[command](client)
 
 
 if __name__ == "__main__":

@@ -11,17 +11,13 @@ from nvae_tf.serving.protocol import Signature, TensorSpec
 class Card(NamedTuple):
     """What a client can hold a served model against.
 
-    Attributes:
-        signatures: `{name: Signature}`.
-        answers: golden answers, `{signature name: ({input: array}, {output: array})}`.
-        max_levels: by how many of 255 levels a pixel may differ: one, for rounding, or any where pixels are drawn.
-        max_rows: the largest batch that the server may run.
+    By `max_levels` of 255 a pixel may differ: one, for rounding, or any where pixels are drawn.
     """
 
-    signatures: dict
-    answers: dict
+    signatures: dict  # {name: Signature}
+    answers: dict  # the golden ones, {signature name: ({input: array}, {output: array})}
     max_levels: int
-    max_rows: int
+    max_rows: int  # the largest batch that the server may run
 
 
 def read_card(path):

@@ -1,7 +1,6 @@
 """What gRPC and REST have in common: which model, its signatures, its versions, and errors."""
 
 import dataclasses
-import os
 from typing import NamedTuple
 
 _ADVICE = {
@@ -87,7 +86,7 @@ class TLS:
         client_key: PEM file of its key. Default None.
 
     Raises:
-        ValueError: a file is missing, or there is a certificate without its key.
+        ValueError: there is a certificate without its key, or a key without its certificate.
     """
 
     root_certs: str | None = None
@@ -95,10 +94,6 @@ class TLS:
     client_key: str | None = None
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            path = getattr(self, field.name)
-            if path is not None and not os.path.isfile(path):
-                raise ValueError(f"{field.name}: expected a file. Received: {path}")
         if (self.client_cert is None) != (self.client_key is None):
             raise ValueError(
                 f"client_cert, client_key: expected both or neither. Received: {self.client_cert}, {self.client_key}"

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import functools
 import json
 import time
 
@@ -56,7 +57,7 @@ class RestTransport:
         if tls is not None:
             certificate = (tls.client_cert, tls.client_key) if tls.client_cert else None
             self._tls = {"verify": tls.root_certs or True, "cert": certificate}
-        self._signatures = {}
+        self._outputs = {}  # {(model, signature): {name: TensorSpec}}
 
     def predict(self, model, signature, inputs, timeout):
         """Runs a signature; for the arguments see `GrpcTransport.predict`."""
@@ -65,11 +66,12 @@ class RestTransport:
             body["signature_name"] = signature
         values = self.post(model, body, timeout, signature).get("outputs")
         # JSON names neither dtypes nor the only output of a signature, but the metadata do.
-        name = signature or "serving_default"
-        if name not in self._signatures.get(model, {}):
-            self._signatures[model] = self.metadata(model, timeout).signatures
+        key = model, signature or "serving_default"
+        if key not in self._outputs:
+            signatures = self.metadata(model, timeout).signatures
+            self._outputs |= {(model, name): each.outputs for name, each in signatures.items()}
         with self._parsing("an answer that does not fit the signature", model, signature):
-            specs = self._signatures[model][name].outputs
+            specs = self._outputs[key]
             if len(specs) == 1:
                 values = {name: values for name in specs}
             return {name: _array(values[name], spec) for name, spec in specs.items()}
@@ -122,35 +124,34 @@ class RestTransport:
             path += f"/versions/{model.version}"
         elif model.label:
             path += f"/labels/{model.label}"
+        fail = functools.partial(ServerError, endpoint=self.endpoint, model=model, signature=signature)
+        status, content = self._exchange(method, f"{self.endpoint}{path}{ending}", data, timeout, fail)
         try:
-            status, content = self._exchange(method, f"{self.endpoint}{path}{ending}", data, timeout)
             answer = json.loads(content)
             if status == 200 and isinstance(answer, dict):
                 return answer
-            code, message = _CODES.get(status, "UNKNOWN"), answer["error"]
-        except _NoAnswerError as error:
-            code, message = error.args
+            message = answer["error"]
         except (KeyError, TypeError, ValueError):
             # A proxy's page, or another program at that port.
-            code, message = _CODES.get(status, "UNKNOWN"), f"HTTP {status}: {content[:200]!r}"
-        raise ServerError(code, message, self.endpoint, model, signature)
+            message = f"HTTP {status}: {content[:200]!r}"
+        raise fail(_CODES.get(status, "UNKNOWN"), message)
 
-    def _exchange(self, method, url, data, timeout):
+    def _exchange(self, method, url, data, timeout, fail):
         deadline = time.monotonic() + timeout
         # Connecting and the wait for the head share the time, and the body gets what is left of it.
         options = {"data": data, "timeout": urllib3.Timeout(total=timeout), "stream": True, **self._tls}
         try:
             with self._session.request(method, url, **options) as response:
-                return response.status_code, self._content(response.raw, deadline)
+                return response.status_code, self._content(response.raw, deadline, fail)
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             late = isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError)
             if late or time.monotonic() >= deadline:
-                raise _NoAnswerError("DEADLINE_EXCEEDED", f"none within {timeout:.3g} s") from error
+                raise fail("DEADLINE_EXCEEDED", f"none within {timeout:.3g} s") from error
             # A body that is cut short is a ProtocolError.
             lost = isinstance(error, requests.ConnectionError | urllib3.exceptions.ProtocolError)
-            raise _NoAnswerError("UNAVAILABLE" if lost else "UNKNOWN", str(error)) from error
+            raise fail("UNAVAILABLE" if lost else "UNKNOWN", str(error)) from error
 
-    def _content(self, response, deadline):
+    def _content(self, response, deadline, fail):
         content = bytearray()
         while (left := deadline - time.monotonic()) > 0:
             # None once all is read, or if the server closes after its answer; then each wait has the whole time.
@@ -163,12 +164,8 @@ class RestTransport:
                 return bytes(content)
             content += piece
             if len(content) > self._max_bytes:
-                raise _NoAnswerError("RESOURCE_EXHAUSTED", f"an answer of more than {self._max_bytes} bytes")
-        raise _NoAnswerError("DEADLINE_EXCEEDED", f"{len(content)} bytes of an answer")
-
-
-class _NoAnswerError(Exception):
-    """Code and message for an answer that is given up."""
+                raise fail("RESOURCE_EXHAUSTED", f"an answer of more than {self._max_bytes} bytes")
+        raise fail("DEADLINE_EXCEEDED", f"{len(content)} bytes of an answer")
 
 
 def json_value(array):

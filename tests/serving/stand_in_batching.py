@@ -35,10 +35,7 @@ class BatchingParameters:
         text = re.sub(r"#.*", "", pathlib.Path(path).read_text())
         fields = {name: int(value) for name, value in re.findall(r"(\w+)\s*\{\s*value\s*:\s*(\d+)\s*\}", text)}
         sizes = tuple(int(size) for size in re.findall(r"allowed_batch_sizes\s*:\s*(\d+)", text))
-        parameters = cls(**fields, allowed_batch_sizes=sizes)
-        if list(sizes) != sorted(set(sizes)) or sizes[-1:] != (parameters.max_batch_size,):
-            raise ValueError(f"{path}: expected ascending allowed_batch_sizes up to max_batch_size. Received: {sizes}")
-        return parameters
+        return cls(**fields, allowed_batch_sizes=sizes)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,24 +1,19 @@
 """One version of a served model: a SavedModel in a TF1 Session of the C++ runtime, its batcher and its warm-up.
 
 Names of inputs, outputs and `output_filter`: apis/predict.proto. Warm-up: apis/prediction_log.proto and
-g3doc/saved_model_warmup.md, with its 1,000 records. FAILED_PRECONDITION for an unknown signature and INVALID_ARGUMENT
+g3doc/saved_model_warmup.md. FAILED_PRECONDITION for an unknown signature and INVALID_ARGUMENT
 for wrong inputs: servables/tensorflow/predict_util.cc. "XLA compilation disabled" is TensorFlow's own message.
 
-Unsourced: the largest tensor that a single value may fill. Unlike a server, it refuses a function that needs XLA at the
-load and not at the call.
+Unlike a server, it refuses a function that needs XLA at the load and not at the call.
 """
 
 import functools
 
-import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tests.serving.stand_in_batching import Batcher
-
-_MAX_WARMUP_RECORDS = 1000
-_MAX_VALUES = 2**28
 
 
 class Version:
@@ -90,28 +85,17 @@ class Version:
         """Replays the warm-up file. A record that fails stops the load."""
         if not path.exists():
             return
-        for count, record in enumerate(tf.compat.v1.io.tf_record_iterator(str(path))):
-            if count == _MAX_WARMUP_RECORDS:
-                message = f"{path}: expected at most {_MAX_WARMUP_RECORDS} warm-up records"
-                raise tf.errors.InvalidArgumentError(None, None, message)
+        for record in tf.compat.v1.io.tf_record_iterator(str(path)):
             request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
             self.predict(request.model_spec.signature_name, arrays(request.inputs))
 
 
 def arrays(protos):
     """{name: array} of {name: TensorProto}; INVALID_ARGUMENT if one is not well formed."""
-    return {name: _array(name, proto) for name, proto in protos.items()}
-
-
-def _array(name, proto):
-    sizes = [dim.size for dim in proto.tensor_shape.dim]
     try:
-        # One value may fill a tensor, so that a few bytes could claim any amount of memory.
-        if min(sizes, default=0) < 0 or np.prod(sizes, dtype=float) > _MAX_VALUES:
-            raise ValueError(f"shape {sizes}")
-        return tf.make_ndarray(proto)
+        return {name: tf.make_ndarray(proto) for name, proto in protos.items()}
     except (TypeError, ValueError, KeyError) as error:
-        raise tf.errors.InvalidArgumentError(None, None, f"tensor parsing error: {name}: {error}") from error
+        raise tf.errors.InvalidArgumentError(None, None, f"tensor parsing error: {error}") from error
 
 
 def _check_inputs(signature, inputs):

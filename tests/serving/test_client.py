@@ -96,13 +96,9 @@ def test_signatures_are_asked_for_once(transport, model, monkeypatch):
     assert len(asked) == after_one
 
 
-@pytest.mark.parametrize("which", [{"version": 3}, {"label": "stable"}], ids=str)
-def test_asks_for_a_version(transport, which):
-    assert Client(transport, "toy", **which).sample([1], 1.0)["image"].shape == (1, 6, 6, 1)
-
-
 @pytest.mark.parametrize("which", [{"version": 4}, {"label": "canary"}, {"model": "other"}], ids=str)
 def test_what_is_not_served_is_not_found(transport, which):
+    assert Client(transport, "toy", label="stable").status()
     client = Client(transport, **{"model": "toy", **which})
     for call in (client.status, client.metadata, lambda: client.sample([1], 1.0)):
         with pytest.raises(ServerError, match="Servable not found for request") as error:
@@ -227,14 +223,6 @@ def test_a_late_answer_is_not_waited_for(transport, model, monkeypatch):
     assert error.value.code == "DEADLINE_EXCEEDED" and time.monotonic() - start < 3
 
 
-@pytest.mark.parametrize("kind", [GrpcTransport, RestTransport])
-def test_nobody_there_is_unavailable(kind):
-    with socket.socket() as taken, pytest.raises(ServerError, match="nothing answers there") as error:
-        taken.bind(("127.0.0.1", 0))  # bound, but it does not listen
-        Client(kind("127.0.0.1", taken.getsockname()[1]), "toy", max_retries=0).status()
-    assert error.value.code == "UNAVAILABLE"
-
-
 def test_answers_may_be_larger_than_the_limit_of_grpc_itself(served, model, monkeypatch):
     large = np.zeros((1, 5_000_000), np.uint8)
     monkeypatch.setattr(model, "change", lambda name, outputs: {"image": large})
@@ -265,8 +253,3 @@ def test_messages_over_the_own_limit_are_refused(served, protocol, rows):
 def test_wrong_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         Client(None, **arguments)
-
-
-def test_names_of_models():
-    names = [str(ModelSpec("nvae", *which)) for which in ((), (3,), (None, "stable"))]
-    assert names == ["nvae", "nvae version 3", "nvae label stable"]

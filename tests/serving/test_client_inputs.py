@@ -1,3 +1,5 @@
+"""Inputs that are wrong in ways that the checks of a server (check/test_refusals.py) do not try, and messages."""
+
 import io
 
 import numpy as np
@@ -6,6 +8,7 @@ import pytest
 
 from nvae_tf.serving.inputs import check_inputs
 from nvae_tf.serving.protocol import InputError, TensorSpec
+from nvae_tf.serving.read_images import read_picture
 
 _IMAGE = np.zeros((2, 6, 6, 1), np.uint8)
 _SPECS = {
@@ -50,31 +53,20 @@ def test_seeds_keep_all_their_bits():
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("seed", [0.5, 1.0], "seed: expected int64. Received: float64"),
         ("seed", [True, False], "seed: expected int64. Received: bool"),
         ("seed", [2**63, 2**63], "seed: expected int64. Received: uint64"),
-        ("seed", ["1", "2"], "seed: expected int64. Received: <U1"),
         ("seed", 1, "seed: expected shape [B]. Received: []"),
-        ("seed", [[1], [2]], "seed: expected shape [B]. Received: [2, 1]"),
         ("seed", [[1], [2, 3]], "seed: expected int64. Received: "),
         ("seed", [1, 2, 3], "inputs: expected the same number of rows in each, at least one. Received: {'seed': 3, "),
         ("temperature", [0.5, 0.0], "temperature: expected positive, finite numbers. Received: 0.0"),
-        ("temperature", [-1.0, 0.5], "temperature: expected positive, finite numbers. Received: -1.0"),
         ("temperature", [0.5, np.nan], "temperature: expected positive, finite numbers. Received: nan"),
-        ("temperature", [0.5, np.inf], "temperature: expected positive, finite numbers. Received: inf"),
         ("temperature", np.array([1, 2]), "temperature: expected float32. Received: int64"),
         ("alpha", [0.5, 1.5], "alpha: expected numbers in [0, 1]. Received: 1.5"),
-        ("alpha", [-0.5, 1.0], "alpha: expected numbers in [0, 1]. Received: -0.5"),
-        ("alpha", [np.nan, 1.0], "alpha: expected numbers in [0, 1]. Received: nan"),
         ("image", _IMAGE[:, 1:], "image: expected shape [B, 6, 6, 1]. Received: [2, 5, 6, 1]"),
-        ("image", _IMAGE[0], "image: expected shape [B, 6, 6, 1]. Received: [6, 6, 1]"),
         ("image", _IMAGE.astype(np.int64), "image: expected uint8. Received: int64"),
-        ("image", _IMAGE / 255, "image: expected uint8. Received: float64"),
-        ("noise_00", np.full((2, 2, 2, 3), np.nan), "noise_00: expected finite numbers. Received: nan"),
         ("noise_00", np.full((2, 2, 2, 3), -np.inf), "noise_00: expected finite numbers. Received: -inf"),
         ("image_bytes", [_PNG, _PNG[:40]], "image_bytes, row 1: expected a complete PNG or JPEG. Received: 40 bytes"),
         ("image_bytes", [_JPEG[:-40], _PNG], "image_bytes, row 0: expected a complete PNG or JPEG."),
-        ("image_bytes", [b"", _PNG], "image_bytes, row 0: expected a complete PNG or JPEG. Received: 0 bytes"),
         ("image_bytes", [_file("GIF"), _PNG], "begin with b'GIF87a"),
         ("image_bytes", _PNG, "image_bytes: expected a list or object array of bytes. Received: bytes"),
         ("image_bytes", ["a.png", "b.png"], "image_bytes: expected a list or object array of bytes. Received: list"),
@@ -87,20 +79,11 @@ def test_wrong_inputs_are_named(name, value, message):
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize("names", [["seed"], ["seed", "temperature", "more"]], ids=["missing", "unknown"])
-def test_names_are_those_of_the_signature(names):
-    specs = {name: _SPECS[name] for name in ("seed", "temperature")}
-    with pytest.raises(InputError, match=r"inputs: expected \['seed', 'temperature'\]. Received: \['"):
-        check_inputs(dict.fromkeys(names, [1.0]), specs)
-
-
 def test_no_rows_are_refused():
     with pytest.raises(InputError, match="at least one"):
         check_inputs({"seed": np.zeros(0, np.int64)}, {"seed": _SPECS["seed"]})
 
 
-def test_float_images_lie_in_the_unit_interval():
-    specs = {"image": TensorSpec("float32", (None, 1))}
-    assert check_inputs({"image": [[0.0], [1.0]]}, specs)["image"].dtype == np.float32
-    with pytest.raises(InputError, match=r"image: expected numbers in \[0, 1\]. Received: 255.0"):
-        check_inputs({"image": [[0.0], [255.0]]}, specs)
+def test_pixels_have_one_or_three_channels():
+    with pytest.raises(InputError, match="a.png: expected files only for models of 1 or 3 channels. Received: 2"):
+        read_picture("a.png", _PNG, (6, 6, 2))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nvae_tf.serving.protocol import ModelSpec, ServerError
-from nvae_tf.serving.rest_transport import RestTransport, json_value
+from nvae_tf.serving.rest_transport import RestTransport
 
 _MODEL = ModelSpec("toy")
 _INPUTS = {"seed": np.array([1])}
@@ -90,19 +90,9 @@ def test_paths(transport, server, spec, path):
     assert server.paths == [f"{path}:predict", f"{path}/metadata"]
 
 
-_CODES = {
-    400: "INVALID_ARGUMENT",
-    404: "NOT_FOUND",
-    418: "UNKNOWN",
-    429: "RESOURCE_EXHAUSTED",
-    500: "INTERNAL",
-    502: "UNAVAILABLE",
-    503: "UNAVAILABLE",
-    504: "DEADLINE_EXCEEDED",
-}
-
-
-@pytest.mark.parametrize(("status", "code"), _CODES.items())
+@pytest.mark.parametrize(
+    ("status", "code"), [(404, "NOT_FOUND"), (418, "UNKNOWN"), (429, "RESOURCE_EXHAUSTED"), (503, "UNAVAILABLE")]
+)
 @pytest.mark.parametrize("content", [b'{"error": "the reason"}', b"<html>the reason</html>", b'["the reason"]'])
 def test_codes(transport, server, status, code, content):
     server.answers["POST"] = status, content
@@ -154,11 +144,3 @@ def test_an_answer_that_is_cut_short_is_unavailable(transport, server):
     with pytest.raises(ServerError) as error:
         transport.post(_MODEL, {}, 5)
     assert error.value.code == "UNAVAILABLE"
-
-
-def test_json_values():
-    values = np.empty(1, object)
-    values[:] = [b"\x00\xff"]
-    assert json_value(values) == [{"b64": "AP8="}]
-    assert json_value(np.array([2**62])) == [2**62]
-    assert np.float32(json_value(np.array([0.1], np.float32))[0]) == np.float32(0.1)

@@ -193,15 +193,13 @@ def _read(files, name="image_bytes"):
 class Rattled:
     """A model's hook and change, which spoil samples once a request was refused."""
 
-    def __init__(self, refusals=1):
-        self.refusals = refusals
+    refused = False
 
     def hook(self, name, inputs):
-        if name == "sample" and (np.asarray(inputs.get("temperature", 1)) <= 0).any():
-            self.refusals -= 1
+        self.refused |= name == "sample" and bool((np.asarray(inputs.get("temperature", 1)) <= 0).any())
 
     def change(self, name, outputs):
-        return outputs | {"image": outputs["image"] ^ 255} if self.refusals <= 0 else outputs
+        return outputs | {"image": outputs["image"] ^ 255} if self.refused else outputs
 
 
 @contextlib.contextmanager

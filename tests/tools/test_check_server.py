@@ -76,11 +76,6 @@ def test_wrong_flags(program, flags, message):
         program("check_server", *flags)
 
 
-def test_a_missing_card_is_named(run):
-    with pytest.raises(OSError, match="none.json"):
-        run("--card=none.json")
-
-
 def test_rest_needs_no_tensorflow(served, tmp_path):
     """A machine that only asks needs neither TensorFlow nor gRPC."""
     for name in ("tensorflow", "grpc"):
