@@ -9,13 +9,12 @@ wrong ones; and measures latencies and images per second. Each check prints a li
 """
 
 import math
-import os
 import sys
 
 from absl import flags
 
 from nvae_tf.files import write_json
-from tools.flags import connection, define_server, run
+from tools.flags import connection, define_output, define_server, run
 
 # What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
 
@@ -32,7 +31,7 @@ flags.DEFINE_string(
 flags.DEFINE_list("concurrency", ["1", "4", "16"], "Numbers of clients at once, a load check for each; empty for none.")
 flags.DEFINE_float("load_seconds", 5.0, "Seconds of each load check.")
 flags.DEFINE_integer("rows", 1, "Images per request in the load checks.", lower_bound=1)
-flags.DEFINE_string("json", None, "File to write the results to as well.")
+define_output("File to write the results to as well.", ".json", name="json")
 
 flags.register_validator(
     "concurrency",
@@ -43,11 +42,6 @@ flags.register_validator(
     "load_seconds",
     lambda value: 0.0 < value < math.inf,
     message="expected a positive number; --concurrency= leaves the load checks out",
-)
-flags.register_validator(
-    "json",
-    lambda path: path is None or os.path.isdir(os.path.dirname(path) or "."),
-    message="expected a name in an existing folder",
 )
 
 

@@ -66,7 +66,7 @@ def test_nobody_there(program, capsys):
             ["--rest_port=1", "--load_seconds=0"],
             "--concurrency= leaves the load checks out",
         ),
-        (["--rest_port=1", "--json=none/x.json"], "expected a name in an existing folder"),
+        (["--rest_port=1", "--json=none/x.json"], "expected a name ending in .json in an existing folder"),
         (["--rest_port=1", "--version=1", "--label=stable"], "version"),
     ],
     ids=["no port", "concurrency", "load", "json", "version and label"],

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nvae_tf.serving.check.conformance import Check, CheckFailedError, expect_same
-from nvae_tf.serving.protocol import ModelSpec, ServerError
+from nvae_tf.serving.protocol import ServerError
 
 _SEEDS = 24
 _MIXED_REQUESTS = 32
@@ -61,21 +61,17 @@ def _one_image(target, protocol):
 
 def _beside_bad(target, protocol):
     right, expected = target.examples["sample"], target.sample(protocol)
-    bad_requests = (
-        ("sample", {**right, "temperature": -right["temperature"]}),
-        ("no_such_thing", right),
-        ("sample", right, ModelSpec("no_such_thing")),
-    )
+    wrong = {**right, "temperature": -right["temperature"]}
     refused = []
 
-    def bad(number):
+    def bad():
         try:
-            target.predict(protocol, *bad_requests[number % len(bad_requests)])
+            target.predict(protocol, "sample", wrong)
         except ServerError:
             return
         raise CheckFailedError("expected a refusal of a bad request. Received: an answer")
 
-    def good(number):
+    def good():
         for attempt in range(_TRIES):
             try:
                 answer = target.sample(protocol)
@@ -84,30 +80,22 @@ def _beside_bad(target, protocol):
                 merged = error.code == "INVALID_ARGUMENT" and "temperature" in error.message
                 if not merged or attempt == _TRIES - 1:
                     raise
-                refused.append(number)
+                refused.append(error)
             else:
                 return expect_same(expected, answer, target.max_levels)
 
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-        futures = [pool.submit(job, n) for n in range(_MIXED_REQUESTS) for job in (good, bad)]
+        futures = [pool.submit(job) for _ in range(_MIXED_REQUESTS) for job in (good, bad)]
         for future in futures:
             future.result()
-    expect_same(expected, target.sample(protocol), target.max_levels)
-    return (
-        f"{_MIXED_REQUESTS} correct answers, {len(set(refused))} of them after "
-        f"{len(refused)} refusals of batches that they shared with a bad row"
-    )
+    return f"{_MIXED_REQUESTS} correct answers, after {len(refused)} refusals of batches shared with a bad row"
 
 
 def load_checks(target, concurrencies, seconds, rows, figures):
     """Yields the `Check`s of a server under load, which append `LoadFigures` to the list `figures`.
 
-    Args:
-        target: `Target`.
-        concurrencies: numbers of clients, each of which sends a request as soon as its last one is answered.
-        seconds: how long they do so; requests that are under way then are waited for and counted.
-        rows: images per request.
-        figures: list.
+    Each of `concurrency` clients sends a request of some rows as soon as its last one is answered, for some seconds;
+    requests that are under way then are waited for and counted.
     """
     for protocol in target.transports:
         for concurrency in concurrencies:

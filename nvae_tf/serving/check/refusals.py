@@ -9,7 +9,6 @@ import numpy as np
 
 from nvae_tf.serving.check.conformance import Check, CheckFailedError, expect_same
 from nvae_tf.serving.protocol import ModelSpec, ServerError
-from nvae_tf.serving.rest_transport import json_value
 
 _UNKNOWN = "no_such_thing"
 _UNKNOWN_VERSION = 2**40
@@ -103,10 +102,6 @@ def refusal_checks(target):
                 continue
             call = functools.partial(target.predict, protocol, wrong.signature, wrong.inputs)
             yield _refusal(protocol, f"{wrong.signature}, {wrong.what}", call, "INVALID_ARGUMENT", named=wrong.named)
-    if "rest" in target.transports:
-        for what, body in _wrong_bodies(examples).items():
-            call = functools.partial(target.transports["rest"].post, target.model, body, target.timeout)
-            yield _refusal("rest", what, call, "INVALID_ARGUMENT")
     for protocol in target.transports:
         yield Check(f"{protocol}: answers after all refusals as before", functools.partial(_lives, target, protocol))
 
@@ -126,21 +121,6 @@ def _addressing(target, protocol):
     # REST has 400 for both codes.
     code = "INVALID_ARGUMENT" if protocol == "rest" else "FAILED_PRECONDITION"
     yield "unknown signature", functools.partial(sample, _UNKNOWN), code
-
-
-def _wrong_bodies(examples):
-    """Bodies of REST requests, `{what is wrong: body}`."""
-    right = {name: json_value(array) for name, array in examples["sample"].items()}
-    bodies = {
-        "a body that is not JSON": b"{",
-        "a body that is not an object": [right],
-        "a body without inputs": {"signature_name": "sample"},
-        "a text for a seed": {"signature_name": "sample", "inputs": {**right, "seed": ["one"] * len(right["seed"])}},
-        "rows of different length": {"signature_name": "sample", "inputs": {**right, "seed": [1, [2]]}},
-    }
-    if "encode" in examples:
-        bodies["broken base64"] = {"signature_name": "encode", "inputs": {"image_bytes": [{"b64": "*"}]}}
-    return bodies
 
 
 def _refusal(protocol, what, call, *codes, named=""):
