@@ -76,15 +76,7 @@ def write_bin(path, answers):
 
 
 def read_bin(path, entries):
-    """({input: array}, {output: array}) of one signature of a .bin.
-
-    Args:
-        path: of the file.
-        entries: the signature's list of `write_bin`.
-
-    Raises:
-        ValueError, LookupError, TypeError: entries that do not fit the file.
-    """
+    """({input: array}, {output: array}) of one signature of a .bin, from the signature's list of `write_bin`."""
     numbers, arrays = np.fromfile(path, "<f4"), {role: {} for role in _SIDES}
     for entry in entries:
         values = numbers[entry["offset"] : entry["offset"] + entry["count"]]

@@ -40,7 +40,7 @@ def main(folders):
         _stop(error)
     for result in results:
         print(f"{result.status:11} {result.name:20} {result.detail}".rstrip())
-        if result.status in ("failed", "note"):
+        if not result.passed:
             print(f"  {result.reason}")
     failed = sum(not result.passed for result in results)
     print(f"{len(results)} checks, {failed} failed")

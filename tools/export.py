@@ -23,14 +23,11 @@ from tools.flags import define_run, define_statistics, run
 FLAGS = flags.FLAGS
 
 _FORMATS = ("saved_model", "tflite", "onnx")
-# Flags that only some formats have.
+# Flags that only one format has.
 _OF_FORMATS = {
-    "name": ("saved_model",),
-    "pixels": ("saved_model",),
-    "batch_sizes": ("saved_model",),
-    "num_groups": ("tflite",),
-    "encoder": ("tflite",),
-    "opset": ("onnx",),
+    **dict.fromkeys(("name", "pixels", "batch_sizes"), "saved_model"),
+    **dict.fromkeys(("num_groups", "encoder"), "tflite"),
+    "opset": "onnx",
 }
 
 flags.DEFINE_enum("format", None, _FORMATS, "What to write.", required=True)
@@ -67,20 +64,21 @@ flags.register_validator(
     lambda texts: bool(texts) and all(text.isascii() and text.isdigit() for text in texts),
     message="expected whole numbers separated by commas",
 )
-for _name, _formats in _OF_FORMATS.items():
+for _name, _format in _OF_FORMATS.items():
     flags.register_multi_flags_validator(
         ["format", _name],
-        lambda values, name=_name, formats=_formats: values["format"] in formats or not FLAGS[name].present,
-        message=f"expected --{_name} only with --format={' or '.join(_formats)}",
+        lambda values, name=_name, only=_format: values["format"] == only or not FLAGS[name].present,
+        message=f"expected --{_name} only with --format={_format}",
     )
 
 
-def export(nvae, out):
-    """Writes the export that --format asks for."""
+def main():
     import tensorflow as tf
 
+    from nvae_tf.runs.load import load_run
     from nvae_tf.runs.provenance import provenance
 
+    nvae, out = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema, FLAGS.bn_temperature), pathlib.Path(FLAGS.out)
     # GPUs would round to ten bits (TensorFloat-32), far more than an export may differ from Keras.
     tf.config.experimental.enable_tensor_float_32_execution(False)
     origin = provenance(FLAGS.run_dir, nvae, FLAGS.bn_temperature)
@@ -94,8 +92,7 @@ def export(nvae, out):
 
         options = {"name": FLAGS.name, "pixels": FLAGS.pixels, "temperature": FLAGS.temperature}
         show_saved_model(*export_saved_model(nvae, out, origin, batch_sizes=sizes, report=report, **options))
-        return
-    if FLAGS.format == "tflite":
+    elif FLAGS.format == "tflite":
         from nvae_tf.export.tflite.export import export_tflite
 
         options = {"num_groups": FLAGS.num_groups, "encoder": FLAGS.encoder, "temperature": FLAGS.temperature}
@@ -104,13 +101,6 @@ def export(nvae, out):
         from nvae_tf.export.onnx import export_onnx
 
         show_files(export_onnx(nvae, out, origin, opset=FLAGS.opset, temperature=FLAGS.temperature))
-
-
-def main():
-    from nvae_tf.runs.load import load_run
-
-    nvae = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema, FLAGS.bn_temperature)
-    export(nvae, pathlib.Path(FLAGS.out))
 
 
 if __name__ == "__main__":

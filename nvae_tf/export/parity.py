@@ -1,8 +1,6 @@
-"""How near an exported file comes to the Keras model it was made from: parity.json, and a table of several."""
+"""How near an exported file comes to the Keras model it was made from: parity.json."""
 
 import importlib.metadata
-import json
-import pathlib
 import statistics
 import time
 
@@ -26,13 +24,7 @@ _TIMED_RUNS = 5
 def draw_cases(nvae, graph, batch_size, temperature, num=4, seed=0):
     """Random inputs of a `DeviceGraph`, and the outputs of the Keras model for them.
 
-    Args:
-        nvae: `NVAE`.
-        graph: `DeviceGraph`, `sample`, `decode` or `encode`.
-        batch_size: B.
-        temperature: temperature of every other case, beginning with the first; it is 1 in the others.
-        num: number of cases. Default 4.
-        seed: seed of the draw. Default 0.
+    The temperature is the given one in every other case, beginning with the first, and 1 in the others.
 
     Returns:
         List of ({input: array}, {output: array}), float32.
@@ -103,7 +95,7 @@ def compare(path, precision, runtime, version, run, cases):
         path: `pathlib.Path` of the file.
         precision: precision of its weights, `"float32"` or `"float16"`.
         runtime, version: name and version of what runs it.
-        run: function from {input: array} to {output: array} on one thread of the CPU.
+        run: function from {input: array} to {output: array} on one thread.
         cases: list that `draw_cases` returned; outputs that the file does not have are left out.
 
     Returns:
@@ -145,44 +137,7 @@ def _median_seconds(run, inputs):
 
 
 def write_parity(folder, export, entries):
-    """Writes parity.json.
-
-    Args:
-        folder: `pathlib.Path`.
-        export: kind of export: `"TFLite"`, `"ONNX"` or `"SavedModel"`.
-        entries: list of entries from `compare`; "seconds" may be None.
-    """
+    """Writes parity.json of an export (TFLite, ONNX or SavedModel) with the entries of `compare`."""
     against = f"NVAE of Keras {keras.__version__}, TensorFlow {tf.__version__}"
     content = {"format": _FORMAT, "export": export, "against": against, "files": entries}
     write_json(folder / PARITY, content)
-
-
-def parity_table(paths):
-    """Markdown table of several parity.json, a row for each exported file with the output that differs most.
-
-    Args:
-        paths: paths of the parity.json.
-
-    Raises:
-        ValueError: a file that `write_parity` did not write.
-    """
-    lines = [
-        "| Export | File | MB | Runtime | ms, one thread | Largest error | Mean error | Largest, relative |",
-        "|---|---|---:|---|---:|---:|---:|---:|",
-    ]
-    for path in map(pathlib.Path, paths):
-        try:
-            content = json.loads(path.read_text())
-            lines += [_row(content["export"], entry) for entry in content["files"]]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path}: expected what an export writes as {PARITY}. Received: {error!r}") from error
-    return "\n".join(lines) + "\n"
-
-
-def _row(export, entry):
-    worst = max(entry["outputs"].values(), key=lambda output: output["relative"])
-    errors = " | ".join(f"{worst[name]:.1e}" for name in ("max_error", "mean_error", "relative"))
-    runtime = f"{entry['runtime']} {entry['version']}"
-    size, seconds = entry["bytes"] / 1e6, entry["seconds"]
-    milliseconds = "" if seconds is None else f"{seconds * 1e3:.2f}"
-    return f"| {export} | {entry['file']} | {size:.1f} | {runtime} | {milliseconds} | {errors} |"

@@ -32,6 +32,7 @@ def show_files(paths):
 
     parity = next(path for path in paths if path.name == PARITY)
     for entry in json.loads(parity.read_text())["files"]:
-        print(f"parity of {entry['file']} with Keras: {errors(entry['outputs'])}")
+        measured = f"{entry['bytes'] / 1e6:.1f} MB, {entry['seconds'] * 1e3:.2f} ms with {entry['runtime']}"
+        print(f"parity of {entry['file']} ({measured}) with Keras: {errors(entry['outputs'])}")
     for path in paths:
         print(f"written: {path}")

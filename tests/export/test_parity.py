@@ -1,11 +1,9 @@
-"""parity.json: its figures, its limits, and the table of several."""
-
-import json
+"""The figures and limits of parity.json."""
 
 import numpy as np
 import pytest
 
-from nvae_tf.export.parity import compare, parity_table, write_parity
+from nvae_tf.export.parity import compare
 
 _EXPECTED = np.array([[1.0, -4.0]], np.float32)
 
@@ -32,24 +30,3 @@ def test_errors_are_those_of_the_outputs(tmp_path):
 def test_a_file_that_computes_something_else_is_an_error(tmp_path, value):
     with pytest.raises(ValueError, match=r"decoder\.tflite: expected params as Keras gives it, within 1e-04"):
         _compare(tmp_path, [[1.0, value]])
-
-
-def test_table_has_a_row_for_every_file_with_its_worst_output(tmp_path):
-    entry = _compare(tmp_path, [[1.0, -4.1]], "float16")
-    better = {"max_error": 9.0, "mean_error": 9.0, "relative": 0.001}
-    entry["outputs"] = {"mean_image": better, **entry["outputs"]}
-    for name, seconds in (("one", 0.0123), ("two", None)):
-        (tmp_path / name).mkdir()
-        write_parity(tmp_path / name, name.upper(), [entry | {"seconds": seconds}])
-    lines = parity_table([tmp_path / "one" / "parity.json", tmp_path / "two" / "parity.json"]).splitlines()
-    file, errors = "decoder.tflite | 2.0 | runtime 1.0", "1.0e-01 | 5.0e-02 | 2.5e-02"
-    assert lines[2:] == [f"| ONE | {file} | 12.30 | {errors} |", f"| TWO | {file} |  | {errors} |"]
-    assert len({line.count("|") for line in lines}) == 1
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{}", json.dumps({"export": "x", "files": [{}]})])
-def test_a_damaged_file_is_named(tmp_path, text):
-    path = tmp_path / "parity.json"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=f"{path}: expected what an export writes as parity.json"):
-        parity_table([path])

@@ -44,21 +44,21 @@ def test_passed(run, base_path):
     lines = text.splitlines()
     assert lines[0] == f"checking: {base_path / '1'}"
     assert [line.split()[:3] for line in lines if " executes " in line] == [["passed", "executes", "loaded"]]
-    assert [line.split()[2] for line in lines if line.startswith("not checked")][0] == "model_card"
-    assert lines[-1] == "27 checks, 0 failed"
+    assert [line.split()[2] for line in lines if line.startswith("not checked")][0] == "checksums"
+    assert lines[-1] == "16 checks, 0 failed"
 
 
 def test_failed(run, base_path):
     """A finding comes with the reason of its rule."""
     (base_path / "1" / "assets.extra" / "tf_serving_warmup_requests").unlink()
-    (base_path / "monitoring.config").write_text("enable")
+    (base_path / "models.config").write_text("name")
     status, text, _ = run(base_path / "1")
     assert status == 1
     assert (
         "failed      warm_up              expected assets.extra/tf_serving_warmup_requests\n  What was not run" in text
     )
-    assert "failed      monitoring_config    monitoring.config: 1:1" in text
-    assert text.endswith("27 checks, 2 failed\n")
+    assert "failed      models_config        models.config: 1:1" in text
+    assert text.endswith("16 checks, 2 failed\n")
 
 
 def test_without_running(run, base_path):

@@ -67,7 +67,11 @@ def test_files_for_devices(program, digits_run, tmp_path, capsys, monkeypatch, m
         received.update(options, out=out, step=origin["run"]["step"])
         outputs = {"kl": {"relative": 3e-7}, "noise_00": {"relative": 1e-7}, "noise_01": {"relative": 2e-7}}
         path = tmp_path / "parity.json"
-        path.write_text(json.dumps({"files": [{"file": "decoder.x", "outputs": outputs}]}))
+        path.write_text(
+            json.dumps(
+                {"files": [{"file": "decoder.x", "bytes": 2e6, "runtime": "r", "seconds": 0.01, "outputs": outputs}]}
+            )
+        )
         return [path]
 
     monkeypatch.setattr(module, name, write)
@@ -77,7 +81,7 @@ def test_files_for_devices(program, digits_run, tmp_path, capsys, monkeypatch, m
     assert received == {**options, "out": pathlib.Path(tmp_path / "new"), "step": 3}
     assert switched == [False]
     assert capsys.readouterr().out.splitlines() == [
-        "parity of decoder.x with Keras: kl 3.0e-07 relative, noise 2.0e-07 relative",
+        "parity of decoder.x (2.0 MB, 10.00 ms with r) with Keras: kl 3.0e-07 relative, noise 2.0e-07 relative",
         f"written: {tmp_path / 'parity.json'}",
     ]
 

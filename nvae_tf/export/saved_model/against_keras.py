@@ -13,19 +13,11 @@ _MAX_ERROR, _MAX_SHARE_OF_PIXELS = 1e-4, 1e-2
 
 
 def keras_parity(nvae, answers, binarize, pixels):
-    """Errors of the signatures `sample`, `decode` and `score`.
-
-    Args:
-        nvae: `NVAE`.
-        answers: golden answers of the export, `{signature: ({input: array}, {output: array})}`.
-        binarize, pixels: those of `Signatures`.
+    """Errors of the golden answers of `sample`, `decode` and `score`; ValueError if one is more than rounding.
 
     Returns:
-        `{output: errors as `parity.measure` gives them}` of likelihood_params, kl_per_group and nelbo, and the share of
-        pixel values of images that differ.
-
-    Raises:
-        ValueError: an output differs by more than rounding.
+        `{output: errors of parity.measure}` of likelihood_params, kl_per_group and nelbo, and the share of the pixel
+        values of images that differ.
     """
     outputs, (request, received) = {}, answers["decode"]
     noise = [request[name] for name in sorted(request) if name.startswith("noise_")]

@@ -11,18 +11,10 @@ from nvae_tf.files import file_sum
 
 _FORMAT = 1
 CARD, GOLDEN, WARM_UP = "model.json", "golden.npz", "tf_serving_warmup_requests"
-MAX_WARM_UP_REQUESTS = 1000  # the server reads no more
 
 
 def model_card(config, specs, origin, **fields):
-    """The model card as a dict for JSON.
-
-    Args:
-        config: `ModelConfig`.
-        specs: `{signature: {"inputs": {name: TensorSpec}, "outputs": {name: TensorSpec}}}`.
-        origin: `provenance` of the model.
-        **fields: the rest: name, image, pixels, temperature, allowed_batch_sizes, folded, parity, golden, checksums.
-    """
+    """The model card as a dict for JSON, from a `ModelConfig`, `Signatures.specs`, `provenance` and further fields."""
     groups = [
         {"height": s.height, "width": s.width, "channels": config.latent_channels, "scale": s.index}
         for s in hierarchy.group_scales(config)
@@ -52,14 +44,8 @@ def checksums(folder):
 def example_request(inputs, num_rows, images, temperature):
     """A request with sensible values, the same at every call.
 
-    Args:
-        inputs: `{name: TensorSpec}` of one of `Signatures`.
-        num_rows: its batch.
-        images: uint8 [N, H, W, C], which the rows take in turn.
-        temperature: of every row.
-
-    Returns:
-        `{name: array}`; image files are PNG, as bytes.
+    `inputs` is `{name: TensorSpec}`, and the result `{name: array}`. The rows take the images, uint8 [N, H, W, C], in
+    turn; image files are PNG, as bytes.
     """
     rows = np.arange(num_rows)
     values = {
@@ -84,23 +70,9 @@ def example_request(inputs, num_rows, images, temperature):
 
 
 def write_warm_up(path, model_name, specs, batch_sizes, images, temperature):
-    """Writes the TFRecord of requests that the server runs while it loads: each signature at each batch size.
-
-    Args:
-        path: path of the file.
-        model_name: name of the model that the requests are addressed to.
-        specs: `{signature: {"inputs": {name: TensorSpec}, ...}}`.
-        batch_sizes: numbers of rows.
-        images, temperature: those of `example_request`.
-
-    Raises:
-        ValueError: more requests than a server reads.
-    """
+    """Writes the TFRecord of requests that the server runs while it loads: each signature at each batch size."""
     from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-    if len(specs) * len(batch_sizes) > MAX_WARM_UP_REQUESTS:
-        most = MAX_WARM_UP_REQUESTS // len(specs)
-        raise ValueError(f"batch_sizes: expected at most {most} of them. Received: {len(batch_sizes)}")
     with tf.io.TFRecordWriter(str(path)) as writer:
         for signature, spec in specs.items():
             for size in batch_sizes:

@@ -15,26 +15,14 @@ DECODING = (
 
 
 def require(condition, message, received):
-    """An op that fails as INVALID_ARGUMENT unless `condition` holds everywhere.
-
-    Args:
-        condition: bool tensor.
-        message: "NAME: expected ...".
-        received: tensor that the message shows.
-    """
+    """An op that fails as INVALID_ARGUMENT, with a message and a tensor, unless `condition` holds everywhere."""
     return tf.debugging.Assert(tf.reduce_all(condition), [f"{message}. Received:", received], summarize=16)
 
 
 def decode_files(name, files, height, width, channels):
-    """Decodes image files row by row, as `DECODING` says.
+    """Decodes image files, string [B], to uint8 [B, height, width, channels] as `DECODING` says.
 
-    Args:
-        name: name of the input, for messages.
-        files: string [B].
-        height, width, channels: size of the result; channels are 1 or 3.
-
-    Returns:
-        uint8 [B, height, width, channels].
+    Channels are 1 or 3; messages contain the name of the input.
     """
     with tf.name_scope(name):
         return tf.map_fn(

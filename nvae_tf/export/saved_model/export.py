@@ -40,10 +40,6 @@ from nvae_tf.inference.model import InferenceModel
 _GOLDEN_ROWS = 2
 
 
-class ExportError(ValueError):
-    """An export that was not published; the message says which checks it failed and where it is."""
-
-
 def export_saved_model(
     nvae, base_dir, origin, name="nvae", pixels="mean", temperature=1.0, batch_sizes=(1, 2, 4, 8, 16), report=print
 ):
@@ -63,8 +59,8 @@ def export_saved_model(
         `pathlib.Path` of the version's folder, and its model card.
 
     Raises:
-        ValueError: an argument out of range, or answers that differ from those of Keras.
-        ExportError: a check failed.
+        ValueError: an argument out of range, answers that differ from those of Keras, or a check that failed; the
+            version is then still there, under a temporary name.
         OSError: the export could not be written.
     """
     check_server_options(base_dir, name, batch_sizes)
@@ -83,7 +79,7 @@ def export_saved_model(
     failed = [f"{result.name}: {result.detail} ({result.reason})" for result in results if not result.passed]
     if failed:
         lines = "".join(f"\n  {text}" for text in failed)
-        raise ExportError(f"{folder}: expected an export that passes every check. Not published, because of{lines}")
+        raise ValueError(f"{folder}: expected an export that passes every check. Not published, because of{lines}")
     # The last check is the one that ran the model.
     report(f"checks: {sum(result.status == 'passed' for result in results)} passed; {results[-1].detail}")
     # Only now, because these files bind all later exports; another export may have written them meanwhile.
@@ -94,14 +90,7 @@ def export_saved_model(
 
 
 def publish(folder):
-    """Renames a folder to the number after the newest version beside it; two calls at once get two numbers.
-
-    Args:
-        folder: `pathlib.Path` of the complete version.
-
-    Returns:
-        The new path.
-    """
+    """Renames a folder to the number after the newest version beside it, the path returned; two at once get two."""
     for path in (*folder.rglob("*"), folder):
         files.sync(path)
     base_dir = folder.parent

@@ -21,17 +21,8 @@ _FLAGS = (
 
 
 def check_server_options(base_dir, name, batch_sizes):
-    """Refuses a name or batch sizes that the server's files cannot be written for.
-
-    Args:
-        base_dir: `pathlib.Path` of the model's folder, which need not exist.
-        name: name of the model for the server: lower-case letters, digits and `-`, which Kubernetes asks for.
-        batch_sizes: the batch sizes that the server may run, ascending.
-
-    Raises:
-        ValueError: a name or sizes that no server takes, or others than in the files that exist already, because all
-            versions share these.
-    """
+    """Raises ValueError for a name or batch sizes that no server takes, or others than in the folder's files."""
+    # Kubernetes allows no other names.
     if not re.fullmatch(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?", name):
         raise ValueError(f"name: expected lower-case letters, digits and -, a letter first. Received: {name!r}")
     sizes = list(batch_sizes)
@@ -52,14 +43,7 @@ def _find(path, pattern):
 
 
 def write_server_files(base_dir, name, batch_sizes):
-    """Writes the files that are missing; those that exist may have been edited, and stay.
-
-    Args:
-        base_dir, name, batch_sizes: those of `check_server_options`; the folder exists.
-
-    Returns:
-        List of the paths written.
-    """
+    """Writes the files that are missing and returns their paths; those that exist may have been edited, and stay."""
     written = []
     for template in sorted(_TEMPLATES.iterdir()):
         path = base_dir / template.name

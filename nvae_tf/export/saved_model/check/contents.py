@@ -9,11 +9,7 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.framework import node_def_pb2
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-_MAX_PROTOBUF_BYTES = 2**31 - 1  # nothing can read a larger one
-
-
-class NotASavedModelError(ValueError):
-    """A path that holds no readable SavedModel; the message names it and says what is there."""
+from nvae_tf.export.saved_model.assets_extra import CARD
 
 
 class NotChecked(Exception):
@@ -42,12 +38,14 @@ class SavedModel:
     Attributes:
         path: absolute path of the version folder.
         published: False for a folder that has yet to get its version number.
-        meta_graph: the MetaGraphDef whose only tag is "serve"; the first one if there is none.
+        meta_graph: the MetaGraphDef whose only tag is "serve", which is what the server loads.
+        card: content of the model card; empty if there is none, or no JSON object in it.
     """
 
     path: pathlib.Path
     published: bool
     meta_graph: meta_graph_pb2.MetaGraphDef
+    card: dict
 
     @property
     def signatures(self):
@@ -63,23 +61,13 @@ class SavedModel:
                 for name, info in sorted(infos.items()):
                     yield f"{kind} {name} of {signature_name}", name, info
 
-    @property
-    def functions(self):
-        """{name: FunctionDef} that the signatures reach."""
-        return self._reached[1]
-
-    @property
+    @functools.cached_property
     def operations(self):
         """List of `Operation` that the signatures reach, in the graph and in the functions that it calls."""
-        return self._reached[0]
-
-    @functools.cached_property
-    def _reached(self):
         graph = self.meta_graph.graph_def
         library = {function.signature.name: function for function in graph.library.function}
-        nodes, called, operations = {node.name: node for node in graph.node}, {}, []
+        nodes, seen, operations = {node.name: node for node in graph.node}, set(), []
         pending = [nodes.get(info.name.partition(":")[0]) for _, _, info in self.tensors]
-        seen = set()
         while pending:
             node = pending.pop()
             if node is not None and node.name not in seen:
@@ -89,26 +77,9 @@ class SavedModel:
         for operation in operations:
             # The list grows while it is walked, because functions call functions.
             for name in _called_functions(operation.node):
-                if name in library and name not in called:
-                    called[name] = library[name]
-                    operations.extend(Operation(node, name) for node in library[name].node_def)
-        return operations, called
-
-    @functools.cached_property
-    def card(self):
-        """Content of the model card; None if there is none, or no JSON object in it."""
-        try:
-            card = json.loads((self.path / "assets.extra" / "model.json").read_text())
-        except (OSError, ValueError):
-            return None
-        return card if isinstance(card, dict) else None
-
-    @property
-    def card_batch_sizes(self):
-        """The card's allowed_batch_sizes; None unless it is a list of positive whole numbers."""
-        sizes = (self.card or {}).get("allowed_batch_sizes")
-        valid = isinstance(sizes, list) and all(isinstance(size, int) and size > 0 for size in sizes)
-        return sizes if valid else None
+                if name in library:
+                    operations.extend(Operation(node, name) for node in library.pop(name).node_def)
+        return operations
 
 
 def _called_functions(node):
@@ -129,11 +100,7 @@ def is_version(name):
 
 
 def find_version(path):
-    """The version folder that a path names: itself if it holds a SavedModel, else the newest version below it.
-
-    Raises:
-        NotASavedModelError: the path is neither.
-    """
+    """The version folder that a path names: itself if it holds a SavedModel, else the newest version below it."""
     path = pathlib.Path(path).resolve()
     if (path / "saved_model.pb").is_file():
         return path
@@ -141,22 +108,27 @@ def find_version(path):
     if not folders:
         received = sorted(entry.name for entry in path.iterdir())[:5] if path.is_dir() else "no such folder"
         expected = "a folder with saved_model.pb, or one with such folders named 1, 2, ..."
-        raise NotASavedModelError(f"{path}: expected {expected} Received: {received}")
+        raise ValueError(f"{path}: expected {expected} Received: {received}")
     return folders[max(folders)]
 
 
 def read_saved_model(version_dir, published=True):
-    """`SavedModel` of a folder; raises NotASavedModelError if its saved_model.pb is missing, damaged or empty."""
+    """`SavedModel` of a folder; ValueError unless its saved_model.pb has a graph for servers."""
     path = pathlib.Path(version_dir).resolve()
     file = path / "saved_model.pb"
-    expected = f"{file}: expected the protobuf of a SavedModel."
     try:
-        if file.stat().st_size > _MAX_PROTOBUF_BYTES:
-            raise NotASavedModelError(f"{file}: expected less than 2 GiB. Received: {file.stat().st_size:,} bytes")
         meta_graphs = saved_model_pb2.SavedModel.FromString(file.read_bytes()).meta_graphs
     except (OSError, DecodeError) as error:
-        raise NotASavedModelError(f"{expected} Received: {error}") from error
-    if not meta_graphs:
-        raise NotASavedModelError(f"{expected} Received: {file.stat().st_size:,} bytes without a graph")
-    served = [meta_graph for meta_graph in meta_graphs if list(meta_graph.meta_info_def.tags) == ["serve"]]
-    return SavedModel(path, published, (served or meta_graphs)[0])
+        raise ValueError(f"{file}: expected the protobuf of a SavedModel. Received: {error}") from error
+    tags = [list(meta_graph.meta_info_def.tags) for meta_graph in meta_graphs]
+    if ["serve"] not in tags:
+        raise ValueError(f"{file}: expected a graph whose only tag is serve. Received: {tags or 'no graph'}")
+    return SavedModel(path, published, meta_graphs[tags.index(["serve"])], _read_card(path))
+
+
+def _read_card(path):
+    try:
+        card = json.loads((path / "assets.extra" / CARD).read_text())
+    except (OSError, ValueError):
+        return {}
+    return card if isinstance(card, dict) else {}

@@ -7,7 +7,7 @@ function's name is the rule's name, and its docstring says why it is a rule.
 import re
 
 import tensorflow as tf
-from tensorflow.core.framework import attr_value_pb2, types_pb2
+from tensorflow.core.framework import types_pb2
 from tensorflow.python.framework import kernels, op_def_registry
 
 _PREDICT_METHOD = "tensorflow/serving/predict"
@@ -25,48 +25,20 @@ _PLAIN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _CPU = re.compile(r"(/job:localhost/replica:0/task:0)?(/device:CPU:0|/cpu:0)?", re.IGNORECASE)
 
 
-def dtype_name(info):
-    """Name of a TensorInfo's type; "string" for bytes, "none" for anything but a dense tensor."""
-    return tf.as_dtype(info.dtype).name if info.dtype in types_pb2.DataType.values() and info.dtype else "none"
-
-
 def shape_of(info):
     """Tuple of a TensorInfo's dimensions, with -1 for an unknown one; None if not even the rank is known."""
     return None if info.tensor_shape.unknown_rank else tuple(dim.size for dim in info.tensor_shape.dim)
 
 
-def _attribute(node, name):
-    # Reading node.attr[name] would make one.
-    return node.attr[name] if name in node.attr else attr_value_pb2.AttrValue()
-
-
-def serve_tag(model):
-    """The server loads the graph whose only tag is serve."""
-    tags = list(model.meta_graph.meta_info_def.tags)
-    if tags != ["serve"]:
-        yield f"expected a graph whose only tag is serve. Received: {tags}"
-
-
-def serving_default(model):
-    """Requests that name no signature get this one."""
+def predict(model):
+    """Predict runs signatures with its method, an input and an output; the default is for requests that name none."""
     if "serving_default" not in model.signatures:
         yield f"expected a signature serving_default. Received: {list(model.signatures) or 'no signature'}"
-
-
-def method_name(model):
-    """Predict runs signatures of this method."""
     for name, signature in model.signatures.items():
         if signature.method_name != _PREDICT_METHOD:
             yield f"signature {name}: expected {_PREDICT_METHOD}. Received: {signature.method_name!r}"
-
-
-def inputs_outputs(model):
-    """A request needs at least one input, and an answer one output."""
-    for name, signature in model.signatures.items():
-        if not signature.inputs:
-            yield f"signature {name} has no input"
-        if not signature.outputs:
-            yield f"signature {name} has no output"
+        if not signature.inputs or not signature.outputs:
+            yield f"signature {name}: expected an input and an output"
 
 
 def plain_names(model):
@@ -100,23 +72,13 @@ def bytes_names(model):
     """REST answers strings in base64 only if the output's name ends in _bytes."""
     for signature_name, signature in model.signatures.items():
         for name, info in sorted(signature.outputs.items()):
-            if dtype_name(info) == "string" and not name.endswith("_bytes"):
+            if info.dtype == types_pb2.DT_STRING and not name.endswith("_bytes"):
                 yield f"output {name} of {signature_name} is a string"
-
-
-def known_operations(model):
-    """An unknown operation stops the load."""
-    graph = model.meta_graph.graph_def
-    library = {function.signature.name for function in graph.library.function}
-    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
-    for name in sorted({node.op for node in nodes} - library):
-        if op_def_registry.get(name) is None:
-            yield f"{name} is unknown to TensorFlow {tf.__version__}"
 
 
 def cpu_operations(model):
     """A server may have no other device than the CPU."""
-    seen = set(model.functions)
+    seen = set()
     for operation in model.operations:
         name = operation.node.op
         if not _CPU.fullmatch(operation.node.device):
@@ -131,14 +93,9 @@ def cpu_operations(model):
 def no_xla(model):
     """The server has XLA compilation disabled."""
     for operation in model.operations:
-        compiled_call = _attribute(operation.node, "_XlaMustCompile").b
-        # The function itself is named below.
-        calls = {value.func.name for value in operation.node.attr.values()}
-        if operation.node.op.startswith("Xla") or (compiled_call and not calls & set(model.functions)):
+        attributes = operation.node.attr
+        if operation.node.op.startswith("Xla") or ("_XlaMustCompile" in attributes and attributes["_XlaMustCompile"].b):
             yield str(operation)
-    for name, function in model.functions.items():
-        if _attribute(function, "_XlaMustCompile").b:
-            yield f"function {name} has jit_compile=True"
 
 
 def no_training(model):
@@ -156,34 +113,23 @@ def no_state(model):
         name = operation.node.op
         definition = op_def_registry.get(name)
         keeps = definition and (definition.is_stateful or any(argument.is_ref for argument in definition.input_arg))
-        known = name.startswith("Xla") or _KEEPS_NOTHING.fullmatch(name)
-        if _PYTHON_OR_RANDOM.fullmatch(name) or (keeps and not known):
+        if _PYTHON_OR_RANDOM.fullmatch(name) or (keeps and not _KEEPS_NOTHING.fullmatch(name)):
             yield str(operation)
 
 
-def _operations_in(model, *dtypes):
-    """A finding for each type that operations have, mixed precision's included, where variables are float32."""
-    for dtype in dtypes:
+def no_half(model):
+    """Half types are slow on processors, lose digits, and have no form in REST."""
+    for dtype in (tf.float16, tf.bfloat16):
         found = [
             operation
             for operation in model.operations
             if any(value.type == dtype.as_datatype_enum for value in operation.node.attr.values())
         ]
-        if found:
+        if found:  # one finding, because a whole model has this type
             yield f"{len(found)} operations in {dtype.name}, such as {found[0]}"
 
 
-def no_half(model):
-    """Half types are slow on processors, lose digits, and have no form in REST."""
-    yield from _operations_in(model, tf.float16, tf.bfloat16)
-
-
-def no_float64(model):
-    """Numbers of type float64 take twice the memory and time."""
-    yield from _operations_in(model, tf.float64)
-
-
 GRAPH_RULES = (
-    *(serve_tag, serving_default, method_name, inputs_outputs, plain_names, tensors, batch_first, bytes_names),
-    *(known_operations, cpu_operations, no_xla, no_training, no_state, no_half),
+    *(predict, plain_names, tensors, batch_first, bytes_names),
+    *(cpu_operations, no_xla, no_training, no_state, no_half),
 )

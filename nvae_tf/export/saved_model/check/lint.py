@@ -15,14 +15,12 @@ from nvae_tf.export.saved_model.check.contents import NotChecked, NotReadableErr
 _MAX_FINDINGS = 5
 _REPLAY = "nvae_tf.export.saved_model.check.replay"
 # What must hold before a model is run at all.
-_TO_LOAD = (file_rules.variables, file_rules.assets, *graph_rules.GRAPH_RULES, server_rules.warm_up)
-# Their findings are worth knowing and break nothing.
-_ADVICE = (graph_rules.no_float64, server_rules.reply_size)
+_TO_LOAD = (*graph_rules.GRAPH_RULES, server_rules.warm_up)
 _TO_PUBLISH = (
-    *(file_rules.version_name, file_rules.leftovers, file_rules.model_card, file_rules.checksums),
-    *(server_rules.batching_parameters, server_rules.models_config, server_rules.monitoring_config),
+    *(file_rules.version_name, file_rules.checksums),
+    *(server_rules.batching_parameters, server_rules.models_config),
 )
-RULES = (*_TO_LOAD, *_ADVICE, *_TO_PUBLISH)
+RULES = (*_TO_LOAD, *_TO_PUBLISH)
 
 
 class RuleResult(NamedTuple):
@@ -31,7 +29,7 @@ class RuleResult(NamedTuple):
     Attributes:
         name: name of the rule.
         reason: why it is one, in a sentence.
-        status: "passed", "failed", "note" (advice) or "not checked".
+        status: "passed", "failed" or "not checked".
         detail: the findings, why nothing was checked, or how long the run took.
     """
 
@@ -51,14 +49,14 @@ def lint_saved_model(version_dir, published=True, execute=True):
     Args:
         version_dir: folder with saved_model.pb; the server's configuration files are looked for beside it.
         published: False for a folder that does not have its version number as name yet. Default True.
-        execute: False leaves out the check that runs the model. That check is also left out if the graph, its variables
-            or the warm-up file broke a rule. Default True.
+        execute: False leaves out the check that runs the model. That check is also left out if the graph or the warm-up
+            file broke a rule. Default True.
 
     Returns:
         List of `RuleResult`, one for each of `RULES` and at the end `executes`.
 
     Raises:
-        NotASavedModelError: there is no readable saved_model.pb.
+        ValueError: there is no readable saved_model.pb.
     """
     model = read_saved_model(version_dir, published)
     results = [_apply(rule, model) for rule in RULES]
@@ -85,7 +83,7 @@ def _result(rule, findings, detail=""):
         return RuleResult(rule.__name__, rule.__doc__, "passed", detail)
     shown = "; ".join(findings[:_MAX_FINDINGS])
     more = f"; and {len(findings) - _MAX_FINDINGS} more" if len(findings) > _MAX_FINDINGS else ""
-    return RuleResult(rule.__name__, rule.__doc__, "note" if rule in _ADVICE else "failed", shown + more)
+    return RuleResult(rule.__name__, rule.__doc__, "failed", shown + more)
 
 
 def executes(model):

@@ -4,16 +4,15 @@ For their form see graph_rules.py.
 """
 
 import functools
-import math
 import pathlib
 
 import tensorflow as tf
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
 from google.protobuf.message import DecodeError
 
-from nvae_tf.export.saved_model.assets_extra import MAX_WARM_UP_REQUESTS, WARM_UP
+from nvae_tf.export.saved_model.assets_extra import WARM_UP
 from nvae_tf.export.saved_model.check.contents import NotChecked, NotReadableError, version_folders
-from nvae_tf.export.saved_model.check.graph_rules import dtype_name, shape_of
+from nvae_tf.export.saved_model.check.graph_rules import shape_of
 
 try:
     from tensorflow_serving.apis import prediction_log_pb2
@@ -23,38 +22,30 @@ except ImportError as error:
         f"a SavedModel's checks and warm-up need tensorflow-serving-api: pip install -e '.[serve]'. Received: {error}"
     ) from error
 
-_MESSAGE_BYTES = 4 * 2**20
-# Fields of two messages that tensorflow-serving-api leaves out: servables/tensorflow/session_bundle_config.proto and
-# config/monitoring_config.proto. Their text format needs only names and types.
-_FIELDS = {
-    "BatchingParameters": {
-        **dict.fromkeys(
-            ("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads"),
-            'type_name: ".google.protobuf.Int64Value"',
-        ),
-        "max_execution_batch_size": 'type_name: ".google.protobuf.Int64Value"',
-        "thread_pool_name": 'type_name: ".google.protobuf.StringValue"',
-        "enable_large_batch_splitting": 'type_name: ".google.protobuf.BoolValue"',
-        "pad_variable_length_inputs": "type: TYPE_BOOL",
-        "allowed_batch_sizes": "type: TYPE_INT64 label: LABEL_REPEATED",
-    },
-    "PrometheusConfig": {"enable": "type: TYPE_BOOL", "path": "type: TYPE_STRING"},
-    "MonitoringConfig": {"prometheus_config": 'type_name: ".PrometheusConfig"'},
+_MAX_WARM_UP_REQUESTS = 1000  # the server reads no more
+_NUMBERS = ("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads")
+# Fields of BatchingParameters (servables/tensorflow/session_bundle_config.proto), which tensorflow-serving-api leaves
+# out. Its text format needs only names and types.
+_BATCHING_FIELDS = {
+    **dict.fromkeys((*_NUMBERS, "max_execution_batch_size"), 'type_name: ".google.protobuf.Int64Value"'),
+    "thread_pool_name": 'type_name: ".google.protobuf.StringValue"',
+    "enable_large_batch_splitting": 'type_name: ".google.protobuf.BoolValue"',
+    "pad_variable_length_inputs": "type: TYPE_BOOL",
+    "allowed_batch_sizes": "type: TYPE_INT64 label: LABEL_REPEATED",
 }
 
 
 @functools.cache
-def _message_class(message_name):
+def _batching_class():
     file = descriptor_pb2.FileDescriptorProto(name="serving.proto", syntax="proto3")
     file.dependency.append(wrappers_pb2.DESCRIPTOR.name)
-    for name, fields in _FIELDS.items():
-        message = file.message_type.add(name=name)
-        for number, (field, text) in enumerate(fields.items(), 1):
-            text_format.Parse(text, message.field.add(name=field, number=number))
+    message = file.message_type.add(name="BatchingParameters")
+    for number, (field, text) in enumerate(_BATCHING_FIELDS.items(), 1):
+        text_format.Parse(text, message.field.add(name=field, number=number))
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
     pool.AddSerializedFile(file.SerializeToString())
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(message_name))
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("BatchingParameters"))
 
 
 def _read_config(model, name, message):
@@ -69,13 +60,13 @@ def _read_config(model, name, message):
 
 
 def _read_batching_parameters(model):
-    return _read_config(model, "batching_parameters.txt", _message_class("BatchingParameters")())
+    return _read_config(model, "batching_parameters.txt", _batching_class()())
 
 
 def batching_parameters(model):
     """The server does not start with a wrong file."""
     parameters, name = _read_batching_parameters(model), "batching_parameters.txt"
-    for field in ("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads"):
+    for field in _NUMBERS:
         least = 0 if field == "batch_timeout_micros" else 1
         if parameters.HasField(field) and getattr(parameters, field).value < least:
             yield f"{name}: expected {field} >= {least}. Received: {getattr(parameters, field).value}"
@@ -84,29 +75,9 @@ def batching_parameters(model):
         yield f"{name}: expected ascending allowed_batch_sizes. Received: {sizes}"
     elif sizes and sizes[-1] != largest:
         yield f"{name}: expected the last of allowed_batch_sizes to be max_batch_size, {largest}. Received: {sizes}"
-    if model.card_batch_sizes not in (None, sizes):
-        yield f"{name}: expected allowed_batch_sizes as in model.json, {model.card_batch_sizes}. Received: {sizes}"
-
-
-def _allowed_batch_sizes(model):
-    """Batch sizes that the server runs, from batching_parameters.txt or else the model card; empty without either."""
-    try:
-        return list(_read_batching_parameters(model).allowed_batch_sizes)
-    except (NotChecked, NotReadableError):
-        return model.card_batch_sizes or []
-
-
-def reply_size(model):
-    """Clients of gRPC receive 4 MB at most unless they raise it."""
-    rows = max(_allowed_batch_sizes(model), default=0)
-    for name, signature in model.signatures.items():
-        size = 0
-        for info in signature.outputs.values():
-            shape = shape_of(info) or (-1, -1)
-            if min(shape[1:], default=1) >= 0 and dtype_name(info) not in ("string", "none"):
-                size += rows * math.prod(shape[1:]) * tf.as_dtype(info.dtype).size
-        if size > _MESSAGE_BYTES:
-            yield f"signature {name} answers {rows} rows with {size / 2**20:.1f} MiB"
+    of_card = model.card.get("allowed_batch_sizes", sizes)
+    if of_card != sizes:
+        yield f"{name}: expected allowed_batch_sizes as in model.json, {of_card}. Received: {sizes}"
 
 
 def models_config(model):
@@ -131,7 +102,7 @@ def models_config(model):
 
 def _is_of(model, config):
     """Whether a config is the model's, by the name in its card or, without one, by the name of its folder."""
-    name = (model.card or {}).get("name")
+    name = model.card.get("name")
     return config.name == name if name else pathlib.PurePath(config.base_path).name == model.path.parent.name
 
 
@@ -149,13 +120,6 @@ def _missing_versions(config, present):
         yield f"version_labels name the version {version}, which is not served. Served: {sorted(served)}"
 
 
-def monitoring_config(model):
-    """The server does not start with a wrong file."""
-    prometheus = _read_config(model, "monitoring.config", _message_class("MonitoringConfig")()).prometheus_config
-    if prometheus.enable and not prometheus.path.startswith("/"):
-        yield f"monitoring.config: expected a path that starts with /. Received: {prometheus.path!r}"
-
-
 def warm_up(model):
     """What was not run at the load is slow at its first request, and a request that fails stops the load."""
     requests = _read_requests(model.path / "assets.extra" / WARM_UP)
@@ -170,8 +134,12 @@ def warm_up(model):
             yield f"{WARM_UP}, record {index}: {received}"
         else:  # Values of another dtype or shape fail when they are run.
             covered[name] |= {next(iter(shape_of(value) or ()), 0) for value in request.inputs.values()}
+    try:
+        allowed = set(_read_batching_parameters(model).allowed_batch_sizes)
+    except (NotChecked, NotReadableError):
+        allowed = set(model.card.get("allowed_batch_sizes", ()))
     for name, sizes in covered.items():
-        missing = sorted(set(_allowed_batch_sizes(model)) - sizes)
+        missing = sorted(allowed - sizes)
         if missing or not sizes:
             rows = f" with the batch size {', '.join(map(str, missing))}" if missing else ""
             yield f"{WARM_UP}: no request of {name}{rows}"
@@ -193,7 +161,6 @@ def _read_requests(path):
     except DecodeError as error:
         text = f"{WARM_UP}, record {len(requests)}: expected a PredictionLog with a predict_log"
         raise NotReadableError(f"{text}. Received: {error}") from error
-    if not 1 <= len(requests) <= MAX_WARM_UP_REQUESTS:
-        received = f"{len(requests):,}"
-        raise NotReadableError(f"{WARM_UP}: expected 1 to {MAX_WARM_UP_REQUESTS:,} records. Received: {received}")
+    if not 1 <= len(requests) <= _MAX_WARM_UP_REQUESTS:
+        raise NotReadableError(f"{WARM_UP}: expected 1 to {_MAX_WARM_UP_REQUESTS} records. Received: {len(requests)}")
     return requests

@@ -23,7 +23,6 @@ allowed_batch_sizes: 2
 _MODELS = """model_config_list { config {
   name: "nvae" base_path: "/models/nvae" model_platform: "tensorflow" version_labels { key: "stable" value: 1 }
 } }"""
-_MONITORING = 'prometheus_config { enable: true path: "/monitoring/prometheus/metrics" }'
 WARMUP = pathlib.Path("assets.extra", "tf_serving_warmup_requests")
 
 
@@ -74,22 +73,13 @@ def sample_record(name, rows, temperature=1.0):
 def complete(version):
     """Writes the model card and the warm-up file that fit a version's graph."""
     signatures = {k: v for k, v in _meta_graph(version).signature_def.items() if not k.startswith("__")}
-    described = {
-        name: {kind: {k: _describe(v) for k, v in getattr(s, kind).items()} for kind in ("inputs", "outputs")}
-        for name, s in signatures.items()
-    }
     files = [version / "saved_model.pb", *(version / "variables").glob("*")]
     sums = {f.relative_to(version).as_posix(): file_sum(f) for f in files}
-    card = {"allowed_batch_sizes": [1, 2], "signatures": described, "checksums": sums}
+    card = {"allowed_batch_sizes": [1, 2], "checksums": sums}
     (version / "assets.extra").mkdir(exist_ok=True)
     (version / "assets.extra" / "model.json").write_text(json.dumps(card))
     with_inputs = [name for name, signature in signatures.items() if signature.inputs]
     write_warmup(version, [sample_record(name, rows) for name in with_inputs for rows in (1, 2)])
-
-
-def _describe(info):
-    shape = [None if dim.size == -1 else dim.size for dim in info.tensor_shape.dim]
-    return {"dtype": tf.as_dtype(info.dtype).name, "shape": shape}
 
 
 def build(version):
@@ -102,7 +92,6 @@ def build(version):
     write_npz(version / "assets.extra" / "golden.npz", {"sample": (inputs, answer)})
     for name, text in (("batching_parameters.txt", _BATCHING), ("models.config", _MODELS)):
         (version.parent / name).write_text(text)
-    (version.parent / "monitoring.config").write_text(_MONITORING)
 
 
 def edit_graph(version, edit):

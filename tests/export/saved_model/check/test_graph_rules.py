@@ -23,10 +23,6 @@ def _operation(op, device="", **attributes):
     return edit
 
 
-def _tags(graph):
-    graph.meta_info_def.tags[:] = ["serve", "gpu"]
-
-
 def _no_default(graph):
     del graph.signature_def["serving_default"]
 
@@ -66,11 +62,6 @@ def _fixed_batch(graph):
     graph.signature_def["sample"].outputs["image"].tensor_shape.dim[0].size = 8
 
 
-def _jit(graph):
-    for function in graph.graph_def.library.function:
-        function.attr["_XlaMustCompile"].b = True
-
-
 def _variable(graph):
     for node in graph.graph_def.node:
         if node.op == "VarHandleOp":
@@ -78,10 +69,9 @@ def _variable(graph):
 
 
 _GRAPHS = {
-    "other-tags": ("serve_tag", _tags, "['serve', 'gpu']"),
-    "no-default": ("serving_default", _no_default, "['sample']"),
-    "classify": ("method_name", _method, "signature sample"),
-    "no-inputs": ("inputs_outputs", _no_inputs, "signature sample has no input"),
+    "no-default": ("predict", _no_default, "['sample']"),
+    "classify": ("predict", _method, "signature sample"),
+    "no-inputs": ("predict", _no_inputs, "signature sample: expected an input"),
     "slash": ("plain_names", _rename("image", "a/image"), "'a/image'"),
     "no-tensor": ("tensors", _image('name: "nowhere:0"'), "output image of sample"),
     "sparse": ("tensors", _image('coo_sparse { values_tensor_name: "a:0" }'), "coo_sparse"),
@@ -93,12 +83,10 @@ _GRAPHS = {
     "unknown-rank": ("batch_first", _unknown_rank, "Received: an unknown rank"),
     "fixed-batch": ("batch_first", _fixed_batch, "Received: the shape [8, 2, 6, 1]"),
     "string": ("bytes_names", _rename("png_bytes", "png"), "output png of sample"),
-    "unknown-operation": ("known_operations", _operation("NoSuchOp"), "NoSuchOp"),
     "gpu-operation": ("cpu_operations", _operation("CudnnRNNParamsSize"), "CudnnRNNParamsSize added in"),
     "gpu": ("cpu_operations", _operation("NoOp", device="/device:GPU:0"), "/device:GPU:0"),
     "tpu": ("cpu_operations", _operation("NoOp", device="/job:worker/task:1/device:TPU:0"), "TPU"),
-    "jit": ("no_xla", _jit, "jit_compile=True"),
-    "xla-operation": ("no_xla", _operation("XlaDot"), "XlaDot added"),
+    "xla": ("no_xla", _operation("XlaDot"), "XlaDot added"),
     "batch-norm": ("no_training", _operation("FusedBatchNormV3", is_training=("b", True)), "is_training=True"),
     "batch-norm-default": ("no_training", _operation("FusedBatchNormV3"), "is_training=True"),
     "half-operation": (
@@ -129,24 +117,6 @@ def test_what_would_not_run_is_not_run(version):
     complete(version)
     last = lint_saved_model(version)[-1]
     assert (last.name, last.status) == ("executes", "not checked")
-
-
-@pytest.mark.parametrize(
-    ("rule", "edit", "words"),
-    [
-        ("no_float64", _operation("AddV2", T=("type", tf.float64.as_datatype_enum)), "AddV2 added"),
-        ("reply_size", _image("tensor_shape { dim { size: 400000 } }"), "signature sample answers 2 rows"),
-    ],
-    ids=["float64", "large reply"],
-)
-def test_advice(version, rule, edit, words):
-    edit_graph(version, edit)
-    complete(version)
-    results = lint_saved_model(version, execute=False)
-    assert all(result.passed for result in results)
-    notes = {result.name: result.detail for result in results if result.status == "note"}
-    assert list(notes) == [rule]
-    assert words in notes[rule]
 
 
 @pytest.mark.parametrize("op", ["LookupTableFindV2", "HashTableV2", "TensorArrayV3", "RandomIndexShuffle", "PrintV2"])
