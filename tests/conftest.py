@@ -66,7 +66,7 @@ def small_golden():
         meta = json.loads(file["meta"].item())
         images = file["images"].astype(np.float32) / np.float32(255)
         arrays, expected = (_split_arrays(file[part], meta[part]) for part in ("weights", "expected"))
-    fields = {name: meta[name] for name in ("arguments", "arch_instance", "global_step")}
+    fields = {name: meta[name] for name in ("arguments", "global_step")}
     return OfficialCheckpoint(arrays=arrays, **fields), {"x": images, **expected}
 
 

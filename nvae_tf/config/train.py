@@ -125,11 +125,14 @@ class TrainConfig:
         rules = (
             (at_least(1), ("batch_size", "epochs", "log_steps", "checkpoint_epochs", "keep_checkpoints")),
             (at_least(1), ("micro_batches", "max_skipped_steps", "max_nonfinite_steps")),
-            (at_least(0), ("max_steps", "warmup_epochs", "image_epochs", "eval_epochs", "eval_images", "seed")),
+            (at_least(0), ("max_steps", "image_epochs", "eval_epochs", "eval_images", "seed")),
             (at_least(0), ("num_replicas", "reference_batch_size", "checkpoint_steps", "milestone_epochs")),
             (POSITIVE, ("learning_rate", "kl_anneal_fraction")),
-            (NOT_NEGATIVE, ("min_learning_rate", "weight_decay", "regularization", "initial_regularization")),
-            (NOT_NEGATIVE, ("kl_constant_fraction", "kl_min_weight", "clip_norm", "skip_norm", "skip_factor")),
+            (
+                NOT_NEGATIVE,
+                ("warmup_epochs", "min_learning_rate", "weight_decay", "regularization", "initial_regularization"),
+            ),
+            (NOT_NEGATIVE, ("regularization", "initial_regularization", "kl_constant_fraction", "kl_min_weight")),
             (BELOW_ONE, ("ema_decay", "recovery_learning_rate")),
             (one_of(tuple(PRECISIONS)), ("precision",)),
             (one_of(CONVOLUTION_DTYPES), ("convolution_dtype",)),

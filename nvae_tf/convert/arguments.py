@@ -1,13 +1,9 @@
 """Makes a `Config` of the arguments of the authors' program that an official checkpoint holds."""
 
-import dataclasses
-import math
 import re
 
-from nvae_tf.config import CELL_SETS, Config, ConfigError, DataConfig, ModelConfig, TrainConfig
+from nvae_tf.config import ConfigError, config_from_dict
 from nvae_tf.convert.torch_reader import ConversionError
-
-_REQUIRED = object()
 
 # Official argument: our field.
 _MODEL_ARGUMENTS = {
@@ -43,6 +39,7 @@ _TRAIN_ARGUMENTS = {
     "kl_const_coeff": "kl_min_weight",
     "weight_decay_norm": "regularization",
 }
+_ANNEALED_ARGUMENTS = {"weight_decay_norm_init": "initial_regularization"}
 # Without these our defaults hold: old files lack the first four, and the training does not change what the model is.
 _OPTIONAL = {"arch_instance", "num_mixture_dec", "ada_groups", "min_groups_per_scale", *_TRAIN_ARGUMENTS}
 
@@ -66,41 +63,16 @@ _DATASETS = {
 }
 _LSUN_128 = re.compile(r"lsun_([a-z]+(?:_[a-z]+)*)_128")
 
-# Official names of the operations of the (encoder, preprocess, decoder, postprocess) cells of each set.
-_BN, _BN5 = "res_bnswish", "res_bnswish5"
-_E3, _E6 = ["mconv_e3k5g0"], ["mconv_e6k5g0"]
-_OPERATIONS = {
-    "res_mbconv": ([_BN] * 2, [_BN] * 2, _E6, _E3),
-    "res_bnswish": ([_BN] * 2,) * 4,
-    "res_bnelu": (["res_bnelu"] * 2,) * 4,
-    "res_elu": (["res_elu"] * 2,) * 4,
-    "mbconv_sep": (_E6, _E3, _E6, _E3),
-    "mbconv_sep11": (["mconv_e6k11g0"], _E3, ["mconv_e6k11g0"], _E3),
-    "mbconv_res": (_E6, _E3, [_BN] * 2, [_BN] * 2),
-    "mbconv_den": (_E6, ["mconv_e3k5g8"], _E6, ["mconv_e3k5g8"]),
-    "res53_mbconv": ([_BN5, _BN], [_BN5, _BN], _E6, _E3),
-    "res35_mbconv": ([_BN, _BN5], [_BN, _BN5], _E6, _E3),
-    "res55_mbconv": ([_BN5] * 2, [_BN5] * 2, _E6, _E3),
-}
-_CELL_KINDS = (
-    ("normal_enc", "down_enc"),
-    ("normal_pre", "down_pre"),
-    ("normal_dec", "up_dec"),
-    ("normal_post", "up_post"),
-)
-
-# Far above any model; a damaged count must fail here, not in 2 ** count.
-_LARGEST_COUNT = 4096
+# Far above any model and any training; a damaged count must fail here, not in 2 ** count.
+_LARGEST_COUNTS = {"model": 4096, "train": 2**53}
 
 
-def config_from_arguments(arguments, arch_instance=None):
+def config_from_arguments(arguments):
     """The `Config` of a model trained by the authors' program (NVAE, arXiv 2007.03898).
 
     Args:
         arguments: `OfficialCheckpoint.arguments`. Arguments that old files lack take the value they had before they
             existed.
-        arch_instance: `OfficialCheckpoint.arch_instance`; if given, it must agree with the cell set that `arguments`
-            name. Default None.
 
     Returns:
         A valid `Config`.
@@ -111,22 +83,21 @@ def config_from_arguments(arguments, arch_instance=None):
     """
     _refuse_unknown(arguments)
     dataset, size, channels, padding = _dataset(arguments)
-    fields = _fields(arguments, _MODEL_ARGUMENTS, ModelConfig)
-    for name, field in _MODEL_ARGUMENTS.items():
-        if isinstance(fields[field], int) and fields[field] > _LARGEST_COUNT:
-            raise _error(name, fields[field], f"at most {_LARGEST_COUNT}")
-    _check_cell_set(fields["cell_set"], arch_instance)
-    fields |= {"image_height": size, "image_width": size, "image_channels": channels, "padding": padding}
+    model = _fields(arguments, _MODEL_ARGUMENTS, "model")
+    model |= {"image_height": size, "image_width": size, "image_channels": channels, "padding": padding}
     if channels == 3:
-        fields["likelihood"] = "normal" if fields["num_mixtures"] == 1 else "logistic_mixture"
-    config = Config(
-        model=ModelConfig(**fields),
-        # MNIST and OMNIGLOT are binarised; photos, which are the sets without padding, are flipped.
-        data=DataConfig(dataset=dataset, binarize=channels == 1, horizontal_flip=padding == 0),
-        train=_train_config(arguments),
-    )
+        model["likelihood"] = "normal" if model.get("num_mixtures") == 1 else "logistic_mixture"
+    train = _fields(arguments, _TRAIN_ARGUMENTS, "train")
+    if arguments.get("weight_decay_norm_anneal"):
+        train |= _fields(arguments, _ANNEALED_ARGUMENTS, "train")
+        # lambda moves on a logarithmic scale, so neither end can be 0.
+        for name in ("weight_decay_norm", "weight_decay_norm_init"):
+            if arguments.get(name) == 0:
+                raise _error(name, arguments[name], "a positive number, because weight_decay_norm_anneal is True")
+    # MNIST and OMNIGLOT are binarised; photos, which are the sets without padding, are flipped.
+    data = {"dataset": dataset, "binarize": channels == 1, "horizontal_flip": padding == 0}
     try:
-        return config.validate()
+        return config_from_dict({"model": model, "data": data, "train": train})
     except ConfigError as error:
         raise ConversionError(f"args.{_official_name(error)} does not fit: {error}") from error
 
@@ -135,30 +106,17 @@ def _error(name, received, expected):
     return ConversionError(f"args.{name}: expected {expected}. Received: {received}")
 
 
-def _read(arguments, name, kind, default):
-    if name not in arguments:
-        if default is _REQUIRED:
-            raise _error(name, "no such argument", f"a value ({kind.__name__})")
-        return default
-    value = arguments[name]
-    if isinstance(value, int) and abs(value) > 2**53:
-        raise _error(name, f"an integer of {value.bit_length()} bits", f"a value ({kind.__name__})")
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise _error(name, repr(value)[:200], kind.__name__)
-    if kind is float and not math.isfinite(value):
-        raise _error(name, value, "a finite number")
-    return value
-
-
-def _fields(arguments, table, cls):
-    """Values of the fields of `cls` that a table of arguments names."""
-    fields, values = {field.name: field for field in dataclasses.fields(cls)}, {}
+def _fields(arguments, table, part):
+    """{our field: value} of the arguments in a table."""
+    fields, largest = {}, _LARGEST_COUNTS[part]
     for name, field in table.items():
-        default = fields[field].default if name in _OPTIONAL else _REQUIRED
-        values[field] = _read(arguments, name, fields[field].type, default)
-    return values
+        if name in arguments:
+            fields[field] = value = arguments[name]
+            if isinstance(value, int) and abs(value) > largest:
+                raise _error(name, f"an integer of {value.bit_length()} bits", f"at most {largest}")
+        elif name not in _OPTIONAL:
+            raise _error(name, "no such argument", "a value")
+    return fields
 
 
 def _refuse_unknown(arguments):
@@ -173,51 +131,17 @@ def _refuse_unknown(arguments):
 
 
 def _dataset(arguments):
-    name = _read(arguments, "dataset", str, _REQUIRED)
+    name = arguments.get("dataset", "no such argument")
+    if not isinstance(name, str) or not (name in _DATASETS or _LSUN_128.fullmatch(name)):
+        raise _error("dataset", repr(name)[:200], f"one of {sorted((*_DATASETS, 'lsun_*_128'))}")
     lsun = _LSUN_128.fullmatch(name)
-    if lsun:
-        return f"lsun_{lsun[1]}128", 128, 3, 0
-    if name not in _DATASETS:
-        raise _error("dataset", repr(name), f"one of {sorted((*_DATASETS, 'lsun_*_128'))}")
-    return _DATASETS[name]
-
-
-def _check_cell_set(cell_set, arch_instance):
-    if cell_set not in CELL_SETS:
-        # The original lists res_mbconv9, but cannot build it.
-        missing = "; res_mbconv9 names a missing operation" if cell_set == "res_mbconv9" else ""
-        raise _error("arch_instance", repr(cell_set), f"one of {CELL_SETS}{missing}")
-    expected = {"ar_nn": [""]}  # in every file, used by nothing
-    for kinds, operations in zip(_CELL_KINDS, _OPERATIONS[cell_set], strict=True):
-        expected.update((kind, operations) for kind in kinds)
-    for kind, names in (arch_instance or {}).items():
-        if kind not in expected:
-            raise ConversionError(f"arch_instance: expected the cells {sorted(expected)}. Received: {kind!r}")
-        if list(names) != expected[kind]:
-            raise ConversionError(
-                f"arch_instance[{kind!r}]: expected {expected[kind]}, because args.arch_instance is {cell_set!r}. "
-                f"Received: {names!r}"
-            )
-
-
-def _train_config(arguments):
-    values = _fields(arguments, _TRAIN_ARGUMENTS, TrainConfig)
-    if _read(arguments, "weight_decay_norm_anneal", bool, False):
-        values["initial_regularization"] = _read(arguments, "weight_decay_norm_init", float, _REQUIRED)
-        # lambda moves on a logarithmic scale, so neither end can be 0.
-        for name, field in (
-            ("weight_decay_norm", "regularization"),
-            ("weight_decay_norm_init", "initial_regularization"),
-        ):
-            if values[field] <= 0:
-                raise _error(name, values[field], "a positive number, because weight_decay_norm_anneal is True")
-    return TrainConfig(**values)
+    return (f"lsun_{lsun[1]}128", 128, 3, 0) if lsun else _DATASETS[name]
 
 
 def _official_name(error):
     """The argument behind a `ConfigError`, whose message begins with our field."""
     part, _, field = str(error).partition(":")[0].partition(".")
-    table = _MODEL_ARGUMENTS if part == "model" else _TRAIN_ARGUMENTS
+    table = _MODEL_ARGUMENTS if part == "model" else _TRAIN_ARGUMENTS | _ANNEALED_ARGUMENTS
     names = [name for name, ours in table.items() if ours == field]
     # The image size is not an argument: it follows from the data set, and must fit the number of scales.
     return names[0] if names else "dataset, args.num_latent_scales or args.num_preprocess_blocks"

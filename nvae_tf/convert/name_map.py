@@ -4,8 +4,6 @@ A pure mapping: it walks the model in the order of the official forward pass, wh
 checkpoint, and reads or writes nothing.
 """
 
-import dataclasses
-
 from nvae_tf.layers.cells import Cell, EluConv, InvertedResidual, NormSwishConv, Resampling
 
 # Suffixes of entries that hold counters and buffers, which the weights do not need.
@@ -13,61 +11,38 @@ IGNORED_SUFFIXES = ("weight_normalized", "num_batches_tracked")
 UNUSED_START = "prior_ftr0"
 
 
-def _kernel(array):
-    return array.transpose(2, 3, 1, 0)  # OIHW -> HWIO
+# The axes of an official array in the order of our variable, by the variable's rank: OIHW -> HWIO, CHW -> HWC.
+_AXES = {1: (0,), 2: (1, 0), 3: (1, 2, 0), 4: (2, 3, 1, 0)}
 
 
-def _transpose(array):
-    return array.T  # (out, in) -> (in, out)
-
-
-def _vector(array):
-    return array.squeeze((1, 2, 3))  # (out, 1, 1, 1) -> (out,)
-
-
-def _channels_last(array):
-    return array.transpose(1, 2, 0)  # CHW -> HWC
-
-
-def _same(array):
-    return array
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Entry:
-    """One entry of a checkpoint.
-
-    Attributes:
-        name: official name.
-        variable: Keras variable of the model.
-        layout: function from the official array to the variable's layout.
-    """
-
-    name: str
-    variable: object
-    layout: object
+def to_our_layout(array, variable):
+    """An official array in the layout of our variable; raises `ValueError` if it has another rank."""
+    rank = len(variable.shape)
+    if rank == 1 and array.ndim == 4:
+        array = array.squeeze((1, 2, 3))  # a log norm, (out, 1, 1, 1)
+    return array.transpose(_AXES[rank])
 
 
 def _conv(prefix, layer):
-    entries = [Entry(f"{prefix}.weight", layer.kernel, _kernel)]
+    entries = [(f"{prefix}.weight", layer.kernel)]
     if layer.use_bias:
-        entries.append(Entry(f"{prefix}.bias", layer.bias, _same))
+        entries.append((f"{prefix}.bias", layer.bias))
     if layer.weight_norm:
-        entries.append(Entry(f"{prefix}.log_weight_norm", layer.log_norm, _vector))
+        entries.append((f"{prefix}.log_weight_norm", layer.log_norm))
     return entries
 
 
 def _norm(prefix, layer):
     return [
-        Entry(f"{prefix}.weight", layer.gamma, _same),
-        Entry(f"{prefix}.bias", layer.beta, _same),
-        Entry(f"{prefix}.running_mean", layer.moving_mean, _same),
-        Entry(f"{prefix}.running_var", layer.moving_variance, _same),
+        (f"{prefix}.weight", layer.gamma),
+        (f"{prefix}.bias", layer.beta),
+        (f"{prefix}.running_mean", layer.moving_mean),
+        (f"{prefix}.running_var", layer.moving_variance),
     ]
 
 
 def _dense(prefix, layer):
-    return [Entry(f"{prefix}.weight", layer.kernel, _transpose), Entry(f"{prefix}.bias", layer.bias, _same)]
+    return [(f"{prefix}.weight", layer.kernel), (f"{prefix}.bias", layer.bias)]
 
 
 def _operation(prefix, layer):
@@ -149,17 +124,17 @@ def _groups(model):
 
 
 def name_map(model):
-    """A list of `Entry`, one for each variable of a built `NVAE`."""
+    """{official name: Keras variable} of all variables of a built `NVAE`."""
     encoder, decoder = model.encoder, model.decoder
     entries = _conv("stem", encoder.stem)
     entries += _flat_list("pre_process", encoder.preprocess)
     entries += _conv("enc0.1", encoder.top)
     entries += _groups(model)
     if decoder.has_start:
-        entries.append(Entry(UNUSED_START, decoder.start, _channels_last))
+        entries.append((UNUSED_START, decoder.start))
         entries += _towers(model)
     else:
         entries += _conv("stem_decoder", model.groups[0].merge)
     entries += _flat_list("post_process", decoder.postprocess)
     entries += _conv("image_conditional.1", decoder.likelihood_head)
-    return entries
+    return dict(entries)

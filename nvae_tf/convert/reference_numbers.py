@@ -12,6 +12,8 @@ import zlib
 
 import numpy as np
 
+from nvae_tf.convert.name_map import to_our_layout
+
 # A gradient below this fraction of the largest of all gradients is mostly rounding noise (that of a bias before a batch
 # norm, for example, is 0 in exact arithmetic). Its error is taken relative to this floor, with a larger tolerance.
 _GRADIENT_FLOOR = 1e-4
@@ -129,7 +131,7 @@ def _kl_coefficients(ours, like, weight):
 def _gradient(ours, like, weight, name):
     if name in ours.unused:
         return np.zeros_like(like), like
-    return _look_up(ours.gradients(float(weight)), name), ours.layouts[name](like)
+    return _look_up(ours.gradients(float(weight)), name), to_our_layout(like, ours.variables[name])
 
 
 def _statistic(ours, like, name):

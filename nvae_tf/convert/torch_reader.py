@@ -25,13 +25,11 @@ class OfficialCheckpoint:
     Attributes:
         arrays: float32 arrays of `state_dict` by official name, in PyTorch's layout (NCHW, OIHW).
         arguments: command line of the training, by official name.
-        arch_instance: cell kind -> names of its operations; None if the file has none.
         global_step: finished steps; 0 if the file does not say.
     """
 
     arrays: dict[str, np.ndarray]
     arguments: dict
-    arch_instance: dict | None = None
     global_step: int = 0
 
 
@@ -68,7 +66,6 @@ def read_checkpoint(path):
     return OfficialCheckpoint(
         arrays=_arrays(torch, path, content["state_dict"]),
         arguments=dict(vars(content["args"])),
-        arch_instance=_arch_instance(path, content.get("arch_instance")),
         global_step=step,
     )
 
@@ -143,15 +140,3 @@ def _array(torch, path, name, tensor):
     if bad:
         raise _error(path, what, f"{bad} of {array.size} values are not finite", "finite float32 values")
     return array
-
-
-def _arch_instance(path, value):
-    if value is None:
-        return None
-    fits = isinstance(value, dict) and all(
-        isinstance(kind, str) and isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
-        for kind, names in value.items()
-    )
-    if not fits:
-        raise _error(path, "arch_instance", repr(value)[:200], "a dict of lists of operation names")
-    return {kind: list(names) for kind, names in value.items()}

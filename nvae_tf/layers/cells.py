@@ -8,7 +8,6 @@ import dataclasses
 import enum
 import functools
 
-import keras
 import tensorflow as tf
 
 from nvae_tf.layers.conv import Conv2D
@@ -73,21 +72,18 @@ class _PreActivatedConv(Layer):
         return self.conv(x)
 
 
-@keras.saving.register_keras_serializable(package="nvae_tf")
 class NormSwishConv(_PreActivatedConv):
     """BN -> swish -> [nearest x2] -> 3x3 convolution: `res_bnswish`, and `res_bnswish5` with dilation 2."""
 
     activation = staticmethod(swish)
 
 
-@keras.saving.register_keras_serializable(package="nvae_tf")
 class NormEluConv(_PreActivatedConv):
     """BN -> ELU -> [nearest x2] -> 3x3 convolution: `res_bnelu`."""
 
     activation = staticmethod(tf.nn.elu)
 
 
-@keras.saving.register_keras_serializable(package="nvae_tf")
 class EluConv(_PreActivatedConv):
     """ELU -> [nearest x2] -> 3x3 convolution with data-dependent initialisation: `res_elu`."""
 
@@ -95,7 +91,6 @@ class EluConv(_PreActivatedConv):
     normalizes = False
 
 
-@keras.saving.register_keras_serializable(package="nvae_tf")
 class InvertedResidual(Layer):
     """Inverted residual `mconv_eEkKgG`: BN -> 1x1 -> BN+swish -> KxK -> BN+swish -> 1x1 -> BN.
 
@@ -145,7 +140,6 @@ class InvertedResidual(Layer):
         return self.norm_out(self.project(x), training=training)
 
 
-@keras.saving.register_keras_serializable(package="nvae_tf")
 class Cell(Layer):
     """skip(x) + 0.1 * SE(operations(x)).
 

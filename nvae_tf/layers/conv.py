@@ -82,7 +82,6 @@ def _add_bias_to_half(outputs, bias):
     return outputs + tf.cast(bias, outputs.dtype), gradient
 
 
-@keras.saving.register_keras_serializable(package="nvae_tf")
 class Conv2D(Layer):
     """2-D convolution with symmetric padding, weight-normalised by default.
 

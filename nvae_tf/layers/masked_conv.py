@@ -1,6 +1,5 @@
 """Masked convolutions of the autoregressive posterior flows (paper section 3.2 and appendix A)."""
 
-import keras
 import numpy as np
 
 from nvae_tf.layers.conv import Conv2D
@@ -49,7 +48,6 @@ def causal_mask(kernel_size, in_channels, out_channels, strict, mirrored=False, 
     return mask[::-1, ::-1].copy() if mirrored else mask
 
 
-@keras.saving.register_keras_serializable(package="nvae_tf")
 class MaskedConv2D(Conv2D):
     """Weight-normalised convolution that is causal in raster order, then channel order.
 

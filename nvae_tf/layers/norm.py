@@ -1,6 +1,5 @@
 """Batch normalisation as the original computes it, and swish."""
 
-import keras
 import tensorflow as tf
 
 from nvae_tf.layers.layer import Layer
@@ -50,7 +49,6 @@ def _normalize_over_replicas(inputs, scale, offset, shift):
     return (tf.cast(outputs, inputs.dtype), mean, variance), gradient
 
 
-@keras.saving.register_keras_serializable(package="nvae_tf")
 class BatchNorm(Layer):
     """Batch normalisation over B, H and W with epsilon 1e-5 and momentum 0.95.
 

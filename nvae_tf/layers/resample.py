@@ -1,6 +1,5 @@
 """Changes of resolution on the skip path of a cell, and nearest upsampling."""
 
-import keras
 import tensorflow as tf
 
 from nvae_tf.layers.conv import Conv2D
@@ -23,7 +22,6 @@ def upsample_nearest(x):
     return tf.image.resize(x, (2 * height, 2 * width), "nearest"), gradient
 
 
-@keras.saving.register_keras_serializable(package="nvae_tf")
 class FactorizedDownsample(Layer):
     """Halves the resolution without losing a pixel: swish, then four 1x1 convolutions of the four pixel phases.
 
@@ -49,7 +47,6 @@ class FactorizedDownsample(Layer):
         return tf.concat([conv(x[:, row::2, column::2, :]) for conv, (row, column) in pairs], axis=-1)
 
 
-@keras.saving.register_keras_serializable(package="nvae_tf")
 class BilinearUpsample(Layer):
     """Doubles the resolution bilinearly (corners aligned) and changes the width by a 1x1 convolution without bias.
 

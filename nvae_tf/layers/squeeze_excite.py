@@ -34,7 +34,6 @@ def _dense(units, fan_in, activation, name):
     )
 
 
-@keras.saving.register_keras_serializable(package="nvae_tf")
 class SqueezeExcite(Layer):
     """Gate of each channel in (0, 1) from the channel means: C -> max(C // 16, 4) -> C.
 

@@ -21,7 +21,6 @@ def postprocess_cells(config, filters):
     return cells
 
 
-@keras.saving.register_keras_serializable(package="nvae_tf")
 class Decoder(Layer):
     """From latents to the likelihood's parameters.
 

@@ -1,6 +1,5 @@
 """The bottom-up pass: stem, preprocessing, encoder tower (paper figure 2a)."""
 
-import keras
 import tensorflow as tf
 
 from nvae_tf import hierarchy
@@ -23,7 +22,6 @@ def preprocess_cells(config):
     return cells
 
 
-@keras.saving.register_keras_serializable(package="nvae_tf")
 class Encoder(Layer):
     """Features of images for the posteriors of all groups.
 

@@ -3,7 +3,6 @@
 `FlowStep` holds the weights as Keras layers; `FlowStep.bijector` wraps them as a TFP bijector.
 """
 
-import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -15,7 +14,6 @@ _HIDDEN_FACTOR = 6
 _OUTPUT_LOG_NORM_OFFSET = -2.303
 
 
-@keras.saving.register_keras_serializable(package="nvae_tf")
 class AutoregressiveNet(Layer):
     """mu(z): a shift of each latent that depends on the latents before it, in raster order, then channel order.
 
@@ -89,7 +87,6 @@ class AutoregressiveShift(tfp.bijectors.Bijector):
         return {}
 
 
-@keras.saving.register_keras_serializable(package="nvae_tf")
 class FlowStep(Layer):
     """Two autoregressive nets in sequence, the second in the reversed raster order.
 

@@ -2,7 +2,6 @@
 
 import typing
 
-import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -36,7 +35,6 @@ class LatentTerms(typing.NamedTuple):
     posterior_scale: tf.Tensor
 
 
-@keras.saving.register_keras_serializable(package="nvae_tf")
 class EncoderCombiner(Layer):
     """Encoder feature + 1x1 convolution of the decoder state: the input of a posterior.
 
@@ -57,7 +55,6 @@ class EncoderCombiner(Layer):
         return feature + self.conv(state)
 
 
-@keras.saving.register_keras_serializable(package="nvae_tf")
 class DecoderCombiner(Layer):
     """1x1 convolution of [decoder state, z]: merges a latent into the top-down pass.
 
@@ -78,7 +75,6 @@ class DecoderCombiner(Layer):
         return self.conv(tf.concat([state, tf.cast(latent, state.dtype)], axis=-1))
 
 
-@keras.saving.register_keras_serializable(package="nvae_tf")
 class LatentGroup(Layer):
     """The unit of the hierarchy, in training, sampling and scoring.
 

@@ -30,7 +30,7 @@ class Reproduction:
     Attributes:
         model: the `NVAE`, with the checkpoint's weights.
         inference: `NVAEOutput` of the images in inference mode.
-        layouts: functions from an official array to the layout of our variable, by official name.
+        variables: the model's variables, by official name.
         unused: official names of parameters in the file that no result depends on.
 
     Raises:
@@ -43,8 +43,8 @@ class Reproduction:
         self._checkpoint = checkpoint
         self.images = channels_last(images).astype(np.float32)
         self.noise = [channels_last(eps).astype(np.float32) for eps in noise]
-        self._names = {id(entry.variable): entry.name for entry in name_map(self.model)}
-        self.layouts = {entry.name: entry.layout for entry in name_map(self.model)}
+        self.variables = name_map(self.model)
+        self._names = {id(variable): name for name, variable in self.variables.items()}
         self.unused = set() if self.model.decoder.has_start else {UNUSED_START}
         self._gradients = {}
         self.inference = self.model(self.images, noise=self.noise)

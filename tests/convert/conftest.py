@@ -28,10 +28,10 @@ def _model(**changes):
 
 def _checkpoint(model, seed=0, **changes):
     rng, arrays = np.random.default_rng(seed), {}
-    for entry in name_map(model):
-        shape = tuple(entry.variable.shape)
+    for name, variable in name_map(model).items():
+        shape = tuple(variable.shape)
         array = rng.uniform(0.1, 1.0, shape).astype(np.float32).transpose(_AXES[len(shape)])
-        arrays[entry.name] = array.reshape(-1, 1, 1, 1) if entry.name.endswith("log_weight_norm") else array
+        arrays[name] = array.reshape(-1, 1, 1, 1) if name.endswith("log_weight_norm") else array
     arrays["stem.weight_normalized"] = np.zeros_like(arrays["stem.weight"])
     arrays["pre_process.0._ops.0.bn_act.num_batches_tracked"] = np.float32(12.0)
     arrays.setdefault(UNUSED_START, np.zeros([16, 16, 16], np.float32))

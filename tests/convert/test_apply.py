@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nvae_tf.convert.apply import model_from_checkpoint
-from nvae_tf.convert.name_map import UNUSED_START, name_map
+from nvae_tf.convert.name_map import UNUSED_START, name_map, to_our_layout
 from nvae_tf.convert.torch_reader import ConversionError
 
 ONE_GROUP = {"num_latent_scales": 1, "num_groups_per_scale": 1, "num_nf": 1}
@@ -36,8 +36,8 @@ def assert_refused(checkpoint, *parts):
 def test_every_variable_gets_its_values(official_model, official_checkpoint, arguments):
     checkpoint = official_checkpoint(official_model(**arguments), **arguments)
     model = model_from_checkpoint(checkpoint)
-    for entry in name_map(model):
-        np.testing.assert_array_equal(entry.variable.numpy(), entry.layout(checkpoint.arrays[entry.name]))
+    for name, variable in name_map(model).items():
+        np.testing.assert_array_equal(variable.numpy(), to_our_layout(checkpoint.arrays[name], variable))
     assert model.config.data.dataset == "mnist" and model.config.model == model.model_config
 
 
@@ -80,16 +80,3 @@ def test_a_model_larger_than_memory_is_refused_without_making_it(checkpoint):
     # Nothing is left behind that Keras would give values at the end of another scope.
     with keras.StatelessScope():
         pass
-
-
-@pytest.mark.parametrize(
-    "arguments, what",
-    [
-        ({"num_cell_per_cond_dec": 4096, "num_groups_per_scale": 4096}, "entries"),
-        ({"num_preprocess_cells": 4096}, "entries"),
-        ({"num_nf": 4096}, "entries"),
-        ({"num_nf": 1, "num_latent_per_group": 4096}, "values"),
-    ],
-)
-def test_a_model_too_large_to_lay_out_is_refused(checkpoint, arguments, what):
-    assert_refused(changed(checkpoint, arguments), "state_dict: expected at least", what, "Received: ")

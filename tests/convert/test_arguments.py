@@ -14,12 +14,6 @@ MNIST |= {"num_latent_scales": 2, "num_groups_per_scale": 10, "ada_groups": True
 MNIST |= {"num_latent_per_group": 20, "num_nf": 0, "num_mixture_dec": 10, "use_se": True, "res_dist": True}
 MNIST |= {"num_channels_enc": 32, "num_preprocess_blocks": 2, "num_preprocess_cells": 3, "num_cell_per_cond_enc": 2}
 MNIST |= {"num_channels_dec": 32, "num_postprocess_blocks": 2, "num_postprocess_cells": 3, "num_cell_per_cond_dec": 2}
-RES_MBCONV = {
-    **dict.fromkeys(("normal_enc", "down_enc", "normal_pre", "down_pre"), ["res_bnswish", "res_bnswish"]),
-    **dict.fromkeys(("normal_dec", "up_dec"), ["mconv_e6k5g0"]),
-    **dict.fromkeys(("normal_post", "up_post"), ["mconv_e3k5g0"]),
-    "ar_nn": [""],
-}
 
 
 def changed(**changes):
@@ -30,16 +24,16 @@ def without(*names):
     return {name: value for name, value in MNIST.items() if name not in names}
 
 
-def assert_refused(arguments, *parts, arch_instance=None):
+def assert_refused(arguments, *parts):
     """Refused with a message that names the expected and the received value and contains every part."""
     with pytest.raises(ConversionError) as caught:
-        config_from_arguments(arguments, arch_instance)
+        config_from_arguments(arguments)
     for part in ("expected", "Received: ", *parts):
         assert part in str(caught.value)
 
 
 def test_published_mnist():
-    assert config_from_arguments(MNIST, RES_MBCONV) == Config(
+    assert config_from_arguments(MNIST) == Config(
         model=ModelConfig(padding=2, adaptive_groups=True),
         data=DataConfig(dataset="mnist", binarize=True),
         train=TrainConfig(batch_size=200),
@@ -48,8 +42,7 @@ def test_published_mnist():
 
 def read_golden(golden, name):
     pytest.importorskip("torch", reason="torch is an optional extra, needed only to convert; CI installs it")
-    checkpoint = read_checkpoint(golden / f"{name}.checkpoint.pt")
-    return config_from_arguments(checkpoint.arguments, checkpoint.arch_instance)
+    return config_from_arguments(read_checkpoint(golden / f"{name}.checkpoint.pt").arguments)
 
 
 SMALL = {"groups_per_scale": 4, "adaptive_groups": True, "preprocess_cells": 2, "postprocess_cells": 2}
@@ -149,7 +142,6 @@ def test_what_old_files_had_is_required(name):
 def test_training_arguments(official, ours, value):
     train = config_from_arguments(changed(**{official: value})).train
     assert train == TrainConfig(**{"batch_size": 200, ours: value})
-    assert type(getattr(train, ours)) is type(getattr(TrainConfig(), ours))
 
 
 def test_annealed_lambda():
@@ -203,34 +195,8 @@ def test_argument_names_are_text():
     assert_refused({**MNIST, 3: 4}, "3")
 
 
-@pytest.mark.parametrize("cell_set", CELL_SETS)
-def test_every_cell_set_knows_its_operations(cell_set):
-    arguments = changed(arch_instance=cell_set)
-    assert config_from_arguments(arguments).model.cell_set == cell_set
-    if cell_set == "res_mbconv":
-        config_from_arguments(arguments, RES_MBCONV)
-    else:
-        assert_refused(arguments, "arch_instance[", repr(cell_set), arch_instance=RES_MBCONV)
-
-
-@pytest.mark.parametrize(
-    "cell_set, kind, operations",
-    [
-        ("mbconv_sep11", "down_enc", ["mconv_e6k11g0"]),
-        ("mbconv_den", "normal_pre", ["mconv_e3k5g8"]),
-        ("mbconv_res", "up_dec", ["res_bnswish", "res_bnswish"]),
-        ("res53_mbconv", "normal_enc", ["res_bnswish5", "res_bnswish"]),
-        ("res35_mbconv", "down_pre", ["res_bnswish", "res_bnswish5"]),
-        ("res_elu", "up_post", ["res_elu", "res_elu"]),
-    ],
-)
-def test_operations_of_a_cell_set(cell_set, kind, operations):
-    arguments = changed(arch_instance=cell_set)
-    assert config_from_arguments(arguments, {kind: operations}).model.cell_set == cell_set
-    assert_refused(arguments, f"arch_instance['{kind}']", "other", arch_instance={kind: ["other"]})
-
-
-def test_unknown_cells():
-    assert_refused(changed(arch_instance="res_other"), "args.arch_instance", "'res_other'", "res_mbconv")
-    assert_refused(changed(arch_instance="res_mbconv9"), "args.arch_instance", "'res_mbconv9'", "missing operation")
-    assert_refused(MNIST, "'attention_enc'", arch_instance={"attention_enc": ["attention"]})
+def test_cell_sets():
+    for cell_set in CELL_SETS:
+        assert config_from_arguments(changed(arch_instance=cell_set)).model.cell_set == cell_set
+    # The original lists res_mbconv9, but cannot build it.
+    assert_refused(changed(arch_instance="res_mbconv9"), "args.arch_instance", "'res_mbconv9'", "res_mbconv")

@@ -31,7 +31,6 @@ def content(**changes):
     result = {
         "state_dict": {"stem.bias": torch.arange(3.0), "bn.num_batches_tracked": torch.tensor(7)},
         "args": argparse.Namespace(dataset="mnist"),
-        "arch_instance": {"normal_enc": ["res_bnswish"]},
         "epoch": 2,
         "global_step": 20,
         **changes,
@@ -69,7 +68,6 @@ def test_golden_files_are_read_whole(golden, name):
     assert checkpoint.arrays["stem.weight"].shape[2:] == (3, 3)
     assert checkpoint.arrays["stem.log_weight_norm"].shape[1:] == (1, 1, 1)
     assert checkpoint.arguments["arch_instance"] == "res_mbconv"
-    assert checkpoint.arch_instance["normal_dec"] == ["mconv_e6k5g0"]
     assert checkpoint.global_step == (2811 if name == "mnist_small_trained" else 12)
 
 
@@ -86,7 +84,6 @@ def test_values_survive_in_both_torch_formats(save, zipped):
     np.testing.assert_array_equal(checkpoint.arrays["bn.num_batches_tracked"], 7.0)
     assert checkpoint.arrays["bn.num_batches_tracked"].dtype == np.float32
     assert checkpoint.arguments == {"dataset": "mnist"}
-    assert checkpoint.arch_instance == {"normal_enc": ["res_bnswish"]}
     assert checkpoint.global_step == 20
 
 
@@ -103,8 +100,7 @@ def test_half_and_double_precision_become_float32(save):
 
 
 def test_fields_that_old_files_lack(save):
-    checkpoint = read_checkpoint(save(content(arch_instance=None, global_step=None)))
-    assert (checkpoint.arch_instance, checkpoint.global_step) == (None, 0)
+    assert read_checkpoint(save(content(global_step=None))).global_step == 0
 
 
 @pytest.mark.parametrize("where", ["args", "optimizer", "state_dict"])
@@ -127,7 +123,7 @@ def test_hostile_plain_pickle_runs_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("part", [0.001, 0.5, 0.999])
+@pytest.mark.parametrize("part", [0.001, 0.999])
 def test_truncated_file(save, part, zipped):
     path = save(content(), _use_new_zipfile_serialization=zipped)
     data = path.read_bytes()
@@ -171,8 +167,6 @@ def test_missing_key(save, key):
         ({"state_dict": {"stem.bias": torch.zeros(1).expand(10**9)}}, ("stem.bias", "1000000000", "than the file")),
         ({"state_dict": {"w": torch.tensor([0.0, float("nan"), float("inf")])}}, ("'w'", "2 of 3", "finite")),
         ({"state_dict": {"w": torch.tensor([1e300], dtype=torch.float64)}}, ("'w'", "1 of 1", "finite float32")),
-        ({"arch_instance": "res_mbconv"}, ("arch_instance", "'res_mbconv'", "a dict of lists")),
-        ({"arch_instance": {"normal_enc": "res_bnswish"}}, ("arch_instance", "a dict of lists")),
         ({"global_step": 1.5}, ("global_step", "1.5", "an integer")),
         ({"global_step": -1}, ("global_step", "-1", "an integer")),
     ],

@@ -111,10 +111,10 @@ def test_normal_decoder_with_one_group(small_golden):
     arguments = small_golden[0].arguments | changes
     model = NVAE(config_from_arguments(arguments).model)
     arrays = {}
-    for entry in name_map(model):
-        value = entry.variable.numpy()
+    for name, variable in name_map(model).items():
+        value = variable.numpy()
         value = value.transpose({1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}[value.ndim])
-        arrays[entry.name] = value.reshape(-1, 1, 1, 1) if entry.name.endswith("log_weight_norm") else value
+        arrays[name] = value.reshape(-1, 1, 1, 1) if name.endswith("log_weight_norm") else value
     rng = np.random.default_rng(0)
     images, eps = rng.random([2, 3, 32, 32], np.float32), rng.normal(size=[2, 4, 16, 16]).astype(np.float32)
     ours = Reproduction(OfficialCheckpoint(arrays=arrays, arguments=arguments), images, [eps])

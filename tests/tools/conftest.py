@@ -42,7 +42,6 @@ def save_checkpoint(tmp_path):
         content = {
             "state_dict": {name: torch.tensor(array) for name, array in checkpoint.arrays.items()},
             "args": argparse.Namespace(**checkpoint.arguments),
-            "arch_instance": checkpoint.arch_instance,
             "optimizer": {},
             "epoch": 1,
             "global_step": checkpoint.global_step,
