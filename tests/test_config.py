@@ -81,12 +81,6 @@ def test_defaults_are_valid_and_validate_returns_the_config():
     assert config.model.validate() is config.model
 
 
-def test_parts_are_not_shared_between_configs():
-    first, second = Config(), Config()
-    first.train.epochs = 7
-    assert second.train.epochs == TrainConfig().epochs != 7
-
-
 def test_round_trip_through_json(tmp_path):
     config = Config(
         model=ModelConfig(image_channels=3, likelihood="logistic_mixture", num_flows=2, squeeze_excite=False),

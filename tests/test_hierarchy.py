@@ -59,15 +59,6 @@ def test_groups_per_scale(num_scales, groups, adaptive, least, expected):
     assert hierarchy.num_groups(config) == sum(expected)
 
 
-def test_scales_of_celeba_hq():
-    scales = hierarchy.scales(_celeba_hq())
-    assert [scale.index for scale in scales] == [0, 1, 2, 3, 4]
-    assert [scale.height for scale in scales] == [8, 16, 32, 64, 128]
-    assert [scale.width for scale in scales] == [8, 16, 32, 64, 128]
-    assert [scale.encoder_channels for scale in scales] == [960, 480, 240, 120, 60]
-    assert [scale.decoder_channels for scale in scales] == [960, 480, 240, 120, 60]
-
-
 def test_scales_of_an_oblong_model_with_towers_of_different_widths():
     coarse, fine = hierarchy.scales(_small())
     assert coarse == hierarchy.Scale(0, num_groups=2, height=4, width=6, encoder_channels=64, decoder_channels=96)

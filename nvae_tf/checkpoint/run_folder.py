@@ -20,11 +20,9 @@ from nvae_tf.checkpoint.steps import (
     CheckpointError,
     DamagedCheckpointError,
     current_folder,
-    final_folder,
     list_steps,
     read_best,
     step_of,
-    write_best,
 )
 from nvae_tf.config import config_to_dict, load_config
 
@@ -115,7 +113,7 @@ class RunFolder:
         interrupted writes are removed first.
 
         Args:
-            step: number of training steps done, at least 0.
+            step: number of training steps done.
             parts: `{part: {name: variable}}`, Keras or TensorFlow variables.
             keep: number of checkpoints to keep, including this one; milestones and the best are kept too. Default 3.
             milestone: never remove this one. Default False.
@@ -126,9 +124,7 @@ class RunFolder:
         Raises:
             CheckpointError: it could not be written; everything that existed before still exists.
         """
-        if step < 0 or keep < 1:
-            raise ValueError(f"save: expected step >= 0 and keep >= 1. Received: step={step}, keep={keep}")
-        final = final_folder(self.checkpoints, step)
+        final = self._final_folder(step)
         temporary = files.temporary_name(final)
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -220,23 +216,23 @@ class RunFolder:
             Whether the checkpoint is the new best.
 
         Raises:
-            ValueError: there is no such checkpoint.
             CheckpointError: the mark could not be written.
         """
-        if step not in (steps := self.steps()):
-            raise ValueError(f"mark_best: expected a step with a checkpoint, one of {steps}. Received: {step}")
         nelbo, best = float(nelbo), self.best()
         if not math.isfinite(nelbo) or (best is not None and best["nelbo"] <= nelbo):
             return False
         try:
-            write_best(self._best_path, step, nelbo)
+            files.write_json(self._best_path, {"step": int(step), "nelbo": nelbo})
         except OSError as error:
             raise self._unwritten(self._best_path, "the mark of the best checkpoint", error) from error
         return True
 
     def step_folder(self, step):
         """Path of the folder that holds the checkpoint of a step."""
-        return current_folder(self.checkpoints, step)
+        return current_folder(self._final_folder(step))
+
+    def _final_folder(self, step):
+        return self.checkpoints / f"step_{step:08d}"
 
     def _is_milestone(self, step):
         return (self.step_folder(step) / _MILESTONE).exists()

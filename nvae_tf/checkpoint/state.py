@@ -6,7 +6,6 @@ CHECKPOINT/
 """
 
 import re
-import typing
 
 import tensorflow as tf
 from tensorflow.core.protobuf import trackable_object_graph_pb2
@@ -51,13 +50,6 @@ def num_bytes(parts):
     return sum(variable.shape.num_elements() * variable.dtype.size for variable in live)
 
 
-class _Stored(typing.NamedTuple):
-    """The key of a variable in a checkpoint, and its kind: (shape, type)."""
-
-    key: str
-    kind: tuple
-
-
 class StateReader:
     """The values of one checkpoint.
 
@@ -67,7 +59,7 @@ class StateReader:
         folder: folder of the checkpoint.
 
     Attributes:
-        parts: `{part: {name: _Stored}}`.
+        parts: `{part: {name: (key in the files, (shape, type))}}`.
 
     Raises:
         DamagedCheckpointError: the files cannot be read, or part of the index is lost.
@@ -85,14 +77,13 @@ class StateReader:
         for key, shape in shapes.items():
             if key.endswith(_KEY_SUFFIX):
                 part, _, name = key.removesuffix(_KEY_SUFFIX).partition("/")
-                stored = _Stored(key, (tuple(shape), dtypes[key].name))
-                self.parts.setdefault(part, {})[_unescape(name)] = stored
+                self.parts.setdefault(part, {})[_unescape(name)] = key, (tuple(shape), dtypes[key].name)
 
     def check(self):
         """Reads everything; raises `DamagedCheckpointError` if something cannot be read."""
         for names in self.parts.values():
-            for stored in names.values():
-                self._read(stored.key)
+            for key, _ in names.values():
+                self._read(key)
 
     def assign(self, parts):
         """Sets all variables of `{part: {name: variable}}` to the stored values, or none; see `RunFolder.restore`."""
@@ -101,9 +92,9 @@ class StateReader:
             live = {name: _live(variable) for name, variable in variables.items()}
             stored = self.parts.get(part, {})
             expected = {name: (tuple(variable.shape), variable.dtype.name) for name, variable in live.items()}
-            found = {name: stored.kind for name, stored in stored.items()}
+            found = {name: kind for name, (_, kind) in stored.items()}
             _compare(f"{self._folder}, part {part!r}", expected, found)
-            wanted += [(stored[name].key, variable) for name, variable in live.items()]
+            wanted += [(stored[name][0], variable) for name, variable in live.items()]
         # Everything is read twice: first to know that it can be read, without holding all of it in memory.
         for key, _ in wanted:
             self._read(key)

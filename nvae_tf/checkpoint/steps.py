@@ -6,7 +6,7 @@ import re
 
 from absl import logging
 
-from nvae_tf.files import REPLACED, write_text
+from nvae_tf.files import REPLACED
 
 # A checkpoint that is being replaced counts until the new one has its name.
 _STEP_NAME = re.compile(rf"(?:{REPLACED})?step_(\d{{8,}})")
@@ -35,25 +35,14 @@ def list_steps(checkpoints):
     return sorted({step_of(name) for name in names} - {None})
 
 
-def final_folder(checkpoints, step):
-    """Where to put the checkpoint of a step."""
-    return checkpoints / f"step_{step:08d}"
-
-
-def current_folder(checkpoints, step):
-    """Where the checkpoint of a step is."""
-    final = final_folder(checkpoints, step)
+def current_folder(final):
+    """Where a checkpoint is whose folder has, or is about to have, the path `final`."""
     replaced = final.with_name(REPLACED + final.name)
     return replaced if replaced.exists() and not final.exists() else final
 
 
 def read_best(path, steps):
-    """`{"step": ..., "nelbo": ...}` from the mark of the best checkpoint, or None without one.
-
-    Args:
-        path: of the mark.
-        steps: steps with a checkpoint. A mark of another step, or one that cannot be read, gives a warning and None.
-    """
+    """What `RunFolder.best` returns, from the file of the mark and the steps with a checkpoint."""
     try:
         values = json.loads(path.read_text())
         best = {"step": int(values["step"]), "nelbo": float(values["nelbo"])}
@@ -66,8 +55,3 @@ def read_best(path, steps):
         logging.warning("%s: expected a step with a checkpoint, one of %s. Received: %s", path, steps, best["step"])
         return None
     return best
-
-
-def write_best(path, step, nelbo):
-    """Writes or replaces the mark of the best checkpoint."""
-    write_text(path, json.dumps({"step": int(step), "nelbo": nelbo}))

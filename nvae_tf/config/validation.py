@@ -30,13 +30,7 @@ def require_field(condition, field, received, expected):
 
 
 def check_fields(config, prefix, rules):
-    """Raises `ConfigError` on the first field that breaks its rule.
-
-    Args:
-        config: part of a `Config`.
-        prefix: its name.
-        rules: pairs of a rule and the names of the fields that must follow it.
-    """
+    """Raises `ConfigError` on the first field that breaks a rule; `rules` are pairs (rule, names of fields)."""
     for (expected, fits), names in rules:
         for name in names:
             value = getattr(config, name)

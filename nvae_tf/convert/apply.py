@@ -2,6 +2,7 @@
 
 import contextlib
 
+from nvae_tf import hierarchy
 from nvae_tf.convert import name_map as names
 from nvae_tf.convert.arguments import config_from_arguments
 from nvae_tf.convert.torch_reader import ConversionError
@@ -13,11 +14,7 @@ def _listing(title, items):
 
 
 def match(arrays, model):
-    """Pairs (variable, array in the variable's layout) for every variable of the model.
-
-    Args:
-        arrays: {official name: array}.
-        model: `NVAE`.
+    """Pairs (variable, array in its layout) for every variable of an `NVAE`, from {official name: array}.
 
     Raises:
         ConversionError: an entry is missing or left over, or a shape differs; the message lists the names.
@@ -45,6 +42,18 @@ def match(arrays, model):
     return pairs
 
 
+def _check_size(config, arrays):
+    """Refuses arguments that describe more layers than the file has entries, before the layers are made."""
+    groups = hierarchy.num_groups(config)
+    layers = config.preprocess_blocks * (config.preprocess_cells + config.postprocess_cells)
+    layers += (groups - 1) * (config.encoder_cells_per_group + config.decoder_cells_per_group)
+    layers += groups * config.num_flows
+    if layers > len(arrays):
+        raise ConversionError(
+            f"state_dict: expected at least {layers} entries according to args. Received: {len(arrays)}"
+        )
+
+
 def model_from_checkpoint(checkpoint):
     """Builds the model that an official checkpoint describes and sets its weights.
 
@@ -60,6 +69,7 @@ def model_from_checkpoint(checkpoint):
         ConversionError: see `match` and `config_from_arguments`.
     """
     config = config_from_arguments(checkpoint.arguments)
+    _check_size(config.model, checkpoint.arrays)
     # Without values first, because a file of a few bytes can describe a model larger than the memory.
     match(checkpoint.arrays, shapes_only(config.model))
     model = NVAE(config.model, name="nvae")

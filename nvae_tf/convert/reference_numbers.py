@@ -7,8 +7,6 @@ over some steps of Adamax. The part of a key after a slash is the official name 
 
 import dataclasses
 import re
-import zipfile
-import zlib
 
 import numpy as np
 
@@ -54,15 +52,9 @@ def read_expected(path):
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            values = {key: file[key] for key in file.files}
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+            return {key: np.asarray(file[key], np.float64) for key in file.files}
+    except Exception as error:  # a damaged archive can raise nearly anything
         raise ValueError(f"{path}: expected an .npz file of numbers. Received: {error}") from None
-    for key, value in values.items():
-        # A member of the archive that is not an array is read as bytes.
-        kind = getattr(value, "dtype", type(value))
-        if not np.issubdtype(kind, np.number):
-            raise ValueError(f"{path}: {key}: expected numbers. Received: {kind}")
-    return values
 
 
 def inputs(expected):
@@ -90,12 +82,6 @@ def _image_like(numbers, like):
     return np.asarray(numbers)[:count], channels_last(like)
 
 
-def _look_up(values, key):
-    if key not in values:
-        raise ValueError(f"the model has no {key!r}")
-    return values[key]
-
-
 def _inference(ours, like, name):
     output, loss = ours.inference, ours.reconstruction_loss
     if name == "logits":
@@ -113,7 +99,7 @@ def _inference(ours, like, name):
 
 def _kl_of_group(ours, like, group):
     means = np.mean(ours.inference.kl_per_channel, axis=0)
-    return _look_up(dict(enumerate(means)), int(group)), like
+    return means[int(group)], like
 
 
 def _sample_logits(ours, like, temperature):
@@ -131,11 +117,11 @@ def _kl_coefficients(ours, like, weight):
 def _gradient(ours, like, weight, name):
     if name in ours.unused:
         return np.zeros_like(like), like
-    return _look_up(ours.gradients(float(weight)), name), to_our_layout(like, ours.variables[name])
+    return ours.gradients(float(weight))[name], to_our_layout(like, ours.variables[name])
 
 
 def _statistic(ours, like, name):
-    return _look_up(ours.statistics, name), like
+    return ours.statistics[name], like
 
 
 def _trajectory(ours, like, rate, decay, weight):
@@ -143,7 +129,7 @@ def _trajectory(ours, like, rate, decay, weight):
 
 
 # (pattern, tolerance, function of (our numbers, expected array, *groups of the pattern) that gives both arrays in one
-# layout and raises ValueError if the model has nothing to compare).
+# layout; a LookupError says that the model has nothing to compare).
 _KEYS = [
     (r"eval_(logits|log_q|log_p|kl_all|recon_loss|nelbo|log_iw)", 1e-4, _inference),
     (r"eval_kl_diag_(\d+)", 1e-4, _kl_of_group),
@@ -187,15 +173,7 @@ def _measure(key, tolerance, ours, like, floor):
 
 
 def compare_numbers(ours, expected):
-    """Compares every key of a file; unknown keys fail.
-
-    Args:
-        ours: `Reproduction` of the file's images and noise.
-        expected: {key: array}, from `read_expected`.
-
-    Yields:
-        `Comparison`s.
-    """
+    """Yields the `Comparison` of each key of a file with the `Reproduction` of its inputs; unknown keys fail."""
     floors = _gradient_floors(expected)
     for key, like in expected.items():
         if _INPUTS.fullmatch(key):
@@ -210,7 +188,7 @@ def _compare_one(ours, key, like, floor):
             continue
         try:
             numbers, like = function(ours, like, *found.groups())
-        except ValueError as error:
-            return Comparison(key, np.nan, np.nan, tolerance, str(error))
+        except (LookupError, ValueError) as error:
+            return Comparison(key, np.nan, np.nan, tolerance, f"nothing to compare ({error})")
         return _measure(key, tolerance, numbers, like, floor)
     return Comparison(key, np.nan, np.nan, np.nan, "unknown key")

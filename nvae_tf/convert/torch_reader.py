@@ -132,8 +132,7 @@ def _array(torch, path, name, tensor):
     # A stride of 0 lets a file of a few bytes claim a tensor of any size.
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise _error(path, what, f"shape {tuple(tensor.shape)}", "no more elements than the file holds")
-    is_integer = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype is torch.bool)
-    if not tensor.is_floating_point() and not (is_integer and name.endswith(_COUNTER)):
+    if not tensor.is_floating_point() and not name.endswith(_COUNTER):
         raise _error(path, what, tensor.dtype, f"floating point (integers only in {_COUNTER})")
     array = tensor.to(torch.float32).numpy()
     bad = array.size - np.count_nonzero(np.isfinite(array))

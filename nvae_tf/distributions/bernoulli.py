@@ -23,7 +23,7 @@ class BernoulliLikelihood(ImageLikelihood):
     """
 
     def __init__(self, logits, padding=0):
-        super().__init__(logits, logits.shape[-1], padding, dict(locals()))
+        super().__init__(logits, logits.shape[-1], padding)
 
     def _log_prob(self, images):
         images = tf.cast(images, tf.float32)[self._window]

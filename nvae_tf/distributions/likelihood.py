@@ -16,11 +16,10 @@ class ImageLikelihood(tfd.Distribution):
         params: tensor [B, H, W, P]; cast to float32.
         num_channels: C, channels of the images.
         padding: pixels on every side that were added to the data and do not count in `log_prob`.
-        arguments: `dict(locals())` of the subclass's `__init__`, from which TFP copies the distribution.
         reparameterization_type: whether gradients reach the parameters through samples. Default: they do not.
     """
 
-    def __init__(self, params, num_channels, padding, arguments, reparameterization_type=tfd.NOT_REPARAMETERIZED):
+    def __init__(self, params, num_channels, padding, reparameterization_type=tfd.NOT_REPARAMETERIZED):
         self._params = tf.cast(params, tf.float32)
         self._num_channels = num_channels
         self._window = (..., slice(padding, -padding or None), slice(padding, -padding or None), slice(None))
@@ -29,21 +28,13 @@ class ImageLikelihood(tfd.Distribution):
             reparameterization_type=reparameterization_type,
             validate_args=False,
             allow_nan_stats=True,
-            parameters=arguments,
-            name=type(self).__name__,
         )
 
     def _batch_shape(self):
         return self._params.shape[:-3]
 
-    def _batch_shape_tensor(self):
-        return tf.shape(self._params)[:-3]
-
     def _event_shape(self):
         return self._params.shape[-3:-1] + [self._num_channels]
-
-    def _event_shape_tensor(self):
-        return tf.concat([tf.shape(self._params)[-3:-1], [self._num_channels]], axis=0)
 
     @staticmethod
     def _stateless_seed(seed):

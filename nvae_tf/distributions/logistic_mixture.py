@@ -41,7 +41,6 @@ class LogisticMixtureLikelihood(ImageLikelihood):
     """
 
     def __init__(self, params, num_channels, num_mixtures, bit_depth=8, padding=0):
-        arguments = dict(locals())
         expected = num_mixtures * num_mixture_pieces(num_channels)
         if params.shape[-1] != expected:
             raise ValueError(
@@ -50,7 +49,7 @@ class LogisticMixtureLikelihood(ImageLikelihood):
             )
         self._num_mixtures = num_mixtures
         self._half_bin = 1.0 / (2**bit_depth - 1)
-        super().__init__(params, num_channels, padding, arguments)
+        super().__init__(params, num_channels, padding)
 
     def _log_prob(self, images):
         images = 2.0 * tf.cast(images, tf.float32)[self._window] - 1.0  # [B, H, W, C]
@@ -108,19 +107,10 @@ class LogisticMixtureLikelihood(ImageLikelihood):
 
 
 def _log_mass(values, centered, log_scales, half_bin):
-    """Log mass of a value's bin under each logistic.
+    """Log mass [..., num_mixtures], in nats, of the bin of values [..., 1] in [-1, 1] under each logistic.
 
     Each element takes only one softplus and one log: the branch is chosen before them, with arguments that keep every
-    branch finite, so that the gradient of a branch not taken cannot be NaN.
-
-    Args:
-        values: [..., 1], in [-1, 1].
-        centered: [..., num_mixtures], value minus mean.
-        log_scales: [..., num_mixtures], at least -7.
-        half_bin: half the width of a bin.
-
-    Returns:
-        [..., num_mixtures], in nats.
+    branch finite, so that the gradient of a branch not taken cannot be NaN. `centered` is value minus mean.
     """
     inverse_scale = tf.exp(-log_scales)
     distance = inverse_scale * centered

@@ -27,8 +27,7 @@ class NormalLikelihood(ImageLikelihood):
         if params.shape[-1] % 2:
             raise ValueError(f"params: expected an even last axis, 2 * C. Received: shape {params.shape}")
         self._normal = latent_normal(*tf.split(params, 2, axis=-1))
-        arguments = {"params": params, "padding": padding}
-        super().__init__(params, params.shape[-1] // 2, padding, arguments, tfd.FULLY_REPARAMETERIZED)
+        super().__init__(params, params.shape[-1] // 2, padding, tfd.FULLY_REPARAMETERIZED)
 
     def _log_prob(self, images):
         log_densities = self._normal.log_prob(2.0 * tf.cast(images, tf.float32) - 1.0)

@@ -53,18 +53,11 @@ def _padding(kernel_size):
 
 
 def convolution(inputs, kernel):
-    """Dense convolution at stride 1 with symmetric padding and gradients that are fast on CPUs.
+    """Dense convolution of [B, H, W, in] with a kernel [k, k, in, out], k odd, with gradients that are fast on CPUs.
 
     TensorFlow's CPU kernels for the gradients of a convolution, above all for that of the input, are several times
     slower than its forward kernel on the small, wide feature maps of a deep hierarchy. Forward convolutions and matrix
     products give the same numbers. On GPUs the native gradients are fast and are used.
-
-    Args:
-        inputs: [B, H, W, in].
-        kernel: [k, k, in, out], k odd.
-
-    Returns:
-        [B, H, W, out].
     """
     inputs, kernel = tf.convert_to_tensor(inputs), tf.convert_to_tensor(kernel)
     if tf.config.list_logical_devices("GPU"):

@@ -27,7 +27,8 @@ _initializing_from_data = contextvars.ContextVar("initializing_from_data", defau
 
 
 @contextlib.contextmanager
-def _set(variable, value):
+def setting(variable, value):
+    """Context in which a context variable has a value."""
     token = variable.set(value)
     try:
         yield value
@@ -36,17 +37,16 @@ def _set(variable, value):
 
 
 def arithmetic_dtype(dtype):
-    """Context in which dense (not depthwise) convolutions compute in `dtype`; inputs and outputs keep their types.
+    """Context in which dense (not depthwise) convolutions compute in a type (None: that of the kernels).
 
-    Args:
-        dtype: name of a type; None for the type of the kernels.
+    Inputs and outputs keep their types.
     """
-    return _set(_arithmetic_dtype, dtype)
+    return setting(_arithmetic_dtype, dtype)
 
 
 def initializing_from_data():
     """Context in which layers with `data_dependent` set their log norm and bias from the batch they see."""
-    return _set(_initializing_from_data, True)
+    return setting(_initializing_from_data, True)
 
 
 def other_arithmetic_dtype():
@@ -65,12 +65,7 @@ def shared_kernel(layer):
 
 
 def normalize_kernel(kernel, log_norm):
-    """w_eff = exp(log_norm) * w / (||w|| + 1e-5), with the norm over all axes of one kernel but the last.
-
-    Args:
-        kernel: [..., kh, kw, in/groups, out].
-        log_norm: [..., out].
-    """
+    """exp(log_norm) * w / (||w|| + 1e-5) of kernels w [..., kh, kw, in/groups, out], with a norm for each output."""
     # A custom gradient takes tensors, not variables.
     return _normalize(tf.convert_to_tensor(kernel), tf.convert_to_tensor(log_norm))
 
@@ -190,10 +185,10 @@ def shared_kernels(stacks, effective=None):
     for index, one in enumerate(stacks):
         values = one.effective() if effective is None else effective[index]
         kernels.update(zip(map(id, one.layers), tf.unstack(values), strict=True))
-    with _set(_shared_kernels, kernels):
+    with setting(_shared_kernels, kernels):
         yield
 
 
 def given_kernels(layers, kernels):
     """Context in which each of the layers uses the effective kernel given for it, and no others are shared."""
-    return _set(_shared_kernels, dict(zip(map(id, layers), kernels, strict=True)))
+    return setting(_shared_kernels, dict(zip(map(id, layers), kernels, strict=True)))

@@ -10,22 +10,9 @@ def channel_mask(in_channels, out_channels, strict):
 
     With r = out / in channels (out >= in) the r outputs of block i see inputs < i (strict) or <= i; with r = in / out
     output i sees inputs < i * r (strict) or < (i + 1) * r.
-
-    Raises:
-        ValueError: neither number of channels divides the other.
     """
-    low, high = sorted((in_channels, out_channels))
-    if high % low:
-        raise ValueError(
-            f"in_channels, out_channels: one must divide the other. Received: {in_channels}, {out_channels}"
-        )
-    ratio = high // low
-    inputs, outputs = np.arange(in_channels)[:, np.newaxis], np.arange(out_channels)[np.newaxis, :]
-    block_of_input, block_of_output = inputs, outputs
-    if out_channels >= in_channels:
-        block_of_output = outputs // ratio
-    else:
-        block_of_input = inputs // ratio
+    block_of_input = np.arange(in_channels)[:, np.newaxis] // max(1, in_channels // out_channels)
+    block_of_output = np.arange(out_channels) // max(1, out_channels // in_channels)
     seen = block_of_input < block_of_output if strict else block_of_input <= block_of_output
     return seen.astype(np.float32)
 

@@ -1,25 +1,19 @@
 """Rematerialisation: activations inside a layer are recomputed in the backward pass instead of being kept."""
 
-import contextlib
 import contextvars
 
 import keras
 import tensorflow as tf
 
 from nvae_tf.layers.conv import Conv2D
-from nvae_tf.layers.kernels import given_kernels
+from nvae_tf.layers.kernels import given_kernels, setting
 
 _active = contextvars.ContextVar("rematerializing", default=False)
 
 
-@contextlib.contextmanager
 def rematerializing(active=True):
     """Context in which cells keep only their input for the backward pass, if `active`."""
-    token = _active.set(active)
-    try:
-        yield
-    finally:
-        _active.reset(token)
+    return setting(_active, active)
 
 
 def is_rematerializing():

@@ -17,14 +17,7 @@ def replica_index():
 
 
 def mean_over_replicas(tensors):
-    """The mean of each tensor over all replicas, in a single exchange.
-
-    Args:
-        tensors: list of float32 tensors, each of the same shape on every replica.
-
-    Returns:
-        List of tensors, identical bit for bit on every replica.
-    """
+    """The mean of each float32 tensor over all replicas, in a single exchange; the same bits on every replica."""
     if num_replicas() == 1:
         return tensors
     # The exchange between workers refuses arguments of the step, which are not placed on a device yet.

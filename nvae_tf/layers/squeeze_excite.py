@@ -7,12 +7,7 @@ from nvae_tf.layers.layer import Layer
 
 
 def gated(x, gate):
-    """x times the gate, in the type of x.
-
-    Args:
-        x: [B, H, W, C].
-        gate: float32 [B, 1, 1, C].
-    """
+    """x [B, H, W, C] times a float32 gate [B, 1, 1, C], in the type of x."""
     return x * gate if x.dtype == tf.float32 else _gated_half(x, gate)
 
 

@@ -74,15 +74,7 @@ class Decoder(Layer):
         self.likelihood_head.build(build_cells(self.postprocess, shape))
 
     def infer(self, features, noise, training=False):
-        """Top-down pass with posterior samples.
-
-        Args:
-            features: the encoder's, one for each group.
-            noise: standard normals [B, h, w, latent_channels], one for each group.
-
-        Returns:
-            Likelihood parameters [B, H, W, P] and the list of the groups' `LatentTerms`.
-        """
+        """Top-down pass with posterior samples: likelihood parameters [B, H, W, P], and each group's `LatentTerms`."""
 
         def step(group, state, feature, eps):
             return group.infer(state, feature, eps, training=training)
@@ -90,12 +82,7 @@ class Decoder(Layer):
         return self._top_down(step, training, features, noise)
 
     def generate(self, noise, temperatures, training=False):
-        """Top-down pass with prior samples; returns likelihood parameters [B, H, W, P].
-
-        Args:
-            noise: standard normals [B, h, w, latent_channels], one for each group.
-            temperatures: factor of the prior's scale for each group, numbers or tensors [B, 1, 1, 1].
-        """
+        """Top-down pass with prior samples, each at its group's temperature: likelihood parameters [B, H, W, P]."""
 
         def step(group, state, eps, temperature):
             return group.generate(state, eps, temperature, training=training), None
@@ -103,15 +90,7 @@ class Decoder(Layer):
         return self._top_down(step, training, noise, temperatures)[0]
 
     def decode(self, latents, training=False):
-        """Top-down pass with given latents.
-
-        Args:
-            latents: z [B, h, w, latent_channels] of each group.
-
-        Returns:
-            Likelihood parameters [B, H, W, P], and the list of the groups' standard normals from which `generate` makes
-            these latents at temperature 1.
-        """
+        """Top-down pass with given latents: likelihood parameters, and the noise that `generate` makes them from."""
 
         def step(group, state, latent):
             return group.decode(state, latent, training=training)
@@ -120,8 +99,9 @@ class Decoder(Layer):
 
     def _top_down(self, step, training, *inputs):
         """Passes the state through the tower; `step` maps (group, state, *inputs of it) to (state, output)."""
-        state = self._initial_state(tf.shape(inputs[0][0])[0])
-        outputs = []
+        state, outputs = None, []
+        if self.has_start:
+            state = tf.broadcast_to(tf.convert_to_tensor(self.start), [tf.shape(inputs[0][0])[0], *self.start.shape])
         for (up, group), *group_inputs in zip(self.stages(), *inputs, strict=True):
             if up is not None:
                 state = up(state, training=training)
@@ -129,9 +109,3 @@ class Decoder(Layer):
             outputs.append(output)
         x = apply_cells(self.postprocess, state, training)
         return tf.cast(self.likelihood_head(tf.nn.elu(x)), tf.float32), outputs
-
-    def _initial_state(self, batch_size):
-        if not self.has_start:
-            return None
-        start = tf.convert_to_tensor(self.start)[tf.newaxis]
-        return tf.broadcast_to(start, [batch_size, *start.shape[1:]])

@@ -94,10 +94,6 @@ class SpectralRegularizer(keras.layers.Layer):
 
 
 def batch_norm_regularization(scales):
-    """Sum over batch norms of the largest absolute scale.
-
-    Args:
-        scales: list of stacks [n, C] of the batch norms' scales.
-    """
+    """Sum over batch norms of the largest absolute scale, from stacks [n, C] of their scales."""
     sums = [tf.reduce_sum(tf.reduce_max(tf.abs(stack), axis=1)) for stack in scales]
     return tf.add_n(sums) if sums else tf.zeros([])  # the cell set res_elu has no batch norms

@@ -79,11 +79,6 @@ def test_mismatch_of_type_and_missing_part(folder):
         folder.restore({"model": _part(w=0), "optimizer": _part(m=0)})
 
 
-def test_save_refuses_to_keep_nothing(folder):
-    with pytest.raises(ValueError, match="keep >= 1. Received: step=1, keep=0"):
-        folder.save(1, {"model": _part(w=0)}, keep=0)
-
-
 def test_model_variables_cover_the_model_and_do_not_depend_on_its_name():
     def make():
         layers = [keras.layers.Dense(3, name="d"), keras.layers.BatchNormalization(name="n")]

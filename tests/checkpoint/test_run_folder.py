@@ -145,13 +145,6 @@ def test_no_better_than_the_best(folder, nelbo):
     assert folder.best() == {"step": 1, "nelbo": 90.0}
 
 
-def test_best_needs_a_checkpoint(folder):
-    _save(folder, 1)
-    with pytest.raises(ValueError, match=r"mark_best: expected a step with a checkpoint, one of \[1\]. Received: 2"):
-        folder.mark_best(2, 90.0)
-    assert not (folder.checkpoints / "best.json").exists()
-
-
 @pytest.mark.parametrize(
     "content", [b"", b"\0\0\0", b"\xff", b"[1]", b"null", b"{}", b'{"step": 1}', b'{"step": "x", "nelbo": 1}']
 )

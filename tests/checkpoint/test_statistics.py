@@ -23,12 +23,6 @@ def test_come_back_by_temperature_and_average(tmp_path):
     ]
 
 
-def test_are_replaced(tmp_path):
-    for number in range(2):
-        save_statistics(tmp_path, 0.6, False, {"a": np.full(1, number)})
-    assert load_statistics(tmp_path, 0.6, False)["a"] == 1
-
-
 def test_missing_temperature_says_which_there_are(tmp_path):
     save_statistics(tmp_path, 0.6, False, {"a": np.zeros(1)})
     with pytest.raises(CheckpointError, match=r"of temperature 0.7 .*Received: those of \[0.6\]"):

@@ -80,3 +80,12 @@ def test_a_model_larger_than_memory_is_refused_without_making_it(checkpoint):
     # Nothing is left behind that Keras would give values at the end of another scope.
     with keras.StatelessScope():
         pass
+
+
+def test_more_layers_than_entries_are_refused(checkpoint):
+    for arguments in (
+        {"num_cell_per_cond_dec": 4096, "num_groups_per_scale": 4096},
+        {"num_preprocess_cells": 4096},
+        {"num_nf": 4096},
+    ):
+        assert_refused(changed(checkpoint, arguments), "state_dict: expected at least", "entries", "Received: ")

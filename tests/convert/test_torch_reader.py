@@ -10,11 +10,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from nvae_tf.convert.torch_reader import ConversionError, OfficialCheckpoint, read_checkpoint
+from nvae_tf.convert.torch_reader import ConversionError, read_checkpoint
 
 torch = pytest.importorskip("torch", reason="torch is an optional extra, needed only to convert; CI installs it")
-
-GOLDEN = ("mnist_tiny", "cifar10_tiny_flow", "celeba64_tiny_5bit", "mnist_small_trained")
 
 
 class Hostile:
@@ -58,23 +56,6 @@ def assert_refused(path, *parts):
     # Torch advises to read the file again without its protection; we must not.
     assert "weights_only" not in message
     return message
-
-
-@pytest.mark.parametrize("name", GOLDEN)
-def test_golden_files_are_read_whole(golden, name):
-    checkpoint = read_checkpoint(golden / f"{name}.checkpoint.pt")
-    assert isinstance(checkpoint, OfficialCheckpoint)
-    assert {array.dtype for array in checkpoint.arrays.values()} == {np.dtype(np.float32)}
-    assert checkpoint.arrays["stem.weight"].shape[2:] == (3, 3)
-    assert checkpoint.arrays["stem.log_weight_norm"].shape[1:] == (1, 1, 1)
-    assert checkpoint.arguments["arch_instance"] == "res_mbconv"
-    assert checkpoint.global_step == (2811 if name == "mnist_small_trained" else 12)
-
-
-def test_documented_parameter_count(golden):
-    arrays = read_checkpoint(golden / "mnist_small_trained.checkpoint.pt").arrays
-    not_trained = ("running_mean", "running_var", "num_batches_tracked", "weight_normalized")
-    assert sum(array.size for name, array in arrays.items() if not name.endswith(not_trained)) == 578_238
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -160,7 +141,6 @@ def test_missing_key(save, key):
         ({"state_dict": {3: torch.zeros(1)}}, ("state_dict", "the key 3")),
         ({"state_dict": {"stem.bias": [0.0]}}, ("stem.bias", "a tensor", "list")),
         ({"state_dict": {"stem.bias": torch.tensor([1])}}, ("stem.bias", "torch.int64", "floating point")),
-        ({"state_dict": {"num_batches_tracked": torch.tensor(True)}}, ("num_batches_tracked", "torch.bool")),
         ({"state_dict": {"stem.bias": torch.tensor([1j])}}, ("stem.bias", "torch.complex64")),
         ({"state_dict": {"stem.bias": torch.eye(2).to_sparse()}}, ("stem.bias", "sparse", "a dense tensor")),
         ({"state_dict": {"stem.bias": torch.zeros(2, device="meta")}}, ("stem.bias", "meta", "a dense tensor")),

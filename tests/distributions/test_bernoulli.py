@@ -48,17 +48,3 @@ def test_samples_follow_the_probabilities():
     assert samples.shape == (num_samples, 1, 1, 3, 1) and set(np.unique(samples)) == {0.0, 1.0}
     tolerance = 5 * np.sqrt(probs * (1 - probs) / num_samples)
     assert np.all(np.abs(samples.mean(0).ravel() - probs) < tolerance)
-
-
-def test_unknown_batch_size_and_half_precision():
-    @tf.function(input_signature=[tf.TensorSpec([None, 4, 4, 1], tf.float16), tf.TensorSpec([2], tf.int64)])
-    def run(logits, seed):
-        likelihood = BernoulliLikelihood(logits)
-        assert likelihood.event_shape == [4, 4, 1] and likelihood.batch_shape.as_list() == [None]
-        sample = likelihood.sample(seed=seed)
-        return sample, likelihood.log_prob(sample), likelihood.mean()
-
-    for batch in (1, 3):
-        sample, log_prob, mean = run(tf.zeros([batch, 4, 4, 1], tf.float16), tf.constant([1, 2], tf.int64))
-        assert sample.shape == mean.shape == (batch, 4, 4, 1) and sample.dtype == tf.float32
-        np.testing.assert_allclose(log_prob, [-16 * np.log(2)] * batch, rtol=1e-6)

@@ -5,12 +5,6 @@ from scipy import stats
 from nvae_tf.distributions import latent_normal
 
 
-def test_first_prior_has_scale_1_01():
-    normal = latent_normal(tf.zeros([2, 3, 3, 4]), tf.zeros([2, 3, 3, 4]))
-    np.testing.assert_array_equal(normal.loc, np.zeros([2, 3, 3, 4]))
-    np.testing.assert_allclose(normal.scale, np.full([2, 3, 3, 4], 1.01), rtol=1e-6)
-
-
 def test_log_prob_agrees_with_scipy():
     rng = np.random.default_rng(0)
     loc, log_scale, value = rng.normal(scale=4.0, size=[3, 2, 3, 3, 4]).astype(np.float32)

@@ -34,10 +34,3 @@ def test_terms_of_the_training_loss(case):
     np.testing.assert_allclose(terms.kl, kl.sum(axis=1).mean(), rtol=1e-5)
     np.testing.assert_allclose(terms.kl_per_group, kl.mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(terms.kl_coefficients, coefficients, rtol=1e-5)
-
-
-def test_at_weight_one_the_training_loss_is_the_mean_negative_elbo(case):
-    images, output, reconstruction = case
-    terms = training_loss(MODEL, images, output, 1.0, SCALES)
-    expected = np.mean(reconstruction + output.kl_per_group.numpy().sum(axis=1))
-    np.testing.assert_allclose(terms.loss, expected, rtol=1e-5)

@@ -1,7 +1,5 @@
 """tools/convert.py writes a whole run folder, or nothing."""
 
-import os
-
 import numpy as np
 import pytest
 from absl import flags
@@ -10,14 +8,6 @@ from nvae_tf import load_run
 from nvae_tf.checkpoint import CheckpointError, RunFolder, model_variables
 from nvae_tf.convert.apply import model_from_checkpoint
 from nvae_tf.convert.torch_reader import ConversionError, read_checkpoint
-
-
-class _Hostile:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.system, (f"touch '{self.path}'",)
 
 
 def test_converts_into_an_ordinary_run(program, small_golden, save_checkpoint, tmp_path, capsys):
@@ -47,9 +37,7 @@ def _truncate(path):
 @pytest.mark.parametrize(
     "changes, damage, error, message",
     [
-        ({"optimizer": _Hostile("ran")}, None, ConversionError, "refused; nothing was run"),
         ({}, _truncate, ConversionError, "a damaged or foreign file"),
-        ({"global_step": -1}, None, ConversionError, "an integer of at least 0"),
         # The step is part of a file name, which cannot be that long: writing fails after it has begun.
         ({"global_step": 10**300}, None, CheckpointError, "File name too long"),
     ],
