@@ -14,12 +14,6 @@ _ORDER, _FLIP, _BINARIZE, _EVAL_BINARIZE = range(4)
 _MAX_UNROLLED = 256
 
 
-def _check_range(name, value, least, most=None):
-    if value < least or (most is not None and value > most):
-        expected = f"at least {least}" if most is None else f"{least} to {most}"
-        raise ValueError(f"{name}: expected {expected}. Received: {value!r}")
-
-
 def _reader(images, count=None):
     """Function of int64 numbers [B] that returns their images, uint8 [B, H, W, C]; `count` is B where it is known."""
     if images.array is not None:
@@ -98,8 +92,6 @@ def steps_per_epoch(num_images, batch_size, num_shards=1):
     Raises:
         ValueError: the images do not fill a single step.
     """
-    _check_range("batch_size", batch_size, 1)
-    _check_range("num_shards", num_shards, 1)
     steps = num_images // (batch_size * num_shards)
     if steps < 1:
         raise ValueError(
@@ -148,13 +140,9 @@ def train_batches(
         Infinite `tf.data.Dataset` of tuples: float32 [batch_size, H, W, C] in [0, 1] for each of `shard_indices`.
 
     Raises:
-        ValueError: an argument out of range, or fewer images than one step needs.
+        ValueError: fewer images than one step needs.
     """
     images = images if isinstance(images, ImageSet) else from_array(images)
-    _check_range("bit_depth", model_bit_depth, 1, 8)
-    _check_range("start_step", start_step, 0)
-    for shard in shard_indices:
-        _check_range("shard_indices", shard, 0, num_shards - 1)
     steps = _step_indices(len(images), batch_size, seed, start_step, num_shards, shard_indices)
     binarize, flip = data_config.binarize, data_config.horizontal_flip
     count = len(shard_indices)
@@ -191,13 +179,8 @@ def eval_batches(images, data_config, model_bit_depth, batch_size, seed, num_ima
 
     Returns:
         `tf.data.Dataset` of float32 [at most batch_size, H, W, C] in [0, 1].
-
-    Raises:
-        ValueError: an argument out of range.
     """
     images = images if isinstance(images, ImageSet) else from_array(images)
-    _check_range("bit_depth", model_bit_depth, 1, 8)
-    _check_range("batch_size", batch_size, 1)
     good, read = images.good, _reader(images)
 
     def prepare(image, number):

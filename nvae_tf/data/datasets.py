@@ -94,7 +94,7 @@ _ROWS = (
         "stacked_mnist",
         32,
         3,
-        ("stacked_idx",),
+        ("idx",),
         _MNIST_IMAGES,
         padding=2,
         note="Three digits of MNIST in the three channels, drawn with a fixed seed.",

@@ -4,26 +4,10 @@ import dataclasses
 import io
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image, ImageOps
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-
-# A few bytes may claim any size; larger images are refused before memory is allocated for them.
-MAX_PIXELS = 100_000_000
-# Deflate compresses at most 1,032 bytes, in PNG up to 8 pixels each, into one byte; JPEG and BMP compress less. WebP
-# has no such bound.
-_MAX_PIXELS_PER_BYTE = 8 * 1032
-
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 class DamagedImageError(ValueError):
@@ -31,12 +15,10 @@ class DamagedImageError(ValueError):
 
 
 def _upright(image):
-    # Not ImageOps.exif_transpose, which also rewrites the EXIF data and fails where any other tag is malformed.
     try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
+        return ImageOps.exif_transpose(image)
     except Exception:  # the pixels may be fine although the EXIF data are not
         return image
-    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
 def _flatten(image, channels):
@@ -65,17 +47,10 @@ def decode(data, channels, name):
         uint8, [H, W, channels].
 
     Raises:
-        DamagedImageError: the file is damaged, truncated or of another format, or has more than `MAX_PIXELS` or more
-            pixels than its bytes can hold.
+        DamagedImageError: the file is damaged, truncated or of another format, or too large.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise DamagedImageError(f"{width}x{height} pixels, expected at most {MAX_PIXELS}")
-            # Pillow would fill in missing pixels with black.
-            if image.format != "WEBP" and width * height > _MAX_PIXELS_PER_BYTE * len(data):
-                raise DamagedImageError(f"{width}x{height} pixels, more than these bytes can hold")
             image.load()
             pixels = np.asarray(_flatten(_upright(image), channels))
     except Exception as error:  # a damaged file can make the decoders raise nearly anything

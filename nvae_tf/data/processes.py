@@ -26,6 +26,7 @@ def _end_with_parent():
 
 def _start_worker(path):
     global _shared
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # the memory of a GPU belongs to the parent
     threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])  # by which the pool ends its workers
     try:

@@ -180,11 +180,7 @@ def test_steps_per_epoch():
     [
         ({"images": noise(4).astype(np.float32)}, "images: expected a uint8 array.*Received: float32"),
         ({"images": noise(4)[0]}, r"images: expected .*Received: uint8 of shape \(4, 6, 3\)"),
-        ({"model_bit_depth": 9}, "bit_depth: expected 1 to 8. Received: 9"),
-        ({"batch_size": 0}, "batch_size: expected at least 1. Received: 0"),
         ({"batch_size": 5}, "batch_size: expected .* at most 4"),
-        ({"start_step": -1}, "start_step: expected at least 0. Received: -1"),
-        ({"shard_indices": (0, 1)}, "shard_indices: expected 0 to 0. Received: 1"),
     ],
 )
 def test_arguments_out_of_range(change, message):

@@ -21,7 +21,7 @@ from nvae_tf.data.sources.celeba_tree import find_celeba_tree
 from nvae_tf.data.sources.cifar import find_cifar
 from nvae_tf.data.sources.digits import find_digits
 from nvae_tf.data.sources.glow import find_glow
-from nvae_tf.data.sources.idx import find_idx, find_stacked_idx
+from nvae_tf.data.sources.idx import find_idx
 from nvae_tf.data.sources.image_folder import find_image_folder
 from nvae_tf.data.sources.lmdb_folder import find_lmdb, find_lsun_lmdb
 from nvae_tf.data.sources.omniglot import find_omniglot_mat, find_omniglot_tree
@@ -42,9 +42,6 @@ SOURCES = {
     "prepared": Source("manifest.json and the .array_record shards that tools/prepare_data.py writes", find_prepared),
     "digits": Source("nothing: the images are part of scikit-learn", find_digits),
     "idx": Source("train-images-idx3-ubyte and t10k-images-idx3-ubyte, gzipped or not", find_idx),
-    "stacked_idx": Source(
-        "MNIST's train-images-idx3-ubyte and t10k-images-idx3-ubyte, gzipped or not", find_stacked_idx
-    ),
     "cifar": Source(
         "CIFAR-10's binary (data_batch_1.bin) or python (data_batch_1) batches, or cifar-10-binary.tar.gz or "
         "cifar-10-python.tar.gz as downloaded",

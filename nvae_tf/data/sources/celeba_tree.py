@@ -3,10 +3,9 @@
 import dataclasses
 import functools
 import os
-import re
 
 from nvae_tf.data.sources.image_folder import file_split
-from nvae_tf.data.sources.zip_file import zip_entries, zip_split
+from nvae_tf.data.sources.zip_file import zip_names, zip_split
 
 _PARTS = ("train", "validation", "test")
 _PLACES = ("", "celeba", "CelebA")
@@ -17,8 +16,6 @@ _IMAGES = [
     for folder in ("", "Img/")
     for name in ("img_align_celeba/img_align_celeba", "img_align_celeba", "img_align_celeba.zip")
 ] + [""]
-_CSV_HEADER = "image_id,partition"
-_LINE = re.compile(r"([^\s,/\\.][^\s,/\\]*)(?:[ \t]+|,)(\d{1,9})", re.ASCII)
 
 
 def _read_partition(path):
@@ -27,18 +24,14 @@ def _read_partition(path):
         lines = path.read_text("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: expected text. Received: {error}") from error
-    parts, seen = {part: [] for part in _PARTS}, set()
+    parts = {part: [] for part in _PARTS}
     for number, line in enumerate(lines, 1):
-        line = line.strip()
-        if not line or (number == 1 and line.replace(" ", "") == _CSV_HEADER):
+        words = line.replace(",", " ").split()
+        if not words or words == ["image_id", "partition"]:
             continue
-        match = _LINE.fullmatch(line)
-        if not match or int(match[2]) >= len(_PARTS):
+        if len(words) != 2 or words[1] not in ("0", "1", "2"):
             raise ValueError(f"{path}, line {number}: expected a file name and 0, 1 or 2. Received: {line[:80]!r}")
-        if match[1] in seen:
-            raise ValueError(f"{path}, line {number}: expected every image once. Received: {match[1]} again")
-        seen.add(match[1])
-        parts[_PARTS[int(match[2])]].append(match[1])
+        parts[_PARTS[int(words[1])]].append(words[0])
     return {part: names for part, names in parts.items() if names}
 
 
@@ -52,20 +45,16 @@ def _find_images(place, first):
 
 
 def _open(path, list_path, part, names, channels):
-    if path.is_dir():
-        present, entries = set(os.listdir(path)), None
-    else:
-        present = entries = {name.rpartition("/")[2]: entry for name, entry in zip_entries(path).items()}
+    entries = os.listdir(path) if path.is_dir() else zip_names(path)
+    present = {entry.rpartition("/")[2]: entry for entry in entries}
     missing = [name for name in names if name not in present]
     if missing:
         raise ValueError(
             f"{path}: expected all {len(names)} images of {part} that {list_path} names. "
             f"Received: {len(missing)} fewer, the first {missing[0]}"
         )
-    if entries is None:
-        split = file_split(path, names, channels)
-    else:
-        split = zip_split(path, [entries[name] for name in names], channels)
+    make_split = file_split if path.is_dir() else zip_split
+    split = make_split(path, [present[name] for name in names], channels)
     return dataclasses.replace(split, paths=(path, list_path))
 
 

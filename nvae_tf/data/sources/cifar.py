@@ -13,7 +13,6 @@ from nvae_tf.data.sources.reading import array_split, named_damage
 _SIZE = 32
 _NUM_VALUES = 3 * _SIZE**2
 _RECORD_BYTES = 1 + _NUM_VALUES
-_NUM_LABELS = 10
 _FOLDERS = ("cifar-10-batches-bin", "cifar-10-batches-py")
 _PATTERNS = {"train": ("data_batch_[0-9].bin", "data_batch_[0-9]"), "test": ("test_batch.bin", "test_batch")}
 _ARCHIVES = ("cifar-10-binary.tar.gz", "cifar-10-python.tar.gz")
@@ -27,10 +26,7 @@ def _batch(file, name):
     data = np.frombuffer(file.read(), np.uint8)
     if data.size == 0 or data.size % _RECORD_BYTES:
         raise ValueError(f"{name}: expected a multiple of {_RECORD_BYTES} bytes. Received: {data.size} bytes")
-    records = data.reshape(-1, _RECORD_BYTES)
-    if records[:, 0].max() >= _NUM_LABELS:
-        raise ValueError(f"{name}: expected labels of 0 to {_NUM_LABELS - 1}. Received: {records[:, 0].max()}")
-    return to_images(records[:, 1:], _SIZE)
+    return to_images(data.reshape(-1, _RECORD_BYTES)[:, 1:], _SIZE)
 
 
 def _load_batches(paths):

@@ -2,68 +2,43 @@
 
 import functools
 import math
-import os
 import re
-import struct
 
-import google_crc32c
 import numpy as np
 
 from nvae_tf.data.decode import DamagedImageError, to_channels
 from nvae_tf.data.source import SourceSplit
 from nvae_tf.data.sources.names import SPLIT_NAMES
-from nvae_tf.data.sources.reading import by_file
+from nvae_tf.data.sources.reading import by_file, named_damage
 
 _SHARD = re.compile(r"(?P<stem>.+?)(-(?P<number>\d{1,9})-of-(?P<count>\d{1,9})(\.tfrecords?)?|\.tfrecords?)")
 _RESOLUTION = re.compile(r"-r(\d{1,2})(?!\d)")
-_LENGTH = struct.Struct("<Q4x")  # the length of a record's data, and a checksum of it
-_CHECKSUM = struct.Struct("<I")
-_NUM_PROBED = 10
 
 
-def _places(file):
-    """Yields (start, length) of the data of each record in a TFRecord file."""
-    size, end = os.fstat(file.fileno()).st_size, 0
-    while end < size:
-        file.seek(end)
-        header = file.read(_LENGTH.size).ljust(_LENGTH.size, b"\xff")
-        start, [length] = end + _LENGTH.size, _LENGTH.unpack(header)
-        end = start + length + _CHECKSUM.size
-        if end > size:
-            raise ValueError(f"{file.name}: expected whole records. Received: the end of the file in the middle of one")
-        yield start, length
+def _records(path):
+    import tensorflow as tf
+
+    return tf.data.TFRecordDataset(str(path))
 
 
+@functools.cache
 def _count_records(path):
-    with open(path, "rb") as file:
-        return sum(1 for _ in _places(file))
+    with named_damage(path, "TFRecords"):
+        return int(_records(path).reduce(0, lambda count, _: count + 1))
 
 
-def _examples(path, wanted):
-    """Yields (name, features of the `tf.train.Example`, or the `DamagedImageError`) for indices of records."""
+def _features(record):
+    """The features of a `tf.train.Example`; none for anything else."""
     from google.protobuf.message import DecodeError
     from tensorflow.core.example.example_pb2 import Example
 
-    with open(path, "rb") as file:
-        for record, (start, length) in enumerate(_places(file)):
-            if record not in wanted:
-                continue
-            name = f"{path}, record {record}"
-            file.seek(start)
-            data, [checksum] = file.read(length), _CHECKSUM.unpack(file.read(_CHECKSUM.size))
-            crc = google_crc32c.value(data)
-            try:
-                if ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF != checksum:
-                    raise DecodeError("the checksum is of other bytes")
-                yield name, Example.FromString(data).features.feature
-            except DecodeError as error:
-                message = f"{name}: expected a tf.train.Example. Received: {length} damaged bytes ({error})"
-                yield name, DamagedImageError(message)
+    try:
+        return Example.FromString(record.numpy()).features.feature
+    except DecodeError:
+        return {}
 
 
 def _image(features, channels, name):
-    if isinstance(features, DamagedImageError):
-        return features
     shape = list(features["shape"].int64_list.value) if "shape" in features else []
     data = b"".join(features["data"].bytes_list.value) if "data" in features else b""
     if len(shape) != 3 or shape[2] not in (1, 3, 4) or min(shape) < 1 or math.prod(shape) != len(data):
@@ -74,23 +49,18 @@ def _image(features, channels, name):
 
 
 def _read(paths, counts, channels, indices):
-    for path, records in by_file(paths, counts, indices):
-        for name, features in _examples(path, set(records.tolist())):
-            yield name, _image(features, channels, name)
+    for path, wanted in by_file(paths, counts, indices):
+        first, last, wanted = wanted[0], wanted[-1], set(wanted.tolist())
+        for number, record in enumerate(_records(path).skip(first).take(last - first + 1), first):
+            if number in wanted:
+                name = f"{path}, record {number}"
+                yield name, _image(_features(record), channels, name)
 
 
 def _open(paths, channels):
     counts = [_count_records(path) for path in paths]
     source = f"{len(paths)} TFRecord files, {paths[0]} and so on" if len(paths) > 1 else str(paths[0])
     return SourceSplit(source, sum(counts), functools.partial(_read, paths, counts, channels), tuple(paths))
-
-
-def _is_glow(path):
-    """Whether the first sound record of a file is one of Glow's."""
-    for _, features in _examples(path, range(_NUM_PROBED)):
-        if not isinstance(features, DamagedImageError):
-            return "shape" in features and "data" in features
-    return False
 
 
 def _sets(folder):
@@ -148,7 +118,11 @@ def find_glow(root, info):
     size = info.stored_size
     found = _sets_of_splits(root)
     first = next((path for sets in found.values() for shards in sets.values() for path in shards.values()), None)
-    if first is None or not _is_glow(first):
+    if first is None:
+        return None
+    with named_damage(first, "TFRecords"):
+        features = next(map(_features, _records(first)), {})
+    if "shape" not in features or "data" not in features:
         return None
     return {
         split: functools.partial(_open, _complete(sets, split, size, root), info.channels)

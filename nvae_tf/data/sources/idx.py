@@ -63,19 +63,6 @@ def _paths(root, name):
     return {split: paths[0] for split, paths in found.items() if paths}
 
 
-def _open(path, channels):
-    return array_split(str(path), [path], functools.partial(_load, path), channels, _count_images(path))
-
-
-def find_idx(root, info):
-    """MNIST or Fashion-MNIST in a folder, or below it in a folder of its own name.
-
-    A folder that is named after the other of the two is not looked into.
-    """
-    paths = _paths(root, info.name)
-    return {split: functools.partial(_open, path, info.channels) for split, path in paths.items()} or None
-
-
 def _load_stacked(path):
     images = _load(path)[..., 0]
     # NumPy guarantees the stream of RandomState, so the draw never changes.
@@ -83,15 +70,17 @@ def _load_stacked(path):
     return np.stack([images[random.permutation(len(images))] for _ in range(3)], axis=-1)
 
 
-def _open_stacked(path):
-    return array_split(f"{path}, stacked", [path], functools.partial(_load_stacked, path), 3, _count_images(path))
+def _open(path, info):
+    name, load = (f"{path}, stacked", _load_stacked) if info.name == "stacked_mnist" else (str(path), _load)
+    return array_split(name, [path], functools.partial(load, path), info.channels, _count_images(path))
 
 
-def find_stacked_idx(root, info):
-    """Stacked MNIST, made from MNIST's files.
+def find_idx(root, info):
+    """MNIST, Fashion-MNIST or stacked MNIST in a folder, or below it in a folder of its own name.
 
-    The channels are three permutations of the split, drawn one after the other with a fixed seed: every digit is used
-    once in each channel, and there are as many images as digits.
+    A folder that is named after the other of the two sets of files is not looked into. The channels of stacked MNIST
+    are three permutations of the split, drawn one after the other with a fixed seed: every digit is used once in each
+    channel, and there are as many images as digits.
     """
-    del info
-    return {split: functools.partial(_open_stacked, path) for split, path in _paths(root, "mnist").items()} or None
+    paths = _paths(root, "mnist" if info.name == "stacked_mnist" else info.name)
+    return {split: functools.partial(_open, path, info) for split, path in paths.items()} or None

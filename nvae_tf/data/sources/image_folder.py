@@ -9,31 +9,26 @@ from nvae_tf.data.sources.names import is_hidden, splits_by_folder
 from nvae_tf.data.sources.reading import decode_or_error
 
 
+def _raise(error):
+    raise error
+
+
 def image_names(folder):
     """Image files in a folder and its subfolders: a sorted list of paths relative to it, with "/".
 
     Hidden files are left out. Links are followed, but no folder is visited twice.
     """
-    found, visited, waiting = [], set(), [""]
-    while waiting:
-        prefix = waiting.pop()
-        path = os.path.join(folder, prefix)
-        status = os.stat(path)
+    found, visited = [], set()
+    for top, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
+        status = os.stat(top)
         if (status.st_dev, status.st_ino) in visited:
+            folders.clear()
             continue
         visited.add((status.st_dev, status.st_ino))
-        folders = []
-        with os.scandir(path) as entries:
-            for entry in entries:
-                if is_hidden(entry.name):
-                    continue
-                if entry.is_dir():
-                    folders.append(f"{prefix}{entry.name}/")
-                # A dangling link counts, so that reading it fails instead of leaving an image out silently.
-                elif entry.name.lower().endswith(SUFFIXES) and (entry.is_file() or entry.is_symlink()):
-                    found.append(prefix + entry.name)
         # Sorted, so that the same one of two links to a folder counts every time.
-        waiting += sorted(folders, reverse=True)
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        prefix = os.path.relpath(top, folder) + "/" if top != os.fspath(folder) else ""
+        found += [prefix + name for name in files if name.lower().endswith(SUFFIXES) and not is_hidden(name)]
     return sorted(found)
 
 

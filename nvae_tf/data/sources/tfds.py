@@ -2,15 +2,13 @@
 
 import functools
 import os
-import re
+import pathlib
 
 from nvae_tf.data.source import SourceSplit
 from nvae_tf.data.sources.omniglot import inverted
 from nvae_tf.data.sources.reading import decode_or_error, named_damage
 
 _SPLITS = ("train", "validation", "test")
-_INFO_FILE = "dataset_info.json"
-_VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
 def _import_tfds(name):
@@ -20,30 +18,6 @@ def _import_tfds(name):
         needed = "tensorflow-datasets, pip install -e '.[tfds]'"
         raise ValueError(f"{name}: expected {needed}. Received: {error}") from error
     return tensorflow_datasets
-
-
-def _versions(folder):
-    """Folders of prepared versions, the oldest first."""
-    found = [path.parent for path in folder.glob(f"*/{_INFO_FILE}") if _VERSION.fullmatch(path.parent.name)]
-    return sorted(found, key=lambda path: tuple(map(int, path.name.split("."))))
-
-
-def _prepared_folder(root, name):
-    """The folder of the newest version of NAME, or of NAME:VERSION, in a `data_dir` of TensorFlow Datasets; or None."""
-    name, _, version = name.partition(":")
-    folder = root.joinpath(*name.split("/"))
-    if not folder.is_dir():
-        return None
-    if version:
-        return folder / version if (folder / version / _INFO_FILE).is_file() else None
-    found = _versions(folder)
-    if found:
-        return found[-1]
-    configs = sorted(path for path in folder.iterdir() if path.is_dir() and _versions(path))
-    if len(configs) > 1:
-        names = [f"{name}/{path.name}" for path in configs]
-        raise ValueError(f"{folder}: expected one configuration of {name}, or its name. Received: {', '.join(names)}")
-    return _versions(configs[0])[-1] if configs else None
 
 
 def _builder(folder):
@@ -99,14 +73,22 @@ def find_tfds(root, info):
         info: `DatasetInfo`; `tfds_name` is NAME or NAME/CONFIG, with :VERSION or the newest.
 
     Raises:
-        ValueError: the data set is there, but the package is not installed, its description is damaged, or it has
-            several configurations. When a split is opened: there is no image feature, or several and none is "image".
+        ValueError: the data set is there, but the package is not installed, or its description is damaged. When a split
+            is opened: there is no image feature, or several and none is "image".
     """
-    folder = _prepared_folder(root, info.tfds_name) if info.tfds_name else None
-    if folder is None:
+    name = info.tfds_name
+    if not name:
         return None
-    splits = _builder(folder).info.splits
-    return {split: functools.partial(_open, folder, split, info) for split in _SPLITS if split in splits} or None
+    place = root / name.partition(":")[0].partition("/")[0]
+    if not any(path.is_file() for depth in ("*", "*/*") for path in place.glob(f"{depth}/dataset_info.json")):
+        return None
+    _import_tfds(place)
+    from tensorflow_datasets.core.read_only_builder import builder_from_files
+
+    with named_damage(place, f"{name}, a data set of TensorFlow Datasets"):
+        builder = builder_from_files(name, data_dir=os.fspath(root))
+    folder = pathlib.Path(builder.data_dir)
+    return {split: functools.partial(_open, folder, split, info) for split in _SPLITS if split in builder.info.splits}
 
 
 def prepare_tfds(name, data_dir):

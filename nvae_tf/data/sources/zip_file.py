@@ -1,58 +1,45 @@
 """Zip files of images, read in place: nothing is ever extracted."""
 
 import functools
-import struct
+import os
 import zipfile
-
-import numpy as np
 
 from nvae_tf.data.decode import SUFFIXES, DamagedImageError
 from nvae_tf.data.source import SourceSplit
 from nvae_tf.data.sources.names import choose_splits, is_hidden, splits_by_folder, visible_files
 from nvae_tf.data.sources.reading import decode_or_error, named_damage
 
-_LENGTHS = struct.Struct("<26xHH")  # the header before an entry's data ends with a name and a field of these lengths
 
-
-def zip_entries(path):
-    """The images in a zip file, without hidden files: {name: `zipfile.ZipInfo`}, sorted by name."""
+def zip_names(path):
+    """The names of the images in a zip file, sorted and without hidden files."""
     with named_damage(path, "a zip file"), zipfile.ZipFile(path) as archive:
-        # The last of several entries of one name counts, as in every program that extracts them.
-        found = {entry.filename: entry for entry in archive.infolist() if entry.filename.lower().endswith(SUFFIXES)}
-    return {name: found[name] for name in sorted(found) if not any(map(is_hidden, name.split("/")))}
+        names = {name for name in archive.namelist() if name.lower().endswith(SUFFIXES)}
+    return sorted(name for name in names if not any(map(is_hidden, name.split("/"))))
 
 
-def zip_split(path, entries, channels):
-    """The `SourceSplit` of a list of `zipfile.ZipInfo` of a zip file."""
-    names = [entry.filename for entry in entries]
-    # A compact array instead of the entries, because it is sent to other processes; an archive may hold a million.
-    fields = [(e.header_offset, e.compress_size, e.file_size, e.CRC, e.compress_type) for e in entries]
-    read = functools.partial(_read, str(path), names, np.array(fields, np.int64), channels)
-    return SourceSplit(str(path), len(names), read, (path,))
+def zip_split(path, names, channels):
+    """The `SourceSplit` of a list of names in a zip file."""
+    return SourceSplit(str(path), len(names), functools.partial(_read, str(path), names, channels), (path,))
 
 
-def _read(path, names, fields, channels, indices):
-    with open(path, "rb") as file:
-        for index in indices:
-            name = f"{path}, entry {names[index]}"
-            try:
-                with named_damage(name, "a sound entry"):
-                    data = _read_entry(file, *fields[index].tolist())
-            except ValueError as error:
-                yield name, DamagedImageError(str(error))
-            else:
-                yield name, decode_or_error(data, channels, name)
+# Kept open, because a process reads many parts, and listing the million entries of an archive takes seconds.
+@functools.lru_cache(maxsize=1)
+def _open_archive(path, modified):
+    del modified
+    return zipfile.ZipFile(path)
 
 
-def _read_entry(file, offset, compress_size, file_size, crc, compress_type):
-    # Not by `ZipFile`, which lists a million entries anew in every process.
-    entry = zipfile.ZipInfo()
-    entry.compress_size, entry.file_size, entry.CRC, entry.compress_type = compress_size, file_size, crc, compress_type
-    file.seek(offset)
-    name_length, extra_length = _LENGTHS.unpack(file.read(_LENGTHS.size))
-    file.seek(name_length + extra_length, 1)
-    with zipfile.ZipExtFile(file, "r", entry) as data:
-        return data.read()
+def _read(path, names, channels, indices):
+    archive = _open_archive(path, os.stat(path).st_mtime_ns)
+    for index in indices:
+        name = f"{path}, entry {names[index]}"
+        try:
+            with named_damage(name, "a sound entry"):
+                data = archive.read(names[index])
+        except ValueError as error:
+            yield name, DamagedImageError(str(error))
+        else:
+            yield name, decode_or_error(data, channels, name)
 
 
 def find_zip(root, info):
@@ -64,7 +51,7 @@ def find_zip(root, info):
     Raises:
         ValueError: a damaged file, several files for one split, or several files none of which is named after a split.
     """
-    found = {path: entries for path in visible_files(root, (".zip",)) if (entries := zip_entries(path))}
+    found = {path: names for path in visible_files(root, (".zip",)) if (names := zip_names(path))}
     if not found:
         return None
     paths = {path.name: path for path in found}
@@ -75,10 +62,7 @@ def find_zip(root, info):
     if by_name:
         parts = {split: (paths[name], found[paths[name]]) for split, name in by_name.items()}
     else:
-        [(path, entries)] = found.items()
-        inner = splits_by_folder(list(entries), info.stored_size, path)
-        parts = {split: (path, {name: entries[name] for name in names}) for split, names in inner.items()}
-    return {
-        split: functools.partial(zip_split, path, list(entries.values()), info.channels)
-        for split, (path, entries) in parts.items()
-    }
+        [(path, names)] = found.items()
+        inner = splits_by_folder(names, info.stored_size, path)
+        parts = {split: (path, part) for split, part in inner.items()}
+    return {split: functools.partial(zip_split, path, names, info.channels) for split, (path, names) in parts.items()}

@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 
 from nvae_tf.data.datasets import dataset_info
 from nvae_tf.data.sources.digits import find_digits
-from nvae_tf.data.sources.idx import find_idx, find_stacked_idx
+from nvae_tf.data.sources.idx import find_idx
 from tests.data.sources.formats import read
 from tests.data.sources.writers import idx_bytes, put, write_idx
 
@@ -21,7 +21,7 @@ def test_each_takes_its_own_of_two_data_sets(tmp_path, folder, other):
     write_idx(tmp_path / other, {"train": IMAGES[:2]})
     assert find_idx(tmp_path, MNIST) is None
     assert find_idx(tmp_path / other, MNIST) is None
-    assert find_stacked_idx(tmp_path / other, dataset_info("stacked_mnist")) is None
+    assert find_idx(tmp_path / other, dataset_info("stacked_mnist")) is None
     assert find_idx(tmp_path / other, FASHION) is not None
     write_idx(tmp_path / folder, {"train": IMAGES[2:]})
     assert find_idx(tmp_path / folder, FASHION) is None
@@ -45,7 +45,7 @@ def test_file_of_another_size(tmp_path, size):
 
 def test_stacked_digits(tmp_path):
     write_idx(tmp_path, {"train": IMAGES})
-    make = find_stacked_idx(tmp_path, dataset_info("stacked_mnist"))["train"]
+    make = find_idx(tmp_path, dataset_info("stacked_mnist"))["train"]
     stacked = read(make())
     assert stacked.shape == (50, 28, 28, 3)
     digits = sorted(image.tobytes() for image in IMAGES)

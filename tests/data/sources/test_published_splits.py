@@ -52,26 +52,11 @@ def test_celeba_without_list_or_images(tmp_path):
     assert find_celeba_tree(tmp_path / "other", CELEBA) is None
 
 
-@pytest.mark.parametrize(
-    "line", ["000002.jpg 3", "000002.jpg -1", "000002.jpg", "../000002.jpg 0", "a/000002.jpg 0", "image_id,partition"]
-)
+@pytest.mark.parametrize("line", ["000002.jpg 3", "000002.jpg -1", "000002.jpg", "one too many 0"])
 def test_celeba_list_with_a_malformed_line(tmp_path, line):
     path = tmp_path / "list_eval_partition.txt"
     path.write_text(f"000001.jpg 0\n{line}\n")
     with pytest.raises(ValueError, match=f"{path}, line 2: expected a file name and 0, 1 or 2. Received: '{line}'"):
-        find_celeba_tree(tmp_path, CELEBA)
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (b"a.jpg 0\nb.jpg 1\na.jpg 2\n", "line 3: expected every image once. Received: a.jpg again"),
-        (b"\xff\xfe0\x000", "expected text. Received: 'utf-8' codec"),
-    ],
-)
-def test_celeba_list_of_something_else(tmp_path, data, message):
-    put(tmp_path / "list_eval_partition.txt", data)
-    with pytest.raises(ValueError, match=f"partition.txt[:,] {message}"):
         find_celeba_tree(tmp_path, CELEBA)
 
 
