@@ -123,20 +123,6 @@ def test_kernels_are_inputs_only_while_it_converts(mixture_nvae, cell_set, monke
     assert all(one is other for one, other in zip(before, model.variables, strict=True))
 
 
-def test_kernels_are_put_back_if_a_conversion_fails(mixture_nvae, monkeypatch):
-    def failing(*arguments, **options):
-        function, specs = arguments
-        function.get_concrete_function(*specs)
-        raise ValueError("no")
-
-    model = InferenceModel(fold(mixture_nvae))
-    before = model.variables
-    monkeypatch.setattr(tf2onnx.convert, "from_function", failing)
-    with pytest.raises(ValueError, match="no"):
-        convert_to_onnx(model, decode_graph(model))
-    assert all(one is other for one, other in zip(before, model.variables, strict=True))
-
-
 def test_wrong_use(exported, flow_nvae, tmp_path, monkeypatch):
     with pytest.raises(FileExistsError, match=f"{exported}: expected a new folder"):
         export_onnx(flow_nvae, exported, {})

@@ -1,28 +1,16 @@
 """tools/check_export.py: what it prints, and its exit status."""
 
-import numpy as np
 import pytest
-import tensorflow as tf
-from tensorflow_serving.apis import prediction_log_pb2
 
-
-class _Double(tf.Module):
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")])
-    def call(self, x):
-        return {"y": 2 * x}
+from tests.export.saved_model.check.good_saved_model import WARMUP, build
 
 
 @pytest.fixture
 def base_path(tmp_path):
-    """Base path of a SavedModel of one signature with a warm-up request, version 1."""
-    module, version = _Double(), tmp_path / "double" / "1"
-    tf.saved_model.save(module, str(version), signatures=module.call)
-    log = prediction_log_pb2.PredictionLog()
-    log.predict_log.request.inputs["x"].CopyFrom(tf.make_tensor_proto(np.ones(1, np.float32)))
-    (version / "assets.extra").mkdir()
-    with tf.io.TFRecordWriter(str(version / "assets.extra" / "tf_serving_warmup_requests")) as writer:
-        writer.write(log.SerializeToString())
-    return version.parent
+    """Base path of a SavedModel that keeps every rule, as version 1, without models.config."""
+    build(tmp_path / "nvae" / "1")
+    (tmp_path / "nvae" / "models.config").unlink()
+    return tmp_path / "nvae"
 
 
 @pytest.fixture
@@ -44,13 +32,13 @@ def test_passed(run, base_path):
     lines = text.splitlines()
     assert lines[0] == f"checking: {base_path / '1'}"
     assert [line.split()[:3] for line in lines if " executes " in line] == [["passed", "executes", "loaded"]]
-    assert [line.split()[2] for line in lines if line.startswith("not checked")][0] == "checksums"
+    assert [line.split()[2] for line in lines if line.startswith("not checked")] == ["models_config"]
     assert lines[-1] == "16 checks, 0 failed"
 
 
 def test_failed(run, base_path):
     """A finding comes with the reason of its rule."""
-    (base_path / "1" / "assets.extra" / "tf_serving_warmup_requests").unlink()
+    (base_path / "1" / WARMUP).unlink()
     (base_path / "models.config").write_text("name")
     status, text, _ = run(base_path / "1")
     assert status == 1
@@ -67,18 +55,14 @@ def test_without_running(run, base_path):
     assert "not checked executes             not asked for" in text
 
 
-def test_not_a_saved_model(run, base_path, tmp_path):
-    (base_path / "1" / "saved_model.pb").write_bytes(b"\xff" * 100)
-    status, text, errors = run(base_path)
-    assert status == 2
-    assert errors.startswith(
-        f"check_export.py: {base_path / '1' / 'saved_model.pb'}: expected the protobuf of a SavedModel"
-    )
-    status, _, errors = run(tmp_path / "nothing")
-    assert (status, errors.count("Received: no such folder")) == (2, 1)
-
-
-@pytest.mark.parametrize("arguments", [(), ("a", "b")], ids=["none", "two"])
-def test_one_folder(run, arguments):
-    status, _, errors = run(*arguments)
-    assert (status, errors.count("expected one folder")) == (2, 1)
+def test_nothing_to_check(run, base_path):
+    file = base_path / "1" / "saved_model.pb"
+    file.write_bytes(b"\xff" * 100)
+    for arguments, message in (
+        ([base_path], f"{file}: expected the protobuf of a SavedModel"),
+        ([base_path / "nothing"], f"{base_path / 'nothing'}: expected a folder with saved_model.pb"),
+        ([], "expected one folder"),
+        (["a", "b"], "expected one folder"),
+    ):
+        status, _, errors = run(*arguments)
+        assert status == 2 and errors.startswith(f"check_export.py: {message}")

@@ -8,6 +8,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
+from nvae_tf.export.saved_model.check.contents import read_saved_model
 from nvae_tf.export.saved_model.check.lint import lint_saved_model
 from nvae_tf.files import file_sum
 from nvae_tf.golden_answers import write_npz
@@ -44,10 +45,6 @@ class _Good(tf.Module):
         return {"image": image, "png_bytes": tf.map_fn(tf.io.encode_png, image, fn_output_signature=tf.string)}
 
 
-def _meta_graph(version):
-    return saved_model_pb2.SavedModel.FromString((version / "saved_model.pb").read_bytes()).meta_graphs[0]
-
-
 def write_warmup(version, records):
     """Writes the warm-up file of serialised records."""
     with tf.io.TFRecordWriter(str(version / WARMUP)) as writer:
@@ -72,7 +69,7 @@ def sample_record(name, rows, temperature=1.0):
 
 def complete(version):
     """Writes the model card and the warm-up file that fit a version's graph."""
-    signatures = {k: v for k, v in _meta_graph(version).signature_def.items() if not k.startswith("__")}
+    signatures = read_saved_model(version).signatures
     files = [version / "saved_model.pb", *(version / "variables").glob("*")]
     sums = {f.relative_to(version).as_posix(): file_sum(f) for f in files}
     card = {"allowed_batch_sizes": [1, 2], "checksums": sums}

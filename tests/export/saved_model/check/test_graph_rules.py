@@ -85,7 +85,6 @@ _GRAPHS = {
     "string": ("bytes_names", _rename("png_bytes", "png"), "output png of sample"),
     "gpu-operation": ("cpu_operations", _operation("CudnnRNNParamsSize"), "CudnnRNNParamsSize added in"),
     "gpu": ("cpu_operations", _operation("NoOp", device="/device:GPU:0"), "/device:GPU:0"),
-    "tpu": ("cpu_operations", _operation("NoOp", device="/job:worker/task:1/device:TPU:0"), "TPU"),
     "xla": ("no_xla", _operation("XlaDot"), "XlaDot added"),
     "batch-norm": ("no_training", _operation("FusedBatchNormV3", is_training=("b", True)), "is_training=True"),
     "batch-norm-default": ("no_training", _operation("FusedBatchNormV3"), "is_training=True"),
