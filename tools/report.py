@@ -37,16 +37,13 @@ _INTERPOLATIONS = 6
 
 
 def read_json(path):
-    """The dict in a JSON file, None if there is no file; raises `ValueError` for anything else in it."""
+    """The content of a JSON file, None if there is no file."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except ValueError as error:
         raise ValueError(f"{path}: expected JSON. Received: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: expected an object. Received: {values!r:.80}")
-    return values
 
 
 def count_parts(model):

@@ -109,13 +109,8 @@ def _upper_end(values):
 def line_chart(series, label, unit="", logarithmic=False):
     """An `<svg>` element with lines over the training step, as `markupsafe.Markup`.
 
-    Where a few values are far above all others, the axis leaves them out and a note gives the highest.
-
-    Args:
-        series: list of `Series`, at least one, each with a finite value.
-        label: what the chart shows, for screen readers.
-        unit: of y. Default none.
-        logarithmic: use a logarithmic axis if all values are positive. Default False.
+    Where a few values are far above all others, the axis leaves them out and a note gives the highest. It is
+    logarithmic only if all values are positive. `label` says what the chart shows, for screen readers.
     """
     values = [y for one in series for _, y in one.finite]
     logarithmic = logarithmic and min(values) > 0
@@ -151,12 +146,8 @@ def line_chart(series, label, unit="", logarithmic=False):
 def bar_chart(values, label, unit, bands, notes=None):
     """An `<svg>` element with bars that are numbered from 0, as `markupsafe.Markup`.
 
-    Args:
-        values: list of finite numbers, at least one.
-        label: what the chart shows, for screen readers.
-        unit: of the values.
-        bands: list of (name, number of bars): neighbouring bars that belong together, named below.
-        notes: a short text for each bar, drawn above it where there is room. Default none.
+    `bands` is a list of (name, number of bars), for neighbouring bars that belong together; `notes` are short texts for
+    each bar, drawn above it where there is room.
     """
     count = len(values)
     with matplotlib.rc_context(_STYLE):

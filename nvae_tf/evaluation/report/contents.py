@@ -52,9 +52,3 @@ class Report:
     def command(self, tool, *flags):
         """A command line of the repository's programs for this run."""
         return " ".join([f"python tools/{tool}.py", f"--run_dir={shlex.quote(self.run_dir)}", *flags])
-
-
-def number_of(values, name):
-    """A number of a JSON dict, None where it is missing or not a number."""
-    value = (values or {}).get(name)
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None

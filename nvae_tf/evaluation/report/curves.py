@@ -2,7 +2,6 @@
 
 import math
 import statistics
-import typing
 
 import numpy as np
 
@@ -28,15 +27,6 @@ _CURVES = (
     ("Skipped steps", "train/skip_rate", None, "share", False),
     ("Speed", "train/images_per_second", None, "images/s", False),
 )
-
-
-class Curve(typing.NamedTuple):
-    """A chart: its title, its lines for the legend, the `<svg>` element and the caption."""
-
-    title: str
-    series: list
-    chart: str
-    caption: str
 
 
 def _number(value):
@@ -71,7 +61,7 @@ def _caption(series, unit):
 
 
 def curves(report):
-    """(list of `Curve`, list of texts for what stayed constant)."""
+    """(charts, a list of dicts; texts for what stayed constant, a list)."""
     figures, constant = [], []
     for title, tag, key, unit, logarithmic in _CURVES:
         series = _series(report, tag, key)
@@ -81,7 +71,7 @@ def curves(report):
         elif series:
             caption = _caption(series, unit)
             chart = line_chart(series, f"{title} by step. {caption}", unit, logarithmic)
-            figures.append(Curve(title, series, chart, caption))
+            figures.append({"title": title, "series": series, "chart": chart, "caption": caption})
     return figures, constant
 
 

@@ -5,7 +5,6 @@ import typing
 
 from nvae_tf import hierarchy
 from nvae_tf.evaluation.report.charts import bar_chart
-from nvae_tf.evaluation.report.contents import number_of
 
 
 class Table(typing.NamedTuple):
@@ -14,15 +13,6 @@ class Table(typing.NamedTuple):
     caption: str
     header: list
     rows: list
-
-
-class Groups(typing.NamedTuple):
-    """KL and active channels of the groups: two `<svg>` elements, a `Table`, and where the figures come from."""
-
-    kl_chart: str
-    active_chart: str
-    table: Table
-    origin: str
 
 
 def number(value, digits=2):
@@ -44,21 +34,21 @@ def _setting(value):
 
 def key_figures(report):
     """List of (name, value, unit)."""
-    evaluation, figures = report.evaluation, []
+    evaluation, figures = report.evaluation or {}, []
     last = evaluation or (report.rows[-1] if report.rows else {})
     source = last.get("split", "held out")
-    bound, num_samples = number_of(evaluation, "nll_bound"), number_of(evaluation, "num_samples")
-    if None not in (bound, num_samples) and num_samples > 1:
+    bound, num_samples = evaluation.get("nll_bound"), evaluation.get("num_samples", 1)
+    if bound is not None and num_samples > 1:
         figures.append((f"−log p(x), K = {num_samples:,}, {source}", number(bound), "nats"))
     for name, label, unit, digits in (
         ("nelbo", "NELBO", "nats", 2),
         ("nelbo_bits_per_dim", "NELBO", "bits/dim", 4),
         ("kl", "KL", "nats", 2),
     ):
-        value = number_of(last, name)
+        value = last.get(name)
         if value is not None:
             figures.append((f"{label}, {source}", number(value, digits), unit))
-    if number_of(report.fid, "fid") is not None:
+    if report.fid:
         figures.append(("FID", number(report.fid["fid"]), ""))
     figures.append(("Parameters", f"{report.parameters / 1e6:.3g}", "million"))
     figures.append(("Latent groups", str(hierarchy.num_groups(report.config.model)), ""))
@@ -76,13 +66,13 @@ def likelihood(report):
         ("−log p(x | z), reconstruction", "reconstruction", None),
         ("KL", "kl", None),
     ):
-        nats, error = number_of(values, name), number_of(values, f"{name}_standard_error")
+        nats, error = values.get(name), values.get(f"{name}_standard_error")
         if nats is not None:
             nats = -nats if name == "reconstruction" else nats
-            per_dim = number(number_of(values, bits), 4) if bits else ""
+            per_dim = number(values.get(bits), 4) if bits else ""
             rows.append([label, number(nats, 3), "" if error is None else f"± {number(error, 3)}", per_dim])
     weights = "moving average of the weights" if values.get("ema") else "weights as trained"
-    images, step = (number(number_of(values, name), 0) for name in ("num_images", "step"))
+    images, step = (number(values.get(name), 0) for name in ("num_images", "step"))
     caption = f"{values.get('dataset', 'data set')} {values.get('split', '')}: {images} images, step {step}, {weights}"
     return Table(caption, ["", "nats", "standard error", "bits/dim"], rows)
 
@@ -95,13 +85,13 @@ def _group_figures(report):
         ("metrics.jsonl", report.rows[-1] if report.rows else None, "active_units_per_group"),
     ):
         figures = [(values or {}).get(name) for name in ("kl_per_group", active)]
-        if all(isinstance(one, list) and len(one) == num_groups and None not in one for one in figures):
+        if all(one is not None and len(one) == num_groups and None not in one for one in figures):
             return *figures, f"{file}: {values.get('split', '')} images, step {values.get('step')}"
     return None
 
 
 def groups(report):
-    """`Groups`, None where nothing is known."""
+    """Two charts, a `Table` and where the figures come from, as a dict; None where nothing is known."""
     found = _group_figures(report)
     if found is None:
         return None
@@ -114,14 +104,13 @@ def groups(report):
     for group, (scale, value, note) in enumerate(zip(hierarchy.group_scales(model), kl, notes, strict=True)):
         latents = f"{scale.height} × {scale.width}"
         rows.append([str(group), latents, number(value, 3), f"{100 * value / total:.1f} %", note])
-    return Groups(
-        kl_chart=bar_chart(kl, label, "nats", bands, [f"{note} active" for note in notes]),
-        active_chart=bar_chart(active, "Bars of the active channels of each group", "channels", bands),
-        table=Table(
-            "KL and active channels", ["group", "latents", "KL, nats", "share of the KL", "active channels"], rows
-        ),
-        origin=origin,
-    )
+    header = ["group", "latents", "KL, nats", "share of the KL", "active channels"]
+    return {
+        "kl_chart": bar_chart(kl, label, "nats", bands, [f"{note} active" for note in notes]),
+        "active_chart": bar_chart(active, "Bars of the active channels of each group", "channels", bands),
+        "table": Table("KL and active channels", header, rows),
+        "origin": origin,
+    }
 
 
 _FID_FIGURES = {
@@ -138,8 +127,8 @@ def fid(report):
     values = report.fid
     if not values:
         return None
-    found = {label: number_of(values, name) for name, label in _FID_FIGURES.items()}
-    caption = f"{number(number_of(values, 'num_samples'), 0)} samples"
+    found = {label: values.get(name) for name, label in _FID_FIGURES.items()}
+    caption = f"{number(values.get('num_samples'), 0)} samples"
     if values.get("split"):
         caption += f" against the {values['split']} images of {values.get('dataset', 'the data set')}"
     if report.step is not None and values.get("step") not in (None, report.step):
