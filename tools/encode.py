@@ -71,7 +71,7 @@ def main():
     model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
     batches = encoded_batches(model, images, shapes)
     if FLAGS.out.endswith(".npz"):
-        write_npz(FLAGS.out, shapes, len(images), batches)
+        write_npz(FLAGS.out, shapes, len(images.good), batches)
     else:
         write_records(FLAGS.out, batches)
     print(f"written: {FLAGS.out}, {len(images.good)} images, step {model.restored_step}")

@@ -42,7 +42,7 @@ def check_size(path, shapes, num_images, max_gib):
 
 
 def write_npz(path, shapes, num_images, batches):
-    """Writes an .npz of at most `num_images` images, from (numbers, `{name: array [B, ...]}`) for each batch."""
+    """Writes an .npz of `num_images` images, from (numbers, `{name: array [B, ...]}`) for each batch."""
     import numpy as np
 
     arrays = {name: np.empty((num_images, *shape), np.float32) for name, shape in shapes.items()}
@@ -51,7 +51,6 @@ def write_npz(path, shapes, num_images, batches):
         for name, values in rows.items():
             arrays[name][len(index) : len(index) + len(numbers)] = values
         index += numbers
-    arrays = {name: rows[: len(index)] for name, rows in arrays.items()}
     with new_file(path) as temporary:
         np.savez(temporary, index=np.array(index, np.int64), **arrays)
 

@@ -130,14 +130,9 @@ def decode_noise(model, noise, images=None, kernels=None, batch_size=None):
 
 
 def draw_rows(model, seed, index, samples, temperature=1.0):
-    """Noise of samples for an image, a list of float32 arrays [B, h, w, latent_channels].
+    """Noise of B `samples`, which are numbers, for an image: a list of float32 arrays [B, h, w, latent_channels].
 
-    Args:
-        model: `NVAE`.
-        seed: at least 0.
-        index: of the image; sample 0 of index i is the noise of image i of `sample_images`.
-        samples: int [B], which samples.
-        temperature: factor of the noise. Default 1.
+    Sample 0 is the noise of image `index` of `sample_images`.
     """
     keys = row_keys(seed, np.full(len(samples), index), np.asarray(samples))
     return [eps.numpy() * np.float32(temperature) for eps in _draw(model, keys)]

@@ -98,16 +98,7 @@ def spread_temperatures(model, values):
 
 
 def reconstruct(model, images, seed=0):
-    """Means of p(x | z) for samples z of the images' posteriors.
-
-    Args:
-        model: `NVAE`.
-        images: [B, H, W, C] in [0, 1], padding included.
-        seed: of the posterior's noise, at least 0. Default 0.
-
-    Returns:
-        float32 [B, h, w, C] in [0, 1], padding cropped.
-    """
+    """Means of p(x | z), float32 [B, h, w, C] without padding; z is drawn from the posteriors of images."""
     images = tf.convert_to_tensor(images, tf.float32)
     return _reconstruct(model, images, tf.constant(seed, tf.int64)).numpy()
 

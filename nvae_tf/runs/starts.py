@@ -35,9 +35,7 @@ def first_images(config, data_dir, split, count, seed, cache_dir=None):
 def chosen_images(config, data_dir, split, numbers, seed, cache_dir=None):
     """Images of a split by their numbers, in this order: float32 [N, H, W, C] in [0, 1].
 
-    Raises:
-        ValueError: there is no such image, or it is damaged; also as `load_images`.
-        FileNotFoundError: the data set's files are missing.
+    Raises `ValueError` if there is no such image, or it is damaged.
     """
     images = load_images(config, data_dir, split, max(numbers) + 1, cache_dir)
     if max(numbers) >= len(images):
@@ -54,17 +52,10 @@ def chosen_images(config, data_dir, split, numbers, seed, cache_dir=None):
 
 
 class Starts:
-    """What to start from, as the flags of tools/flags.py's `define_starts` say.
-
-    Args:
-        config: `Config` of the run.
-        flags: with `images`, `seeds`, `data_dir`, `cache_dir`, `split`, `seed` and `temperature`.
+    """The images or seeds to start from, by the flags of tools/flags.py's `define_images` and `define_starts`.
 
     Attributes:
         keys: list of (seed, index) that decide the noise of each start.
-
-    Raises:
-        ValueError, FileNotFoundError: as `chosen_images`.
     """
 
     def __init__(self, config, flags):

@@ -7,7 +7,7 @@ import scipy.special
 import tensorflow as tf
 
 from nvae_tf.evaluation import likelihood
-from nvae_tf.evaluation.likelihood import Scores, evaluate
+from nvae_tf.evaluation.likelihood import evaluate
 from nvae_tf.models.noise import keyed_noise, row_keys
 
 BATCH, SAMPLES, SEED = 4, 3, 5
@@ -54,14 +54,6 @@ def test_agrees_with_the_direct_computation(result, direct):
     assert result.bound_bits_per_dim == pytest.approx(result.nll_bound / (36 * math.log(2)))
 
 
-def test_padding_of_the_last_batch_does_not_matter(evaluated_model, batches, result, monkeypatch):
-    def pad_with_ones(images, size):
-        return np.concatenate([images, np.ones((size - len(images), *images.shape[1:]), np.float32)])
-
-    monkeypatch.setattr(likelihood, "pad_rows", pad_with_ones)
-    assert evaluate(evaluated_model, batches, num_samples=SAMPLES, seed=SEED) == result
-
-
 def assert_close(result, expected):
     for field in dataclasses.fields(expected):
         actual, wanted = getattr(result, field.name), getattr(expected, field.name)
@@ -79,14 +71,6 @@ def test_replicas_do_not_matter(mirrored, batches, result):
     # Three images on two replicas as well: one is padded.
     parts = [batches[0][:3], batches[0][3:], batches[1]]
     assert_close(evaluate(model, parts, SAMPLES, SEED, strategy=strategy), result)
-
-
-def test_resumes_from_stored_scores(evaluated_model, binary_images, batches, result):
-    scores = Scores()
-    evaluate(evaluated_model, batches[:1], SAMPLES, SEED, scores=scores)
-    again = Scores({name: np.array(values) for name, values in scores.arrays.items()})
-    assert again.num_images == 4
-    assert_close(evaluate(evaluated_model, batches[1:], SAMPLES, SEED, scores=again), result)
 
 
 def test_one_trace_serves_all_evaluations_which_report_their_progress(evaluated_model, batches, result):

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from nvae_tf.runs.load import load_run
+
 _REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 # The smallest model of the digits with every kind of state, and two steps an epoch.
 _TINY_RUN = {
@@ -30,6 +32,12 @@ _TINY_RUN = {
     "train.image_epochs": 9,
     "train.checkpoint_epochs": 1,
 }
+
+
+@pytest.fixture(scope="session")
+def model(digits_run):
+    """The model of `digits_run`. Shared: no test may change it."""
+    return load_run(digits_run)
 
 
 @pytest.fixture

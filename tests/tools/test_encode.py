@@ -8,14 +8,8 @@ import tensorflow as tf
 from nvae_tf.data.batches import eval_batches
 from nvae_tf.models.noise import keyed_noise, row_keys
 from nvae_tf.runs.data import load_images
-from nvae_tf.runs.load import load_run
 
 SHAPES = [(4, 4, 2), (8, 8, 2), (8, 8, 2)]
-
-
-@pytest.fixture(scope="module")
-def model(digits_run):
-    return load_run(digits_run)
 
 
 def _images(model, num, seed=0):

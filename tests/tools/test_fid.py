@@ -96,5 +96,3 @@ def test_wrong_files_are_named_before_any_work(fid, graph_file, tmp_path, monkey
     np.savez(other, mu=np.zeros(2048), sigma=np.eye(2048, dtype=np.float32))
     with pytest.raises(ValueError, match=r"other.npz: expected mu \[16\] and sigma \[16, 16\], because the Inception"):
         fid(f"--statistics={other}")
-    with pytest.raises(ValueError, match=r"graph.pb: expected a node pool for the tensor pool:0"):
-        fid("--inception_output=pool:0")

@@ -13,11 +13,6 @@ from nvae_tf.runs.load import load_run
 from nvae_tf.runs.starts import Starts, chosen_images
 
 
-@pytest.fixture(scope="module")
-def model(digits_run):
-    return load_run(digits_run)
-
-
 def test_writes_a_strip_and_an_animation(digits_run, program, tmp_path, capsys):
     out = tmp_path / "way.png"
     flags = (f"--run_dir={digits_run}", "--images=3,17,20,3", "--frames=5", "--batch_size=3", f"--out={out}")

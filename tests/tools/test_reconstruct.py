@@ -6,7 +6,6 @@ from nvae_tf.data.batches import eval_batches
 from nvae_tf.evaluation.sampling import reconstruct
 from nvae_tf.evaluation.write_images import to_uint8
 from nvae_tf.runs.data import load_images
-from nvae_tf.runs.load import load_run
 
 
 def _cells(path, columns, size=16, gap=2):
@@ -16,11 +15,6 @@ def _cells(path, columns, size=16, gap=2):
     step = size + gap
     cells = pixels.reshape(-1, step, columns, step).transpose(0, 2, 1, 3)
     return cells[:, :, :size, :size]
-
-
-@pytest.fixture(scope="module")
-def model(digits_run):
-    return load_run(digits_run)
 
 
 def _expected(model, num, seed):

@@ -274,14 +274,3 @@ def test_a_browser_shows_it_whole_at_any_width_and_asks_for_nothing(browse, page
         assert result["requests"] == [] and result["violations"] == []
         assert result["page"] <= result["width"]  # nothing to scroll to at the side
         assert len(result["charts"]) > 6 and min(result["charts"]) > 250
-
-
-def test_a_browser_would_notice(browse, page_path, tmp_path):
-    text = page_path.read_text(encoding="utf-8")
-    wrong = '<img src="data:image/png;base64,AAAA"><img src="http://127.0.0.1:9/a.png">'
-    wrong += '<div style="width:2000px">wide</div></main>'
-    (tmp_path / "wrong.html").write_text(text.replace("</main>", wrong), encoding="utf-8")
-    results, console = browse(tmp_path / "wrong.html")
-    assert any("Content Security Policy" in line for line in console)
-    for result in results:
-        assert result["pictures"][-2:] == [0, 0] and result["page"] > result["width"]

@@ -5,7 +5,6 @@ import PIL.Image
 import pytest
 
 from nvae_tf.evaluation.sampling import sample_images
-from nvae_tf.runs.load import load_run
 
 
 def test_writes_a_grid(program, digits_run, tmp_path):
@@ -16,7 +15,7 @@ def test_writes_a_grid(program, digits_run, tmp_path):
         assert {value for _, value in image.getcolors()} == {0, 128, 255}  # 128: the lines between images
 
 
-def test_writes_each_image_and_an_array_whatever_the_batch(program, digits_run, tmp_path):
+def test_writes_each_image_and_an_array_whatever_the_batch(program, digits_run, model, tmp_path):
     names = {"images_dir": "images", "npz": "images.npz", "out": "grid.png"}
     files = [f"--{flag}={tmp_path / name}" for flag, name in names.items()]
     flags = ("--num=5", "--temperature=0.5,1.0", "--batch_size=2", *files)
@@ -29,7 +28,7 @@ def test_writes_each_image_and_an_array_whatever_the_batch(program, digits_run, 
     for name, image in zip(names, images, strict=True):
         with PIL.Image.open(tmp_path / "images" / name) as file:
             np.testing.assert_array_equal(np.asarray(file), image[..., 0])
-    expected = sample_images(load_run(digits_run), 5, [0.5, 1.0, 1.0], batch_size=5)
+    expected = sample_images(model, 5, [0.5, 1.0, 1.0], batch_size=5)
     np.testing.assert_allclose(images, 255 * expected, atol=0.51)
 
 

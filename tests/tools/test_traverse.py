@@ -4,7 +4,6 @@ import pytest
 
 from nvae_tf.evaluation.latents import draw_rows
 from nvae_tf.evaluation.sampling import sample_images
-from nvae_tf.runs.load import load_run
 from nvae_tf.runs.starts import Starts
 
 
@@ -12,11 +11,6 @@ def _rows(path, columns):
     with PIL.Image.open(path) as file:
         pixels = np.pad(np.asarray(file), [(0, 2), (0, 2)])
     return pixels.reshape(-1, 18, columns, 18).transpose(0, 2, 1, 3)[:, :, :16, :16]
-
-
-@pytest.fixture(scope="module")
-def model(digits_run):
-    return load_run(digits_run)
 
 
 def test_a_row_for_each_image_begins_with_it_unchanged(digits_run, model, program, tmp_path, capsys):

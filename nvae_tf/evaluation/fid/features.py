@@ -68,12 +68,7 @@ def save_moments(path, mean, covariance):
 
 
 def load_moments(path, dim):
-    """(mean, covariance) in an .npz file with `mu` [dim] and `sigma` [dim, dim]: float64 [dim] and [dim, dim].
-
-    Raises:
-        ValueError: another file, other shapes, or numbers that are not finite.
-        FileNotFoundError: there is no such file.
-    """
+    """(mean, covariance), float64, in an .npz file with finite `mu` [dim] and `sigma` [dim, dim]."""
     arrays = _read(path, ("mu", "sigma"))
     mean, covariance = arrays["mu"], arrays["sigma"]
     if (mean.shape, covariance.shape) != ((dim,), (dim, dim)):
@@ -94,6 +89,6 @@ def save_features(path, features):
 
 
 def load_features(path):
-    """`Features` of a file of `save_features`; raises `ValueError` if it is damaged."""
+    """`Features` of a file of `save_features`."""
     features = Features(**_read(path, Features._fields))
     return features._replace(count=int(features.count))

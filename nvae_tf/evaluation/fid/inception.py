@@ -30,12 +30,7 @@ def _graph_in_archive(path):
 
 
 def read_graph(path):
-    """`GraphDef` of a frozen graph: a .pb file, or a .tgz with one in it, as downloaded.
-
-    Raises:
-        ValueError: another file, or a damaged one.
-        FileNotFoundError: there is no such file.
-    """
+    """`GraphDef` of a frozen graph: a .pb file, or a .tgz with one in it, as downloaded."""
     with open(path, "rb") as file:
         data = file.read()
     if data.startswith(_GZIP_MAGIC):
@@ -96,7 +91,6 @@ class InceptionFeatures:
 
     Raises:
         ValueError: the file is not such a graph, or it lacks these tensors.
-        FileNotFoundError: there is no such file.
     """
 
     def __init__(self, path, input_name=INPUT, output_name=OUTPUT):

@@ -1,7 +1,5 @@
 """The grids of a report that take more than one call: samples at several temperatures, and interpolations."""
 
-import contextlib
-
 import numpy as np
 
 from nvae_tf.checkpoint.statistics import list_temperatures, load_statistics
@@ -19,30 +17,20 @@ def default_count(height):
     return 64 if height <= 64 else 36 if height <= 128 else 16
 
 
-@contextlib.contextmanager
-def _readjusted(model, folder, temperature):
-    """Context with the readjusted batch-norm statistics if the checkpoint has them; its value says whether it has."""
-    if temperature not in list_temperatures(folder, model.averaged):
-        yield False
-        return
-    own = {name: variable.numpy() for name, variable in statistics_variables(model).items()}
-    assign_statistics(model, load_statistics(folder, temperature, model.averaged))
-    try:
-        yield True
-    finally:
-        assign_statistics(model, own)
-
-
 def samples(model, folder, temperatures, count, seed, batch_size):
     """List of (temperature, uint8 grid of samples, whether batch norm was readjusted for it); all have the same noise.
 
     `folder` is that of the model's checkpoint, which may hold batch-norm statistics for a temperature.
     """
     result, kernels = [], model.effective_kernels()
+    own = {name: variable.numpy() for name, variable in statistics_variables(model).items()}
+    available = list_temperatures(folder, model.averaged)
     for temperature in temperatures:
-        with _readjusted(model, folder, temperature) as readjusted:
-            images = sample_images(model, count, temperature, seed, batch_size, kernels=kernels)
+        readjusted = temperature in available
+        assign_statistics(model, load_statistics(folder, temperature, model.averaged) if readjusted else own)
+        images = sample_images(model, count, temperature, seed, batch_size, kernels=kernels)
         result.append((temperature, grid(images), readjusted))
+    assign_statistics(model, own)
     return result
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nvae_tf.evaluation.fid.inception import InceptionFeatures, describe_resizing, read_graph, to_rgb
+from nvae_tf.evaluation.fid.inception import InceptionFeatures, read_graph, to_rgb
 
 _SIZE = 9  # of the images within the graph
 _FLOAT = tf.float32.as_datatype_enum
@@ -119,7 +119,6 @@ def test_features_are_those_of_the_graph_for_any_number_of_images(graph_file, we
 def test_the_resizing_is_described(graph_file):
     expected = "ResizeBilinear to [9, 9], align_corners=False, half_pixel_centers=False"
     assert InceptionFeatures(graph_file).resizing == expected
-    assert describe_resizing(read_graph(graph_file), "Mul:0", "pool_3:0") == "none"
 
 
 def test_other_tensors_can_be_named(graph_file, weights):
@@ -192,5 +191,3 @@ def test_to_rgb_rounds_clips_and_repeats_grey():
     assert images.dtype == np.uint8 and images.shape == (1, 1, 7, 3)
     for channel in range(3):
         assert images[0, 0, :, channel].tolist() == [0, 0, 1, 127, 255, 255, 0]
-    exact = _images(2)
-    np.testing.assert_array_equal(to_rgb(exact.astype(np.float32) / 255), exact)

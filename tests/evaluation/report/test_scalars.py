@@ -25,11 +25,3 @@ def test_a_resumed_run_replaces_what_it_had_written_beyond_its_checkpoint(tmp_pa
     received = scalars["train/loss"]
     assert [(scalar.step, scalar.value) for scalar in received] == [(1, 11.0), (2, 12.0), (3, 23.0), (5, 25.0)]
     assert [scalar.file for scalar in received] == [0, 0, 1, 1] and received[0].time > 1e9
-
-
-def test_a_truncated_file_counts_up_to_where_it_was_cut(tmp_path):
-    _write(tmp_path, [1, 2, 3], 10.0, ".a")
-    (path,) = tmp_path.iterdir()
-    path.write_bytes(path.read_bytes()[:-200])
-    received = read_scalars(tmp_path)["train/loss"]
-    assert [(scalar.step, scalar.value) for scalar in received][:2] == [(1, 11.0), (2, 12.0)]
