@@ -48,4 +48,4 @@ def main(folders):
 
 
 if __name__ == "__main__":
-    run(main, "one folder")
+    run(main, takes_words=True)

@@ -80,4 +80,4 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    run(main, "one FILE")
+    run(main, takes_words=True)

@@ -171,4 +171,4 @@ def main(words):
 
 
 if __name__ == "__main__":
-    run(main, "one command")
+    run(main, takes_words=True)

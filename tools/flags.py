@@ -115,25 +115,26 @@ def _parse_flags(argv):
         sys.exit(f"{os.path.basename(argv[0])}: {_unknown_field(argv) or f'--config: {error}'}")
 
 
-def run(main, arguments=None):
+def run(main, takes_words=False):
     """Runs a program: parses its flags and calls `main`.
 
     A wrong folder, file or flag ends the program with a message of one line and status 1; `--verbosity=1` shows the
     traceback.
 
     Args:
-        main: function without arguments, or of the list of the words on the command line that are not flags.
-        arguments: what these words are, such as `"one run folder"`; None for a program that takes none. Default None.
+        main: function without arguments.
+        takes_words: call `main` with the list of the words on the command line that are not flags, which are otherwise
+            refused. Default False.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
 
     def checked(argv):
         if flags.FLAGS.verbosity == 0:  # absl's default, with which TensorFlow logs every strategy and checkpoint
             logging.set_verbosity(logging.WARNING)
-        if arguments is None and len(argv) > 1:
+        if not takes_words and len(argv) > 1:
             raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
         try:
-            main() if arguments is None else main(argv[1:])
+            main(argv[1:]) if takes_words else main()
         except Exception as error:
             from nvae_tf.runs.program import one_line
 
@@ -162,17 +163,22 @@ def checked_config(flag):
         raise ValueError(f"--config.{error}") from error
 
 
-def define_devices():
-    """Defines --strategy and --logical_cpus."""
-    flags.DEFINE_enum("strategy", "auto", ["auto", "one", "mirrored"], "Devices: one, or all that are there.")
+def define_devices(*strategies, default="auto"):
+    """Defines --logical_cpus and --strategy, with `strategies` besides auto, one and mirrored."""
+    flags.DEFINE_enum(
+        "strategy",
+        default,
+        ["auto", "one", "mirrored", *strategies],
+        "Devices: one, every one of this machine (mirrored), or those of every worker; auto takes all that are there.",
+    )
     flags.DEFINE_integer("logical_cpus", 0, "Number of devices to split the CPU into, to try mirrored.", lower_bound=0)
 
 
-def chosen_strategy():
-    """The `tf.distribute.Strategy` for these flags; call it before anything else of TensorFlow."""
+def chosen_strategy(workers=()):
+    """The `tf.distribute.Strategy` for these flags; call it before anything else of TensorFlow but `find_workers`."""
     from nvae_tf.training.distributed.strategy import make_strategy
 
-    return make_strategy(flags.FLAGS.strategy, num_logical_cpus=flags.FLAGS.logical_cpus)
+    return make_strategy(flags.FLAGS.strategy, workers, flags.FLAGS.logical_cpus)
 
 
 def define_server():

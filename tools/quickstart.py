@@ -6,8 +6,8 @@ The same command resumes where it stopped. The run folder is an ordinary one: ev
 with it.
 """
 
-import importlib.util
 import pathlib
+import runpy
 import sys
 import time
 
@@ -23,14 +23,6 @@ flags.DEFINE_string("run_dir", "runs/quickstart", "Folder of the run, to be made
 _CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "digits.py"
 _NUM_PICTURES = 64
 _TEMPERATURE = 0.8
-
-
-def load_config():
-    """The configuration of configs/digits.py."""
-    spec = importlib.util.spec_from_file_location("digits", _CONFIG)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config()
 
 
 def finish(trained):
@@ -84,7 +76,8 @@ def main():
     with Interruption() as interruption:
         from nvae_tf.runs.prepare import prepare
 
-        trained = prepare(load_config(), FLAGS.run_dir, None, interruption)
+        config = runpy.run_path(str(_CONFIG))["get_config"]()
+        trained = prepare(config, FLAGS.run_dir, None, interruption)
         trained.run()
     if trained.stopped:
         sys.exit(EXIT_STATUS)

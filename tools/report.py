@@ -140,4 +140,4 @@ def main(words):
 
 
 if __name__ == "__main__":
-    run(main, "one run folder")
+    run(main, takes_words=True)

@@ -15,21 +15,15 @@ from absl import flags
 from ml_collections import config_flags
 
 from nvae_tf.runs.interruption import EXIT_STATUS, Interruption
-from tools.flags import checked_config, define_data_dir, run
+from tools.flags import checked_config, chosen_strategy, define_data_dir, define_devices, run
 
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string("run_dir", None, "Folder of the run, to be made or resumed.", required=True)
 define_data_dir()
-flags.DEFINE_enum(
-    "strategy",
-    "auto",
-    ["auto", "one", "mirrored", "multi_worker"],
-    "Devices: one, every GPU of this machine, or those of every worker; auto takes all that are there.",
-)
+define_devices("multi_worker")
 flags.DEFINE_list("workers", None, "HOST:PORT of every worker, the same list on each; instead of TF_CONFIG.")
 flags.DEFINE_integer("worker_index", None, "Which of the workers this is, from 0.", lower_bound=0)
-flags.DEFINE_integer("logical_cpus", 0, "Number of devices to split the CPU into, to try mirrored.", lower_bound=0)
 flags.DEFINE_bool("jit_compile", False, "Compile the step with XLA; for GPUs (on CPUs it is slow).")
 flags.DEFINE_list("profile", None, "START,STOP: write a TensorBoard profile of the steps after START, up to STOP.")
 flags.DEFINE_float(
@@ -53,12 +47,11 @@ def main():
     with Interruption() as interruption:
         from nvae_tf.runs.prepare import prepare
         from nvae_tf.training.distributed.cluster import find_workers
-        from nvae_tf.training.distributed.strategy import make_strategy
 
         workers = find_workers(FLAGS.workers, FLAGS.worker_index)
         if workers:
             print(f"waiting for {len(workers)} workers: {', '.join(workers)}", flush=True)
-        strategy = make_strategy(FLAGS.strategy, workers, FLAGS.logical_cpus)
+        strategy = chosen_strategy(workers)
         interruption.listen()
         training = prepare(
             config, FLAGS.run_dir, FLAGS.data_dir, interruption, strategy, FLAGS.jit_compile, FLAGS.cache_dir

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-_SIZE = 64
+_SIZE, _NUM_IMAGES = 64, 4000
 _ROUNDS, _WARM_UP, _SECONDS = 5, 10, 1.0
 
 
@@ -74,20 +74,16 @@ def _images_per_second(dataset, batch_size):
     return steps * batch_size / seconds
 
 
-def data_table(num_images, batch_size):
+def data_table(batch_size):
     """Prints images per second of training batches of 64x64 photographs, the median of several rounds.
-
-    Args:
-        num_images: number of different images.
-        batch_size: images per batch.
 
     Returns:
         {"images_per_second": {name: rate}}. "decoding" is TensorFlow's decoder on PNG files in memory: one by one, as
         it is commonly used in tf.data, and by batches, the fastest way found.
     """
-    print(f"images per second, {num_images} photographs of {_SIZE}x{_SIZE}, batches of {batch_size}:")
+    print(f"images per second, {_NUM_IMAGES} photographs of {_SIZE}x{_SIZE}, batches of {batch_size}:")
     with tempfile.TemporaryDirectory() as root:
-        datasets = _datasets(_photo_crops(num_images), pathlib.Path(root), batch_size)
+        datasets = _datasets(_photo_crops(_NUM_IMAGES), pathlib.Path(root), batch_size)
         rounds = [
             {name: _images_per_second(dataset, batch_size) for name, dataset in datasets.items()}
             for _ in range(_ROUNDS)

@@ -1,6 +1,9 @@
-"""Speed of training and sampling on this machine; for `benchmark.py`."""
+"""Speed and memory of training and sampling on this machine; for `benchmark.py`."""
 
+import concurrent.futures
 import math
+import multiprocessing
+import pathlib
 import resource
 import statistics
 import time
@@ -62,70 +65,82 @@ def forward_flops(model):
     return total
 
 
-def _train(config, batch_size, strategy, count):
-    """(model, figures) of start-up and training step."""
+def _trainer(config, strategy):
+    """A `Trainer` with random weights, and random images for each replica."""
     configure_runtime()
-    model_config = config.model
-    shape = (batch_size, model_config.image_height, model_config.image_width, model_config.image_channels)
-    images = np.random.default_rng(0).integers(0, 2, shape).astype(np.float32)
-    start = time.perf_counter()
     with strategy.scope():
-        model = NVAE(model_config)
-    trainer = Trainer(model, config.train, 1000, strategy)
-    shards = [images] * strategy.num_replicas_in_sync
-    built = time.perf_counter()
-    trainer.advance(*shards)
-    first = time.perf_counter()
-    step = median_seconds({"step": lambda: trainer.advance(*shards)["loss"].numpy()}, count)["step"]
-    return model, {
-        "build_seconds": built - start,
-        "trace_and_first_step_seconds": first - built,
-        "start_up_seconds": first - start,
-        "parameters": sum(math.prod(v.shape) for v in model.trainable_variables),
-        "step_seconds": step,
-    }
+        model = NVAE(config.model)
+    size = config.model
+    shape = (config.train.batch_size, size.image_height, size.image_width, size.image_channels)
+    images = tf.constant(np.random.default_rng(0).integers(0, 2, shape), tf.float32)
+    return Trainer(model, config.train, 1000, strategy), [images] * strategy.num_replicas_in_sync
 
 
-def _sample(model, batch_size, count):
-    """Seconds to draw a batch of images (the means of the likelihood), the kernels being computed before."""
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
-    kernels = model.effective_kernels()
-    draw = {"sample": lambda: sample_images(model, batch_size, batch_size=batch_size, kernels=kernels)}
-    return median_seconds(draw, count)["sample"]
-
-
-def speed(config, batch_size, count, strategy):
+def speed(config, count, strategy):
     """Figures of a configuration: start-up, training step, sampling, and peak memory of this process.
 
     Args:
-        config: `Config`.
-        batch_size: images of a step on each replica, and of a draw.
+        config: `Config`; its batch size is that of a step on each replica, and of a draw.
         count: how often each thing is timed.
         strategy: `tf.distribute.Strategy`.
 
     Returns:
-        {name: number}. `..._units` are times in units of `unit_seconds`, a matrix product measured in between, with
-        which machines can be compared.
+        {name: number}. `..._units` are times in units of `unit_seconds`, a matrix product measured in turn with the
+        others, with which machines can be compared.
     """
-    product, units = {"unit": matrix_product()}, []
-
-    def measure_unit():
-        units.append(median_seconds(product, count)["unit"])
-
-    measure_unit()
-    model, figures = _train(config, batch_size, strategy, count)
-    measure_unit()
-    figures["sample_seconds"] = _sample(model, batch_size, count)
-    measure_unit()
-    unit, num_images = statistics.median(units), batch_size * strategy.num_replicas_in_sync
-    figures["forward_gflop_per_image"] = forward_flops(model) / 1e9
-    figures["unit_seconds"] = unit
-    figures["unit_spread"] = max(units) / min(units)
-    figures["step_units"] = figures["step_seconds"] / unit
-    figures["sample_units"] = figures["sample_seconds"] / unit
-    figures["images_per_second"] = num_images / figures["step_seconds"]
+    start, batch_size = time.perf_counter(), config.train.batch_size
+    trainer, shards = _trainer(config, strategy)
+    trainer.advance(*shards)
+    start_up = time.perf_counter() - start
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})  # as when sampling
+    model, kernels = trainer.model, trainer.model.effective_kernels()
+    runs = {
+        "step": lambda: trainer.advance(*shards)["loss"].numpy(),
+        "sample": lambda: sample_images(model, batch_size, batch_size=batch_size, kernels=kernels),
+        "unit": matrix_product(),
+    }
+    step, sample, unit = median_seconds(runs, count).values()
+    flops, rate = forward_flops(model), batch_size * len(shards) / step
     # A backward pass costs about two forward passes.
-    figures["gflop_per_second"] = 3 * figures["forward_gflop_per_image"] * figures["images_per_second"]
-    figures["fraction_of_matmul"] = figures["gflop_per_second"] / (2 * _MATMUL_SIZE**3 / 1e9 / unit)
-    figures["peak_memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return figures
+    flops_per_second = 3 * flops * rate
+    return {
+        "start_up_seconds": start_up,
+        "parameters": sum(math.prod(variable.shape) for variable in model.trainable_variables),
+        "step_seconds": step,
+        "sample_seconds": sample,
+        "unit_seconds": unit,
+        "step_units": step / unit,
+        "sample_units": sample / unit,
+        "images_per_second": rate,
+        "forward_gflop_per_image": flops / 1e9,
+        "gflop_per_second": flops_per_second / 1e9,
+        "fraction_of_matmul": flops_per_second * unit / (2 * _MATMUL_SIZE**3),
+        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def _resident(name):
+    """Bytes of an entry of /proc/self/status."""
+    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+
+
+def _memory_here(config):
+    trainer, shards = _trainer(config, tf.distribute.get_strategy())
+    trainer.trace(*shards)
+    before = _resident("VmRSS")
+    pathlib.Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+    seconds = median_seconds({"step": lambda: trainer.advance(*shards)}, 3)["step"]
+    total = _resident("VmHWM")
+    return {"step": total - before, "total": total, "step_seconds": seconds}
+
+
+def measure_memory(config):
+    """Memory of some training steps on one device, measured in a process of its own.
+
+    Returns:
+        Dict: "step" (bytes by which the peak exceeds the memory of the built and traced model), "total" (the peak) and
+        "step_seconds" (median).
+    """
+    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_memory_here, config).result()

@@ -10,9 +10,6 @@ class Checkpoints(Callback):
 
     After a step whose loss was not finite nothing is saved, because the weights are already non-finite. (A non-finite
     gradient of a finite loss is harmless: the loss scale was too high, and the step was skipped.)
-
-    Args:
-        run: `TrainingRun`.
     """
 
     def __init__(self, run):

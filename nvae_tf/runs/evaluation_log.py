@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import tensorflow as tf
-import tqdm
 
 from nvae_tf.evaluation.heat_map import heat_map
 from nvae_tf.evaluation.sampling import reconstruction_grid, sample_images
@@ -16,12 +15,7 @@ _NUM_PICTURES = 64
 
 
 class ImageLog(Callback):
-    """Writes grids of reconstructions, and of samples at 0.7, 0.8, 0.9 and 1.0, to TensorBoard.
-
-    Args:
-        run: `TrainingRun`.
-        writer: `tf.summary` writer.
-    """
+    """Writes grids of reconstructions, and of samples at 0.7, 0.8, 0.9 and 1.0, to TensorBoard."""
 
     def __init__(self, run, writer):
         self._run = run
@@ -44,11 +38,6 @@ class Evaluation(Callback):
 
     TensorBoard also gets a heat map of the KL: a row for each group, coarsest first, a column for each evaluation.
     A run that resumes first makes up for the evaluation of its last whole epoch if that is missing.
-
-    Args:
-        run: `TrainingRun`.
-        writer: `tf.summary` writer.
-        checkpoints: `Checkpoints` of the run.
     """
 
     def __init__(self, run, writer, checkpoints):
@@ -90,4 +79,4 @@ class Evaluation(Callback):
                 tf.summary.scalar(f"{split}/{name}", value)
             tf.summary.image(f"{split}/kl_per_group", heat_map(np.transpose(history))[np.newaxis])
         values = "  ".join(f"{name} {value:.4g}" for name, value in scalars.items())
-        tqdm.tqdm.write(f"epoch {epoch}, step {trainer.step}  {split}: {values}")
+        print(f"epoch {epoch}, step {trainer.step}  {split}: {values}", flush=True)

@@ -8,11 +8,7 @@ _LINES = 10
 
 
 class Progress:
-    """Progress over `total` images.
-
-    Args:
-        total: images in all.
-    """
+    """Progress over `total` images, called with the number of images done."""
 
     def __init__(self, total):
         self.total = total

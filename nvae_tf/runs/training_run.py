@@ -18,7 +18,7 @@ from nvae_tf.evaluation.likelihood import evaluate
 from nvae_tf.runs.checkpoints import Checkpoints
 from nvae_tf.runs.evaluation_log import Evaluation, ImageLog
 from nvae_tf.runs.interruption import Interrupted, Interruption
-from nvae_tf.training.callbacks import Profile, ScalarLog, Throughput
+from nvae_tf.training.callbacks import Profile, ScalarLog
 from nvae_tf.training.distributed import strategy as strategies
 from nvae_tf.training.guards import NonFiniteLossError
 from nvae_tf.training.trainer import Trainer
@@ -66,10 +66,7 @@ class TrainingRun:
         return {part: model_variables(layer) for part, layer in self.trainer.state.items()}
 
     def restore(self, before=None):
-        """Restores the last checkpoint that can be read, on all workers; returns its step, or None.
-
-        Args:
-            before: consider only checkpoints of earlier steps; None for all. Default None.
+        """Restores the last checkpoint, of those `before` a step, that can be read; returns its step, or None.
 
         Raises:
             CheckpointError: the workers do not see the same checkpoints.
@@ -123,39 +120,32 @@ class TrainingRun:
         with self.evaluated_weights():
             return evaluate(self.trainer.model, images, progress=self.give_up_if_interrupted)
 
-    def callbacks(self, profile=None):
-        """Callbacks of the run; they write to the run's folder, so only the chief has any.
-
-        Args:
-            profile: (start, stop), the steps to profile; None for none. Default None.
-        """
+    def callbacks(self, profile):
+        """Callbacks of the run; they write to the run's folder, so only the chief has any."""
         if not self.is_chief:
             return []
         writer = tf.summary.create_file_writer(str(self.log_dir))
         if not self.trainer.step:
             with writer.as_default(0):
                 hparams.hparams(flat_dict(self.config))
-        throughput = Throughput(self.config.train.batch_size * self.trainer.num_replicas)
         checkpoints = Checkpoints(self)
         return [
             *([Profile(self.log_dir, *profile)] if profile else []),
-            throughput,
-            ScalarLog(writer, throughput),
+            ScalarLog(writer),
             checkpoints,
             Evaluation(self, writer, checkpoints),
             ImageLog(self, writer),
         ]
 
     def run(self, profile=None):
-        """Trains to the end, or until a process is asked to stop; `profile` as for `callbacks`."""
+        """Trains to the end, or until a process is asked to stop; `profile` is (start, stop), the steps to profile."""
         trainer, start, first = self.trainer, time.monotonic(), self.trainer.step
         self.interruption.started = True
-        workers, index = trainer.num_workers, strategies.worker_index(self.strategy)
+        workers = trainer.num_workers
         print(f"run folder: {self.folder.path} (TensorBoard: {self.log_dir})")
         replicas = f"; {trainer.num_replicas} replicas" if trainer.num_replicas > 1 else ""
-        worker = f", this is worker {index} of {workers}" if workers > 1 else ""
-        steps = f"steps {first} to {trainer.last_step}, {trainer.steps_per_epoch} an epoch"
-        print(f"{steps}{replicas}{worker}", flush=True)
+        worker = f", this is worker {strategies.worker_index(self.strategy)} of {workers}" if workers > 1 else ""
+        print(f"steps {first} to {trainer.last_step}, {trainer.steps_per_epoch} an epoch{replicas}{worker}", flush=True)
         try:
             self._watch()
             self.train(self.callbacks(profile))

@@ -12,10 +12,6 @@ class GradientAccumulator(keras.layers.Layer):
 
     Batch-norm statistics are those of each micro-batch; they are updated one after the other, unless they are not
     finite. The power iteration of the spectral term advances with every micro-batch.
-
-    Args:
-        step: `TrainingStep`.
-        count: number of micro-batches in a step.
     """
 
     def __init__(self, step, count, **kwargs):

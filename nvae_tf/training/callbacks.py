@@ -1,11 +1,9 @@
 """What happens between steps: the interface, the log with its TensorBoard scalars, and the profile."""
 
-import sys
 import time
 
 import numpy as np
 import tensorflow as tf
-import tqdm
 
 from nvae_tf.objectives.kl import ACTIVE_KL
 
@@ -34,92 +32,55 @@ class Callback:
         """At the end of the run, or when it stops before."""
 
 
-class Throughput(Callback):
-    """Images per second since the last reading.
+class ScalarLog(Callback):
+    """Writes the terms of the objective, in nats, to the log and to TensorBoard every `log_steps` steps.
 
-    The first step and the first one after each epoch do not count, because tracing, evaluation or saving come before.
-
-    Args:
-        batch_size: images of a step on all replicas together.
+    The skip rate is the fraction of the steps since the last line that the guards skipped. The first step and the first
+    one after each epoch do not count for the images per second, because tracing, evaluation or saving come before.
     """
 
-    def __init__(self, batch_size):
-        self._batch_size = batch_size
-        self._images = 0
-        self._seconds = 0.0
-        self._last = None
+    def __init__(self, writer):
+        self._writer = writer
+        self._left_out = self._logged_step = self._traces = 0
+        self._steps, self._seconds, self._last = 0, 0.0, None
+
+    def on_start(self, trainer):
+        self._left_out, self._logged_step, self._traces = trainer.num_left_out, trainer.step, trainer.num_traces
+        if trainer.step < trainer.last_step:
+            print("tracing the step, which takes a while for deep models ...", flush=True)
 
     def on_step(self, trainer, report):
         now = time.perf_counter()
         if self._last is not None:
             self._seconds += now - self._last
-            self._images += self._batch_size
+            self._steps += 1
         self._last = now
-
-    def on_epoch(self, trainer, epoch):
-        self._last = None
-
-    def read(self):
-        """Images per second since the last call; 0 if no step counted."""
-        rate = self._images / max(self._seconds, 1e-9)
-        self._images, self._seconds = 0, 0.0
-        return rate
-
-
-class ScalarLog(Callback):
-    """Writes the terms of the objective, in nats, to the log and to TensorBoard every `log_steps` steps.
-
-    The log is a progress bar on a terminal and plain lines elsewhere. The skip rate is the fraction of the steps since
-    the last line that the guards skipped.
-
-    Args:
-        writer: `tf.summary` writer.
-        throughput: `Throughput`.
-    """
-
-    def __init__(self, writer, throughput):
-        self._writer = writer
-        self._throughput = throughput
-        self._bar = None
-        self._left_out = self._logged_step = self._traces = 0
-
-    def on_start(self, trainer):
-        self._left_out, self._logged_step, self._traces = trainer.num_left_out, trainer.step, trainer.num_traces
-        if trainer.step < trainer.last_step:
-            if sys.stderr.isatty():
-                self._bar = tqdm.tqdm(total=trainer.last_step, initial=trainer.step, unit="step")
-            self._say("tracing the step, which takes a while for deep models ...")
-
-    def on_step(self, trainer, report):
         if trainer.num_traces > self._traces:
             self._traces = trainer.num_traces
-            rest = trainer.first_seconds - trainer.trace_seconds
-            self._say(f"traced in {trainer.trace_seconds:.1f} s, optimised and run for the first time in {rest:.1f} s")
-        if self._bar is not None:
-            self._bar.update(trainer.step - self._bar.n)
+            trace, rest = trainer.trace_seconds, trainer.first_seconds - trainer.trace_seconds
+            print(f"traced in {trace:.1f} s, optimised and run for the first time in {rest:.1f} s", flush=True)
         if trainer.step % trainer.config.log_steps == 0 or trainer.step == trainer.last_step:
             values = {name: np.asarray(value) for name, value in report.items()}
             values["nelbo"] = values["reconstruction"] + values["kl"]
             # Latent channels of each group that have not collapsed to their prior.
             values["active_units"] = np.sum(values["kl_per_channel"] > ACTIVE_KL, axis=1)
-            rate, skip_rate = self._throughput.read(), self._skip_rate(trainer, values)
+            rate, skip_rate = self._images_per_second(trainer), self._skip_rate(trainer, values)
             self._write(trainer, values, rate, skip_rate)
             self._log(trainer, values, rate, skip_rate)
 
+    def on_epoch(self, trainer, epoch):
+        self._last = None
+
     def on_recovery(self, trainer, error):
         rate = trainer.config.recovery_learning_rate
-        self._say(f"{error}\nBack at step {trainer.step}, with {rate:g} times the learning rate.")
+        print(f"{error}\nBack at step {trainer.step}, with {rate:g} times the learning rate.", flush=True)
         self._left_out, self._logged_step = trainer.num_left_out, trainer.step
 
-    def on_stop(self, trainer):
-        if self._bar is not None:
-            self._bar.close()
-
-    def _say(self, line):
-        if self._bar is not None:
-            tqdm.tqdm.write(line, file=sys.stderr)
-        else:
-            print(line, flush=True)
+    def _images_per_second(self, trainer):
+        """Images per second on all replicas since the last call; 0 if no step counted."""
+        rate = self._steps * trainer.config.batch_size * trainer.num_replicas / max(self._seconds, 1e-9)
+        self._steps, self._seconds = 0, 0.0
+        return rate
 
     def _skip_rate(self, trainer, values):
         left_out = int(values["num_nonfinite"] + values["num_skipped"])
@@ -142,24 +103,16 @@ class ScalarLog(Callback):
                     tf.summary.scalar(f"{name}/{group:02d}", value)
 
     def _log(self, trainer, values, rate, skip_rate):
-        if self._bar is not None:
-            self._bar.set_postfix_str(f"nelbo {values['nelbo']:.2f}, {rate:.0f} images/s")
-            return
         line = (
             f"step {trainer.step}/{trainer.last_step}  loss {values['loss']:.2f}  nelbo {values['nelbo']:.2f}  "
             f"reconstruction {values['reconstruction']:.2f}  kl {values['kl']:.2f}  "
             f"active {values['active_units'].sum()}  lr {values['learning_rate']:.2e}  {rate:.1f} images/s"
         )
-        self._say(line + (f"  skipped {skip_rate:.0%}" if skip_rate else ""))
+        print(line + (f"  skipped {skip_rate:.0%}" if skip_rate else ""), flush=True)
 
 
 class Profile(Callback):
-    """Writes a TensorBoard profile of some steps.
-
-    Args:
-        log_dir: folder of the TensorBoard files.
-        start, stop: the steps after `start`, up to `stop`, are profiled.
-    """
+    """Writes a TensorBoard profile of the steps after `start`, up to `stop`."""
 
     def __init__(self, log_dir, start, stop):
         self._log_dir = str(log_dir)

@@ -79,12 +79,7 @@ class Guards(keras.layers.Layer):
         return self.add_weight((), initializer, dtype, trainable=False, autocast=False, name=name)
 
     def judge(self, loss, gradients):
-        """`Verdict` on a step.
-
-        Args:
-            loss: scalar, without the loss scale.
-            gradients: list of tensors, multiplied by the loss scale.
-        """
+        """`Verdict` on a step by its loss, without the loss scale, and its gradients, multiplied by it."""
         config, scale = self.config, tf.convert_to_tensor(self.loss_scale)
         norm = tf.sqrt(2.0 * tf.add_n([tf.nn.l2_loss(gradient) for gradient in gradients])) / scale
         finite = tf.math.is_finite(loss) & tf.math.is_finite(norm)

@@ -1,25 +1,7 @@
-"""Memory of a training step, estimated from the graph or measured."""
+"""Memory of a training step, estimated from its graph."""
 
 import dataclasses
-import json
-import os
-import pathlib
-import statistics
-import subprocess
-import sys
-import tempfile
-import time
 
-from nvae_tf.config import config_to_dict, load_config
-from nvae_tf.files import write_json
-
-# Settings that trade memory for time.
-_SETTINGS = [
-    {"remat": remat, "micro_batches": parts, "precision": precision}
-    for precision in ("float32", "mixed_float16")
-    for parts in (1, 4)
-    for remat in ("none", "cells")
-]
 # Ops whose output shares the memory of their input, and ops that may overwrite an input of the same size that nothing
 # else needs any more.
 _VIEWS = {"Identity", "Reshape", "ExpandDims", "Squeeze", "StopGradient", "PreventGradient", "Unpack", "IdentityN"}
@@ -27,28 +9,15 @@ _FORWARDING = {"AddV2", "Sub", "Mul", "RealDiv", "Sigmoid", "SigmoidGrad", "Elu"
 _FORWARDING |= {"MulNoNan", "Maximum", "Minimum", "Square", "Sqrt", "Rsqrt", "Neg", "SelectV2", "AddN"}
 
 
-def settings(batch_size):
-    """Settings that fit a batch size, as dicts of fields of `TrainConfig`."""
-    return [setting for setting in _SETTINGS if batch_size % setting["micro_batches"] == 0]
-
-
-def with_setting(config, batch_size, setting):
-    """`config` with a batch size and a setting."""
-    train = dataclasses.replace(config.train, batch_size=batch_size, convolution_dtype="float32", **setting)
-    return dataclasses.replace(config, train=train)
-
-
 def _bytes(tensor):
     count = tensor.shape.num_elements()
     return 0 if count is None or tensor.dtype.name in ("resource", "variant", "string") else count * tensor.dtype.size
 
 
-def peak_bytes(operations, kept=()):
+def peak_bytes(operations, kept):
     """Largest number of bytes that live tensors take while the operations run in the given order.
 
-    Args:
-        operations: operations of a graph, in an order in which they can run.
-        kept: tensors that live to the end. Default ().
+    The tensors in `kept` live to the end.
     """
     root = {}  # tensor -> the tensor whose memory it shares
     for op in operations:
@@ -89,13 +58,10 @@ def estimate(config):
     from nvae_tf.models.nvae import NVAE
     from nvae_tf.training.step import TrainingStep
 
-    def build():
-        model = NVAE(config.model, name="nvae")
-        # The average does not change the peak of a step.
-        return model, TrainingStep(model, dataclasses.replace(train, ema_decay=0.0))
-
     train = config.train.resolved()
-    model, step = without_values(build)
+    # Without the average, which does not change the peak of a step.
+    step = without_values(lambda: TrainingStep(NVAE(config.model), dataclasses.replace(train, ema_decay=0.0)))
+    model = step.model
     size = train.batch_size // train.micro_batches
     shape = (size, config.model.image_height, config.model.image_width, config.model.image_channels)
     stacks = [tf.TensorSpec((len(group), *group[0].shape)) for group in step.parameters.groups]
@@ -110,54 +76,3 @@ def estimate(config):
     state = copies * 4 * sum(tf.TensorShape(variable.shape).num_elements() for variable in model.trainable_variables)
     peak = peak_bytes(graph.get_operations(), graph.outputs)
     return {"state": state, "step": peak, "total": state + peak}
-
-
-def _resident(name):
-    """Bytes of an entry of /proc/self/status."""
-    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
-
-
-def measure(config, steps=4):
-    """Runs some steps in this process, which should have done nothing else before.
-
-    Returns:
-        Dict: "step" (bytes by which the peak exceeds the memory of the built and traced model), "total" (the peak) and
-        "step_seconds" (median).
-    """
-    import numpy as np
-    import tensorflow as tf
-
-    from nvae_tf.models.nvae import NVAE
-    from nvae_tf.training.trainer import Trainer, configure_runtime
-
-    configure_runtime()
-    model = config.model
-    shape = (config.train.batch_size, model.image_height, model.image_width, model.image_channels)
-    images = tf.constant(np.random.default_rng(0).integers(0, 2, shape).astype(np.float32))
-    trainer = Trainer(NVAE(model), config.train, steps_per_epoch=1000)
-    trainer.trace(images)
-    before, seconds = _resident("VmRSS"), []
-    pathlib.Path("/proc/self/clear_refs").write_text("5")  # resets the peak
-    for _ in range(steps):
-        start = time.perf_counter()
-        trainer.advance(images)
-        seconds.append(time.perf_counter() - start)
-    total = _resident("VmHWM")
-    return {"step": total - before, "total": total, "step_seconds": statistics.median(seconds[1:])}
-
-
-def measure_apart(config):
-    """`measure` in a separate process."""
-    environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parents[2])}
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        write_json(file.name, config_to_dict(config))
-        command = [sys.executable, __file__, file.name]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"measuring: status {done.returncode}\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-if __name__ == "__main__":  # in the process that `measure_apart` starts
-    print(json.dumps(measure(load_config(sys.argv[1]))))

@@ -1,4 +1,7 @@
-"""What changes with the step: learning rate, weight of the KL term, weight of the regularisers."""
+"""What changes with the step: learning rate, weight of the KL term, weight of the regularisers.
+
+`step` is a scalar tensor or a number, `config` a `TrainConfig`; the results are float32 scalars.
+"""
 
 import math
 
@@ -9,10 +12,6 @@ def batch_size_factor(config, global_batch_size):
     """Factor of the learning rate for a batch size, after `learning_rate_rule`.
 
     Linear as in Goyal et al. 2017 (arXiv 1706.02677), the square root, or always 1.
-
-    Args:
-        config: `TrainConfig`.
-        global_batch_size: images of a step on all replicas together.
     """
     if config.learning_rate_rule == "none":
         return 1.0
@@ -23,16 +22,8 @@ def batch_size_factor(config, global_batch_size):
 def learning_rate(step, steps_per_epoch, config, factor=1.0):
     """Learning rate: linear from 0 during the warm-up, step by step; then a cosine that moves once an epoch.
 
-    The cosine runs from `learning_rate` to `min_learning_rate` over epochs - warmup_epochs - 1.
-
-    Args:
-        step: scalar tensor or number.
-        steps_per_epoch: number of steps in an epoch.
-        config: `TrainConfig`.
-        factor: multiplies both rates; see `batch_size_factor`. Default 1.
-
-    Returns:
-        float32 scalar.
+    The cosine runs from `learning_rate` to `min_learning_rate` over epochs - warmup_epochs - 1. `factor` multiplies
+    both rates; see `batch_size_factor`.
     """
     step = tf.cast(step, tf.float32)
     warmup_steps = config.warmup_epochs * steps_per_epoch
@@ -49,14 +40,6 @@ def kl_weight(step, total_steps, config):
 
     max(min((step - constant) / anneal, 1), kl_min_weight), where `constant` and `anneal` are the fractions
     `kl_constant_fraction` and `kl_anneal_fraction` of all steps.
-
-    Args:
-        step: scalar tensor or number.
-        total_steps: number of steps in the whole run.
-        config: `TrainConfig`.
-
-    Returns:
-        float32 scalar.
     """
     step = tf.cast(step, tf.float32)
     anneal, constant = config.kl_anneal_fraction * total_steps, config.kl_constant_fraction * total_steps
@@ -68,13 +51,6 @@ def regularization_weight(weight, config):
 
     Constant, or with `initial_regularization` annealed geometrically to `regularization` along with the KL weight w:
     exp((1 - w) log initial + w log final).
-
-    Args:
-        weight: w, scalar in [0, 1].
-        config: `TrainConfig`.
-
-    Returns:
-        float32 scalar.
     """
     initial, final = config.initial_regularization, config.regularization
     if not initial or not final:

@@ -18,9 +18,6 @@ class ParameterStacks(VariableStacks):
 
     Kernels that are normalised together form one stack, and so do their log norms; the others are grouped by shape and
     name.
-
-    Args:
-        model: built `NVAE`.
     """
 
     def __init__(self, model):

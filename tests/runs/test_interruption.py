@@ -31,40 +31,37 @@ def test_first_signal_is_noted_and_former_handlers_are_restored(number, capsys):
     assert f"{number.name}: the run stops after the current step" in capsys.readouterr().err
 
 
-def _busy(started):
-    """Process whose main thread is in C code, as during a step of TensorFlow, so that no Python handler can run."""
-    code = (
-        "import hashlib; from nvae_tf.runs.interruption import Interruption\n"
-        "with Interruption() as interruption:\n"
-        f"    interruption.started = {started}\n"
-        "    print('busy', flush=True)\n"
-        "    hashlib.pbkdf2_hmac('sha256', b'x', b'y', 10**9)\n"
-    )
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([sys.executable, "-c", code], text=True, **pipes)
+@pytest.fixture
+def start_busy():
+    """Function that starts a process whose main thread is in C code, as during a step: no Python handler can run."""
+    started = []
 
+    def start(has_steps):
+        code = (
+            "import hashlib; from nvae_tf.runs.interruption import Interruption\n"
+            "with Interruption() as interruption:\n"
+            f"    interruption.started = {has_steps}\n"
+            "    print('busy', flush=True)\n"
+            "    hashlib.pbkdf2_hmac('sha256', b'x', b'y', 10**9)\n"
+        )
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        started.append(subprocess.Popen([sys.executable, "-c", code], text=True, **pipes))
+        assert started[-1].stdout.readline() == "busy\n"
+        return started[-1]
 
-def test_one_signal_is_enough_before_the_first_step():
-    process = _busy(started=False)
-    try:
-        assert process.stdout.readline() == "busy\n"
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=20) == 75
-        assert process.stderr.read() == "SIGINT: stopped before the first step\n"
-    finally:
+    yield start
+    for process in started:
         process.kill()
         process.communicate()
 
 
-def test_second_signal_ends_a_process_whose_main_thread_is_busy():
-    process = _busy(started=True)
-    try:
-        assert process.stdout.readline() == "busy\n"
-        time.sleep(0.2)
-        process.send_signal(signal.SIGTERM)
-        assert "SIGTERM: the run stops" in process.stderr.readline()
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=20) == 128 + signal.SIGTERM
-    finally:
-        process.kill()
-        process.communicate()
+def test_signals_end_a_process_whose_main_thread_is_busy(start_busy):
+    before, during = start_busy(False), start_busy(True)
+    before.send_signal(signal.SIGINT)  # one is enough before the first step
+    assert before.wait(timeout=20) == 75
+    assert before.stderr.read() == "SIGINT: stopped before the first step\n"
+    time.sleep(0.2)
+    during.send_signal(signal.SIGTERM)
+    assert "SIGTERM: the run stops" in during.stderr.readline()
+    during.send_signal(signal.SIGTERM)
+    assert during.wait(timeout=20) == 128 + signal.SIGTERM

@@ -1,19 +1,13 @@
 """Two workers on one machine, each in its own process."""
 
-import json
-import pathlib
 import random
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import pytest
 
 from nvae_tf.checkpoint import RunFolder
-from nvae_tf.config import config_to_dict
-from nvae_tf.files import write_json
 
 STEPS = 60
 FIELDS = {
@@ -136,24 +130,3 @@ def test_worker_that_dies_ends_the_other_with_a_message(start_workers, tmp_path)
     assert chief.returncode not in (0, 75)
     message = text[text.index("another worker is gone, or the network to it: ") :].splitlines()[0]
     assert "Traceback" not in text and 'File "' not in message and "Detected" not in message
-
-
-def test_infinity_on_one_worker_changes_no_weight_on_either(mirrored, tiny_run, tmp_path):
-    config = RunFolder(mirrored).config
-    config.train.precision, config.train.max_steps, config.train.eval_epochs = "mixed_float16", 4, 0
-    config.train.image_epochs = 0
-    write_json(tmp_path / "config.json", config_to_dict(config))
-    program = pathlib.Path(__file__).with_name("worker_with_infinity.py")
-    arguments = [sys.executable, program, tmp_path / "config.json", tmp_path / "run"]
-    workers = [
-        subprocess.Popen(
-            [*arguments, *(flag.partition("=")[2] for flag in flags)],
-            env=tiny_run.environment,
-            text=True,
-            stdout=subprocess.PIPE,
-        )
-        for flags in _worker_flags()
-    ]
-    found = [json.loads(worker.communicate(timeout=300)[0].splitlines()[-1]) for worker in workers]
-    expected = {"changed": False, "loss_scale_before": 1024.0, "loss_scale_after": 512.0, "left_out": 1}
-    assert found == [expected, expected]

@@ -39,12 +39,7 @@ def trained(tmp_path_factory, tiny_run):
 
 def test_run_folder_holds_config_checkpoints_and_tensorboard(trained):
     done, run_dir = trained
-    assert sorted(path.name for path in run_dir.iterdir()) == [
-        "checkpoints",
-        "config.json",
-        "metrics.jsonl",
-        "tensorboard",
-    ]
+    assert {path.name for path in run_dir.iterdir()} == {"checkpoints", "config.json", "metrics.jsonl", "tensorboard"}
     folder = RunFolder(run_dir)
     assert folder.config.data.dataset == "digits" and folder.config.train.batch_size == 718
     assert folder.steps() == [2, 4]
@@ -59,30 +54,19 @@ def test_run_folder_holds_config_checkpoints_and_tensorboard(trained):
     assert f"test nelbo {metrics['nelbo']:.2f} nats" in summary
 
 
-def test_tensorboard_has_the_terms_the_groups_and_the_pictures(trained):
-    _, run_dir = trained
-    accumulator = EventAccumulator(str(run_dir / "tensorboard"), size_guidance={"tensors": 0}).Reload()
-    tags = set(accumulator.Tags()["tensors"])
-    expected = {"train/nelbo", "train/spectral", "schedule/kl_weight", "schedule/learning_rate", "test/nelbo"}
-    expected |= {"kl_per_group/00", "kl_coefficients/00", "active_units/00", "kl_per_group/01", "reconstructions"}
-    expected |= {"train/gradient_norm", "schedule/loss_scale", "train/skip_rate", "test/kl_per_group"}
-    expected |= {f"samples/temperature_{temperature}" for temperature in (0.7, 0.8, 0.9, 1.0)}
-    assert expected <= tags
+def test_tensorboard_has_scalars_and_pictures(trained):
+    accumulator = EventAccumulator(str(trained[1] / "tensorboard"), size_guidance={"tensors": 0}).Reload()
     assert [event.step for event in accumulator.Tensors("train/nelbo")] == [1, 2, 3, 4]
     assert [event.step for event in accumulator.Tensors("test/nelbo")] == [4]
     width, height = tf.make_ndarray(accumulator.Tensors("reconstructions")[0].tensor_proto)[:2]
     assert int(width) > int(height) > 64
 
 
-def test_figures_during_training_are_those_of_evaluate(trained):
+def test_figures_during_training_are_those_of_evaluate(trained, program, tmp_path):
     """metrics.jsonl against tools/evaluate.py on the same images."""
-    _, run_dir = trained
-    command = [sys.executable, str(REPOSITORY / "tools" / "evaluate.py"), f"--run_dir={run_dir}", "--max_images=8"]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    subprocess.run(command, env=environment, capture_output=True, check=True)
-    evaluation = run_dir / "evaluation.json"
-    expected = json.loads(evaluation.read_text())
-    evaluation.unlink()
+    run_dir = shutil.copytree(trained[1], tmp_path / "run")
+    program("evaluate", f"--run_dir={run_dir}", "--max_images=8").main()
+    expected = json.loads((run_dir / "evaluation.json").read_text())
     metrics = json.loads((run_dir / "metrics.jsonl").read_text())
     for name in ("nelbo", "nelbo_bits_per_dim", "kl", "kl_per_group"):
         np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-5, err_msg=name)
@@ -151,10 +135,7 @@ def prepare(monkeypatch):
         (["--config=nowhere.py", "--config.train.seed=1"], "nowhere.py"),
         (["--config={digits}", "--config.train.lr=1"], "--config.train.lr: expected one of ['batch_size', "),
         (["--config={digits}", "--config.train.batch_size=x"], "--config.train.batch_size=x"),
-        (["--config={digits}", "--config.train.precision=half"], "--config.train.precision: expected one of"),
-        (["--config={digits}", "--config.train.num_replicas=8"], "train.num_replicas: expected 1, the devices found"),
         (["--config={digits}", "--profile=3"], "--profile=['3']: expected START,STOP"),
-        (["--config={digits}", "--strategy=multi_worker"], "train.py: strategy: multi_worker expected the workers"),
     ],
 )
 def test_wrong_flags_end_the_program_with_a_message(tmp_path, flags, message):
@@ -168,6 +149,9 @@ def test_wrong_flags_end_the_program_with_a_message(tmp_path, flags, message):
     "flags, message",
     [
         (["--config=nowhere.py"], "--config: (?s:.*)nowhere.py"),
+        (["--config={digits}", "--config.train.precision=half"], "--config.train.precision: expected one of"),
+        (["--config={digits}", "--config.train.num_replicas=8"], "train.num_replicas: expected 1, the devices found"),
+        (["--config={digits}", "--strategy=multi_worker"], "strategy: multi_worker expected the workers"),
         (["--config={digits}", "--worker_index=1"], "--workers and --worker_index: expected both"),
         (["--config={digits}", "--workers=a:1", "--worker_index=1"], "--worker_index: expected an index from 0 to 0"),
         (["--config={mnist}"], "data_dir: expected a folder with mnist(?s:.*)train-images-idx3"),

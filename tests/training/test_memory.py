@@ -33,12 +33,11 @@ def estimate():
     """Function: estimate in MiB of the quarter-width CIFAR-10 model of the README, batch 16, with a setting."""
     config = cifar10.get_config()
     config.model = dataclasses.replace(config.model, encoder_channels=32, decoder_channels=32, groups_per_scale=8)
-    plain = {"remat": "none", "micro_batches": 1, "precision": "float32"}
 
     def compute(**setting):
-        return {
-            part: size / MIB for part, size in memory.estimate(memory.with_setting(config, 16, plain | setting)).items()
-        }
+        train = dataclasses.replace(config.train, batch_size=16, **setting)
+        found = memory.estimate(dataclasses.replace(config, train=train))
+        return {part: size / MIB for part, size in found.items()}
 
     return compute
 
@@ -52,16 +51,3 @@ def test_each_setting_saves_memory(estimate):
     assert estimate(remat="cells")["step"] < 0.35 * plain["step"]
     assert estimate(micro_batches=4)["step"] < 0.35 * plain["step"]
     assert 0.4 < estimate(precision="mixed_float16")["step"] / plain["step"] < 0.65
-
-
-def test_settings_divide_the_batch():
-    assert {setting["micro_batches"] for setting in memory.settings(6)} == {1}
-    assert len(memory.settings(8)) == 8
-
-
-@pytest.mark.slow
-def test_a_measured_step_takes_memory_and_time():
-    config = cifar10.get_config()
-    config.model = dataclasses.replace(config.model, encoder_channels=8, decoder_channels=8, groups_per_scale=2)
-    found = memory.measure_apart(memory.with_setting(config, 4, {}))
-    assert 0 < found["step"] < found["total"] and found["step_seconds"] > 0

@@ -60,12 +60,7 @@ def local_replicas(strategy):
 
 
 def numbers_of_workers(strategy, number):
-    """List of the numbers that the workers call this with, in the order of the workers; waits for all of them.
-
-    Args:
-        strategy: `tf.distribute.Strategy`.
-        number: a number that is exact as a float64.
-    """
+    """List of the numbers, exact as float64, that the workers call this with, in their order; waits for all of them."""
     workers = num_workers(strategy)
     if workers == 1:
         return [float(number)]

@@ -33,10 +33,6 @@ def _found(*arguments):
     return workers, resolver.task_id
 
 
-def test_flags_fill_tf_config():
-    assert _found(WORKERS, 1) == (WORKERS, 1)
-
-
 @pytest.mark.parametrize(
     "text, expected",
     [
@@ -50,21 +46,19 @@ def test_tf_config_is_read(monkeypatch, text, expected):
     assert _found() == expected
 
 
-@pytest.mark.parametrize("text", ["", " ", "{}", '{"task": {"type": "worker", "index": 0}}', _tf_config({})])
+@pytest.mark.parametrize("text", ["", "{}", '{"task": {"type": "worker", "index": 0}}'])
 def test_process_trains_alone_without_a_cluster(monkeypatch, text):
     monkeypatch.setenv("TF_CONFIG", text)
     assert find_workers() == []
-    assert _found(["a:1"], 0) == (["a:1"], 0)  # a TF_CONFIG that names no workers is no obstacle
+    assert _found(WORKERS, 1) == (WORKERS, 1)  # a TF_CONFIG that names no workers is no obstacle
 
 
 @pytest.mark.parametrize(
     "arguments, message",
     [
         ((WORKERS, None), "--workers and --worker_index: expected both or neither"),
-        ((None, 1), "--workers and --worker_index: expected both or neither"),
         ((WORKERS, 2), "--worker_index: expected an index from 0 to 1. Received: 2"),
         ((["a:1", "a:1"], 0), "--workers: expected each address once"),
-        ((["a"], 0), "--workers: expected HOST:PORT.*'a'"),
         ((["a:70000"], 0), "--workers: expected HOST:PORT.*'a:70000'"),
         ((["http://a:1"], 0), "--workers: expected HOST:PORT"),
     ],
@@ -79,11 +73,8 @@ def test_wrong_flags_are_named(arguments, message):
     [
         ("worker", "expected JSON"),
         (_tf_config({"worker": ["a"]}), "expected HOST:PORT.*'a'"),
-        (_tf_config({"worker": ["a:1"], "ps": ["p:1"]}), "expected tasks of type chief and worker"),
         (_tf_config({"worker": ["a:1"]}, "evaluator"), "expected tasks of type chief and worker"),
-        ('{"cluster": {"worker": ["a:1"]}}', "expected tasks of type chief and worker"),
         (_tf_config({"worker": WORKERS}, index=2), "expected an index from 0 to 1. Received: 2"),
-        (_tf_config({"worker": WORKERS}, index=None), "expected JSON"),
     ],
 )
 def test_wrong_tf_config_is_named(monkeypatch, text, message):
@@ -132,15 +123,6 @@ def test_slurm_nodes_keep_their_tasks_in_any_order(monkeypatch):
     assert _found() == (expected, 2)
 
 
-def test_slurm_jobs_on_one_node_use_different_ports(monkeypatch):
-    addresses = []
-    for job in (1249, 1250, 1251, 123456789):
-        _set_slurm(monkeypatch, SLURM_JOB_ID=str(job))
-        addresses += find_workers()
-    assert len(set(addresses)) == len(addresses) == 16
-    assert all(10000 <= int(address.rpartition(":")[2]) < 32768 for address in addresses)
-
-
 @pytest.mark.parametrize("others, warned", [({"SLURM_STEP_NUM_TASKS": None}, 1), ({"SLURM_STEP_NUM_TASKS": "1"}, 0)])
 def test_without_srun_or_with_one_task_slurm_starts_one_process(monkeypatch, others, warned):
     warnings = []
@@ -153,9 +135,7 @@ def test_without_srun_or_with_one_task_slurm_starts_one_process(monkeypatch, oth
     "others",
     [
         {"SLURM_STEP_NODELIST": "rack[0-1]node[1-2]"},
-        {"SLURM_STEP_TASKS_PER_NODE": "2"},
         {"SLURM_JOB_ID": None},
-        {"SLURM_LOCALID": "2"},
         {"SLURMD_NODENAME": "node3"},
     ],
 )
@@ -173,7 +153,6 @@ def test_wrong_slurm_variables_are_refused(monkeypatch, others):
         ("abc", "3", "b"),
         ("abcd", None, "cd"),  # SLURM does not manage GPUs here
         ("ab", "4", None),  # each task sees its own
-        ("a", "1", None),
     ],
 )
 def test_slurm_tasks_divide_the_gpus_of_their_node(gpus, on_node, expected, monkeypatch):
