@@ -16,14 +16,13 @@ compared.
 
 import dataclasses
 import itertools
-import os
 
 from absl import flags
 from ml_collections import config_flags
 
 from nvae_tf.files import write_json
 from nvae_tf.runs.benchmark_data import data_table
-from tools.flags import checked_config, chosen_strategy, define_devices, run
+from tools.flags import checked_config, chosen_strategy, define_devices, define_output, run
 
 FLAGS = flags.FLAGS
 
@@ -36,12 +35,7 @@ flags.DEFINE_bool("data", False, "Measure the data pipeline for each source.")
 flags.DEFINE_bool("device", False, "Measure one image of the decoder in every runtime, on one thread.")
 flags.DEFINE_bool("serving", False, "Measure a batch drawn by the SavedModel and by the Keras model.")
 define_devices(default="one")
-flags.DEFINE_string("json", None, "File to write the figures to as well.")
-flags.register_validator(
-    "json",
-    lambda path: path is None or os.path.isdir(os.path.dirname(path) or "."),
-    message="expected a file in an existing folder",
-)
+define_output("File to write the figures to as well.", ".json", name="json")
 
 
 def _memory_table(config):

@@ -15,12 +15,10 @@ from nvae_tf.evaluation.sampling import sample_images
 from nvae_tf.models.nvae import NVAE
 from nvae_tf.training.trainer import Trainer, configure_runtime
 
-_MATMUL_SIZE = 2048
-
 
 def matrix_product():
     """Function that takes one unit of time: a 2048 x 2048 float32 matrix product."""
-    matrix = tf.random.stateless_normal([_MATMUL_SIZE, _MATMUL_SIZE], (0, 0))
+    matrix = tf.random.stateless_normal([2048, 2048], (0, 0))
     product = tf.function(lambda: tf.matmul(matrix, matrix))
     return lambda: product().numpy()
 
@@ -42,27 +40,6 @@ def median_seconds(runs, count):
             if call:
                 seconds[name].append(time.perf_counter() - start)
     return {name: statistics.median(times) for name, times in seconds.items()}
-
-
-def forward_flops(model):
-    """Floating-point operations (two for a multiply-add) of convolutions and matrix products for one image.
-
-    Counted in the graph of the forward pass with posterior samples.
-    """
-    config = model.model_config
-    shape = (1, config.image_height, config.image_width, config.image_channels)
-    noise = [tf.zeros(s) for s in model.noise_shapes(1)]
-    graph = tf.function(lambda x: model(x, noise=noise).likelihood_params, autograph=False)
-    total = 0
-    for op in graph.get_concrete_function(tf.TensorSpec(shape)).graph.get_operations():
-        if op.type == "Conv2D":
-            kernel = op.inputs[1].shape
-            total += 2 * op.outputs[0].shape[1:3].num_elements() * kernel.num_elements()
-        elif op.type == "DepthwiseConv2dNative":
-            total += 2 * op.outputs[0].shape[1:].num_elements() * op.inputs[1].shape[:2].num_elements()
-        elif op.type == "MatMul":
-            total += 2 * math.prod(op.inputs[0].shape.as_list()) * op.outputs[0].shape[-1]
-    return total
 
 
 def _trainer(config, strategy):
@@ -100,9 +77,6 @@ def speed(config, count, strategy):
         "unit": matrix_product(),
     }
     step, sample, unit = median_seconds(runs, count).values()
-    flops, rate = forward_flops(model), batch_size * len(shards) / step
-    # A backward pass costs about two forward passes.
-    flops_per_second = 3 * flops * rate
     return {
         "start_up_seconds": start_up,
         "parameters": sum(math.prod(variable.shape) for variable in model.trainable_variables),
@@ -111,10 +85,7 @@ def speed(config, count, strategy):
         "unit_seconds": unit,
         "step_units": step / unit,
         "sample_units": sample / unit,
-        "images_per_second": rate,
-        "forward_gflop_per_image": flops / 1e9,
-        "gflop_per_second": flops_per_second / 1e9,
-        "fraction_of_matmul": flops_per_second * unit / (2 * _MATMUL_SIZE**3),
+        "images_per_second": batch_size * len(shards) / step,
         "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
 

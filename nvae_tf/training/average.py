@@ -14,13 +14,8 @@ class WeightAverage(keras.layers.Layer):
     At update t the decay is min(decay, (1 + t) / (10 + t)), so that the first values are soon forgotten. Running
     batch-norm statistics are averages already and are not averaged again.
 
-    Args:
-        model: built `NVAE`.
-        stacks: `VariableStacks` of its trainable variables.
-        decay: limit of the decay.
-
-    Attributes:
-        variables: the averages; each has the path of its variable, with this layer's name in place of the model's.
+    `stacks` are those of the model's trainable variables. Each average has the path of its variable, with this layer's
+    name in place of the model's.
     """
 
     def __init__(self, model, stacks, decay, **kwargs):

@@ -114,14 +114,9 @@ class TrainingStep:
     def update(self, images, noise, kl_weight, regularization, learning_rate, stop=0.0):
         """Computes `gradients`, averages them over the replicas and takes one step of the optimiser.
 
-        Args:
-            images, noise, kl_weight, regularization: as for `gradients`.
-            learning_rate: scalar.
-            stop: 1 if this replica is asked to stop after the step. Default 0.
-
         Returns:
-            Dict of the terms before the update, means over the replicas; `stop` is positive if any replica is asked
-            to stop.
+            Dict of the terms before the update, means over the replicas; its `stop` is positive if `stop`, 1 to ask
+            for a stop after the step, is on any replica.
         """
         values = self.parameters.read()
         report, gradients, statistics = self.gradients(images, noise, kl_weight, regularization, values)

@@ -28,8 +28,7 @@ def test_saved_every_few_epochs_and_at_the_end(run, trainer, period, expected):
 
 
 def test_saved_every_few_steps_and_at_milestones(run, trainer):
-    trainer.config.checkpoint_epochs = 9
-    trainer.config.checkpoint_steps, trainer.config.milestone_epochs = 3, 2
+    trainer.config.checkpoint_epochs, trainer.config.checkpoint_steps, trainer.config.milestone_epochs = 9, 3, 2
     assert _train(run, trainer) == [(3, False), (4, True), (6, False), (8, True), (9, False), (10, False)]
 
 

@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -55,23 +54,10 @@ def test_errors_come_before_the_model_is_built(tmp_path, monkeypatch):
         nvae_tf.load_run(tmp_path)
 
 
-def test_weights_of_another_model_are_refused(run_dir, tmp_path):
-    RunFolder(tmp_path).create(Config(model=tiny.model_config(num_flows=1, latent_channels=3)))
-    (tmp_path / "checkpoints").rmdir()
-    (tmp_path / "checkpoints").symlink_to(run_dir / "checkpoints")
-    with pytest.raises(CheckpointError, match="of another shape or type: .*decoder/group_0/posterior_head/kernel"):
-        nvae_tf.load_run(tmp_path)
-
-
-def test_configurations_do_not_import_tensorflow():
+def test_package_offers_its_names_and_imports_tensorflow_only_for_them():
     code = "import sys, nvae_tf, nvae_tf.config; assert nvae_tf.__version__; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-
-
-def test_package_offers_its_names_and_no_others():
-    assert set(nvae_tf.__all__) == {"NVAE", "NVAEOutput", "load_run", "__version__"}
-    for name in nvae_tf.__all__:
-        assert getattr(nvae_tf, name) is not None
+    assert all(getattr(nvae_tf, name) is not None for name in nvae_tf.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = nvae_tf.nonsense
 
@@ -88,15 +74,6 @@ def test_average_of_the_weights_is_loaded_by_default(model, tmp_path):
         np.testing.assert_array_equal(variable, averages.get(name, variables[name].value), err_msg=name)
     for name, variable in model_variables(plain).items():
         np.testing.assert_array_equal(variable, variables[name], err_msg=name)
-
-
-def test_damaged_newest_checkpoint_gives_way_to_the_one_before(run_dir, model, tmp_path):
-    folder = RunFolder(shutil.copytree(run_dir, tmp_path / "run"))
-    folder.save(9, {"model": model_variables(model)})
-    (folder.checkpoints / "step_00000009" / "state.index").write_bytes(b"damaged")
-    assert nvae_tf.load_run(folder.path).restored_step == 3
-    with pytest.raises(CheckpointError, match="step_00000009"):
-        nvae_tf.load_run(folder.path, step=9)
 
 
 def test_run_of_an_earlier_version_is_loaded_and_resumed(tmp_path, monkeypatch):

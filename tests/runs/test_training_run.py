@@ -37,27 +37,17 @@ def test_callbacks_are_called_after_each_step_each_epoch_and_at_the_end(training
     assert events.seen[-2:] == [("on_start", 9), ("on_stop", 9)]
 
 
-def test_run_asked_to_stop_finishes_the_step_and_does_nothing_else(training, trainer):
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_run_asked_to_stop_takes_a_step_and_does_nothing_else(training, trainer, num_workers):
     def ask(trainer):
+        # Asked to after step 1: all workers learn of it from the next step.
         training.interruption.requested = True
 
-    events = Events(on_step=ask)
+    trainer.num_workers, events = num_workers, Events(on_step=ask)
     training.train([events])
     # The end of the epoch at step 2, with its evaluation, is left to the run that resumes.
     assert events.seen == [("on_start", 0), ("on_step", 1), ("on_step", 2), ("on_stop", 2)]
     assert training.stopped
-
-
-def test_workers_stop_after_the_same_step(training, trainer):
-    # A request that comes while a step is taken reaches the other workers with the next one.
-    trainer.num_workers = 2
-
-    def ask(trainer):
-        training.interruption.requested = True
-
-    events = Events(on_step=ask)
-    training.train([events])
-    assert training.stopped and trainer.step == 2
 
 
 @pytest.mark.parametrize("num_workers, steps", [(1, 2), (2, 3)])

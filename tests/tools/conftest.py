@@ -86,6 +86,16 @@ class TinyRun:
         return subprocess.Popen(command, env=self.environment, text=True, **streams)
 
     @staticmethod
+    def wait_for(process, text):
+        """Reads the output of a process up to a line with the text."""
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if text in line:
+                return
+        raise AssertionError(f"no line with {text!r} in:\n{''.join(lines)}")
+
+    @staticmethod
     def checkpoint(run_dir, step):
         """{name: array} of all that is in a checkpoint."""
         reader = tf.train.load_checkpoint(str(run_dir / "checkpoints" / f"step_{step:08d}" / "state"))

@@ -82,9 +82,7 @@ def test_workers_killed_at_random_moments_end_with_the_uninterrupted_bits(mirror
     for _ in range(5):
         workers = start_workers(run_dir)
         target = f"step {last + moments.randint(1, 6)}/{STEPS} "
-        for line in workers[0].stdout:
-            if target in line:
-                break
+        tiny_run.wait_for(workers[0], target)
         time.sleep(moments.uniform(0.0, 0.2))
         for worker in workers:
             worker.send_signal(signal.SIGKILL)
@@ -95,12 +93,10 @@ def test_workers_killed_at_random_moments_end_with_the_uninterrupted_bits(mirror
     tiny_run.assert_same_checkpoint(mirrored, run_dir, STEPS)
 
 
-def test_signal_to_one_worker_stops_both_after_the_same_step(start_workers, tmp_path):
+def test_signal_to_one_worker_stops_both_after_the_same_step(tiny_run, start_workers, tmp_path):
     run_dir = tmp_path / "run"
     workers = start_workers(run_dir, train__max_steps=60, train__checkpoint_steps=0)
-    for line in workers[0].stdout:
-        if "step 3/" in line:
-            break
+    tiny_run.wait_for(workers[0], "step 3/")
     workers[1].send_signal(signal.SIGTERM)
     texts = [worker.communicate(timeout=300)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [75, 75], texts
@@ -110,21 +106,17 @@ def test_signal_to_one_worker_stops_both_after_the_same_step(start_workers, tmp_
 
 
 def test_workers_with_different_configurations_are_refused(tiny_run, tmp_path):
-    workers = [
-        tiny_run.start(tmp_path / "run", *flags, **FIELDS, train__learning_rate=rate)
-        for flags, rate in zip(_worker_flags(), (0.01, 0.02), strict=True)
-    ]
+    pairs = zip(_worker_flags(), (0.01, 0.02), strict=True)
+    workers = [tiny_run.start(tmp_path / "run", *flags, **FIELDS, train__learning_rate=rate) for flags, rate in pairs]
     texts = [worker.communicate(timeout=300)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [1, 1]
     assert all("Received: another than worker 0's on worker 1" in text for text in texts)
     assert not (tmp_path / "run").exists()
 
 
-def test_worker_that_dies_ends_the_other_with_a_message(start_workers, tmp_path):
+def test_worker_that_dies_ends_the_other_with_a_message(tiny_run, start_workers, tmp_path):
     chief, other = start_workers(tmp_path / "run")
-    for line in chief.stdout:
-        if "step 3/" in line:
-            break
+    tiny_run.wait_for(chief, "step 3/")
     other.send_signal(signal.SIGKILL)
     text, _ = chief.communicate(timeout=300)
     assert chief.returncode not in (0, 75)

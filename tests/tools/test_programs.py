@@ -29,8 +29,8 @@ def test_every_file_is_a_program_of_its_own(path):
     tree = ast.parse(path.read_text())
     assert any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body)
     assert ast.unparse(tree.body[-1]).startswith("if __name__ == '__main__':\n    run(main")
-    importers = [other for other in [*REPOSITORY.glob("tools/*.py"), *REPOSITORY.glob("nvae_tf/**/*.py")]]
-    assert not [other for other in importers if f"tools.{path.stem}" in _imported_tools(other)]
+    others = [*REPOSITORY.glob("tools/*.py"), *REPOSITORY.glob("nvae_tf/**/*.py")]
+    assert not [other for other in others if f"tools.{path.stem}" in _imported_tools(other)]
     assert not [name for name in _imported_tools(path) if "." not in name]
 
 

@@ -36,16 +36,6 @@ def uninterrupted(tiny_run, tmp_path_factory):
     return run_dir
 
 
-def _wait_for(process, text):
-    """Reads the output of a process up to a line with the text; returns the lines."""
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if text in line:
-            return lines
-    raise AssertionError(f"no line with {text!r} in:\n{''.join(lines)}")
-
-
 def test_run_killed_at_random_moments_ends_with_the_uninterrupted_bits(uninterrupted, tiny_run, tmp_path):
     run_dir, moments = tmp_path / "run", random.Random(0)
     last = 0
@@ -54,7 +44,7 @@ def test_run_killed_at_random_moments_ends_with_the_uninterrupted_bits(uninterru
         if attempt == 3:  # while it starts and restores
             time.sleep(moments.uniform(1.0, 4.0))
         else:
-            _wait_for(process, f"step {last + moments.randint(1, 4)}/{STEPS}")
+            tiny_run.wait_for(process, f"step {last + moments.randint(1, 4)}/{STEPS}")
             time.sleep(moments.uniform(0.0, 0.2))
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -71,7 +61,7 @@ def test_run_killed_at_random_moments_ends_with_the_uninterrupted_bits(uninterru
 def test_run_asked_to_stop_saves_and_the_same_command_resumes_it(uninterrupted, tiny_run, tmp_path):
     run_dir = tmp_path / "run"
     process = tiny_run.start(run_dir, **LONG | {"train__checkpoint_steps": 50, "train__checkpoint_epochs": 30})
-    _wait_for(process, f"step 3/{STEPS}")
+    tiny_run.wait_for(process, f"step 3/{STEPS}")
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 75, output
@@ -89,15 +79,11 @@ def small_disk(tmp_path):
     """A file system of 3 MiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
-    try:
-        mounted = subprocess.run(command, capture_output=True, text=True)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command to make a small file system with")
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder], capture_output=True, text=True)
     if mounted.returncode:
         pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    subprocess.run(["umount", folder], check=True)
 
 
 def test_full_disk_ends_the_run_with_a_message_and_keeps_the_last_good_checkpoint(
@@ -129,6 +115,10 @@ def test_ruined_run_goes_back_once_with_a_smaller_learning_rate(tiny_run, tmp_pa
     }
     # The first step has no learning rate, the second ruins the weights: the run goes back to before it.
     assert tiny_run(run_dir, **fields, train__max_steps=1).returncode == 0
+    other = shutil.copytree(run_dir, tmp_path / "other")
+    done = tiny_run(other, **fields | {"train__recovery_learning_rate": 0.0}, train__max_steps=9)
+    assert done.returncode == 1 and "Traceback" not in done.stderr and "for 2 steps in a row: loss" in done.stderr
+    assert RunFolder(other).steps() == [1]  # nothing sound to add
     done = tiny_run(run_dir, **fields, train__max_steps=9)
     assert done.returncode == 0, done.stderr
     assert "Back at step 1" in done.stdout

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import pathlib
 import shutil
 import subprocess
@@ -20,12 +19,6 @@ from nvae_tf.runs.interruption import Interruption
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 DIGITS = REPOSITORY / "configs" / "digits.py"
-
-
-def _train(*flags):
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    command = [sys.executable, str(REPOSITORY / "tools" / "train.py"), *flags]
-    return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
@@ -111,17 +104,6 @@ def test_best_and_milestones_are_kept_and_a_profile_is_written(tiny_run, tmp_pat
     assert len(list((run_dir / "tensorboard").glob("plugins/profile/*/*.xplane.pb"))) == 1
 
 
-def test_ruined_run_ends_with_a_message(tiny_run, tmp_path):
-    # One group without a flow is traced faster.
-    model = {"model__groups_per_scale": 1, "model__num_flows": 0}
-    limit = {"train__max_nonfinite_steps": 2, "train__max_steps": 9}
-    done = tiny_run(tmp_path / "run", train__learning_rate=1e30, train__warmup_epochs=0, **model, **limit)
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "not finite at step 3, for 2 steps in a row: loss" in done.stderr
-    assert "a smaller train.learning_rate" in done.stderr
-    assert not RunFolder(tmp_path / "run").steps()  # nothing sound to keep
-
-
 @pytest.fixture
 def prepare(monkeypatch):
     """`prepare` of nvae_tf/runs/prepare.py, without its effect on the whole process."""
@@ -134,12 +116,13 @@ def prepare(monkeypatch):
     [
         (["--config=nowhere.py", "--config.train.seed=1"], "nowhere.py"),
         (["--config={digits}", "--config.train.lr=1"], "--config.train.lr: expected one of ['batch_size', "),
-        (["--config={digits}", "--config.train.batch_size=x"], "--config.train.batch_size=x"),
         (["--config={digits}", "--profile=3"], "--profile=['3']: expected START,STOP"),
     ],
 )
 def test_wrong_flags_end_the_program_with_a_message(tmp_path, flags, message):
-    done = _train(f"--run_dir={tmp_path / 'run'}", *(flag.format(digits=DIGITS) for flag in flags))
+    command = [sys.executable, "-m", "tools.train", f"--run_dir={tmp_path / 'run'}"]
+    command += [flag.format(digits=DIGITS) for flag in flags]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode != 0
     assert message in done.stderr + done.stdout and "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()
@@ -197,7 +180,6 @@ def test_changed_config_is_refused_field_by_field(trained, prepare):
         ({"data": DataConfig(dataset="digits", binarize=True, validation_images=1437)}, "validation_images"),
         ({"model": ModelConfig()}, "model.image_height: data set digits has 16. Received: 32"),
         ({"train": TrainConfig(batch_size=1438)}, "batch_size: expected .* at most 1437"),
-        ({"train": TrainConfig(batch_size=-1)}, "train.batch_size: expected at least 1"),
     ],
 )
 def test_data_that_do_not_fit_are_refused_before_the_folder_is_made(tmp_path, prepare, change, message):

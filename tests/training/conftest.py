@@ -59,6 +59,18 @@ def state_of():
 
 
 @pytest.fixture(scope="session")
+def restore_state():
+    """Function that gives a trainer the state that `state_of` copied."""
+
+    def restore(trainer, state):
+        for part, layer in trainer.state.items():
+            for variable in layer.variables:
+                variable.assign(state[part, variable.path])
+
+    return restore
+
+
+@pytest.fixture(scope="session")
 def _shared_trainer(state_of):
     configure_runtime()
     trainer = Trainer(_model(), _train_config(), STEPS_PER_EPOCH)
@@ -67,12 +79,10 @@ def _shared_trainer(state_of):
 
 
 @pytest.fixture
-def trainer(_shared_trainer):
+def trainer(_shared_trainer, restore_state):
     """The shared `Trainer`, back at its initial state. Only the first use traces its step."""
     trainer, initial = _shared_trainer
-    for part, layer in trainer.state.items():
-        for variable in layer.variables:
-            variable.assign(initial[part, variable.path])
+    restore_state(trainer, initial)
     trainer.step = 0
     trainer.last_step = trainer.total_steps
     trainer.config.max_nonfinite_steps, trainer.config.recovery_learning_rate = 20, 0.0

@@ -2,7 +2,6 @@ import types
 
 import pytest
 import tensorflow as tf
-from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from nvae_tf.training import callbacks
 
@@ -74,34 +73,20 @@ def test_scalars_are_written_every_log_steps_and_at_the_end(trainer, writer, eve
     assert "skipped 50%" in lines[2] and "skipped" not in lines[3]
 
 
-def _profiled(folder, trainer, steps, start=2, stop=4):
-    """Steps found in the profile of a run that passes through `steps`."""
-    profile = callbacks.Profile(folder, start, stop)
-    first, *rest = steps
-    trainer.step = first
-    profile.on_start(trainer)
-    for step in rest:
-        with tf.profiler.experimental.Trace("train", step_num=trainer.step, _r=1):
-            tf.reduce_sum(tf.ones([100, 100])).numpy()
-        trainer.step = step
-        profile.on_step(trainer, None)
-    profile.on_stop(trainer)
-    found = set()
-    for path in folder.glob("plugins/profile/*/*.xplane.pb"):
-        space = xplane_pb2.XSpace.FromString(path.read_bytes())
-        for plane in space.planes:
-            names = {key: metadata.name for key, metadata in plane.stat_metadata.items()}
-            for line in plane.lines:
-                for event in line.events:
-                    found |= {stat.int64_value for stat in event.stats if names[stat.metadata_id] == "step_num"}
-    return found
-
-
 # The last is a run that goes back.
 @pytest.mark.parametrize(
     "steps, expected",
-    [((0, 1, 2, 3, 4, 5), {2, 3}), ((3, 4, 5), {3}), ((4, 5, 6), set()), ((1, 2, 3, 1, 2, 3, 4), {1, 2, 3})],
+    [((0, 1, 2, 3, 4, 5), [2, 4]), ((3, 4, 5), [3, 4]), ((4, 5, 6), []), ((1, 2, 3, 1, 2, 3, 4), [2, 4])],
 )
-def test_profile_covers_the_requested_steps_that_are_still_to_come(trainer, tmp_path, steps, expected, capsys):
-    assert _profiled(tmp_path, trainer, steps) == expected
+def test_profile_covers_the_requested_steps_that_are_still_to_come(trainer, monkeypatch, steps, expected, capsys):
+    noted = []
+    monkeypatch.setattr(tf.profiler.experimental, "start", lambda folder: noted.append(trainer.step))
+    monkeypatch.setattr(tf.profiler.experimental, "stop", lambda: noted.append(trainer.step))
+    profile = callbacks.Profile("logs", 2, 4)
+    trainer.step, *rest = steps
+    profile.on_start(trainer)
+    for trainer.step in rest:
+        profile.on_step(trainer, None)
+    profile.on_stop(trainer)
+    assert noted == expected
     assert ("no profile" in capsys.readouterr().out) == (not expected)

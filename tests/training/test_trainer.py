@@ -79,7 +79,9 @@ def test_schedules_are_those_of_the_step(trainer, train_config, digits):
         np.testing.assert_allclose(report["kl_weight"], kl_weight(step, 100, trainer.config), rtol=1e-6)
         np.testing.assert_allclose(report["regularization"], 1e-2, rtol=1e-6)
     assert trainer.step == 3
-    schedules = Trainer(trainer.model, train_config(initial_regularization=1.0), 10).schedules(15)
+    short = Trainer(trainer.model, train_config(initial_regularization=1.0, max_steps=7), 10)
+    assert (short.last_step, short.total_steps) == (7, 100)  # the schedules remain those of all steps
+    schedules = short.schedules(15)
     np.testing.assert_allclose(schedules["regularization"], 0.01 ** float(schedules["kl_weight"]), rtol=1e-5)
 
 
@@ -93,20 +95,12 @@ def test_loss_that_stays_non_finite_raises_and_says_what_helps(trainer, digits):
         trainer.advance(tf.constant(digits[3]))
     message = str(caught.value)
     assert "not finite at step 4, for 2 steps in a row" in message
-    for term in ("loss nan", "reconstruction", "kl", "spectral", "batch_norm", "kl_weight", "learning_rate"):
-        assert term in message
-    assert "train.regularization" in message and "smaller train.learning_rate" in message
+    assert all(part in message for part in ("loss nan", "spectral", "kl_weight", "smaller train.learning_rate"))
     assert trainer.num_left_out == 2 and trainer.may_recover
     trainer.recover(1)
     assert trainer.step == 1 and not trainer.may_recover  # once only
     guards = trainer.state["guards"]
     assert guards.learning_rate_factor.numpy() == 0.5 and guards.nonfinite_in_a_row.numpy() == 0
-
-
-def test_max_steps_ends_the_run_without_changing_the_schedules(trainer, train_config):
-    short = Trainer(trainer.model, train_config(max_steps=7), 10)
-    assert (short.last_step, short.total_steps) == (7, 100)
-    assert Trainer(trainer.model, train_config(max_steps=1000), 10).last_step == 100
 
 
 def test_data_dependent_initialisation_happens_once_at_step_0(make_model, train_config, digits):
@@ -125,42 +119,25 @@ def test_data_dependent_initialisation_happens_once_at_step_0(make_model, train_
     assert np.any(initialized != before)
     trainer.advance(tf.constant(digits[1]))
     np.testing.assert_array_equal(conv.log_norm, initialized)
-    outputs = []
-    conv.call, call = lambda x: (outputs.append(call(x).numpy()), call(x))[1], conv.call
-    model.encoder(tf.constant(digits[0]))
-    np.testing.assert_allclose(outputs[0].mean(axis=(0, 1, 2)), 0.0, atol=1e-4)
-    np.testing.assert_allclose(outputs[0].std(axis=(0, 1, 2)), 0.2, rtol=1e-2)
 
 
-def test_compiled_micro_batches_equal_those_of_the_accumulator(make_model, train_config, digits, state_of):
-    config = train_config(micro_batches=2, ema_decay=0.9)
-    compiled, by_hand = (Trainer(make_model(), config, 10) for _ in range(2))
-    images = tf.constant(digits[0])
-    compiled.step = by_hand.step = 3
-    report = compiled.advance(images)
-    for index in range(2):
-        by_hand._add_micro_batch(tf.constant(index), images, tf.constant(3, tf.int64))
-    expected = by_hand._apply_micro_batches(tf.constant(3, tf.int64), tf.constant(0.0))
-    np.testing.assert_allclose(report["loss"], expected["loss"], rtol=1e-5)
-    before, ours, theirs = state_of(Trainer(make_model(), config, 10)), state_of(compiled), state_of(by_hand)
-    for name, value in theirs.items():
-        np.testing.assert_allclose(ours[name], value, rtol=1e-3, atol=1e-5, err_msg=str(name))
-    moved = [np.any(before[name] != value) for name, value in theirs.items() if name[0] in ("model", "ema")]
-    assert np.mean(moved) > 0.9
-
-
-def test_step_with_an_overflowing_gradient_is_repeated_with_a_lower_scale(make_model, train_config, digits, state_of):
-    trainer, gentle = (Trainer(make_model(), train_config(precision="mixed_float16"), 10) for _ in range(2))
+def test_step_with_an_overflowing_gradient_is_repeated_with_a_lower_scale(
+    make_model, train_config, digits, state_of, restore_state
+):
+    trainer = Trainer(make_model(), train_config(precision="mixed_float16"), 10)
+    initial, trainer.step = state_of(trainer), 3  # a step with a learning rate
+    trainer.advance(tf.constant(digits[0]))
+    gentle = state_of(trainer)
+    restore_state(trainer, initial)
     trainer.state["guards"].loss_scale.assign(2.0**30)
-    trainer.step = gentle.step = 3  # a step with a learning rate
+    trainer.step = 3
     report = trainer.advance(tf.constant(digits[0]))
     assert trainer.step == 4 and report["nonfinite_in_a_row"] == 0
     repeats = int(report["num_nonfinite"])
     assert 0 < repeats < 20 and trainer.state["guards"].loss_scale.numpy() == 2.0 ** (30 - repeats)
     assert trainer.state["optimizer"].updates.numpy() == 1
-    gentle.advance(tf.constant(digits[0]))
-    ours, theirs = state_of(trainer), state_of(gentle)
-    for name, value in theirs.items():
+    ours = state_of(trainer)
+    for name, value in gentle.items():
         # The statistics were updated once, as without an overflow.
         if "moving_" in name[1]:
             np.testing.assert_allclose(ours[name], value, rtol=1e-3, atol=1e-5, err_msg=str(name))

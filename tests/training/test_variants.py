@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nvae_tf.training.accumulation import GradientAccumulator
 from nvae_tf.training.step import TrainingStep
+from nvae_tf.training.trainer import Trainer
 from tests import tiny
 
 KL_WEIGHT, REGULARIZATION = 0.3, 0.1
@@ -13,7 +13,6 @@ KL_WEIGHT, REGULARIZATION = 0.3, 0.1
 
 @pytest.fixture(scope="module")
 def model(make_model):
-    """Shared: a test that changes its variables must restore them."""
     return tiny.perturb(make_model())
 
 
@@ -72,31 +71,30 @@ def test_half_precision_computes_the_same_step_less_precisely(gradients_of, plai
         np.testing.assert_allclose(report[name], plain[0][name], rtol=1e-6)
 
 
-def test_micro_batches_average_their_gradients(model, noise, train_config, digits):
-    step = TrainingStep(model, train_config())
-    accumulator = GradientAccumulator(step, 2)
-    before = [variable.numpy() for variable in model.variables]
-    parts, images = [], tf.constant(digits[0])
+def test_micro_batches_average_their_gradients(make_model, train_config, digits, state_of, restore_state):
+    trainer = Trainer(tiny.perturb(make_model()), train_config(micro_batches=2, ema_decay=0.9), 10)
+    before, trainer.step = state_of(trainer), 3
+    images, noise, schedules = tf.constant(digits[0]), trainer._noise(16, 3), trainer.schedules(3)
+    losses, parts = [], []
     for part in (slice(0, 8), slice(8, 16)):
-        report, gradients, statistics = step.gradients(images[part], [eps[part] for eps in noise], KL_WEIGHT, None)
-        parts.append((report["loss"].numpy(), [gradient.numpy() for gradient in gradients]))
+        report, gradients, statistics = trainer._training_step.gradients(
+            images[part], [eps[part] for eps in noise], schedules["kl_weight"], schedules["regularization"]
+        )
+        losses.append(report["loss"].numpy())
+        parts.append([gradient.numpy() for gradient in gradients])
         for variable, value in statistics:
             variable.assign(value)
-    moved = {variable.path: variable.numpy() for variable in model.variables}
-    for variable, value in zip(model.variables, before, strict=True):
-        variable.assign(value)
-    for variable in accumulator.variables:
+    restore_state(trainer, before)
+    for variable in trainer._accumulator.variables:
         variable.assign(tf.fill(variable.shape, np.nan))  # as after a non-finite step
-    for index in range(2):
-        accumulator.add(tf.constant(index), images, noise, tf.constant(KL_WEIGHT), tf.constant(0.0))
-    sums = [variable.numpy() for variable in accumulator._sums]
-    assert _distance(sums, [(a + b) / 2 for a, b in zip(parts[0][1], parts[1][1], strict=True)]) < 1e-5
-    assert _distance(sums, parts[0][1]) > 1e-2
+    report = trainer.advance(images)
+    sums = [variable.numpy() for variable in trainer._accumulator._sums]
+    assert _distance(sums, [(a + b) / 2 for a, b in zip(*parts, strict=True)]) < 1e-5
+    assert _distance(sums, parts[0]) > 1e-2
+    np.testing.assert_allclose(report["loss"], np.mean(losses), rtol=1e-5)
     # The statistics were updated twice, once for each part.
-    for variable in model.variables:
-        np.testing.assert_allclose(variable, moved[variable.path], rtol=1e-5, atol=1e-6, err_msg=variable.path)
-    report = accumulator.apply(tf.constant(0.01))
-    np.testing.assert_allclose(report["loss"], (parts[0][0] + parts[1][0]) / 2, rtol=1e-5)
-    assert step.optimizer.updates.numpy() == 1
-    for variable, value in zip(model.variables, before, strict=True):
-        variable.assign(value)
+    for variable, value in statistics:
+        np.testing.assert_allclose(variable, value, rtol=1e-5, atol=1e-6, err_msg=variable.path)
+    after = state_of(trainer)
+    assert after["optimizer", "optimizer/updates"] == 1
+    assert np.mean([np.any(before[name] != after[name]) for name in before if name[0] in ("model", "ema")]) > 0.9

@@ -41,10 +41,8 @@ def make_strategy(name="auto", workers=(), num_logical_cpus=0):
 
 def num_workers(strategy):
     """Number of worker processes of a strategy."""
-    resolver = strategy.cluster_resolver
-    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or resolver is None:
-        return 1
-    return max(1, resolver.cluster_spec().num_tasks("worker"))
+    is_multi_worker = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    return strategy.cluster_resolver.cluster_spec().num_tasks("worker") if is_multi_worker else 1
 
 
 def worker_index(strategy):

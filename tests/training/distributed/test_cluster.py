@@ -108,8 +108,7 @@ def _set_slurm(monkeypatch, node="node01", local_index=0, **others):
 
 
 def test_slurm_tasks_are_workers(monkeypatch):
-    tasks = [("node01", 0), ("node01", 1), ("node02", 0), ("node02", 1)]
-    for index, task in enumerate(tasks):
+    for index, task in enumerate([("node01", 0), ("node01", 1), ("node02", 0), ("node02", 1)]):
         _set_slurm(monkeypatch, *task)
         assert _found() == (["node01:10048", "node01:10049", "node02:10048", "node02:10049"], index)
 

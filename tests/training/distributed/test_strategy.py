@@ -11,7 +11,6 @@ WORKERS = ["a:1", "b:2"]
     [
         (("multi_worker",), "strategy: multi_worker expected the workers.*Received: none"),
         (("one", WORKERS), "strategy: expected auto or multi_worker with several workers. Received: 'one'"),
-        (("mirrored", WORKERS), "Received: 'mirrored'"),
     ],
 )
 def test_name_and_workers_must_agree(arguments, message):
