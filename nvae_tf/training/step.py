@@ -115,8 +115,8 @@ class TrainingStep:
         """Computes `gradients`, averages them over the replicas and takes one step of the optimiser.
 
         Returns:
-            Dict of the terms before the update, means over the replicas; its `stop` is positive if `stop`, 1 to ask
-            for a stop after the step, is on any replica.
+            Dict of the terms before the update, means over the replicas; `stop` is positive if any replica passed a
+            positive `stop`, which asks for a stop after the step.
         """
         values = self.parameters.read()
         report, gradients, statistics = self.gradients(images, noise, kl_weight, regularization, values)

@@ -81,6 +81,7 @@ def test_schedules_are_those_of_the_step(trainer, train_config, digits):
     assert trainer.step == 3
     short = Trainer(trainer.model, train_config(initial_regularization=1.0, max_steps=7), 10)
     assert (short.last_step, short.total_steps) == (7, 100)  # the schedules remain those of all steps
+    assert Trainer(trainer.model, train_config(max_steps=1000), 10).last_step == 100
     schedules = short.schedules(15)
     np.testing.assert_allclose(schedules["regularization"], 0.01 ** float(schedules["kl_weight"]), rtol=1e-5)
 

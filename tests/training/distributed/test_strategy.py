@@ -3,19 +3,12 @@ import tensorflow as tf
 
 from nvae_tf.training.distributed.strategy import make_strategy
 
-WORKERS = ["a:1", "b:2"]
 
-
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (("multi_worker",), "strategy: multi_worker expected the workers.*Received: none"),
-        (("one", WORKERS), "strategy: expected auto or multi_worker with several workers. Received: 'one'"),
-    ],
-)
-def test_name_and_workers_must_agree(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        make_strategy(*arguments)
+def test_name_and_workers_must_agree():
+    with pytest.raises(ValueError, match="strategy: multi_worker expected the workers.*Received: none"):
+        make_strategy("multi_worker")
+    with pytest.raises(ValueError, match="strategy: expected auto or multi_worker with several .* Received: 'one'"):
+        make_strategy("one", ["a:1", "b:2"])
 
 
 def test_auto_uses_every_gpu(monkeypatch):
