@@ -69,7 +69,7 @@ def make_target():
 
 
 def run_checks(target, figures):
-    """`Outcome`s of all checks, each printed at its end; appends the `LoadFigures` to the list `figures`."""
+    """`Outcome`s of all checks, each printed at its end; appends the measurements under load to the list `figures`."""
     from nvae_tf.serving.check.conformance import basic_checks, run_check
     from nvae_tf.serving.check.load import concurrency_checks, load_checks
     from nvae_tf.serving.check.refusals import refusal_checks
@@ -102,7 +102,7 @@ def main():
     failed = sum(not outcome.passed for outcome in outcomes)
     if FLAGS.json:
         results = {"server": FLAGS.host, "model": str(target.model), "card": FLAGS.card, "failed": failed}
-        results |= {"checks": [outcome._asdict() for outcome in outcomes], "load": [row._asdict() for row in figures]}
+        results |= {"checks": [outcome._asdict() for outcome in outcomes], "load": figures}
         write_json(FLAGS.json, results)
         print(f"written: {FLAGS.json}")
     if failed:

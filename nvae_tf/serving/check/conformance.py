@@ -144,12 +144,6 @@ def _status(target, transport):
 
 def _metadata(target, transport):
     version, signatures = transport.metadata(target.model, target.timeout)
-    for name, signature in signatures.items():
-        for tensor, spec in (signature.inputs | signature.outputs).items():
-            if spec.shape[:1] != (None,):
-                raise CheckFailedError(
-                    f"{name}, {tensor}: expected the batch, of any size, first. Received: {spec.shape}"
-                )
     if "sample" not in signatures or signatures["sample"] != signatures.get("serving_default"):
         raise CheckFailedError(f"expected sample, and serving_default like it. Received: {sorted(signatures)}")
     if not target.card:

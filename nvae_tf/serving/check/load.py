@@ -3,7 +3,6 @@
 import concurrent.futures
 import functools
 import time
-from typing import NamedTuple
 
 import numpy as np
 
@@ -15,21 +14,6 @@ _MIXED_REQUESTS = 32
 _MAX_ROWS = 4
 _THREADS = 8
 _TRIES = 6  # of a request, each of which may share its batch with a bad one
-
-
-class LoadFigures(NamedTuple):
-    """Measurements with `concurrency` clients at once; requests and images are the sum over all of them."""
-
-    protocol: str
-    concurrency: int
-    rows: int
-    requests: int
-    failed: int
-    seconds: float
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
-    images_per_second: float
 
 
 def concurrency_checks(target):
@@ -92,10 +76,10 @@ def _beside_bad(target, protocol):
 
 
 def load_checks(target, concurrencies, seconds, rows, figures):
-    """Yields the `Check`s of a server under load, which append `LoadFigures` to the list `figures`.
+    """Yields the `Check`s of a server under load, which append their measurements, dicts, to the list `figures`.
 
     Each of `concurrency` clients sends a request of some rows as soon as its last one is answered, for some seconds;
-    requests that are under way then are waited for and counted.
+    requests that are under way then are waited for and counted. Requests and images are the sum over all clients.
     """
     for protocol in target.transports:
         for concurrency in concurrencies:
@@ -125,8 +109,10 @@ def _load(target, protocol, concurrency, seconds, rows, figures):
     if not latencies:
         raise CheckFailedError(f"expected answers. Received: {len(failed)} errors")
     p50, p90, p99 = map(float, np.percentile(latencies, [50, 90, 99]) * 1e3)
-    counts, rate = (len(latencies), len(failed)), len(latencies) * rows / elapsed
-    figures.append(LoadFigures(protocol, concurrency, rows, *counts, elapsed, p50, p90, p99, rate))
+    rate = len(latencies) * rows / elapsed
+    load = {"protocol": protocol, "concurrency": concurrency, "rows": rows}
+    counts = {"requests": len(latencies), "failed": len(failed), "seconds": elapsed}
+    figures.append(load | counts | {"p50_ms": p50, "p90_ms": p90, "p99_ms": p99, "images_per_second": rate})
     times = f"ms p50 {p50:.0f}, p90 {p90:.0f}, p99 {p99:.0f}"
     summary = f"{rate:.1f} images/s; {times}; {len(latencies)} requests"
     if failed:

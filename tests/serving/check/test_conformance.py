@@ -21,7 +21,12 @@ def test_a_server_that_is_right_passes(connect, card, with_card):
     checks = [*itertools.chain(*parts), *load_checks(target, [1, 3], 0.05, 2, figures)]
     assert not failures(checks)
     assert sum("golden answer" in check.name for check in checks) == (2 * (len(SIGNATURES) - 1) if with_card else 0)
-    assert [(row.protocol, row.concurrency) for row in figures] == [("grpc", 1), ("grpc", 3), ("rest", 1), ("rest", 3)]
+    assert [(row["protocol"], row["concurrency"]) for row in figures] == [
+        ("grpc", 1),
+        ("grpc", 3),
+        ("rest", 1),
+        ("rest", 3),
+    ]
 
 
 def _added(name, value):
@@ -30,7 +35,6 @@ def _added(name, value):
 
 
 _UNLIKE = dict(SIGNATURES, score=({**SIGNATURES["score"][0], "seed": ("int32", [None])}, SIGNATURES["score"][1]))
-_FLAT = dict(SIGNATURES, score=(SIGNATURES["score"][0], {**SIGNATURES["score"][1], "mean": ("float32", [])}))
 _NAMELESS = {name: sides for name, sides in SIGNATURES.items() if name != "serving_default"}
 
 
@@ -39,25 +43,17 @@ _NAMELESS = {name: sides for name, sides in SIGNATURES.items() if name != "servi
     [
         ("state", ModelVersionStatus.LOADING, {"status"}),
         ("signatures", _UNLIKE, {"metadata"}),
-        ("signatures", _FLAT, {"metadata"}),
         ("signatures", _NAMELESS, {"metadata", "the default signature is sample"}),
         ("change", _added("nelbo", 0.5), {"golden answer of score"}),
         ("change", _added("mean_image", 0.01), {"golden answer of decode"}),
     ],
-    ids=["loading", "unlike the card", "an output without the batch", "no default", "score", "decode"],
+    ids=["loading", "unlike the card", "no default", "score", "decode"],
 )
 def test_what_differs_from_the_card(connect, card, model, monkeypatch, attribute, value, failing):
     monkeypatch.setattr(model, attribute, value)
     failed = failures(basic_checks(connect(card)))
     assert {name.partition(": ")[2] for name in failed if name.startswith("grpc")} == failing
     assert {name.partition(": ")[2] for name in failed if name.startswith("rest")} >= failing
-
-
-def test_an_output_without_the_batch_shows_without_a_card(connect, model, monkeypatch):
-    monkeypatch.setattr(model, "signatures", _FLAT)
-    failed = failures(basic_checks(connect()))
-    assert failed["grpc: metadata"] == "score, mean: expected the batch, of any size, first. Received: ()"
-    assert "rest: metadata" in failed
 
 
 def test_versions_that_are_not_found_by_number(connect, model, monkeypatch):

@@ -75,7 +75,7 @@ def test_requests_that_fail_under_load(connect, model, monkeypatch):
     figures = []
     (check, *_) = load_checks(connect(), [2], 0.1, 1, figures)
     outcome = run_check(check)
-    assert not outcome.passed and f"{figures[0].failed} requests failed" in outcome.reason and figures[0].failed
+    assert not outcome.passed and f"{figures[0]['failed']} requests failed" in outcome.reason and figures[0]["failed"]
     monkeypatch.setattr(model, "hook", lambda name, inputs: hook(name, inputs) or 1 / 0)
     assert not run_check(check).passed
 
@@ -85,8 +85,9 @@ def test_load_figures(connect):
     (check, _) = load_checks(connect(), [2], 0.2, 3, results)
     assert run_check(check).passed
     (figures,) = results
-    assert figures.requests > 2 and figures.failed == 0 and 0.2 <= figures.seconds < 2
-    assert 0 < figures.p50_ms <= figures.p90_ms <= figures.p99_ms < 1000 * figures.seconds
-    np.testing.assert_allclose(figures.images_per_second, 3 * figures.requests / figures.seconds)
+    requests, seconds = figures["requests"], figures["seconds"]
+    assert requests > 2 and figures["failed"] == 0 and 0.2 <= seconds < 2
+    assert 0 < figures["p50_ms"] <= figures["p90_ms"] <= figures["p99_ms"] < 1000 * seconds
+    np.testing.assert_allclose(figures["images_per_second"], 3 * requests / seconds)
     # Two clients, one after another each: what they wait for is no more than twice the time.
-    assert figures.p50_ms / 1000 * figures.requests < 4 * figures.seconds
+    assert figures["p50_ms"] / 1000 * requests < 4 * seconds
