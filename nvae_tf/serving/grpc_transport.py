@@ -4,6 +4,7 @@ import pathlib
 
 try:
     import grpc
+    from google.protobuf import json_format
     from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2, predict_pb2
     from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
     from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
@@ -12,7 +13,7 @@ except ImportError as error:
 import numpy as np
 import tensorflow as tf
 
-from nvae_tf.serving.protocol import Metadata, ServerError, Signature, VersionStatus, is_for_clients, tensor_spec
+from nvae_tf.serving.protocol import Metadata, ServerError, read_signatures, read_status
 
 
 class GrpcTransport:
@@ -73,23 +74,12 @@ class GrpcTransport:
         response = self._call(self._prediction.GetModelMetadata, request, model, None, timeout)
         definitions = get_model_metadata_pb2.SignatureDefMap()
         response.metadata["signature_def"].Unpack(definitions)
-        signatures = {
-            name: Signature(_tensors(definition.inputs), _tensors(definition.outputs))
-            for name, definition in definitions.signature_def.items()
-            if is_for_clients(name)
-        }
-        return Metadata(response.model_spec.version.value, signatures)
+        return Metadata(response.model_spec.version.value, read_signatures(_json(definitions)["signature_def"]))
 
     def status(self, model, timeout):
         """List of `VersionStatus`, the latest version first; `timeout` in seconds."""
         request = get_model_status_pb2.GetModelStatusRequest(model_spec=_model_spec(model))
-        response = self._call(self._models.GetModelStatus, request, model, None, timeout)
-        state = get_model_status_pb2.ModelVersionStatus.State.Name
-        versions = [
-            VersionStatus(entry.version, state(entry.state), entry.status.error_message)
-            for entry in response.model_version_status
-        ]
-        return sorted(versions, reverse=True)
+        return read_status(_json(self._call(self._models.GetModelStatus, request, model, None, timeout)))
 
     def close(self):
         """Closes the connection."""
@@ -111,8 +101,7 @@ def _model_spec(model, signature=""):
     return spec
 
 
-def _tensors(infos):
-    return {
-        name: tensor_spec(tf.dtypes.as_dtype(info.dtype).name, [dim.size for dim in info.tensor_shape.dim])
-        for name, info in infos.items()
-    }
+def _json(message):
+    return json_format.MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )

@@ -100,13 +100,32 @@ class TLS:
             )
 
 
-def tensor_spec(dtype, sizes):
-    """`TensorSpec` of a dtype such as `"DT_FLOAT"` and sizes in which -1 means any."""
-    name = dtype.removeprefix("DT_").lower()
-    name = {"float": "float32", "double": "float64", "half": "float16"}.get(name, name)
-    return TensorSpec(name, tuple(None if size == -1 else size for size in sizes))
+def read_status(answer):
+    """List of `VersionStatus`, the latest version first, of a GetModelStatusResponse in its JSON form."""
+    versions = [
+        VersionStatus(int(entry["version"]), entry["state"], entry["status"]["error_message"])
+        for entry in answer["model_version_status"]
+    ]
+    return sorted(versions, reverse=True)
 
 
-def is_for_clients(signature_name):
-    """Whether a signature can be called; TensorFlow 2 also lists the initialiser of the SavedModel."""
-    return not signature_name.startswith("__saved_model")
+def read_signatures(definitions):
+    """`{name: Signature}` of `{name: SignatureDef in its JSON form}`.
+
+    TensorFlow 2 also lists the initialiser of the SavedModel, which cannot be called.
+    """
+    return {
+        name: Signature(_specs(definition.get("inputs", {})), _specs(definition.get("outputs", {})))
+        for name, definition in definitions.items()
+        if not name.startswith("__saved_model")
+    }
+
+
+def _specs(infos):
+    specs = {}
+    for name, info in infos.items():
+        dtype = info["dtype"].removeprefix("DT_").lower()
+        dtype = {"float": "float32", "double": "float64", "half": "float16"}.get(dtype, dtype)
+        sizes = [int(dim["size"]) for dim in info["tensor_shape"].get("dim", [])]
+        specs[name] = TensorSpec(dtype, tuple(None if size == -1 else size for size in sizes))
+    return specs

@@ -11,7 +11,7 @@ import requests
 import requests.adapters
 import urllib3
 
-from nvae_tf.serving.protocol import Metadata, ServerError, Signature, VersionStatus, is_for_clients, tensor_spec
+from nvae_tf.serving.protocol import Metadata, ServerError, read_signatures, read_status
 
 _CODES = {
     400: "INVALID_ARGUMENT",
@@ -79,23 +79,14 @@ class RestTransport:
         """`Metadata` of a `ModelSpec`; `timeout` in seconds."""
         answer = self._request("GET", model, "/metadata", None, timeout, None)
         with self._parsing("metadata that cannot be read", model):
-            definitions = answer["metadata"]["signature_def"]["signature_def"]
-            signatures = {
-                name: Signature(_tensors(definition.get("inputs", {})), _tensors(definition.get("outputs", {})))
-                for name, definition in definitions.items()
-                if is_for_clients(name)
-            }
+            signatures = read_signatures(answer["metadata"]["signature_def"]["signature_def"])
             return Metadata(int(answer["model_spec"]["version"]), signatures)
 
     def status(self, model, timeout):
         """List of `VersionStatus`, the latest version first; `timeout` in seconds."""
         answer = self._request("GET", model, "", None, timeout, None)
         with self._parsing("a status that cannot be read", model):
-            versions = [
-                VersionStatus(int(entry["version"]), entry["state"], entry["status"]["error_message"])
-                for entry in answer["model_version_status"]
-            ]
-        return sorted(versions, reverse=True)
+            return read_status(answer)
 
     def post(self, model, body, timeout, signature=None):
         """Posts a body of the predict API, a dict or bytes that are sent unchanged; returns the answer, a dict."""
@@ -169,10 +160,3 @@ def _array(values, spec):
         array[:] = rows
         return array
     return np.array(values, spec.dtype)
-
-
-def _tensors(infos):
-    return {
-        name: tensor_spec(info["dtype"], [int(dim["size"]) for dim in info["tensor_shape"].get("dim", [])])
-        for name, info in infos.items()
-    }
