@@ -84,17 +84,10 @@ def from_records(images, padding=0):
 
 
 def in_memory(images, padding=0, max_damaged=0, progress=None):
-    """Reads images into memory, in several processes where there are many to decode.
+    """`ImageSet` of `SplitImages` that are read into memory, in several processes where there are many to decode.
 
-    Args:
-        images: `SplitImages`.
-        padding: number of zeros to add on every side. Default 0.
-        max_damaged: number of images that may be damaged; those of a prepared set that were left out when it was made
-            do not count. Default 0.
-        progress: function that is called with the number of images read so far, or None. Default None.
-
-    Returns:
-        `ImageSet`.
+    `padding` zeros are added on every side. `max_damaged` images may be damaged; those that were left out when a
+    prepared set was made do not count. `progress` is called with the number of images read so far.
 
     Raises:
         ValueError: more damaged images, or an image of another size.

@@ -15,7 +15,7 @@ import pathlib
 import shutil
 
 from nvae_tf.data.records import MANIFEST, SUFFIX, VERSION, Manifest, find_damaged, read_manifest, write_manifest
-from nvae_tf.data.shards import check_damaged, finished_shard, make_tasks, write_shards
+from nvae_tf.data.shards import finished_shard, make_tasks, write_shards
 from nvae_tf.data.splits import SPLITS, open_splits
 from nvae_tf.files import tidy, write_json
 
@@ -77,14 +77,9 @@ class Preparation:
         self.data_dir = os.path.abspath(data_dir) if data_dir else None
 
     def in_cache(self, cache_dir):
-        """Prepares the data set in the cache, unless it is there already.
+        """Prepares the data set in the cache, unless it is there already; returns the folder.
 
-        Args:
-            cache_dir: folder in which each prepared data set has a folder, named after a digest of its files and
-                options and after its image size.
-
-        Returns:
-            `pathlib.Path` of the folder.
+        The folder is named after a digest of the files and options and after the image size.
         """
         plan = json.dumps(self._plan(*self._open()), sort_keys=True)
         digest = hashlib.sha256(plan.encode()).hexdigest()
@@ -204,7 +199,7 @@ class Preparation:
         """The `Shard` of each task; those that are not finished are written."""
         shards, done, counts, limit = [], 0, dict.fromkeys(splits, 0), self.options.max_damaged
         progress = self.make_progress(sum(task.stop - task.start for task in tasks))
-        work = (splits, self.data_dir, folder, folder / _PROGRESS, limit)
+        work = (splits, self.data_dir, folder, folder / _PROGRESS)
         missing = [task for task in tasks if task.file not in finished]
         with contextlib.closing(write_shards(missing, work, self.options.num_processes)) as written:
             for split, file, start, stop in tasks:
@@ -212,7 +207,11 @@ class Preparation:
                 shard, messages = (kept, [name for _, name in kept.damaged]) if kept else next(written)
                 for message in messages:
                     counts[split] += 1
-                    check_damaged(split, counts[split], limit, message)
+                    if counts[split] > limit:
+                        raise ValueError(
+                            f"max_damaged: expected at most {limit} damaged images in {split}. "
+                            f"Received: {counts[split]}, the last: {message}"
+                        )
                     self.log(f"damaged image, left out ({counts[split]} in {split}): {message}")
                 shards.append(shard)
                 done += stop - start

@@ -62,19 +62,10 @@ def _signals_delayed():
 
 
 def map_in_processes(function, shared, tasks, num_processes):
-    """Computes `function(shared, task)` for each task in other processes.
+    """Computes `function(shared, task)` for each task in other processes; yields the results in order.
 
-    Args:
-        function: module-level function.
-        shared: what all tasks have in common; it is sent to each process once.
-        tasks: list.
-        num_processes: number of processes.
-
-    Yields:
-        The results, in the order of the tasks.
-
-    Raises:
-        ChildProcessError: a process was killed, or could not start.
+    `function` is one of a module; `shared`, what all tasks have in common, is sent to each process once. A process that
+    is killed or cannot start raises `ChildProcessError`.
     """
     with tempfile.NamedTemporaryFile(prefix="nvae_tf_") as file:
         # Through a file: a worker that is killed while it reads from a pipe would leave this process writing forever.

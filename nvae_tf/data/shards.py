@@ -50,19 +50,11 @@ def make_tasks(splits):
     return tasks
 
 
-def check_damaged(split, count, limit, message):
-    """Raises ValueError where more images than allowed are damaged; `message` is that of the last one."""
-    if count > limit:
-        raise ValueError(
-            f"max_damaged: expected at most {limit} damaged images in {split}. Received: {count}, the last: {message}"
-        )
-
-
 def _write_shard(work, task):
     """Writes a shard and its description; returns the `Shard` and the messages of damaged images."""
     from array_record.python.array_record_module import ArrayRecordWriter
 
-    splits, data_dir, folder, progress, max_damaged = work
+    splits, data_dir, folder, progress = work
     images, path = splits[task.split], folder / task.file
     sums, damaged, messages = np.zeros(images.channels, np.int64), [], []
     with new_file(path) as temporary:
@@ -72,7 +64,6 @@ def _write_shard(work, task):
                     if isinstance(image, DamagedImageError):
                         damaged.append([index, name.removeprefix(f"{data_dir}{os.sep}")])
                         messages.append(str(image))
-                        check_damaged(task.split, len(damaged), max_damaged, image)
                     else:
                         writer.write(encode_png(image))
                         sums += image.sum((0, 1), np.int64)
@@ -91,16 +82,10 @@ def finished_shard(progress, task):
 
 
 def write_shards(tasks, work, num_processes):
-    """Writes shards in several processes.
+    """Writes the shards of a list of `Task`; yields (`Shard`, messages of its damaged images) for each, in order.
 
-    Args:
-        tasks: list of `Task`.
-        work: ({split: `SplitImages`}, absolute path that is removed from the names of images, folder of the shards,
-            folder of the descriptions of finished shards, number of images of a split that may be damaged).
-        num_processes: number of processes; 1 for this one.
-
-    Yields:
-        (`Shard`, messages of its damaged images) for each task, in order.
+    `work` is ({split: `SplitImages`}, absolute path that is removed from the names of images, folder of the shards,
+    folder of the descriptions of finished shards).
     """
     if num_processes == 1 or not tasks:
         yield from (_write_shard(work, task) for task in tasks)

@@ -68,15 +68,10 @@ def _find_splits(info, data_dir):
 
 
 def seeded_split(num_images, num_test, seed):
-    """Random division into training and held-out images.
+    """Random division of images into sorted int64 indices, {"train": ..., "test": ...}.
 
-    Args:
-        num_images: N.
-        num_test: number of held-out images, or a fraction of N (at least one image).
-        seed: at least 0.
-
-    Returns:
-        {"train": sorted int64 indices, "test": the same}; raises ValueError if nothing is left to train on.
+    `num_test` is the number of held-out images, or a fraction (at least one image). Raises ValueError if nothing is
+    left to train on.
     """
     count = num_test if isinstance(num_test, int) else max(round(num_test * num_images), 1)
     if not 0 < count < num_images:
@@ -136,20 +131,7 @@ def _division(info, split, seed, fraction):
 
 
 def open_images(info, data_dir, split, resize=False, split_seed=0, test_fraction=0.1):
-    """The images of one split.
-
-    Args:
-        info: `DatasetInfo` with its size and channels.
-        data_dir: folder of its files, or None.
-        split: `"train"`, `"validation"` or `"test"`.
-        resize, split_seed, test_fraction: see `open_splits`.
-
-    Returns:
-        `SplitImages`.
-
-    Raises:
-        ValueError, FileNotFoundError: see `open_splits`; also where there is no such split.
-    """
+    """`SplitImages` of "train", "validation" or "test"; see `open_splits`. A split that is not there is an error."""
     if split not in SPLITS:
         raise ValueError(f"split: expected one of {SPLITS}. Received: {split!r}")
     source, splits = open_splits(info, data_dir, resize, split_seed, test_fraction)

@@ -16,17 +16,17 @@ def check_data(config):
     info, model = dataset_info(config.data.dataset), config.model
     for field, expected in (
         ("image_height", info.image_size),
-        ("image_width", info.image_size or model.image_height),
+        ("image_width", info.image_size),
         ("image_channels", info.channels),
         ("padding", info.padding),
     ):
         received = getattr(model, field)
-        if field == "image_width" and info.image_size is None and received != expected:
-            raise ValueError(
-                f"model.image_width: expected square images, {expected} as image_height. Received: {received}"
-            )
         if expected is not None and received != expected:
             raise ValueError(f"model.{field}: data set {info.name} has {expected}. Received: {received}")
+    if model.image_width != model.image_height:
+        raise ValueError(
+            f"model.image_width: expected {model.image_height}, as image_height. Received: {model.image_width}"
+        )
     if model.image_channels not in (1, 3):
         raise ValueError(f"model.image_channels: expected 1 or 3. Received: {model.image_channels}")
     if model.likelihood == "bernoulli" and not config.data.binarize:

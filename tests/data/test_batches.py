@@ -140,11 +140,6 @@ def test_bit_depth(bit_depth):
         assert len(np.unique(batch)) == 2**bit_depth and batch.max() == 1
 
 
-def test_bit_depth_leaves_binary_images_alone():
-    eight, five = (take(train_batches(noise(4), BINARIZED, depth, 4, 0), 2) for depth in (8, 5))
-    np.testing.assert_array_equal(eight, five)
-
-
 def test_evaluation_sees_every_image_once_in_order():
     batches = list(eval_batches(numbered(7), FLIPPED, 8, 3, seed=0).as_numpy_iterator())
     assert [len(batch) for batch in batches] == [3, 3, 1]

@@ -13,15 +13,6 @@ def test_rows_name_what_exists():
         assert ("tfds" in info.sources) == (info.tfds_name is not None or name == "folder")
 
 
-def test_published_preparation():
-    shapes = {name: (DATASETS[name].stored_size, DATASETS[name].channels) for name in ("mnist", "celeba64", "ffhq256")}
-    assert shapes == {"mnist": (28, 1), "celeba64": (64, 3), "ffhq256": (256, 3)}
-    five_bits = {name for name, info in DATASETS.items() if info.bit_depth == 5}
-    assert five_bits == {"celeba_hq256", "ffhq256", "lsun_bedroom256"}
-    padded = {name for name, info in DATASETS.items() if info.padding}
-    assert padded == {"mnist", "fashion_mnist", "stacked_mnist", "omniglot"}
-
-
 @pytest.mark.parametrize("size", [32, 64])
 def test_the_two_imagenets_say_that_they_are_not_comparable(size):
     old, new = (DATASETS[f"imagenet{size}{year}"] for year in ("", "_2021"))

@@ -1,6 +1,7 @@
 """CIFAR-10 in the two formats of its authors, binary and pickled ("python") batches, unpacked or as downloaded."""
 
 import functools
+import io
 import re
 import tarfile
 
@@ -30,11 +31,7 @@ def _batch(file, name):
 
 
 def _load_batches(paths):
-    batches = []
-    for path in paths:
-        with open(path, "rb") as file:
-            batches.append(_batch(file, str(path)))
-    return np.concatenate(batches)
+    return np.concatenate([_batch(io.BytesIO(path.read_bytes()), str(path)) for path in paths])
 
 
 def _open_batches(paths, channels):

@@ -14,21 +14,9 @@ _SPLIT_SEED = 0
 
 
 def load_digits(split):
-    """The digits, resized from 8x8 to 16x16 (bilinear).
+    """The training images (1,437) or test images (360), resized from 8x8 to 16x16 (bilinear): uint8 [N, 16, 16, 1]."""
+    from sklearn import datasets
 
-    Args:
-        split: `"train"` (1,437 images) or `"test"` (360), divided by a fixed permutation.
-
-    Returns:
-        uint8, [N, 16, 16, 1].
-
-    Raises:
-        ImportError: scikit-learn is not installed.
-    """
-    try:
-        from sklearn import datasets
-    except ImportError as error:
-        raise ImportError("dataset: 'digits' comes with scikit-learn; expected `pip install scikit-learn`") from error
     images = [
         Image.fromarray(image.astype(np.float32)).resize((_SIZE, _SIZE), Image.Resampling.BILINEAR)
         for image in datasets.load_digits().images

@@ -33,13 +33,7 @@ def image_names(folder):
 
 
 def file_split(folder, names, channels):
-    """The `SourceSplit` of image files.
-
-    Args:
-        folder: `pathlib.Path`.
-        names: list of paths relative to it.
-        channels: of the data set.
-    """
+    """The `SourceSplit` of image files; `names` are paths relative to `folder`."""
     read = functools.partial(_read, str(folder), names, channels)
     return SourceSplit(str(folder), len(names), read, (folder,))
 

@@ -41,16 +41,10 @@ def visible_files(folder, suffixes):
 
 
 def find_files(root, folders, patterns):
-    """Files of one split.
+    """Sorted paths of the files of one split; empty if there are none.
 
-    Args:
-        root: `pathlib.Path`, the folder of the data set or its parent.
-        folders: names that the data set's folder may have below the parent, best first.
-        patterns: glob patterns of the split's files, best first. The first one that matches decides, so that two
-            formats of the same images are never mixed.
-
-    Returns:
-        Sorted list of `pathlib.Path`, empty if there are no such files.
+    The files lie in `root`, or below it in one of `folders`, best first. The first glob pattern that matches decides,
+    so that two formats of the same images are never mixed.
     """
     for place in (root, *(root / name for name in folders)):
         for pattern in patterns:
@@ -61,19 +55,10 @@ def find_files(root, folders, patterns):
 
 
 def choose_splits(names, size, place, are_files=False):
-    """Finds the folders, files or keys that are named after splits.
+    """{split: name} of the folders, files or keys that are named after splits; two names of one split are an error.
 
-    Args:
-        names: iterable of str, the names of folders, files or keys.
-        size: height and width of the data set's images, or None. With 32, train_32x32 is preferred to train_64x64.
-        place: the folder or file that holds the names, for the message.
-        are_files: whether the names have a suffix, which does not count. Default False.
-
-    Returns:
-        {split: name} with the splits "train", "validation" and "test", as far as there are names for them.
-
-    Raises:
-        ValueError: several names for one split.
+    With a `size` of 32, train_32x32 is preferred to train_64x64. `place` holds the names, for the message; `are_files`
+    says that the names have a suffix, which does not count.
     """
     sizes = {}
     for name in sorted(names):
@@ -95,14 +80,9 @@ def choose_splits(names, size, place, are_files=False):
 
 
 def splits_by_folder(names, size, place):
-    """Divides files into splits by the folders at the top, or by those in the only folder at the top.
+    """{split: names} of files by the folders at the top, or by those in the only folder at the top; or {"all": names}.
 
-    Args:
-        names: list of paths with "/".
-        size, place: as in `choose_splits`.
-
-    Returns:
-        {split: list of names}; {"all": names} where no folder is named after a split.
+    `names` are paths with "/"; see `choose_splits` for the others.
     """
     for depth in (0, 1):
         tops = [parts[depth] if len(parts) > depth + 1 else "" for parts in (name.split("/") for name in names)]

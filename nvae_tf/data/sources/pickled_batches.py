@@ -59,16 +59,7 @@ class _ShapesOnly(io.BufferedReader):
 def load_pickled_rows(file, num_values, name):
     """The images of a pickled dict whose b"data" or "data" is a uint8 array; nothing in the pickle is executed.
 
-    Args:
-        file: binary file.
-        num_values: D, values of an image.
-        name: of the file, for messages.
-
-    Returns:
-        uint8, [N, D].
-
-    Raises:
-        ValueError: damaged, truncated or something else.
+    Returns uint8 [N, num_values]; raises ValueError for anything else.
     """
     with named_damage(name, "a pickled dict with an array b'data'"):
         batch = _BatchUnpickler(file, encoding="bytes").load()

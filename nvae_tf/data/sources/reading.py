@@ -21,11 +21,8 @@ def decode_or_error(data, channels, name):
 def array_split(source, paths, load, channels, num_images=None):
     """The `SourceSplit` of images that are one array.
 
-    Args:
-        source, paths: see `SourceSplit`.
-        load: function of no arguments that returns uint8 [N, H, W] or [N, H, W, C]; it can be pickled.
-        channels: of the data set.
-        num_images: N if it is known without loading. Default None.
+    `load` is a function of no arguments that returns uint8 [N, H, W] or [N, H, W, C]; it can be pickled. `num_images`
+    is N where it is known without loading.
     """
     num_images = len(load()) if num_images is None else num_images
     read = functools.partial(_read_array, load, source, channels)
@@ -40,12 +37,9 @@ def _read_array(load, source, channels, indices):
 
 
 def by_file(paths, counts, indices):
-    """Yields (path, indices within the file) for the files that hold the wanted images.
+    """Yields (path, indices within it) for the files that hold the wanted images.
 
-    Args:
-        paths: of the files, in order.
-        counts: number of images in each.
-        indices: increasing int array, counted over all files.
+    `counts` holds the number of images in each file; `indices`, in increasing order, count over all files.
     """
     indices, end = np.asarray(indices), 0
     for path, count in zip(paths, counts, strict=True):

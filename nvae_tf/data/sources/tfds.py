@@ -92,15 +92,7 @@ def find_tfds(root, info):
 
 
 def prepare_tfds(name, data_dir):
-    """Downloads a data set with TensorFlow Datasets and prepares it.
-
-    Args:
-        name: NAME or NAME/CONFIG, with :VERSION or the newest.
-        data_dir: where `find_tfds` will look for it.
-
-    Raises:
-        ValueError: the package is not installed, or cannot get the data set.
-    """
+    """Downloads a data set with TensorFlow Datasets and prepares it in `data_dir`; `name` as in `find_tfds`."""
     tfds = _import_tfds(name)
     with named_damage(name, "TensorFlow Datasets to download and prepare it"):
         tfds.builder(name, data_dir=os.fspath(data_dir)).download_and_prepare()

@@ -26,11 +26,6 @@ def test_shards_are_read_in_order(tmp_path, suffix):
     assert names(make())[2] == f"{tmp_path}/images-0001-of-0003{suffix}, record 0"
 
 
-def test_one_file_without_a_number(tmp_path):
-    write_records(tmp_path / "mine.tfrecords", map(glow_record, IMAGES))
-    np.testing.assert_array_equal(read(find_glow(tmp_path, INFO)["all"]()), IMAGES)
-
-
 @pytest.mark.parametrize("place, validation", [("", "valid"), ("celeba-tfr", "val")])
 def test_splits_by_folder(tmp_path, place, validation):
     write_shards(tmp_path / place / "train", "x", IMAGES)
@@ -70,15 +65,6 @@ def test_other_records_are_not_glow(tmp_path):
     record = tf_example(image=encoded(IMAGES[0]))
     write_records(tmp_path / "celeb_a-train.tfrecord-00000-of-00001", [record])
     assert find_glow(tmp_path, INFO) is None
-
-
-def test_grey_images_for_colour_and_the_reverse(tmp_path):
-    write_shards(tmp_path / "grey", "a", IMAGES[..., :1])
-    images = read(find_glow(tmp_path / "grey", INFO)["all"]())
-    np.testing.assert_array_equal(images, np.repeat(IMAGES[..., :1], 3, axis=-1))
-    write_shards(tmp_path / "colour", "a", IMAGES)
-    images = read(find_glow(tmp_path / "colour", dataset_info("folder").with_size(8, 1))["all"]())
-    assert np.abs(images[..., 0] - IMAGES @ [0.299, 0.587, 0.114]).max() < 1.0
 
 
 @pytest.mark.parametrize("shape, size", [([8, 8, 3], 191), ([8, 8], 64), ([-8, -8, 3], 192), ([8, 8, 2], 128), ([], 0)])
