@@ -79,18 +79,9 @@ def _to_unit_interval(images, bit_depth):
 
 
 def steps_per_epoch(num_images, batch_size, num_shards=1):
-    """Number of whole steps in one pass over the images; the remainder is dropped.
+    """Number of whole steps in one pass over the images: num_images // (batch_size * num_shards).
 
-    Args:
-        num_images: number of training images.
-        batch_size: images per shard and step.
-        num_shards: number of replicas that share each step. Default 1.
-
-    Returns:
-        num_images // (batch_size * num_shards).
-
-    Raises:
-        ValueError: the images do not fill a single step.
+    `num_shards` replicas share each step. Raises ValueError if the images do not fill a single step.
     """
     steps = num_images // (batch_size * num_shards)
     if steps < 1:

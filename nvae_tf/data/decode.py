@@ -63,18 +63,9 @@ def decode(data, channels, name):
 
 
 def to_channels(pixels, channels, name):
-    """Applies the rule of `decode` to decoded pixels.
+    """Applies the rule of `decode` to decoded pixels, uint8 [H, W] or [H, W, 1, 3 or 4]: uint8 [H, W, channels].
 
-    Args:
-        pixels: uint8, [H, W], [H, W, 1], [H, W, 3] or [H, W, 4].
-        channels: 1 or 3.
-        name: name of the image, for the message.
-
-    Returns:
-        uint8, [H, W, channels].
-
-    Raises:
-        DamagedImageError: another dtype or shape.
+    Another dtype or shape raises `DamagedImageError`.
     """
     if pixels.ndim == 2:
         pixels = pixels[..., np.newaxis]

@@ -71,12 +71,6 @@ def test_palette():
     np.testing.assert_array_equal(values(see_through, 3), [[[10, 20, 30], [255] * 3, [70, 80, 90]]])
 
 
-def test_transparent_colours():
-    assert values(png((3, 1), 8, 0, b"\0\1\2\3", (b"tRNS", b"\0\2")), 1).ravel().tolist() == [1, 255, 3]
-    data = png((2, 1), 8, 2, b"\0\1\2\3\4\5\6", (b"tRNS", b"\0\1\0\2\0\3"))
-    assert values(data, 3).tolist() == [[[255] * 3, [4, 5, 6]]]
-
-
 def test_the_high_byte_of_16_bits_counts():
     deep = np.array([[0, 255, 256, 0x12FF, 0xFFFF]], np.uint16)
     for data in (saved(deep), png((5, 1), 16, 0, b"\0" + deep.astype(">u2").tobytes())):

@@ -49,13 +49,6 @@ def test_seeded_split():
         seeded_split(1, 0.1, 0)
 
 
-def test_wrong_size(tmp_path):
-    write_images(tmp_path, range(3), size=5)
-    with pytest.raises(ValueError, match=r"00\d.png: expected an image of 4x4 .* or resize=True. Received: 5x5"):
-        values(open_images(FOLDER, tmp_path, "train"))
-    assert {image.shape for _, image in open_images(FOLDER, tmp_path, "train", resize=True).read()} == {(4, 4, 3)}
-
-
 def test_unknown_split():
     with pytest.raises(ValueError, match="split: expected one of .*train.*test.* Received: 'valid'"):
         open_images(dataset_info("digits"), None, "valid")

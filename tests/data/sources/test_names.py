@@ -2,7 +2,7 @@
 
 import pytest
 
-from nvae_tf.data.sources.names import choose_splits, is_hidden, splits_by_folder
+from nvae_tf.data.sources.names import choose_splits, splits_by_folder
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,3 @@ def test_several_names_of_one_split(names):
 )
 def test_splits_by_folder(names, splits):
     assert splits_by_folder(names, 32, "here") == splits
-
-
-def test_hidden_names():
-    assert all(map(is_hidden, (".git", "._x.png", "__MACOSX"))) and not is_hidden("x.png")
