@@ -18,7 +18,7 @@ import sys
 
 from absl import app, flags
 
-from tools.flags import define_checkpoint, define_statistics, run
+from tools.flags import define_run, define_statistics, run
 
 FLAGS = flags.FLAGS
 
@@ -26,8 +26,7 @@ EXIT_STATUS = {"lint": 2, "gpu": 4, "keras": 8, "half": 16}
 # Details of a part that fails; --verbose prints all.
 _MAX_DETAILS = 20
 
-flags.DEFINE_string("run_dir", None, "Folder of the run that the file was exported from.")
-define_checkpoint()
+define_run(required=False)
 define_statistics()
 flags.DEFINE_string("reference", None, "Sidecar decoder.json beside its golden.bin, if there is no run.")
 flags.DEFINE_integer("num", 4, "Number of random inputs of gpu and keras.", lower_bound=1)
@@ -40,11 +39,6 @@ flags.DEFINE_bool(
     "Count parts that are not shown as failed; true by default if the environment has NVAE_REQUIRE_SHARED=1.",
 )
 flags.mark_flags_as_mutual_exclusive(["run_dir", "reference"])
-flags.register_validator(
-    "run_dir",
-    lambda path: path is None or os.path.isfile(os.path.join(path, "config.json")),
-    message="expected a run folder with config.json",
-)
 flags.register_validator(
     "reference", lambda path: path is None or os.path.isfile(path), message="expected an existing file"
 )
@@ -61,11 +55,9 @@ def show(part):
 
 
 def main(arguments):
-    if len(arguments) != 1:
-        raise app.UsageError(f"expected one FILE. Received: {arguments}")
+    if len(arguments) != 1 or not os.path.isfile(arguments[0]):
+        raise app.UsageError(f"expected one existing FILE. Received: {arguments}")
     (path,) = arguments
-    if not os.path.isfile(path):
-        raise ValueError(f"FILE: expected an existing file. Received: {path}")
     # These import TensorFlow.
     from nvae_tf.export.tflite.check.gate import check_file
     from nvae_tf.runs.load import load_run

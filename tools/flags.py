@@ -10,9 +10,9 @@ from absl import app, flags, logging
 flags.disclaim_key_flags()
 
 
-def define_run():
+def define_run(required=True):
     """Defines --run_dir, --step and --ema: which model of which run."""
-    flags.DEFINE_string("run_dir", None, "Folder of the run: config.json and checkpoints/.", required=True)
+    flags.DEFINE_string("run_dir", None, "Folder of the run: config.json and checkpoints/.", required=required)
     define_checkpoint()
     flags.register_validator(
         "run_dir",

@@ -26,8 +26,6 @@ from nvae_tf.inference.model import InferenceModel
 
 _RUNTIME = "onnxruntime"
 _LEAST_WEIGHTS = 1000
-# Opsets that tf2onnx 1.17 writes.
-OPSETS = range(13, 19)
 
 
 def export_onnx(nvae, out_dir, provenance, *, opset=18, temperature=0.7):
@@ -37,7 +35,7 @@ def export_onnx(nvae, out_dir, provenance, *, opset=18, temperature=0.7):
         nvae: `NVAE`, as returned by `nvae_tf.load_run`.
         out_dir: new folder.
         provenance: `provenance.provenance` of the model, for the metadata.
-        opset: one of `OPSETS`. Default 18.
+        opset: 13 to 18, those that tf2onnx 1.17 writes. Default 18.
         temperature: temperature that the metadata recommend. Default 0.7.
 
     Returns:
@@ -48,8 +46,6 @@ def export_onnx(nvae, out_dir, provenance, *, opset=18, temperature=0.7):
         ValueError: an argument out of range, or a file that does not agree with Keras.
         ImportError: onnxruntime is not installed.
     """
-    if opset not in OPSETS:
-        raise ValueError(f"opset: expected {OPSETS.start} to {OPSETS.stop - 1}. Received: {opset}")
     nvae.group_temperatures(temperature)  # raises if it is out of range
     import onnx
 
@@ -94,11 +90,9 @@ def convert_to_onnx(model, graph, opset=18):
             layer.kernel = given.pop(name)
         return graph.function(**given)
 
-    try:
-        converted, _ = tf2onnx.convert.from_function(tf.function(with_kernels, autograph=False), specs, opset=opset)
-    finally:
-        for name, layer in layers.items():
-            layer.kernel = kernels[name]
+    converted, _ = tf2onnx.convert.from_function(tf.function(with_kernels, autograph=False), specs, opset=opset)
+    for name, layer in layers.items():
+        layer.kernel = kernels[name]
     _fill_in(converted.graph, {name: kernel.numpy() for name, kernel in kernels.items()})
     for value in (*converted.graph.input, *converted.graph.output):
         # Otherwise the batch size of each input has its own name.

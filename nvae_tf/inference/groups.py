@@ -44,14 +44,7 @@ def _shift(net, z):
 
 
 class InferenceGroup(tf.Module):
-    """A `LatentGroup` read by a `Folding`.
-
-    Args:
-        group: `LatentGroup`.
-        up: upsampling `Cell` before it where a scale begins, else None.
-        start: the decoder's learned start [h, w, C], or None.
-        folding: `Folding`.
-    """
+    """A `LatentGroup` and the upsampling `Cell` before it, or None, read by a `Folding`; start is [h, w, C] or None."""
 
     def __init__(self, group, up, start, folding):
         super().__init__()

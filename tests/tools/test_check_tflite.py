@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nvae_tf.export.tflite.check.gate import agreement
 from nvae_tf.export.tflite.export import export_tflite
 from nvae_tf.export.tflite.flatbuffer import TFLiteGraph
 from nvae_tf.runs import load as runs_load
@@ -97,16 +96,6 @@ def test_the_flags_of_the_export_choose_the_model(program, exported, digits_run,
     assert asked == [(str(digits_run), "best", False, 0.7)]
 
 
-@pytest.mark.parametrize("side", ["received", "expected"])
-def test_nan(side):
-    """NaN on either side, after a good output, is no agreement."""
-    sides = {name: {"a": np.ones(2), "b": np.ones(2)} for name in ("received", "expected")}
-    assert agreement("keras", **sides, tolerance=1.0, source="Keras").verdict == "PASS"
-    sides[side]["b"] = np.array([1.0, np.nan])
-    part = agreement("keras", **sides, tolerance=1.0, source="Keras")
-    assert part.verdict == "FAIL" and part.reason.startswith("b at most inf off Keras")
-
-
 def test_other_model(check, digits_run, tmp_path):
     """Inputs that the run's model does not have."""
     path = tmp_path / "other.tflite"
@@ -114,8 +103,7 @@ def test_other_model(check, digits_run, tmp_path):
     path.write_bytes(convert(lambda noise_00, temperature: noise_00 * temperature, **shapes))
     status, parts = check(path, f"--run_dir={digits_run}")
     assert status == _KERAS
-    received = "Received: an input of shape [1, 5, 5, 2]"
-    assert f"noise_00: expected an input of shape [1, 4, 4, 2], as in the run's model. {received}" in parts["keras"]
+    assert "noise_00: expected (1, 4, 4, 2), as in the run's model. Received: (1, 5, 5, 2)" in parts["keras"]
 
 
 def test_naive(check, tmp_path):
@@ -158,23 +146,26 @@ def test_damaged(check, tmp_path):
     assert check(path, "--require_all")[0] == _LINT | _GPU | _KERAS | _HALF
 
 
-def test_unknown_runtime(check, exported, monkeypatch):
-    """With another version of the runtime only the lint is shown."""
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: "3.0.1")
+def test_no_runtime(check, exported, monkeypatch):
+    """Only the lint is shown."""
+
+    def version(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
     status, parts = check(exported / "decoder_float32.tflite", f"--reference={exported / 'decoder.json'}")
     assert status == 0
     for part in ("gpu", "keras", "half"):
-        assert "NOT SHOWN expected ai-edge-litert 2.3. Received: 3.0.1; pip install" in parts[part]
+        assert "NOT SHOWN exported files are checked with ai-edge-litert: pip install" in parts[part]
 
 
-def test_wrong_use(program, tmp_path, exported):
+def test_wrong_use(program, tmp_path, exported, digits_run):
     """An error before long work begins."""
     module = program("check_tflite")
-    with pytest.raises(ValueError, match="FILE: expected an existing file. Received: none.tflite"):
-        module.main(["none.tflite"])
-    with pytest.raises(module.app.UsageError, match="expected one FILE"):
-        module.main([])
+    for arguments in ([], ["none.tflite"]):
+        with pytest.raises(module.app.UsageError, match="expected one existing FILE"):
+            module.main(arguments)
     with pytest.raises(module.flags.IllegalFlagValueError, match="expected a run folder with config.json"):
         program("check_tflite", f"--run_dir={tmp_path}")
     with pytest.raises(module.flags.IllegalFlagValueError, match="At most one of"):
-        program("check_tflite", f"--run_dir={tmp_path}", f"--reference={exported / 'decoder.json'}")
+        program("check_tflite", f"--run_dir={digits_run}", f"--reference={exported / 'decoder.json'}")

@@ -19,12 +19,11 @@ _SECRET = "not to be served"
 def web(tmp_path):
     """tools/web, with stand-ins for the packages, and files beside it that are not to be served."""
     web = shutil.copytree(_WEB, tmp_path / "web", ignore=shutil.ignore_patterns("node_modules"))
-    for package, version in json.loads((web / "package.json").read_text())["dependencies"].items():
+    for package in json.loads((web / "package.json").read_text())["dependencies"]:
         folder = web / "node_modules" / package
         for name in ("dist/index.js", "dist/index.d.ts", "wasm/litert.js", "wasm/litert.wasm"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(name)
-        (folder / "package.json").write_text(json.dumps({"version": version}))
     (tmp_path / "secret.js").write_text(_SECRET)
     (web / "node_modules" / "secret.js").write_text(_SECRET)
     return web
@@ -119,12 +118,6 @@ def test_no_other_file_is_served(serve_page, model_dir, path):
         assert ask("/", "POST")[0] == 501
 
 
-def test_a_file_that_is_gone_is_not_found(serve_page, model_dir):
-    with _answering(serve_page, model_dir) as ask:
-        (model_dir / "decoder_float32.tflite").unlink()
-        assert ask("/model/decoder_float32.tflite")[0] == 404
-
-
 def test_a_browser_may_leave_before_it_has_a_file(serve_page, model_dir, capsys):
     os.truncate(model_dir / "golden.bin", 2**26)
     with _answering(serve_page, model_dir) as ask:
@@ -136,31 +129,18 @@ def test_a_browser_may_leave_before_it_has_a_file(serve_page, model_dir, capsys)
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("decoder.json", None, "--model_dir: expected a folder with decoder.json, written by tools/export.py"),
-        ("decoder.json", "{", "expected JSON with the names files.float32 and golden.file. Received: JSONDecodeError"),
-        ("decoder.json", "[]", "expected JSON with the names files.float32 and golden.file. Received: TypeError"),
-        ("decoder.json", '{"files": {}}', r"expected JSON with the names .* Received: KeyError\('float32'\)"),
-        ("decoder.json", '{"files": {"float32": "../secret.js"}, "golden": {"file": "a"}}', "Received: ValueError"),
-        ("decoder_float32.tflite", None, "decoder.json: expected the files that it names. Received: no "),
-        ("golden.bin", None, "decoder.json: expected the files that it names. Received: no "),
-    ],
+    "content", [None, "{", "[]", '{"files": {"float32": "../secret.js"}, "golden": {"file": "a"}}']
 )
-def test_a_wrong_model_ends_it_before_it_starts(serve_page, model_dir, name, content, message):
-    (model_dir / name).unlink() if content is None else (model_dir / name).write_text(content)
-    with pytest.raises(ValueError, match=message):
+def test_a_wrong_model_ends_it_before_it_starts(serve_page, model_dir, content):
+    path = model_dir / "decoder.json"
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises(ValueError, match="--model_dir: expected a folder with decoder.json, written by tools/export"):
         serve_page.main()
 
 
-@pytest.mark.parametrize("version", [None, "2.0.0"])
-def test_missing_or_other_packages_end_it_before_it_starts(serve_page, web, version):
-    folder = web / "node_modules" / "@litertjs" / "core"
-    shutil.rmtree(folder) if version is None else (folder / "package.json").write_text(json.dumps({"version": version}))
-    message = (
-        f"{folder}: expected @litertjs/core 2.5.3. Received: {version or 'none'}\nWhat helps: npm ci --prefix {web}"
-    )
-    with pytest.raises(ValueError, match=message):
+def test_missing_packages_end_it_before_it_starts(serve_page, web):
+    shutil.rmtree(web / "node_modules")
+    with pytest.raises(ValueError, match=f"expected LiteRT.js. Received: none\nWhat helps: npm ci --prefix {web}"):
         serve_page.main()
 
 

@@ -159,6 +159,13 @@ class TFLiteGraph:
         return flatbuffer_utils.convert_object_to_bytearray(self.model)
 
 
+def unary_operator(code, source, result):
+    """`OperatorT` with an operator code of `add_code`, that makes tensor `result` of tensor `source`."""
+    operator = schema.OperatorT()
+    operator.opcodeIndex, operator.inputs, operator.outputs = code, [source], [result]
+    return operator
+
+
 def half_tflite(content):
     """The same model with kernels of at least `LEAST_WEIGHTS` stored as float16; it computes in float32 as before.
 
@@ -173,12 +180,11 @@ def half_tflite(content):
         kernel = tensors[index]
         if graph.size(index) < LEAST_WEIGHTS or uses[kernel.buffer] > 1:
             continue
-        buffer, cast = graph.model.buffers[kernel.buffer], schema.OperatorT()
+        buffer = graph.model.buffers[kernel.buffer]
         buffer.data = buffer.data.view(np.float32).astype(np.float16).view(np.uint8)
         half = graph.add_tensor(f"{kernel.name.decode()}/float16", index, "FLOAT16", kernel.buffer)
         kernel.buffer = _EMPTY_BUFFER
-        cast.opcodeIndex, cast.inputs, cast.outputs = code, [half], [index]
-        casts.append(cast)
+        casts.append(unary_operator(code, half, index))
     graph.subgraph.operators = [*casts, *graph.operators]
     return graph.pack()
 

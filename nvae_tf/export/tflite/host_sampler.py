@@ -12,7 +12,6 @@ import numpy as np
 from nvae_tf.export.tflite import philox
 from nvae_tf.hierarchy import num_mixture_pieces, sort_mixture_pieces
 
-_LIKELIHOODS = ("bernoulli", "logistic_mixture", "normal")
 _MIN_LOG_SCALE = -7.0
 # The logarithm is taken twice of some uniforms: they keep away from 0 and 1.
 _OPEN_INTERVAL = (1e-5, 1.0 - 1e-5)
@@ -26,25 +25,6 @@ def bernoulli_mean(logits):
     return np.exp(-np.logaddexp(np.float32(0), -np.asarray(logits, np.float32)))
 
 
-def draw_bernoulli(logits, uniforms):
-    """1 where a uniform in [0, 1), [..., H, W, C], is below the probability, else 0."""
-    return (uniforms < bernoulli_mean(logits)).astype(np.float32)
-
-
-def logistic_mixture_mean(params, num_channels):
-    """Means and coefficients mixed by the weights of the components, then the chain over channels."""
-    logits, means, _, coefficients = _split_mixture(params, num_channels)
-    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    weights /= weights.sum(axis=-1, keepdims=True)
-    means, coefficients = ([(weights * values).sum(axis=-1) for values in group] for group in (means, coefficients))
-    return _chain(means, coefficients)
-
-
-def pick_components(logits, uniforms):
-    """Component of each pixel, int [..., H, W], by the Gumbel trick; both arguments are [..., H, W, num_mixtures]."""
-    return np.argmax(logits - np.log(-np.log(uniforms)), axis=-1)
-
-
 def draw_logistic_mixture(params, num_channels, component_uniforms, value_uniforms):
     """Picks a component for each pixel, draws its logistics, and runs the chain over channels.
 
@@ -55,7 +35,7 @@ def draw_logistic_mixture(params, num_channels, component_uniforms, value_unifor
         value_uniforms: [..., H, W, C], in [1e-5, 1 - 1e-5].
     """
     logits, *groups = _split_mixture(params, num_channels)
-    picked = pick_components(logits, component_uniforms)[..., np.newaxis]
+    picked = np.argmax(logits - np.log(-np.log(component_uniforms)), axis=-1, keepdims=True)  # the Gumbel trick
     means, log_scales, coefficients = (
         [np.take_along_axis(values, picked, axis=-1)[..., 0] for values in group] for group in groups
     )
@@ -85,9 +65,8 @@ def latent_noise(shapes, seed, index=0):
     Returns:
         List of float32 standard normals.
     """
-    sizes = [int(np.prod(shape)) for shape in shapes]
-    noise = philox.standard_normal(philox.row_key(seed, index), [sum(sizes)])
-    parts = np.split(noise, np.cumsum(sizes)[:-1])
+    ends = np.cumsum([np.prod(shape) for shape in shapes])
+    parts = np.split(philox.standard_normal(philox.row_key(seed, index), [ends[-1]]), ends[:-1])
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
@@ -107,7 +86,10 @@ def mean_image(params, likelihood, num_channels):
         return bernoulli_mean(params)
     if likelihood == "normal":
         return draw_normal(params, np.float32(0))
-    return logistic_mixture_mean(params, num_channels)
+    logits, means, _, coefficients = _split_mixture(params, num_channels)
+    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    weights /= weights.sum(axis=-1, keepdims=True)
+    return _chain(*([(weights * values).sum(axis=-1) for values in group] for group in (means, coefficients)))
 
 
 def draw_image(params, likelihood, num_channels, seed, index=0):
@@ -127,40 +109,28 @@ def draw_image(params, likelihood, num_channels, seed, index=0):
     key = philox.row_key(seed, index, philox.PIXELS)
     shape = [*params.shape[:-1], num_channels]
     if likelihood == "bernoulli":
-        return draw_bernoulli(params, philox.uniform(key, shape))
+        return (philox.uniform(key, shape) < bernoulli_mean(params)).astype(np.float32)
     if likelihood == "normal":
         return draw_normal(params, philox.standard_normal(key, shape))
-    num_mixtures = params.shape[-1] // num_mixture_pieces(num_channels)
-    component_key, value_key = philox.split_key(key)
-    component_uniforms = philox.uniform(component_key, [*params.shape[:-1], num_mixtures], *_OPEN_INTERVAL)
-    value_uniforms = philox.uniform(value_key, shape, *_OPEN_INTERVAL)
-    return draw_logistic_mixture(params, num_channels, component_uniforms, value_uniforms)
-
-
-def crop_padding(images, padding):
-    """Images without the pixels that were added on every side: [..., H - 2 * padding, W - 2 * padding, C]."""
-    window = slice(padding, -padding or None)
-    return images[..., window, window, :]
-
-
-def to_uint8(images):
-    """uint8 of images in [0, 1]: times 255, rounded to the nearest integer, halves to the even one."""
-    return np.rint(np.clip(images, 0, 1) * np.float32(255)).astype(np.uint8)
+    shapes = [*params.shape[:-1], params.shape[-1] // num_mixture_pieces(num_channels)], shape
+    uniforms = (philox.uniform(*each, *_OPEN_INTERVAL) for each in zip(philox.split_key(key), shapes, strict=True))
+    return draw_logistic_mixture(params, num_channels, *uniforms)
 
 
 def _checked(params, likelihood, num_channels):
     """`params` in float32, if their last axis fits the likelihood."""
     params = np.asarray(params, np.float32)
-    if likelihood not in _LIKELIHOODS:
-        raise ValueError(f"likelihood: expected one of {_LIKELIHOODS}. Received: {likelihood!r}")
-    pieces = {"bernoulli": num_channels, "normal": 2 * num_channels}.get(likelihood, num_mixture_pieces(num_channels))
-    mixture = likelihood == "logistic_mixture"
-    if params.shape[-1] % pieces or not mixture and params.shape[-1] != pieces:
-        expected = f"a multiple of {pieces}" if mixture else pieces
-        raise ValueError(
-            f"params: expected a last axis of {expected} for {likelihood} and {num_channels} channels. "
-            f"Received: shape {params.shape}"
-        )
+    pieces = {
+        "bernoulli": num_channels,
+        "logistic_mixture": num_mixture_pieces(num_channels),
+        "normal": 2 * num_channels,
+    }
+    if likelihood not in pieces:
+        raise ValueError(f"likelihood: expected one of {[*pieces]}. Received: {likelihood!r}")
+    multiple, rest = divmod(params.shape[-1], pieces[likelihood])
+    if rest or (multiple != 1 and likelihood != "logistic_mixture"):
+        expected = f"last axis of {pieces[likelihood]}, or a multiple for mixtures"
+        raise ValueError(f"params: expected a {expected}, for {likelihood}. Received: shape {params.shape}")
     return params
 
 

@@ -32,6 +32,7 @@ _MEANINGS = {
     "probabilities": "probability of a 1 for every value",
     "mean_image": "the likelihood's mean image in [0, 1]",
 }
+_ENCODED = "the noise from which `sample` at temperature 1 makes the image's latents; zeros in give their means"
 _NOISE = "standard normal"
 _DISTRIBUTIONS = {
     "temperature": "a positive number, by which the graph multiplies the noise",
@@ -42,25 +43,17 @@ _DISTRIBUTIONS = {
 def write_sidecar(folder, model_config, cases, graphs, *, temperature, provenance, cost):
     """Writes golden.bin and decoder.json beside the .tflite files of a folder.
 
-    Args:
-        folder: `pathlib.Path` of a folder with `NAME_float32.tflite` and `NAME_float16.tflite`.
-        model_config: `ModelConfig`.
-        cases: for each of `graphs` its golden numbers ({input: array}, {output: array}), computed by the Keras model.
-        graphs: `{"decoder": DeviceGraph}`, optionally with `"encoder"`.
-        temperature: recommended temperature.
-        provenance: that of the model.
-        cost: {"parameters", "macs"} of the decoder.
+    `graphs` is {"decoder": `DeviceGraph`}, optionally with "encoder"; `cases` holds the golden numbers of each,
+    ({input: array}, {output: array}), computed by the Keras model; `cost` is {"parameters", "macs"} of the decoder.
     """
-    inputs, outputs = cases["decoder"]
     files = sorted(path.name for path in folder.glob("*.tflite"))
     likelihood, padding = model_config.likelihood, model_config.padding
     arrays = write_bin(folder / GOLDEN, cases)
-    golden = {name: {"file": GOLDEN, "arrays": arrays[name]} for name in cases}
+    parts = {name: _part(name, graph, cases[name][1], arrays[name]) for name, graph in graphs.items()}
     content = {
         "format": _FORMAT,
-        **_signature("decoder", graphs["decoder"]),
-        "outputs": [_tensor(name, outputs[name].shape, meaning=_MEANINGS[name]) for name in outputs],
-        "encoder": None,
+        **parts["decoder"],
+        "encoder": parts.get("encoder"),
         "image": {
             "height": model_config.image_height - 2 * padding,
             "width": model_config.image_width - 2 * padding,
@@ -72,46 +65,36 @@ def write_sidecar(folder, model_config, cases, graphs, *, temperature, provenanc
         "likelihood": {"kind": likelihood, "num_mixtures": model_config.num_mixtures, "how": _HOW[likelihood]},
         "mean": mean_name(model_config),
         "num_groups": hierarchy.num_groups(model_config),
-        "num_sampled_groups": len(inputs) - 1,
+        "num_sampled_groups": len(cases["decoder"][0]) - 1,
         "temperature": temperature,
         **cost,
-        "golden": golden["decoder"],
         "checkpoint": {"step": provenance["run"]["step"], "sha256": provenance["run"]["checkpoint_sha256"]},
         "provenance": provenance,
         "sha256": {name: file_sum(folder / name) for name in (*files, GOLDEN)},
     }
-    if "encoder" in graphs:
-        content["encoder"] = {**_encoder(graphs["encoder"]), "golden": golden["encoder"]}
     write_json(folder / SIDECAR, content)
 
 
-def _encoder(graph):
-    noise = {name: spec for name, spec in graph.inputs.items() if name != "image"}
-    meaning = "the noise from which `sample` at temperature 1 makes the image's latents; zeros in give their means"
-    outputs = [_tensor(name.removeprefix("posterior_"), spec.shape, meaning=meaning) for name, spec in noise.items()]
-    return {**_signature("encoder", graph), "outputs": outputs}
+def _part(name, graph, outputs, arrays):
+    """What the sidecar holds of one graph, whose golden outputs are {name: array}."""
 
+    def tensors(values, key, texts, default):
+        described = ((one, list(value.shape), texts.get(one, default)) for one, value in values.items())
+        return [{"name": one, "shape": shape, "dtype": "float32", key: text} for one, shape, text in described]
 
-def _signature(name, graph):
-    inputs = [
-        _tensor(key, spec.shape, distribution=_DISTRIBUTIONS.get(key, _NOISE)) for key, spec in graph.inputs.items()
-    ]
-    files = {precision: f"{name}_{precision}.tflite" for precision in ("float32", "float16")}
-    return {"signature": graph.name, "files": files, "inputs": inputs}
-
-
-def _tensor(name, shape, **more):
-    return {"name": name, "shape": list(shape), "dtype": "float32", **more}
+    return {
+        "signature": graph.name,
+        "files": {precision: f"{name}_{precision}.tflite" for precision in ("float32", "float16")},
+        "inputs": tensors(graph.inputs, "distribution", _DISTRIBUTIONS, _NOISE),
+        "outputs": tensors(outputs, "meaning", _MEANINGS, _ENCODED),
+        "golden": {"file": GOLDEN, "arrays": arrays},
+    }
 
 
 def sidecar_answers(path, tflite_path, signature):
-    """Golden numbers of a sidecar for one of its .tflite files, which has the given signature.
+    """Golden numbers ({input: array}, {output: array}) for one of a sidecar's files; None for an unknown signature.
 
-    Returns:
-        ({input: array}, {output: array}); None if the sidecar has none for the signature.
-
-    Raises:
-        ValueError: not a sidecar, or files whose SHA-256 differs from the sidecar's.
+    Raises ValueError if it is no sidecar, or if the SHA-256 of a file differs from the sidecar's.
     """
     path = pathlib.Path(path)
     try:

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from nvae_tf.evaluation.write_images import to_uint8
 from nvae_tf.export.tflite import host_sampler
 from nvae_tf.export.tflite.export import export_tflite
+from nvae_tf.models.pixels import crop_padding
 from tests import tiny
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
@@ -48,7 +50,7 @@ class Decoder:
             host_sampler.draw_image(row, *kind, *seeds[i]) if seeds else host_sampler.mean_image(row, *kind)
             for i, row in enumerate(params[:, np.newaxis])
         ]
-        return host_sampler.to_uint8(host_sampler.crop_padding(np.concatenate(images), config.padding))
+        return to_uint8(crop_padding(np.concatenate(images), config.padding))
 
 
 def _tiny_model(**fields):

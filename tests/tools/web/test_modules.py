@@ -7,9 +7,11 @@ import subprocess
 import numpy as np
 import pytest
 
+from nvae_tf.evaluation.write_images import to_uint8
 from nvae_tf.export.tflite import host_sampler, philox
 from nvae_tf.hierarchy import num_mixture_pieces
 from nvae_tf.models.noise import slerp
+from nvae_tf.models.pixels import crop_padding
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 _DRIVER = pathlib.Path(__file__).with_name("functions.mjs")
@@ -82,21 +84,6 @@ def test_images_are_pythons(call, likelihood, num_channels):
     np.testing.assert_allclose(drawn, expected, rtol=0, atol=1e-5)
 
 
-def test_given_noise_picks_the_same_components(call):
-    params, rng = _params("logistic_mixture", 3), np.random.default_rng(0)
-    components, values = (rng.uniform(1e-5, 1 - 1e-5, [1, 8, 8, size]).astype(np.float32) for size in (_MIXTURES, 3))
-    logits = params[..., :_MIXTURES]
-    pairs = zip(logits.reshape(-1, _MIXTURES), components.reshape(-1, _MIXTURES), strict=True)
-    results = call(
-        ("host_sampler.js", "drawLogisticMixture", params, 3, _MIXTURES, components, values),
-        *(("host_sampler.js", "pickComponent", *pair) for pair in pairs),
-    )
-    image, *picked = (result["value"] for result in results)
-    np.testing.assert_array_equal(picked, host_sampler.pick_components(logits, components).ravel())
-    expected = host_sampler.draw_logistic_mixture(params, 3, components, values)
-    np.testing.assert_allclose(np.reshape(image, expected.shape), expected, rtol=0, atol=1e-5)
-
-
 # As many values as the finest groups of 256 x 256 models have, and a few.
 @pytest.mark.parametrize(("fraction", "size"), [(0.0, 60), (0.3, 128 * 128 * 20), (1.0, 60)])
 def test_slerp_is_pythons(call, fraction, size):
@@ -119,9 +106,9 @@ def test_crop_and_bytes_are_pythons(call):
             ("host_sampler.js", "toUint8", image),
         )
     )
-    np.testing.assert_array_equal(cropped.astype(np.float32), host_sampler.crop_padding(image, 2).ravel())
+    np.testing.assert_array_equal(cropped.astype(np.float32), crop_padding(image[np.newaxis], 2).ravel())
     np.testing.assert_array_equal(whole.astype(np.float32), image.ravel())
-    np.testing.assert_array_equal(as_bytes, host_sampler.to_uint8(image).ravel())
+    np.testing.assert_array_equal(as_bytes, to_uint8(image).ravel())
 
 
 def test_wrong_input_is_named(call):

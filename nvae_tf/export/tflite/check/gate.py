@@ -8,10 +8,10 @@ import pathlib
 import numpy as np
 
 from nvae_tf.export.device_graph import encode_graph, sample_graph
-from nvae_tf.export.parity import TOLERANCES, draw_cases
+from nvae_tf.export.parity import TOLERANCES, draw_cases, runtime_version
 from nvae_tf.export.tflite.check.half_audit import audit, relative_error
 from nvae_tf.export.tflite.check.rules import lint_tflite
-from nvae_tf.export.tflite.check.run import NotAvailable, RunFailed, check_runtime, random_inputs, run_file
+from nvae_tf.export.tflite.check.run import NotAvailable, RunFailed, random_inputs, run_file
 from nvae_tf.export.tflite.flatbuffer import TFLiteGraph
 from nvae_tf.export.tflite.sidecar import sidecar_answers
 
@@ -69,8 +69,9 @@ def check_file(path, *, nvae=None, reference=None, num_draws=4, num_audit_draws=
     }
     for name, check in checks.items():
         try:
+            runtime_version("ai-edge-litert")  # raises if it is not installed
             yield check()
-        except NotAvailable as error:
+        except (NotAvailable, ImportError) as error:
             yield Part(name, NOT_SHOWN, str(error))
         except (RunFailed, ValueError) as error:
             yield Part(name, FAIL, str(error))
@@ -95,11 +96,13 @@ def _gpu(path, graph, num_draws, seed):
 def _keras(path, graph, nvae, reference, num_draws, seed):
     if nvae is None and reference is None:
         return Part("keras", NOT_SHOWN, "expected --run_dir or --reference. Received: neither")
-    check_runtime()
     if nvae is not None:
         source, (inputs, expected) = "Keras", _keras_case(nvae, graph, num_draws, seed)
     else:
-        source, (inputs, expected) = reference, _golden_case(reference, path, graph)
+        answers = sidecar_answers(reference, path, graph.signature)
+        if answers is None:
+            raise NotAvailable(f"{reference}: expected golden numbers of {graph.signature}. Received: none")
+        source, (inputs, expected) = reference, _stacked([answers])
     received = run_file(path, graph, inputs, "cpu").outputs
     unknown = sorted(set(received) - set(expected))
     if unknown:
@@ -119,30 +122,15 @@ def _keras_case(nvae, graph, num_draws, seed):
         raise ValueError(f"signature: expected sample or encode. Received: {graph.signature}")
     shapes = {name: tuple(spec.shape) for name, spec in expected.inputs.items()}
     received = {value.name: value.shape for value in graph.inputs}
-    for name in sorted({*shapes, *received}):
-        if shapes.get(name) != received.get(name):
-            found, wanted = (
-                f"an input of shape {list(side[name])}" if name in side else "no such input"
-                for side in (received, shapes)
-            )
-            raise ValueError(f"{name}: expected {wanted}, as in the run's model. Received: {found}")
-    cases = draw_cases(nvae, expected, 1, _TEMPERATURE, num=num_draws, seed=seed)
+    for name, _ in sorted(shapes.items() ^ received.items()):
+        wanted, found = shapes.get(name), received.get(name)
+        raise ValueError(f"{name}: expected {wanted}, as in the run's model. Received: {found}")
+    return _stacked(draw_cases(nvae, expected, 1, _TEMPERATURE, num=num_draws, seed=seed))
+
+
+def _stacked(cases):
+    """({input: array [N, 1, ...]}, {output: array}) of N pairs of such dictionaries."""
     return tuple({name: np.stack([case[side][name] for case in cases]) for name in cases[0][side]} for side in (0, 1))
-
-
-def _golden_case(reference, path, graph):
-    """({input: array [1, 1, ...]}, {output: array}) of the sidecar, checked against the file's signature."""
-    answers = sidecar_answers(reference, path, graph.signature)
-    if answers is None:
-        raise NotAvailable(
-            f"{reference}: expected golden numbers of {graph.signature}. Received: none; export the model again"
-        )
-    for side, arrays, values in zip(("input", "output"), answers, (graph.inputs, graph.outputs), strict=True):
-        for value in values:
-            if value.name not in arrays or arrays[value.name].shape != value.shape:
-                expected = f"golden {side} {value.name} of shape {list(value.shape)}"
-                raise ValueError(f"{reference}: expected {expected}. Received: none")
-    return tuple({name: array[np.newaxis] for name, array in arrays.items()} for arrays in answers)
 
 
 def _half(path, graph, num_draws, seed):

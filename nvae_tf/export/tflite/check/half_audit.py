@@ -14,7 +14,7 @@ import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
 
 from nvae_tf.export.tflite.check.run import run_file
-from nvae_tf.export.tflite.flatbuffer import TFLiteGraph
+from nvae_tf.export.tflite.flatbuffer import TFLiteGraph, unary_operator
 
 LARGEST_HALF = float(np.finfo(np.float16).max)
 # Other draws may give larger numbers than those seen.
@@ -88,17 +88,9 @@ def _magnitudes(graph, exact):
             if graph.dtype(index) == "FLOAT32":
                 yield Magnitude(graph.name(index), op, float(largest[index]))
         if op == "MEAN":
-            yield Magnitude(graph.name(operator.outputs[0]), "sum of MEAN", _sum_of_mean(graph, operator, exact))
-
-
-def _sum_of_mean(graph, operator, exact):
-    """Upper bound of every partial sum of a MEAN, in whatever order it adds."""
-    source, result = operator.inputs[0], operator.outputs[0]
-    terms, shape = graph.size(source) / graph.size(result), graph.shape(source)
-    if len(shape) == 4 and terms == shape[1] * shape[2]:
-        return float(exact.sums[source])
-    # A mean over other axes, which the lint refuses.
-    return float(exact.largest[source]) * terms
+            # Bounds every partial sum, in whatever order it adds.
+            sums = float(exact.sums[operator.inputs[0]])
+            yield Magnitude(graph.name(operator.outputs[0]), "sum of MEAN", sums)
 
 
 def rounded(content):
@@ -115,8 +107,9 @@ def rounded(content):
     operators, stand_in = [], {}
 
     def put_casts(index):
-        half = _cast(graph, code, index, "FLOAT32", "FLOAT16", operators)
-        stand_in[index] = _cast(graph, code, half, "FLOAT16", "FLOAT32", operators)
+        half, back = (graph.add_tensor(f"{dtype} of {index}", index, dtype) for dtype in ("FLOAT16", "FLOAT32"))
+        operators.extend((unary_operator(code, index, half), unary_operator(code, half, back)))
+        stand_in[index] = back
 
     for value in graph.inputs:
         if value.dtype == "FLOAT32":
@@ -133,14 +126,3 @@ def rounded(content):
     for output in graph.model.signatureDefs[0].outputs:
         output.tensorIndex = stand_in.get(int(output.tensorIndex), int(output.tensorIndex))
     return graph.pack()
-
-
-def _cast(graph, code, index, source, target, operators):
-    """Appends a CAST of a tensor to `operators`; returns the number of the new tensor."""
-    result, operator = graph.add_tensor(f"{target} of {index}", index, target), schema.OperatorT()
-    operator.opcodeIndex, operator.inputs, operator.outputs = code, [index], [result]
-    operator.builtinOptionsType, operator.builtinOptions = schema.BuiltinOptions.CastOptions, schema.CastOptionsT()
-    operator.builtinOptions.inDataType = getattr(schema.TensorType, source)
-    operator.builtinOptions.outDataType = getattr(schema.TensorType, target)
-    operators.append(operator)
-    return result

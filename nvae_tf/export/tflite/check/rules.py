@@ -6,17 +6,16 @@ were seen to have. A file without findings may still give wrong numbers: `check.
 
 import dataclasses
 
-_CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
 _BINARY = ("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM")
-_UNARY = (
-    *("EXP", "LOG", "TANH", "LOGISTIC", "ELU", "RELU", "RELU6", "RELU_N1_TO_1"),
-    *("SQRT", "RSQRT", "ABS", "SQUARE", "FLOOR", "SIGN", "SOFTMAX"),
-)
 _SLICES = ("SLICE", "STRIDED_SLICE")
 _RESIZES = ("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR")
-_SHAPES = ("MEAN", "CONCATENATION", "RESHAPE", "PAD", "DEPTH_TO_SPACE", "DEQUANTIZE", *_SLICES, *_RESIZES)
-ALLOWED_OPS = frozenset((*_CONVOLUTIONS, *_BINARY, *_UNARY, *_SHAPES))
-
+_ALLOWED_OPS = {
+    *("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED"),
+    *("EXP", "LOG", "TANH", "LOGISTIC", "ELU", "RELU", "RELU6", "RELU_N1_TO_1"),
+    *("SQRT", "RSQRT", "ABS", "SQUARE", "FLOOR", "SIGN", "SOFTMAX"),
+    *("MEAN", "CONCATENATION", "RESHAPE", "PAD", "DEPTH_TO_SPACE", "DEQUANTIZE"),
+    *(*_BINARY, *_SLICES, *_RESIZES),
+}
 # Which operands must be constant: weights and biases, axes, sizes.
 _CONSTANT_OPERANDS = {
     **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"), (1, 2)),
@@ -25,15 +24,6 @@ _CONSTANT_OPERANDS = {
     "SLICE": (1, 2),
     "STRIDED_SLICE": (1, 2, 3),
     "DEQUANTIZE": (0,),
-}
-_INSTEAD = {
-    "SPLIT": "write two convolutions, or slices",
-    "SPLIT_V": "write two convolutions, or slices",
-    "TILE": "write keras.ops.image.resize or a broadcasting MUL",
-    "SUM": "write a mean",
-    "GATHER": "write slices or a constant 1x1 convolution",
-    "PACK": "write CONCATENATION of slices",
-    "UNPACK": "write slices",
 }
 
 
@@ -66,21 +56,17 @@ def lint_tflite(graph):
     for value in graph.inputs:
         findings += _tensor_findings(graph, value.index, constants)
     for operator in graph.operators:
-        findings += _operator_findings(graph, operator, constants)
+        name = graph.name(operator.outputs[0]) if len(operator.outputs) else "no output"
+        findings += [Finding(rule, name, message) for rule, message in _operator_findings(graph, operator, constants)]
         for index in operator.outputs:
             findings += _tensor_findings(graph, index, constants, graph.inputs_of(operator))
     return findings
 
 
 def _file_findings(graph, constants):
-    if graph.signature is None:
-        yield Finding("signature", "file", "expected a named signature. Received: none, so inputs have no stable names")
     signatures = [definition.signatureKey.decode() for definition in graph.model.signatureDefs or []]
-    if len(signatures) > 1:
-        yield Finding("signature", "file", f"expected one signature. Received: {', '.join(signatures)}")
-    if len(graph.model.subgraphs) > max(len(signatures), 1):
-        count = len(graph.model.subgraphs)
-        yield Finding("subgraph", "file", f"expected one graph, without control flow. Received: {count}")
+    if len(signatures) != 1:
+        yield Finding("signature", "file", f"expected one signature. Received: {', '.join(signatures) or 'none'}")
     inputs, seen = {value.index for value in graph.inputs}, {}
     for output in graph.outputs:
         if output.index in inputs:
@@ -98,11 +84,10 @@ def _file_findings(graph, constants):
 def _tensor_findings(graph, index, constants, sources=()):
     """Findings for a tensor that exists at run time; `sources` are the tensors that it is computed from."""
     name, shape, declared = graph.name(index), graph.shape(index), graph.declared_shape(index)
-    dtype = graph.dtype(index)
     if len(shape) > 4:
         yield Finding("rank", name, f"expected at most 4. Received: shape {list(shape)}")
-    if dtype != "FLOAT32":
-        yield Finding("dtype", name, f"expected FLOAT32. Received: {dtype}")
+    if graph.dtype(index) != "FLOAT32":
+        yield Finding("dtype", name, f"expected FLOAT32. Received: {graph.dtype(index)}")
     if -1 in declared:
         yield Finding("dynamic shape", name, f"expected sizes that the file fixes. Received: {list(declared)}")
     if index in constants:
@@ -116,85 +101,43 @@ def _tensor_findings(graph, index, constants, sources=()):
 
 
 def _operator_findings(graph, operator, constants):
-    op, inputs = graph.op_name(operator), graph.inputs_of(operator)
-    name = graph.name(operator.outputs[0]) if len(operator.outputs) else "no output"
-
-    def found(rule, message):
-        return Finding(rule, name, message)
-
-    if op not in ALLOWED_OPS:
-        advice = _INSTEAD.get(op, "keep it out of the graph")
-        yield found("op", f"expected one on the list. Received: {op}; {advice}")
+    """Pairs of a rule and a message."""
+    op, inputs, options = graph.op_name(operator), graph.inputs_of(operator), operator.builtinOptions
+    if op not in _ALLOWED_OPS:
+        yield "op", f"expected one on the list. Received: {op}; keep it out of the graph"
         return
     for place in _CONSTANT_OPERANDS.get(op, ()):
-        if place < len(operator.inputs) and operator.inputs[place] >= 0 and operator.inputs[place] not in constants:
-            operand = graph.name(operator.inputs[place])
-            yield found(
-                "constant operand", f"expected {op}'s operand {place} in the file. Received: {operand}, computed"
-            )
-    yield from _stored_type_findings(graph, op, inputs, found)
-    if op != "DEQUANTIZE" and constants.issuperset(inputs):
-        yield found("folded", f"expected constants computed before. Received: {op} of constants only")
-    if op in _BINARY:
-        yield from _binary_findings(graph, op, inputs, constants, found)
-    yield from _option_findings(graph, op, operator, inputs, found)
-
-
-def _stored_type_findings(graph, op, inputs, found):
-    """Weights are FLOAT32, or FLOAT16 behind DEQUANTIZE; axes, sizes and paddings are INT32."""
-    allowed = ("FLOAT16",) if op == "DEQUANTIZE" else ("FLOAT32", "INT32")
+        operand = operator.inputs[place] if place < len(operator.inputs) else -1
+        if operand >= 0 and operand not in constants:
+            received = f"{graph.name(operand)}, computed"
+            yield "constant operand", f"expected {op}'s operand {place} in the file. Received: {received}"
     for index in filter(graph.is_stored, inputs):
-        if graph.dtype(index) not in allowed:
-            expected = " or ".join(allowed)
-            yield found("dtype", f"expected {expected} in {graph.name(index)}. Received: {graph.dtype(index)}")
-        if len(graph.shape(index)) > 4:
-            yield found("rank", f"expected at most 4 in {graph.name(index)}. Received: {list(graph.shape(index))}")
-
-
-def _binary_findings(graph, op, inputs, constants, found):
-    one, other = map(graph.shape, inputs[:2])
-    if not constants.isdisjoint(inputs):
-        return
-    if inputs[0] == inputs[1] and op != "MUL":
-        yield found("same input", f"expected two tensors. Received: {op} of one with itself")
-    if one == other:
-        return
-    if op != "MUL":
-        yield found("broadcast", f"expected tensors of one shape for {op}. Received: {list(one)} and {list(other)}")
-    elif not _is_factor(min(one, other, key=_count), max(one, other, key=_count)):
-        message = "expected a factor of one number, of one for each channel, or of one for each pixel"
-        yield found("broadcast", f"{message}. Received: {list(one)} and {list(other)}")
-
-
-def _count(shape):
-    return sum(size > 1 for size in shape)
-
-
-def _is_factor(factor, shape):
-    if all(size == 1 for size in factor):
-        return True
-    per_channel = factor[-1:] == shape[-1:] and all(size == 1 for size in factor[:-1])
-    return per_channel or (factor[-1] == 1 and factor[:-1] == shape[:-1])
-
-
-def _option_findings(graph, op, operator, inputs, found):
-    options, rank = operator.builtinOptions, len(graph.shape(inputs[0]))
+        if graph.dtype(index) not in ("FLOAT32", "FLOAT16", "INT32"):
+            yield "dtype", f"expected a float or INT32 in {graph.name(index)}. Received: {graph.dtype(index)}"
+    if op in _BINARY and constants.isdisjoint(inputs):
+        yield from _binary_findings(op, *map(graph.shape, inputs))
+        if inputs[0] == inputs[1] and op != "MUL":
+            yield "same input", f"expected two tensors. Received: {op} of one with itself"
+    rank = len(graph.shape(inputs[0]))
     if op in _SLICES and rank not in (3, 4):
-        yield found("rank", f"expected {op} of rank 3 or 4. Received: rank {rank}")
-    if op == "STRIDED_SLICE":
-        masks = {
-            "shrink_axis": options.shrinkAxisMask,
-            "new_axis": options.newAxisMask,
-            "ellipsis": options.ellipsisMask,
-        }
-        for mask in (mask for mask, value in masks.items() if value):
-            yield found("mask", f"expected no {mask}_mask (x[..., 0:1], not x[..., 0]). Received: {masks[mask]}")
-        strides = graph.constant(inputs[3]).tolist() if graph.is_stored(inputs[3]) else []
-        if any(stride < 1 for stride in strides):
-            yield found("stride", f"expected positive strides. Received: {strides}")
+        yield "rank", f"expected {op} of rank 3 or 4. Received: rank {rank}"
+    if op == "STRIDED_SLICE" and (options.shrinkAxisMask or options.newAxisMask or options.ellipsisMask):
+        yield "mask", "expected x[..., 0:1]. Received: x[..., 0], or another slice that changes the rank"
     if op == "MEAN" and graph.is_stored(inputs[1]):
         axes = graph.constant(inputs[1]).ravel().tolist()
         if rank != 4 or {axis % 4 for axis in axes} != {1, 2}:
-            yield found("axes", f"expected MEAN over height and width. Received: axes {axes} of rank {rank}")
-    if op in _RESIZES and options.alignCorners and options.halfPixelCenters:
-        yield found("resize", "expected align_corners or half_pixel_centers. Received: both")
+            yield "axes", f"expected MEAN over height and width. Received: axes {axes} of rank {rank}"
+
+
+def _binary_findings(op, one, other):
+    """Findings for a binary op of two computed tensors, given their shapes."""
+    factor, shape = sorted((one, other), key=lambda sizes: sum(size > 1 for size in sizes))
+    if one == other:
+        return
+    if op != "MUL":
+        yield "broadcast", f"expected tensors of one shape for {op}. Received: {list(one)} and {list(other)}"
+        return
+    per_channel = factor[-1:] in ((), (1,), shape[-1:]) and all(size == 1 for size in factor[:-1])
+    if not (per_channel or (factor[-1] == 1 and factor[:-1] == shape[:-1])):
+        message = "expected a factor of one number, of one for each channel, or of one for each pixel"
+        yield "broadcast", f"{message}. Received: {list(one)} and {list(other)}"

@@ -5,7 +5,6 @@ Debian's chromium is enough: it shows whether every op runs and agrees, not how 
 """
 
 import dataclasses
-import importlib.metadata
 import math
 import os
 import pathlib
@@ -17,9 +16,6 @@ import tempfile
 
 import numpy as np
 
-RUNTIME = "ai-edge-litert"
-# The version with which the meaning of `is_fully_accelerated` and of the delegate's errors was verified.
-_KNOWN_VERSION = "2.3"
 _CHROMIUM = pathlib.Path("/usr/lib/chromium")
 _TIMEOUT_SECONDS = 3600
 _MAX_WAITS = 12
@@ -51,17 +47,6 @@ class FileRun:
     accelerated: bool | None = None
 
 
-def check_runtime():
-    """Raises `NotAvailable` unless ai-edge-litert is installed in the known version."""
-    try:
-        version = importlib.metadata.version(RUNTIME)
-    except importlib.metadata.PackageNotFoundError:
-        version = "none"
-    if not version.startswith(f"{_KNOWN_VERSION}."):
-        advice = f"pip install '{RUNTIME}=={_KNOWN_VERSION}.*'"
-        raise NotAvailable(f"expected {RUNTIME} {_KNOWN_VERSION}. Received: {version}; {advice}")
-
-
 def vulkan_environment():
     """Environment variables by which a process finds a Vulkan loader and driver.
 
@@ -84,17 +69,7 @@ def _named_driver():
 def random_inputs(graph, num, seed, temperatures=(0.5, 1.0)):
     """Draws inputs for a file: standard normals, evenly spaced temperatures, images uniform in [0, 1].
 
-    Args:
-        graph: `TFLiteGraph`.
-        num: number of draws.
-        seed: seed of the generator.
-        temperatures: first and last temperature. Default (0.5, 1.0).
-
-    Returns:
-        {name: float32 array [num, *shape]}.
-
-    Raises:
-        RunFailed: there are no inputs or outputs, or they are not float32 of fixed shape.
+    Returns {name: float32 array [num, *shape]}; raises `RunFailed` if inputs or outputs are not float32 of fixed shape.
     """
     _check_values(graph)
     rng, inputs = np.random.default_rng(seed), {}
@@ -132,10 +107,9 @@ def run_file(path, graph, inputs, device):
         `FileRun`.
 
     Raises:
-        NotAvailable: the runtime is missing, or for "gpu" a Vulkan device.
+        NotAvailable: there is no Vulkan device, for "gpu".
         RunFailed: the file does not run.
     """
-    check_runtime()
     _check_values(graph)
     environment = {**os.environ, **(vulkan_environment() if device == "gpu" else {})}
     with tempfile.TemporaryDirectory() as folder:

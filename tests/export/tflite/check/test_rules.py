@@ -50,7 +50,6 @@ _BAD = {
     "dynamic": (lambda x: 2.0 * x, {"x": [1, None, 4, 6]}, "dynamic shape"),
     "int-slice": (lambda x: 2.0 * x[..., 0], _X, "mask"),
     "new-axis": (lambda x: 2.0 * x[:, :, tf.newaxis, 0], _X, "mask"),
-    "backwards": (lambda x: 2.0 * x[:, ::-1, :, :], _X, "stride"),
     "split": (lambda x: tf.exp(tf.split(x, 2, -1)[0]), _X, "op"),
     "transpose": (lambda x: tf.transpose(x, [0, 2, 1, 3]), _X, "op"),
     "mean-of-channels": (lambda x: tf.reduce_mean(x, 3, keepdims=True), _X, "axes"),
@@ -92,49 +91,24 @@ def test_allowed(name):
     assert _findings(convert(function, **shapes)) == []
 
 
-def _operator(graph, op):
-    return graph.named_operators(op)[0]
-
-
-def _only_constants(graph):
-    operator = _operator(graph, "CONV_2D")
-    operator.inputs = [operator.inputs[1], *operator.inputs[1:]]
-
-
-def _both_corners_and_centers(graph):
-    _operator(graph, "RESIZE_BILINEAR").builtinOptions.halfPixelCenters = True
-
-
 def _no_signature(graph):
     graph.model.signatureDefs = None
 
 
-def _second_subgraph(graph):
-    graph.model.subgraphs.append(graph.subgraph)
-
-
 def _second_signature(graph):
-    _second_subgraph(graph)
+    graph.model.subgraphs.append(graph.subgraph)
     graph.model.signatureDefs = graph.model.signatureDefs * 2
 
 
 def _int8_kernel(graph):
-    kernel = graph.subgraph.tensors[_operator(graph, "CONV_2D").inputs[1]]
+    kernel = graph.subgraph.tensors[graph.named_operators("CONV_2D")[0].inputs[1]]
     data = graph.model.buffers[kernel.buffer].data
     kernel.type, graph.model.buffers[kernel.buffer].data = 9, np.zeros(len(data) // 4, np.uint8)
 
 
 @pytest.mark.parametrize(
     ("edit", "rule"),
-    [
-        (_only_constants, "folded"),
-        (_both_corners_and_centers, "resize"),
-        (_no_signature, "signature"),
-        (_second_subgraph, "subgraph"),
-        (_second_signature, "signature"),
-        (_int8_kernel, "dtype"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
+    [(_no_signature, "signature"), (_second_signature, "signature"), (_int8_kernel, "dtype")],
 )
 def test_edited(good_file, edit, rule):
     """What TensorFlow's converter does not write, by hand."""
@@ -143,14 +117,10 @@ def test_edited(good_file, edit, rule):
     assert {found for found, _ in _findings(graph.pack())} == {rule}
 
 
-def test_a_finding_names_the_output(good_file):
-    """By its name in the signature; two signatures have two graphs, which is no control flow."""
+def test_a_finding_names_the_output():
+    """By its name in the signature."""
     (finding,) = lint_tflite(TFLiteGraph(convert(lambda x, y: {"sum": x + y}, **_X, y=[1])))
     assert str(finding) == "broadcast: sum: expected tensors of one shape for ADD. Received: [1, 4, 4, 6] and [1]"
-    graph = TFLiteGraph(good_file)
-    _second_signature(graph)
-    (finding,) = lint_tflite(graph)
-    assert str(finding) == "signature: file: expected one signature. Received: sample, sample"
 
 
 def test_batch_is_named_once():
