@@ -22,6 +22,7 @@ from nvae_tf.export.device_graph import decode_graph, encode_graph, sample_graph
 from nvae_tf.export.parity import compare, draw_cases, runtime_version, write_parity
 from nvae_tf.files import new_folder
 from nvae_tf.inference.blocks import Convolution
+from nvae_tf.inference.folding import fold
 from nvae_tf.inference.model import InferenceModel
 
 _RUNTIME = "onnxruntime"
@@ -51,7 +52,7 @@ def export_onnx(nvae, out_dir, provenance, *, opset=18, temperature=0.7):
 
     version = runtime_version(_RUNTIME)
     with new_folder(out_dir) as folder:
-        model = InferenceModel(nvae)
+        model = InferenceModel(fold(nvae))
         metadata = {
             "temperature": temperature,
             "likelihood": nvae.model_config.likelihood,

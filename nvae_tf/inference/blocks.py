@@ -20,7 +20,13 @@ def channels(x, start, stop):
 
 
 class Convolution(tf.Module):
-    """A `Linear` with float32 variables; input [B, H, W, in], output [B, H / strides, W / strides, out]."""
+    """A `Linear` with float32 variables.
+
+    Args:
+        linear: `Linear`.
+
+    Input: [B, H, W, in]. Output: [B, H / strides, W / strides, out].
+    """
 
     def __init__(self, linear):
         super().__init__()
@@ -97,16 +103,15 @@ _MODULES = {Affine: ScaleAndShift, Linear: Convolution}
 
 
 class InferenceCell(tf.Module):
-    """A `Cell` read by a `Folding`; input [B, H, W, C], output [B, H', W', filters]."""
+    """A `FoldedCell` with float32 variables; input [B, H, W, C], output [B, H', W', filters]."""
 
-    def __init__(self, cell, folding):
+    def __init__(self, cell):
         super().__init__()
-        steps, last, skip, gate = folding.cell(cell)
-        self.steps = [_FUNCTIONS[step] if isinstance(step, str) else _MODULES[type(step)](step) for step in steps]
-        self.last = Convolution(last)
-        self.gate = None if gate is None else [Convolution(linear) for linear in gate]
-        self.skip = None if skip is None else Convolution(skip)
-        self._downsamples = skip is not None and skip.strides > 1
+        self.steps = [_FUNCTIONS[step] if isinstance(step, str) else _MODULES[type(step)](step) for step in cell.steps]
+        self.last = Convolution(cell.last)
+        self.gate = None if cell.gate is None else [Convolution(linear) for linear in cell.gate]
+        self.skip = None if cell.skip is None else Convolution(cell.skip)
+        self._downsamples = cell.skip is not None and cell.skip.strides > 1
 
     def __call__(self, x):
         residual = apply(self.steps, x)

@@ -1,22 +1,114 @@
-"""Reads an NVAE for inference: batch norm, weight norm and constants go into plain float64 arrays of convolutions."""
+"""`fold` reads an NVAE once: batch norm, weight norm and constants go into plain float64 arrays of convolutions."""
 
 import collections
 import dataclasses
 
 import numpy as np
 
+from nvae_tf.config import ModelConfig
+from nvae_tf.distributions.normal import BOUND
 from nvae_tf.inference.linear import ELU, SWISH, UPSAMPLE, Affine, Linear, join
 from nvae_tf.layers.cells import RESIDUAL_SCALE, InvertedResidual, NormSwishConv, Resampling
 from nvae_tf.layers.norm import EPSILON
 from nvae_tf.layers.resample import SHIFTS
 
 
-class Folding:
-    """Folds the layers of an `NVAE`, as far as that is exact.
+@dataclasses.dataclass(frozen=True)
+class FoldedCell:
+    """A `Cell`: skip(x) + gate(last(steps(x))).
 
     Attributes:
+        steps: list of `Affine`, `Linear` and the names of `inference.linear`.
+        last: `Linear` at the end of the residual, including the residual's factor.
+        skip: `Linear` of the skip path: after a swish, with stride 2, where the cell downsamples; before a bilinear
+            upsampling where it upsamples; None for the identity.
+        gate: the two `Linear`s of squeeze-and-excitation, or None.
+    """
+
+    steps: list
+    last: Linear
+    skip: Linear | None
+    gate: list | None
+
+
+@dataclasses.dataclass(frozen=True)
+class FoldedGroup:
+    """A `LatentGroup`.
+
+    Attributes:
+        cells: list of `FoldedCell` before the prior, with the upsampling cell where a scale begins.
+        prior_head, posterior_head: `Linear`s of the parameters, divided by the bound of their soft clamp. Group 0 has
+            no prior_head.
+        combiner: `Linear` from the state to what is added to the encoder's feature; None for group 0.
+        flows: for each autoregressive net the list of its three `Linear`s.
+        merge: `Linear` of [state, z]; of z only for group 0.
+        start: what the merge makes of the learned start [1, h, w, C], including the bias; None if there is no start.
+        residual_posterior: whether the posterior's parameters are relative to the prior's.
+    """
+
+    cells: list
+    prior_head: Linear | None
+    posterior_head: Linear
+    combiner: Linear | None
+    flows: list
+    merge: Linear
+    start: np.ndarray | None
+    residual_posterior: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class FoldedNVAE:
+    """A whole `NVAE`.
+
+    Attributes:
+        model_config: its `ModelConfig`.
+        stem, top, likelihood_head: `Linear`s.
+        encoder: for each group, bottom-up, the list of `FoldedCell` between the feature before it and its own.
+        groups: `FoldedGroup`s in generation order.
+        postprocess: list of `FoldedCell`.
         counts: `{what was folded: how often}`.
     """
+
+    model_config: ModelConfig
+    stem: Linear
+    encoder: list
+    top: Linear
+    groups: list
+    postprocess: list
+    likelihood_head: Linear
+    counts: dict
+
+
+def fold(nvae):
+    """Folds everything that can be folded exactly.
+
+    Args:
+        nvae: `NVAE` with the weights and batch-norm statistics to use (`nvae_tf.load_run` chooses them).
+
+    Returns:
+        `FoldedNVAE`, which holds no Keras layer.
+    """
+    folding = _Folding(nvae)
+    encoder, decoder = nvae.encoder, nvae.decoder
+    stages, before = [], encoder.preprocess
+    for cells, down in encoder.stages() or [([], None)]:
+        stages.append([*before, *cells])
+        before = [down]
+    start = np.asarray(decoder.start, np.float64) if decoder.has_start else None
+    return FoldedNVAE(
+        model_config=nvae.model_config,
+        stem=folding.linear(encoder.stem),
+        encoder=[folding.cells(cells) for cells in stages],
+        top=folding.linear(encoder.top),
+        groups=[folding.group(up, group, start) for up, group in decoder.stages()],
+        postprocess=folding.cells(decoder.postprocess),
+        likelihood_head=folding.linear(decoder.likelihood_head),
+        counts=dict(folding.counts),
+    )
+
+
+class _Folding:
+    """Reads the layers of an `NVAE` and counts what was folded."""
 
     def __init__(self, nvae):
         self._kernels = {}
@@ -38,16 +130,11 @@ class Folding:
         bias = np.asarray(conv.bias, np.float64) if conv.use_bias else None
         return Linear(kernel, bias, conv.strides, dilation, conv.groups)
 
-    def cell(self, cell):
-        """The parts of a `Cell`, skip(x) + gate(last(steps(x))).
+    def cells(self, cells):
+        """List of `FoldedCell`; cells that are None are left out."""
+        return [self._cell(cell) for cell in cells if cell is not None]
 
-        Returns:
-            steps: list of `Affine`, `Linear` and the names of `inference.linear`.
-            last: `Linear` at the end of the residual, including the residual's factor.
-            skip: `Linear` of the skip path: after a swish, with stride 2, where the cell downsamples; before a bilinear
-                upsampling where it upsamples; None for the identity.
-            gate: the two `Linear`s of squeeze-and-excitation, or None.
-        """
+    def _cell(self, cell):
         (*steps, last), counts = join(step for operation in cell.operations for step in self._steps(operation))
         self.counts.update(counts)
         self.counts["residual factor folded into the last convolution"] += 1
@@ -64,7 +151,7 @@ class Folding:
                 last = dataclasses.replace(last, bias=None)
         elif cell.resampling is Resampling.UP:
             skip = self.linear(cell.skip.conv)
-        return steps, last, skip, gate
+        return FoldedCell(steps, last, skip, gate)
 
     def _steps(self, operation):
         upsample = [UPSAMPLE] if operation.resampling is Resampling.UP else []
@@ -87,20 +174,27 @@ class Folding:
         self.counts["four 1x1 convolutions of a downsampling joined in one of 2x2"] += 1
         return Linear(np.concatenate(kernels, -1), np.concatenate([part.bias for part in parts]), strides=2)
 
-    def merge(self, group, start):
-        """(`Linear`, constant) of a `LatentGroup`'s merge of [state, z].
-
-        The state of group 0 is the learned start [h, w, C] or None. It does not depend on the input, nor does its part
-        of the merge: with a start the `Linear` is of z only, and the constant [1, h, w, C'] includes the bias.
-        """
-        merge = self.linear(group.merge.conv if group.merge_state else group.merge)
-        if not group.first or start is None:
-            return merge, None
-        start = np.asarray(start, np.float64)
-        split = start.shape[-1]
-        self.counts["learned start merged into a constant"] += 1
-        constant = (start @ merge.kernel[0, 0, :split] + merge.bias)[np.newaxis]
-        return Linear(merge.kernel[:, :, split:]), constant
+    def group(self, up, group, start):
+        """`FoldedGroup` of a `LatentGroup` and the upsampling cell before it; start is [h, w, C] or None, as is up."""
+        first = group.first
+        nets = [net for flow in group.flows for net in (flow.net, flow.mirrored_net)]
+        merge, constant = self.linear(group.merge.conv if group.merge_state else group.merge), None
+        if first and start is not None:
+            # The start does not depend on the input, nor does its part of the merge.
+            split = start.shape[-1]
+            constant = (start @ merge.kernel[0, 0, :split] + merge.bias)[np.newaxis]
+            merge = Linear(merge.kernel[:, :, split:])
+            self.counts["learned start merged into a constant"] += 1
+        return FoldedGroup(
+            cells=self.cells([up, *group.cells]),
+            prior_head=None if first else self.linear(group.prior_head).times(1.0 / BOUND),
+            posterior_head=self.linear(group.posterior_head).times(1.0 / BOUND),
+            combiner=None if first else self.linear(group.encoder_combiner.conv),
+            flows=[[self.linear(conv) for conv in (net.conv_in, net.conv_hidden, net.conv_out)] for net in nets],
+            merge=merge,
+            start=constant,
+            residual_posterior=group.residual_posterior,
+        )
 
 
 def affine(norm):

@@ -44,28 +44,19 @@ def _shift(net, z):
 
 
 class InferenceGroup(tf.Module):
-    """A `LatentGroup` and the upsampling `Cell` before it, or None, read by a `Folding`; start is [h, w, C] or None."""
+    """A `FoldedGroup` with float32 variables."""
 
-    def __init__(self, group, up, start, folding):
+    def __init__(self, group):
         super().__init__()
-        self._first, self._residual = group.first, group.residual_posterior
-        self.cells = [InferenceCell(cell, folding) for cell in (up, *group.cells) if cell is not None]
-        if not self._first:
-            self.prior_head = self._head(group.prior_head, folding)
-            self.combiner = Convolution(folding.linear(group.encoder_combiner.conv))
-        self.posterior_head = self._head(group.posterior_head, folding)
-        nets = [net for flow in group.flows for net in (flow.net, flow.mirrored_net)]
-        self.flows = [
-            [Convolution(folding.linear(conv)) for conv in (net.conv_in, net.conv_hidden, net.conv_out)] for net in nets
-        ]
-        merge, constant = folding.merge(group, start)
-        self.merge = Convolution(merge)
-        self.start = None if constant is None else constant_variable(constant)
-
-    @staticmethod
-    def _head(conv, folding):
-        """Convolution whose outputs are divided by the bound of their soft clamp."""
-        return Convolution(folding.linear(conv).times(1.0 / BOUND))
+        self._residual = group.residual_posterior
+        self._first = group.prior_head is None
+        self.cells = [InferenceCell(cell) for cell in group.cells]
+        self.prior_head = None if self._first else Convolution(group.prior_head)
+        self.combiner = None if self._first else Convolution(group.combiner)
+        self.posterior_head = Convolution(group.posterior_head)
+        self.flows = [[Convolution(linear) for linear in net] for net in group.flows]
+        self.merge = Convolution(group.merge)
+        self.start = None if group.start is None else constant_variable(group.start)
 
     def _merge(self, state, latent):
         if not self._first:

@@ -5,7 +5,6 @@ import tensorflow as tf
 from nvae_tf import hierarchy
 from nvae_tf.distributions import image_likelihood
 from nvae_tf.inference.blocks import Convolution, InferenceCell, apply
-from nvae_tf.inference.folding import Folding
 from nvae_tf.inference.groups import InferenceGroup
 
 
@@ -15,7 +14,7 @@ class InferenceModel(tf.Module):
     It agrees with the NVAE's inference mode up to rounding. It holds no Keras layer; weights are `tf.Variable`s.
 
     Args:
-        nvae: `NVAE` with the weights and batch-norm statistics to use (`nvae_tf.load_run` chooses them).
+        folded: `FoldedNVAE`.
 
     Attributes:
         model_config: the `ModelConfig`.
@@ -23,27 +22,19 @@ class InferenceModel(tf.Module):
 
     Example:
 
-        model = InferenceModel(nvae_tf.load_run("runs/mnist"))
+        model = InferenceModel(fold(nvae_tf.load_run("runs/mnist")))
         params = model.generate(noise, temperature=tf.fill([16], 0.7))
         pictures = model.likelihood(params).mean()
     """
 
-    def __init__(self, nvae):
+    def __init__(self, folded):
         super().__init__(name="nvae")
-        folding, encoder, decoder = Folding(nvae), nvae.encoder, nvae.decoder
-        self.model_config = nvae.model_config
-        self.stem, self.top = (Convolution(folding.linear(conv)) for conv in (encoder.stem, encoder.top))
-        # For each group, bottom-up, the cells between the feature before it and its own.
-        self.encoder, before = [], encoder.preprocess
-        for cells, down in encoder.stages() or [([], None)]:
-            stage = [cell for cell in (*before, *cells) if cell is not None]
-            self.encoder.append([InferenceCell(cell, folding) for cell in stage])
-            before = [down]
-        start = decoder.start if decoder.has_start else None
-        self.groups = [InferenceGroup(group, up, start, folding) for up, group in decoder.stages()]
-        self.postprocess = [InferenceCell(cell, folding) for cell in decoder.postprocess]
-        self.likelihood_head = Convolution(folding.linear(decoder.likelihood_head))
-        self.folded = dict(folding.counts)
+        self.model_config, self.folded = folded.model_config, folded.counts
+        self.stem, self.top = Convolution(folded.stem), Convolution(folded.top)
+        self.encoder = [[InferenceCell(cell) for cell in cells] for cells in folded.encoder]
+        self.groups = [InferenceGroup(group) for group in folded.groups]
+        self.postprocess = [InferenceCell(cell) for cell in folded.postprocess]
+        self.likelihood_head = Convolution(folded.likelihood_head)
 
     def noise_shapes(self, batch_size):
         """Shape [B, h, w, latent_channels] of each group's noise, in generation order."""

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from nvae_tf.evaluation.sampling import sample_images
+from nvae_tf.inference.folding import fold
 from nvae_tf.inference.model import InferenceModel
 from nvae_tf.models.nvae import NVAE
 from nvae_tf.runs.benchmark_step import matrix_product, median_seconds
@@ -23,7 +24,7 @@ def _in_every_runtime(config, folder):
     from nvae_tf.export.tflite import export as tflite
 
     nvae = NVAE(config.model)
-    model = InferenceModel(nvae)
+    model = InferenceModel(fold(nvae))
     graph = sample_graph(model, 1)
     inputs = {name: np.full(spec.shape, 0.5, np.float32) for name, spec in graph.inputs.items()}
     noise = [tf.constant(value) for name, value in inputs.items() if name != "temperature"]
@@ -84,7 +85,7 @@ def serving_speed(config, count):
     kernels = nvae.effective_kernels()
     inputs = {"seed": tf.zeros(batch_size, tf.int64), "temperature": tf.fill([batch_size], 0.7)}
     with tempfile.TemporaryDirectory() as folder:
-        signatures = Signatures(InferenceModel(nvae))
+        signatures = Signatures(InferenceModel(fold(nvae)))
         tf.saved_model.save(signatures, folder, signatures.functions)
         loaded = tf.saved_model.load(folder)
     runs = {

@@ -8,12 +8,13 @@ from nvae_tf.config import ModelConfig
 from nvae_tf.distributions import image_likelihood
 from nvae_tf.export.device_graph import decode_graph, encode_graph, likelihood_mean, mean_name, sample_graph
 from nvae_tf.hierarchy import num_likelihood_parameters
+from nvae_tf.inference.folding import fold
 from nvae_tf.inference.model import InferenceModel
 
 
 @pytest.fixture(scope="module")
 def model(flow_nvae):
-    return InferenceModel(flow_nvae)
+    return InferenceModel(fold(flow_nvae))
 
 
 def _draw(graph, batch_size):

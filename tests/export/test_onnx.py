@@ -14,6 +14,7 @@ from nvae_tf.export.device_graph import decode_graph, encode_graph, sample_graph
 from nvae_tf.export.onnx import convert_to_onnx, export_onnx, half_onnx, onnx_runner
 from nvae_tf.export.parity import draw_cases, runtime_version
 from nvae_tf.inference.blocks import Convolution
+from nvae_tf.inference.folding import fold
 from nvae_tf.inference.model import InferenceModel
 from nvae_tf.models.nvae import NVAE
 
@@ -57,7 +58,7 @@ def test_files_are_valid_and_say_where_they_come_from(exported, name):
 @pytest.mark.parametrize("batch_size", [1, 3])
 @pytest.mark.parametrize("name", sorted(_GRAPHS))
 def test_any_batch_is_what_keras_gives(exported, flow_nvae, name, batch_size):
-    graph, run = _GRAPHS[name](InferenceModel(flow_nvae)), onnx_runner(exported / f"{name}.onnx")
+    graph, run = _GRAPHS[name](InferenceModel(fold(flow_nvae))), onnx_runner(exported / f"{name}.onnx")
     for inputs, expected in draw_cases(flow_nvae, graph, batch_size, 0.7, num=2, seed=9):
         received = run(inputs)
         assert set(received) == set(expected)
@@ -67,7 +68,7 @@ def test_any_batch_is_what_keras_gives(exported, flow_nvae, name, batch_size):
 
 def test_mixture_without_flows_with_half_weights(mixture_nvae, tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_export, "_LEAST_WEIGHTS", 100)
-    model = InferenceModel(mixture_nvae)
+    model = InferenceModel(fold(mixture_nvae))
     graph = encode_graph(model)
     full = convert_to_onnx(model, graph)
     half = half_onnx(full)
@@ -102,7 +103,7 @@ def test_only_kernels_of_convolutions_become_half(monkeypatch):
 @pytest.mark.parametrize("cell_set", ["res_mbconv", "mbconv_den"])  # the latter has grouped convolutions
 def test_kernels_are_inputs_only_while_it_converts(mixture_nvae, cell_set, monkeypatch):
     config = dataclasses.replace(mixture_nvae.model_config, cell_set=cell_set)
-    model = InferenceModel(NVAE(config))
+    model = InferenceModel(fold(NVAE(config)))
     graph, before, inputs = decode_graph(model), model.variables, []
     from_function = tf2onnx.convert.from_function
 

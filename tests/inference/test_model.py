@@ -7,6 +7,7 @@ import tensorflow as tf
 from nvae_tf.config.model import CELL_SETS
 from nvae_tf.convert.apply import model_from_checkpoint
 from nvae_tf.convert.torch_reader import read_checkpoint
+from nvae_tf.inference.folding import fold
 from nvae_tf.inference.model import InferenceModel
 from nvae_tf.models.noise import draw_noise
 from tests import tiny
@@ -23,7 +24,7 @@ def _relative(received, expected):
 
 
 def _assert_agrees(model, tolerance=1e-5):
-    folded, config = InferenceModel(model), model.model_config
+    folded, config = InferenceModel(fold(model)), model.model_config
     noise = draw_noise(model.noise_shapes(3), 0)
     temperature = tf.constant([0.6, 1.0, 0.9])
     expected = model.generate(noise, temperature=temperature)
@@ -71,7 +72,7 @@ def test_every_kind_of_model_agrees(fields):
 def test_without_noise_a_group_is_at_its_mean():
     """At that of the prior when it generates, at that of the posterior when it infers."""
     model = _model()
-    folded, noise = InferenceModel(model), draw_noise(model.noise_shapes(2), 0)
+    folded, noise = InferenceModel(fold(model)), draw_noise(model.noise_shapes(2), 0)
     expected = model.generate([noise[0], tf.zeros_like(noise[1])])
     assert _relative(folded.generate([noise[0], None]), expected) < 1e-5
     images = np.random.default_rng(0).random((2, 8, 8, 1), np.float32)
@@ -81,11 +82,11 @@ def test_without_noise_a_group_is_at_its_mean():
 
 def test_statistics_are_those_at_the_time_of_folding():
     model = _model()
-    before = InferenceModel(model)
+    before = InferenceModel(fold(model))
     for norm in model.batch_norms:
         norm.moving_variance.assign(2.0 * norm.moving_variance)
     noise = draw_noise(model.noise_shapes(2), 0)
-    after = InferenceModel(model).generate(noise)
+    after = InferenceModel(fold(model)).generate(noise)
     assert _relative(after, model.generate(noise)) < 1e-5
     assert _relative(before.generate(noise), after) > 1e-3
 
@@ -96,7 +97,7 @@ def _channels_last(array):
 
 @pytest.mark.parametrize("name", ["mnist_small_trained", "cifar10_tiny_flow", "celeba64_tiny_5bit"])
 def test_agrees_with_the_numbers_of_the_original(golden, name):
-    model = InferenceModel(model_from_checkpoint(read_checkpoint(golden / f"{name}.checkpoint.pt")))
+    model = InferenceModel(fold(model_from_checkpoint(read_checkpoint(golden / f"{name}.checkpoint.pt"))))
     with np.load(golden / f"{name}.expected.npz") as expected:
         noise = [_channels_last(expected[f"eps_{index}"]) for index in range(len(model.groups))]
         for temperature in (0.6, 1.0):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from nvae_tf.inference.folding import fold
 from nvae_tf.inference.model import InferenceModel
 from nvae_tf.models.noise import keyed_noise, row_keys
 from tests import tiny
@@ -84,7 +85,7 @@ class _Parts(tf.Module):
     def __init__(self):
         super().__init__()
         fields = {"image_channels": 3, "likelihood": "logistic_mixture", "num_mixtures": 2}
-        self.model = InferenceModel(tiny.model(8, **fields))
+        self.model = InferenceModel(fold(tiny.model(8, **fields)))
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.int64)])
     def noise(self, seed):

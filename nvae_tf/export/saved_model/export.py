@@ -34,6 +34,7 @@ from nvae_tf.export.saved_model.check.lint import lint_saved_model
 from nvae_tf.export.saved_model.server_files import check_server_options, write_server_files
 from nvae_tf.export.saved_model.signatures import Signatures
 from nvae_tf.golden_answers import write_npz
+from nvae_tf.inference.folding import fold
 from nvae_tf.inference.model import InferenceModel
 
 _GOLDEN_ROWS = 2
@@ -109,7 +110,7 @@ def publish(folder):
 def _write(nvae, folder, origin, name, pixels, temperature, batch_sizes, report):
     """Writes a complete version; returns its card."""
     binarize = nvae.config.data.binarize
-    signatures = Signatures(InferenceModel(nvae), binarize, pixels)
+    signatures = Signatures(InferenceModel(fold(nvae)), binarize, pixels)
     served = {**signatures.functions, "serving_default": signatures.functions["sample"]}
     report(f"saving {len(served)} signatures: {', '.join(served)}")
     tf.saved_model.save(signatures, str(folder), served)

@@ -20,6 +20,7 @@ from nvae_tf.export.parity import compare, draw_cases, runtime_version, write_pa
 from nvae_tf.export.tflite.flatbuffer import cost, half_tflite
 from nvae_tf.export.tflite.sidecar import write_sidecar
 from nvae_tf.files import new_folder
+from nvae_tf.inference.folding import fold
 from nvae_tf.inference.model import InferenceModel
 
 _RUNTIME = "ai-edge-litert"
@@ -48,7 +49,7 @@ def export_tflite(nvae, out_dir, provenance, *, num_groups=None, encoder=False, 
     nvae.group_temperatures(temperature)  # raises if it is out of range
     version = runtime_version(_RUNTIME)
     with new_folder(out_dir) as folder:
-        model = InferenceModel(nvae)
+        model = InferenceModel(fold(nvae))
         graphs = {"decoder": sample_graph(model, 1, num_groups)}
         if encoder:
             graphs["encoder"] = encode_graph(model, 1, noise_only=True)

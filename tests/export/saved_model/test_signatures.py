@@ -8,6 +8,7 @@ from nvae_tf.evaluation.sampling import sample_images
 from nvae_tf.export.saved_model.decode_in_graph import to_model
 from nvae_tf.export.saved_model.signatures import Signatures
 from nvae_tf.hierarchy import numbered
+from nvae_tf.inference.folding import fold
 from nvae_tf.inference.model import InferenceModel
 from nvae_tf.models.noise import keyed_noise, row_keys
 from tests import tiny
@@ -24,7 +25,7 @@ def model():
 @pytest.fixture(scope="module")
 def ask(model):
     """Function that calls a signature: ask("sample", seed=[1], temperature=[0.7]) -> {name: array}."""
-    return _asker(Signatures(InferenceModel(model)))
+    return _asker(Signatures(InferenceModel(fold(model))))
 
 
 def _asker(signatures):
@@ -156,7 +157,7 @@ def test_noise_must_be_finite(ask, model):
 
 
 def test_pixels_may_be_drawn_from_the_mixture(model):
-    ask = _asker(Signatures(InferenceModel(model), pixels="sample"))
+    ask = _asker(Signatures(InferenceModel(fold(model)), pixels="sample"))
     together = ask("sample", seed=[1, 2, 1], temperature=[1.0, 1.0, 1.0])["image"]
     np.testing.assert_array_equal(together[0], together[2])
     drawn = sample_images(model, 1, seed=1, pixels="sample")
@@ -165,7 +166,7 @@ def test_pixels_may_be_drawn_from_the_mixture(model):
 
 
 def test_other_channels_than_one_or_three_have_no_files():
-    signatures = Signatures(InferenceModel(tiny.model(8, **_FIELDS, image_channels=2, likelihood="normal")))
+    signatures = Signatures(InferenceModel(fold(tiny.model(8, **_FIELDS, image_channels=2, likelihood="normal"))))
     assert set(signatures.functions) == {
         "sample", "decode", "encode_pixels", "encode_floats", "interpolate_seeds", "score",
     }  # fmt: skip

@@ -20,6 +20,7 @@ from nvae_tf.export.tflite.check.run import NotAvailable, random_inputs, run_fil
 from nvae_tf.export.tflite.flatbuffer import TFLiteGraph, cost, half_tflite
 from nvae_tf.export.tflite.sidecar import sidecar_answers
 from nvae_tf.files import file_sum
+from nvae_tf.inference.folding import fold
 from nvae_tf.inference.model import InferenceModel
 from nvae_tf.models.nvae import NVAE
 
@@ -143,7 +144,7 @@ def test_encoder_runs_entirely_on_the_gpu_delegate(exported):
 
 def test_mixture_of_which_some_groups_are_sampled(mixture_nvae, tmp_path, monkeypatch):
     monkeypatch.setattr(flatbuffer, "LEAST_WEIGHTS", 100)
-    model = InferenceModel(mixture_nvae)
+    model = InferenceModel(fold(mixture_nvae))
     graph = sample_graph(model, 1, num_groups=1)
     content = tflite.convert_to_tflite(model, graph)
     half = half_tflite(content)
@@ -163,7 +164,7 @@ def test_mixture_of_which_some_groups_are_sampled(mixture_nvae, tmp_path, monkey
 def test_cost_is_that_counted_by_hand():
     sizes = {"image_height": 4, "image_width": 8, "num_scales": 1, "groups_per_scale": 1, "latent_channels": 2}
     blocks = {"preprocess_blocks": 0, "postprocess_blocks": 0}
-    model = InferenceModel(NVAE(ModelConfig(encoder_channels=3, decoder_channels=3, **sizes, **blocks)))
+    model = InferenceModel(fold(NVAE(ModelConfig(encoder_channels=3, decoder_channels=3, **sizes, **blocks))))
     merge, likelihood_head = 2 * 3, 9 * 3 * 1
     found = cost(tflite.convert_to_tflite(model, sample_graph(model, 1)))
     assert found["macs"] == 4 * 8 * (merge + likelihood_head)
@@ -171,9 +172,9 @@ def test_cost_is_that_counted_by_hand():
 
 
 def test_nothing_is_left_where_a_file_does_not_agree(flow_nvae, tmp_path, monkeypatch):
-    other = InferenceModel(flow_nvae)
+    other = InferenceModel(fold(flow_nvae))
     other.likelihood_head.bias.assign_add([0.5])
-    monkeypatch.setattr(tflite, "InferenceModel", lambda nvae: other)
+    monkeypatch.setattr(tflite, "InferenceModel", lambda folded: other)
     with pytest.raises(ValueError, match=r"decoder_float32\.tflite: expected likelihood_params as Keras gives it"):
         tflite.export_tflite(flow_nvae, tmp_path / "out", {})
     assert list(tmp_path.iterdir()) == []
@@ -201,7 +202,7 @@ def _channels_last(array):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["mnist_small_trained", "cifar10_tiny_flow", "celeba64_tiny_5bit"])
 def test_decoder_gives_the_numbers_of_the_original(golden, tmp_path, name):
-    model = InferenceModel(model_from_checkpoint(read_checkpoint(golden / f"{name}.checkpoint.pt")))
+    model = InferenceModel(fold(model_from_checkpoint(read_checkpoint(golden / f"{name}.checkpoint.pt"))))
     content = tflite.convert_to_tflite(model, sample_graph(model, 1))
     with np.load(golden / f"{name}.expected.npz") as file:
         noise = {f"noise_{i:02}": _channels_last(file[f"eps_{i}"])[:1] for i in range(len(model.groups))}

@@ -9,6 +9,7 @@ from nvae_tf.export.device_graph import sample_graph
 from nvae_tf.export.tflite.check.rules import lint_tflite
 from nvae_tf.export.tflite.export import convert_to_tflite
 from nvae_tf.export.tflite.flatbuffer import TFLiteGraph, cost
+from nvae_tf.inference.folding import fold
 from nvae_tf.inference.model import InferenceModel
 from nvae_tf.models.nvae import NVAE
 
@@ -22,7 +23,7 @@ _CONFIGS = pathlib.Path(__file__).resolve().parents[3] / "configs"
 )
 def test_decoder_converts_and_is_fit_for_a_gpu_delegate(name, parameters, macs, megabytes):
     config = runpy.run_path(str(_CONFIGS / f"{name}.py"))["get_config"]()
-    model = InferenceModel(NVAE(config.model))
+    model = InferenceModel(fold(NVAE(config.model)))
     content = convert_to_tflite(model, sample_graph(model, 1))
     assert [str(finding) for finding in lint_tflite(TFLiteGraph(content))] == []
     # The figures of saved_models/ON_DEVICE.md.
