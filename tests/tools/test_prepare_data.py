@@ -213,6 +213,6 @@ def test_damaged_images(source, tmp_path):
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "prepare_data.py: max_damaged: expected at most 0 damaged images in train. Received: 1" in done.stderr
     done = run(*flags, "--max_damaged=1")
-    assert done.returncode == 0 and f"damaged image, left out (1 in train): 003.bmp" in done.stderr
+    assert done.returncode == 0 and "damaged image, left out (1 in train): 003.bmp" in done.stderr
     assert re.search(r"^train +6 +1 +\S+ +1 ", done.stdout, re.MULTILINE)
     assert "damaged, left out of train: 003.bmp" in done.stdout
