@@ -1,9 +1,9 @@
-"""Files and folders that are whole or absent, even after a loss of power.
+"""Writes files and folders that are either complete or absent, even after a power failure.
 
 Everything is written under a temporary name first. There are three kinds of temporary names:
 
 tmp_NAME            being written
-tmp_replaced_NAME   whole: the former NAME, until its replacement has the name; it returns if that never happens
+tmp_replaced_NAME   the complete former NAME, until its replacement is in place; restored if that never happens
 tmp_old_NAME        being removed
 """
 
@@ -24,12 +24,12 @@ _OLD = f"{TEMPORARY}old_"
 
 
 def sync(path):
-    """Waits until a file's content, or a folder's list of entries, is on disk."""
+    """Waits until the content of a file, or the list of entries of a folder, is on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # EINVAL: the file system cannot sync folders, which is no reason not to save at all.
+        # EINVAL: the file system cannot sync folders, which is no reason to fail.
         if error.errno != errno.EINVAL or not path.is_dir():
             raise
     finally:
@@ -37,12 +37,12 @@ def sync(path):
 
 
 def temporary_name(final):
-    """Path under which to write before it is renamed to `final`."""
+    """Temporary path to write to before renaming it to `final`."""
     return final.with_name(TEMPORARY + final.name)
 
 
 def put_folder(final):
-    """Renames a folder from its temporary to its final name; a former folder of that name becomes `tmp_replaced_`."""
+    """Renames a folder from its temporary to its final name; an existing folder becomes `tmp_replaced_NAME`."""
     temporary = temporary_name(final)
     for path in temporary.iterdir():
         sync(path)
@@ -57,8 +57,8 @@ def put_folder(final):
 def new_file(path):
     """Yields a temporary path to write to, which becomes `path` at the end; an exception leaves `path` unchanged.
 
-    The temporary name keeps the suffix, by which libraries choose the format, and contains the id of the process, so
-    that two processes do not write to one file.
+    The temporary name keeps the suffix, from which libraries infer the format, and contains the process id, so that
+    two processes do not write to one file.
     """
     path = pathlib.Path(path)
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}_{path.name}")
@@ -73,7 +73,7 @@ def new_file(path):
 
 @contextlib.contextmanager
 def new_folder(path):
-    """Yields a temporary folder to write to, which becomes `path` at the end; an exception leaves nothing.
+    """Yields a temporary folder to write to, which becomes `path` at the end; an exception removes it.
 
     Raises:
         FileExistsError: `path` exists already.
@@ -93,13 +93,13 @@ def new_folder(path):
 
 
 def write_text(path, text):
-    """Writes or replaces a text file."""
+    """Writes a text file, replacing an existing one."""
     with new_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def strict_json(value):
-    """The value with None for non-finite numbers, which strict JSON cannot represent."""
+    """Replaces non-finite numbers by None, because strict JSON cannot represent them."""
     if isinstance(value, dict):
         return {name: strict_json(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -108,14 +108,14 @@ def strict_json(value):
 
 
 def write_json(path, values, indent=2):
-    """Writes or replaces a file with a value as strict JSON."""
+    """Writes values to a file as strict JSON, replacing an existing file."""
     write_text(path, json.dumps(strict_json(values), indent=indent, allow_nan=False) + "\n")
 
 
 def remove_folder(folder):
-    """Removes a folder; an interruption leaves a temporary name, never a checkpoint with files missing.
+    """Removes a folder; an interruption leaves a temporary folder, never a checkpoint with missing files.
 
-    A failure only gives a warning, because a superfluous folder does no harm.
+    A failure is only a warning, because a superfluous folder does no harm.
     """
     old = folder.with_name(_OLD + folder.name)
     try:
@@ -126,7 +126,7 @@ def remove_folder(folder):
 
 
 def tidy(folder):
-    """Removes the remains of interrupted writes; what was about to be replaced gets its name back."""
+    """Removes the remains of interrupted writes; a folder that was about to be replaced gets its name back."""
     for path in sorted(folder.glob(f"{TEMPORARY}*")):
         replaced = path.name.startswith(REPLACED)
         final = path.with_name(path.name.removeprefix(REPLACED))
@@ -134,7 +134,7 @@ def tidy(folder):
             if replaced and not final.exists():
                 os.rename(path, final)
             elif replaced:
-                # Under another name first, because `tmp_replaced_` promises a whole folder.
+                # Renamed first, because `tmp_replaced_` promises a complete folder.
                 remove_folder(path)
             elif path.is_dir():
                 shutil.rmtree(path)
@@ -145,13 +145,13 @@ def tidy(folder):
 
 
 def file_sum(path):
-    """SHA-256 of a file, as hexadecimal digits."""
+    """SHA-256 of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def free_space(path):
-    """Free space of the file system that `path` is on or would be on, as text."""
+    """Free space on the file system of `path`, which need not exist, as text."""
     try:
         existing = next(folder for folder in (path, *path.parents) if folder.exists())
         return f"{shutil.disk_usage(existing).free / 2**20:.1f} MiB"

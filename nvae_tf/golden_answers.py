@@ -1,7 +1,7 @@
-"""Golden answers: inputs that lie beside an exported model, and the outputs that it must give to them.
+"""Golden answers: inputs stored beside an exported model, and the outputs that it must give for them.
 
 In memory they are `{signature: ({input: array}, {output: array})}`; byte strings are object arrays of bytes. There are
-two files of them: .npz for servers, and .bin, float32 only, for devices, which can read it without a library.
+two formats: .npz for servers, and .bin, float32 only, for devices, which can read it without a library.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ _SIDES = ("input", "output")
 
 
 def check_sum(path, expected, named_by):
-    """Raises ValueError unless a file has the SHA-256 that the file `named_by` gives for it."""
+    """Raises ValueError unless a file has the SHA-256 that the file `named_by` lists for it."""
     received = file_sum(path)
     if received != expected:
         raise ValueError(f"{path}: expected the SHA-256 {expected} of {named_by}. Received: {received}")
@@ -21,7 +21,7 @@ def check_sum(path, expected, named_by):
 def write_npz(path, answers):
     """Writes answers as .npz, with arrays under "SIGNATURE/inputs/NAME" and "SIGNATURE/outputs/NAME".
 
-    Byte strings, which NumPy cannot hold without pickle, are uint8 vectors, one for each row under ".../NAME/ROW".
+    Byte strings, which NumPy cannot store without pickle, are uint8 vectors, one for each row, under ".../NAME/ROW".
     """
     arrays = {}
     for signature, sides in answers.items():
@@ -37,7 +37,7 @@ def write_npz(path, answers):
 
 
 def read_npz(path):
-    """Reads what `write_npz` wrote."""
+    """Reads the answers that `write_npz` wrote."""
     answers = {}
     with np.load(path, allow_pickle=False) as file:
         for key in file.files:
@@ -58,8 +58,8 @@ def write_bin(path, answers):
     """Writes float32 arrays one after the other, little-endian.
 
     Returns:
-        `{signature: list}` of what `read_bin` needs: {"name", "role", "shape", "offset", "count"} of each array, the
-        last two in numbers of 4 bytes.
+        `{signature: entries}` for `read_bin`: {"name", "role", "shape", "offset", "count"} of each array, the last two
+        in units of 4 bytes.
     """
     arrays, entries, offset = [], {}, 0
     for signature, sides in answers.items():
@@ -76,7 +76,7 @@ def write_bin(path, answers):
 
 
 def read_bin(path, entries):
-    """({input: array}, {output: array}) of one signature of a .bin, from the signature's list of `write_bin`."""
+    """({input: array}, {output: array}) of one signature in a .bin file, from its entries of `write_bin`."""
     numbers, arrays = np.fromfile(path, "<f4"), {role: {} for role in _SIDES}
     for entry in entries:
         values = numbers[entry["offset"] : entry["offset"] + entry["count"]]

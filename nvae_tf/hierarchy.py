@@ -13,7 +13,7 @@ class Scale:
     Attributes:
         index: 0 at the coarsest scale.
         num_groups: latent groups at this scale.
-        height, width: of the latents and features.
+        height, width: size of the latents and features.
         encoder_channels, decoder_channels: widths of the two towers.
     """
 
@@ -28,8 +28,8 @@ class Scale:
 def groups_per_scale(config):
     """Number of groups of each scale, coarsest first.
 
-    The finest has `groups_per_scale`; with adaptive groups each coarser one has max(min_groups, n // 2) of the one
-    before it (paper, appendix A).
+    The finest scale has `groups_per_scale`; with adaptive groups each coarser scale has max(min_groups, n // 2), where
+    n is the number of the next finer one (paper, appendix A).
     """
     counts = [config.groups_per_scale]
     while len(counts) < config.num_scales:
@@ -56,7 +56,7 @@ def scales(config):
 
 
 def num_groups(config):
-    """Number of latent groups of the whole model."""
+    """Number of latent groups in the whole model."""
     return sum(groups_per_scale(config))
 
 
@@ -66,7 +66,7 @@ def group_scales(config):
 
 
 def has_towers(config):
-    """Whether the model has towers; only one scale with one group has none."""
+    """Whether the model has towers: all models do, except those with one scale and one group."""
     return num_groups(config) > 1
 
 
@@ -76,7 +76,7 @@ def noise_shapes(config, batch_size):
 
 
 def numbered(prefix, config):
-    """Names of one tensor for each group, in generation order: `noise_00`, `noise_01`, ..."""
+    """Names of the tensors of the groups, in generation order: `noise_00`, `noise_01`, ..."""
     count = num_groups(config)
     digits = max(len(str(count - 1)), 2)
     return [f"{prefix}_{index:0{digits}d}" for index in range(count)]
@@ -85,14 +85,14 @@ def numbered(prefix, config):
 def kl_balance_scales(config):
     """a_l of each group: (2^i)^2 / (groups in scale i), divided by the smallest.
 
-    i counts from 0 at the coarsest scale, so the weight follows the number of latents in a group.
+    i counts from 0 at the coarsest scale, so a_l grows with the number of latents in a group.
     """
     weights = [4.0**scale.index / scale.num_groups for scale in group_scales(config)]
     return [weight / min(weights) for weight in weights]
 
 
 def num_outputs(config):
-    """Number of image values that count in bits per dimension: H * W * C without the padding."""
+    """Number of image values in bits per dimension: H * W * C without the padding."""
     height = config.image_height - 2 * config.padding
     width = config.image_width - 2 * config.padding
     return height * width * config.image_channels
@@ -109,7 +109,7 @@ def num_likelihood_parameters(config):
 
 
 def num_mixture_pieces(num_channels):
-    """Number of parameters of a component of the mixture of logistics in each pixel: 10 for RGB.
+    """Number of parameters per pixel of one component of the mixture of logistics: 10 for RGB.
 
     They are a logit, a mean and a log scale for each image channel, and a coefficient for each pair of channels.
     """
@@ -124,11 +124,11 @@ def sort_mixture_pieces(pieces, num_channels):
     as possible, with the remainder in the first blocks; with three channels each block has one.
 
     Args:
-        pieces: the parameters, split into `num_mixture_pieces` tensors or arrays of one value per component.
+        pieces: the parameters, as `num_mixture_pieces` tensors or arrays with one value per component.
         num_channels: C, channels of the images.
 
     Returns:
-        The logits; lists of C means, C log scales and C * (C - 1) / 2 coefficients.
+        The logits, and lists of C means, C log scales and C * (C - 1) / 2 coefficients.
     """
     logits, *pieces = pieces
     pieces, means, log_scales, coefficients = iter(pieces), [], [], []

@@ -1,4 +1,4 @@
-"""The figures in a run folder: metrics.jsonl, a line for each evaluation in training, and evaluation.json."""
+"""The figures in a run folder: metrics.jsonl, with a line for each evaluation in training, and evaluation.json."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ class MetricsFile:
         self.path = pathlib.Path(path)
 
     def read(self):
-        """List of the lines' dicts, without a line that a kill truncated."""
+        """List of the lines' dicts, without a line that was cut short because the process was killed."""
         rows = []
         if self.path.exists():
             for line in self.path.read_text(encoding="utf-8").splitlines():
@@ -30,7 +30,7 @@ class MetricsFile:
         return rows
 
     def append(self, row):
-        """Adds a dict with "step" as a line, which is on disk when this returns."""
+        """Appends a dict with "step" as one line and waits until it is on disk."""
         line = json.dumps(strict_json(row), allow_nan=False)
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(line + "\n")
@@ -38,7 +38,7 @@ class MetricsFile:
             os.fsync(file.fileno())
 
     def rewind(self, step):
-        """Removes the lines of steps after `step`, which a run resumed there will write again."""
+        """Removes the lines of steps after `step`, because a run that resumes there writes them again."""
         rows = [row for row in self.read() if row["step"] <= step]
         if not self.path.exists():
             return
@@ -46,7 +46,7 @@ class MetricsFile:
 
 
 def evaluation_context(model, split, seed):
-    """What a likelihood depends on, as `{field: value}`; `model` is an `NVAE` of `nvae_tf.load_run`."""
+    """Everything that a likelihood depends on, as `{field: value}`; `model` is an `NVAE` from `nvae_tf.load_run`."""
     return {
         "dataset": model.config.data.dataset,
         "split": split,

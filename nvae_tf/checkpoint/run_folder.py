@@ -3,7 +3,7 @@
 RUN_DIR/
   config.json
   checkpoints/
-    best.json        step and nelbo of the best checkpoint, if one was marked
+    best.json        step and nelbo of the best checkpoint, if one is marked
     step_00002811/   one checkpoint, whole or absent
       milestone      empty; if it exists, the checkpoint is never removed
 """
@@ -33,10 +33,10 @@ class RunFolder:
     """Folder of one run: `config.json` and the checkpoints of its training or conversion.
 
     A checkpoint consists of parts ("model", "optimizer", ...), each a flat mapping of names to variables; the caller
-    chooses the parts. Names, not objects, identify variables, so nothing is lost because of the way layers are held,
-    and a part can be restored without the others.
+    chooses the parts. Variables are identified by name, so it does not matter how the layers are held, and a part can
+    be restored without the others.
 
-    One process writes; others may read at the same time. To them a checkpoint that was just removed is a damaged one.
+    One process writes while others may read. To a reader, a checkpoint that was just removed looks damaged.
 
     Args:
         path: path of the folder, which need not exist yet.
@@ -55,7 +55,7 @@ class RunFolder:
         self._best_path = self.checkpoints / "best.json"
 
     def create(self, config):
-        """Makes the folder and writes `config.json` unless it exists; returns self."""
+        """Creates the folder and writes `config.json`, unless that file exists; returns self."""
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         if not self.config_path.exists():
             files.write_json(self.config_path, config_to_dict(config))
@@ -66,7 +66,7 @@ class RunFolder:
         """The run's `Config`, read from `config.json`.
 
         Raises:
-            CheckpointError: there is no such file.
+            CheckpointError: the file does not exist.
             ConfigError: the file does not hold a configuration.
         """
         if not self.config_path.is_file():
@@ -78,13 +78,13 @@ class RunFolder:
         return list_steps(self.checkpoints)
 
     def resolve_step(self, step=None):
-        """The number of a step.
+        """Resolves a step to its number.
 
         Args:
-            step: a number, as int or str; "best" (see `mark_best`); "latest" or None for the last one. Default None.
+            step: a number, as int or str; "best" (see `mark_best`); "latest" or None for the latest one. Default None.
 
         Raises:
-            CheckpointError: none of these, or there is no such checkpoint; the message lists the existing ones.
+            CheckpointError: `step` is none of these, or its checkpoint does not exist; the message lists those that do.
         """
         word = "latest" if step is None else str(step)
         if word not in ("latest", "best") and not word.isdecimal():
@@ -108,15 +108,15 @@ class RunFolder:
     def save(self, step, parts, keep=3, milestone=False):
         """Writes a checkpoint and removes old ones.
 
-        The checkpoint is written under a temporary name and renamed when it is whole and on disk; only then are others
-        removed. It replaces a checkpoint of the same step and stays a milestone, or the best, if that was. Remains of
-        interrupted writes are removed first.
+        The checkpoint is written under a temporary name and renamed when it is complete and on disk; only then are
+        others removed. It replaces a checkpoint of the same step and stays a milestone, or the best, if that was one.
+        The remains of interrupted writes are removed first.
 
         Args:
             step: number of training steps done.
             parts: `{part: {name: variable}}`, Keras or TensorFlow variables.
             keep: number of checkpoints to keep, including this one; milestones and the best are kept too. Default 3.
-            milestone: never remove this one. Default False.
+            milestone: whether to keep this checkpoint forever. Default False.
 
         Returns:
             Path of the checkpoint's folder.
@@ -142,19 +142,19 @@ class RunFolder:
     def restore(self, parts, step=None):
         """Sets the variables of the given parts to a checkpoint's values, all of them or none.
 
-        Within each part, the names in the checkpoint and the given names must be the same, and so must shapes and
-        types. Parts that are not given are ignored.
+        Within each part, the names, shapes and types in the checkpoint must be those of the given variables. Parts that
+        are not given are ignored.
 
         Args:
             parts: `{part: {name: variable}}`, Keras or TensorFlow variables.
             step: step of the checkpoint, as in `resolve_step`. Default None, the latest.
 
         Returns:
-            The step restored.
+            The step that was restored.
 
         Raises:
             DamagedCheckpointError: the checkpoint cannot be read.
-            CheckpointError: there is no such checkpoint, or it does not fit; the message lists the names that differ.
+            CheckpointError: the checkpoint does not exist or does not match; the message lists the names that differ.
         """
         step = self.resolve_step(step)
         StateReader(self.step_folder(step)).assign(parts)
@@ -168,10 +168,10 @@ class RunFolder:
             before: consider only checkpoints of earlier steps; None for all. Default None.
 
         Returns:
-            The step restored, or None without checkpoints.
+            The step that was restored, or None if there are no checkpoints.
 
         Raises:
-            CheckpointError: all are damaged, or the newest readable one does not fit.
+            CheckpointError: all are damaged, or the newest readable one does not match.
         """
         steps, damages = [step for step in self.steps() if before is None or step < before], []
         if not steps:
@@ -189,7 +189,7 @@ class RunFolder:
         )
 
     def discard_after(self, step):
-        """Removes the checkpoints of later steps, when a run returns to this one."""
+        """Removes the checkpoints of later steps, when a run returns to this step."""
         for later in self.steps():
             if later > step:
                 files.remove_folder(self.step_folder(later))
@@ -201,16 +201,16 @@ class RunFolder:
     def best(self):
         """`{"step": ..., "nelbo": ...}` of the best checkpoint, or None if none is marked.
 
-        A mark that cannot be read, or whose checkpoint is gone, gives a warning and None.
+        If the mark cannot be read, or its checkpoint is gone, this warns and returns None.
         """
         return read_best(self._best_path, self.steps())
 
     def mark_best(self, step, nelbo):
-        """Marks a checkpoint as the best, which rotation keeps, unless the marked one has the same or a lower nelbo.
+        """Marks a checkpoint as the best, which rotation keeps, unless the current best has the same or a lower nelbo.
 
         Args:
             step: step of the checkpoint.
-            nelbo: its negative ELBO in nats; a checkpoint with a non-finite one is never marked.
+            nelbo: its negative ELBO in nats; a checkpoint whose nelbo is not finite is never marked.
 
         Returns:
             Whether the checkpoint is the new best.
@@ -238,7 +238,7 @@ class RunFolder:
         return (self.step_folder(step) / _MILESTONE).exists()
 
     def _rotate(self, step, keep):
-        """Removes the checkpoint that the one of `step` replaced, and old ones that nothing protects."""
+        """Removes the checkpoint that `step` replaced, and old ones that nothing protects."""
         files.tidy(self.checkpoints)
         best = self.best()
         others = [other for other in self.steps() if other != step]
@@ -247,7 +247,7 @@ class RunFolder:
                 files.remove_folder(self.step_folder(other))
 
     def _unwritten(self, path, what, error):
-        """The error to raise because `path` could not be written, after its remains are removed."""
+        """Removes the remains of `path`, which could not be written, and returns the error to raise."""
         files.tidy(self.checkpoints)
         good = newest_good([self.step_folder(step) for step in self.steps()])
         last = "none" if good is None else f"step {step_of(good.name)}"

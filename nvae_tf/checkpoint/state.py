@@ -23,10 +23,10 @@ _READ_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, IndexError)
 def model_variables(model):
     """`{path: keras.Variable}` of a built Keras model, in the order of `model.variables`.
 
-    The paths lack the leading name of the model, which depends on how many models the process has made.
+    The paths omit the name of the model, because it depends on how many models the process has created.
 
     Raises:
-        ValueError: two variables share a path, so that one would hide the other in a checkpoint.
+        ValueError: two variables share a path, so one would hide the other in a checkpoint.
     """
     variables = {}
     for variable in model.variables:
@@ -38,14 +38,14 @@ def model_variables(model):
 
 
 def write_state(folder, parts):
-    """Writes variables into a folder that exists."""
+    """Writes variables into an existing folder."""
     # Plain nested dicts, because tf.train.Checkpoint does not follow layers in Python lists.
     live = {part: {name: _live(variable) for name, variable in names.items()} for part, names in parts.items()}
     tf.train.Checkpoint(**live).write(str(folder / _STATE))
 
 
 def num_bytes(parts):
-    """Bytes that the values of the parts take."""
+    """Size of the values of the parts in bytes."""
     live = [_live(variable) for names in parts.values() for variable in names.values()]
     return sum(variable.shape.num_elements() * variable.dtype.size for variable in live)
 
@@ -53,7 +53,7 @@ def num_bytes(parts):
 class StateReader:
     """The values of one checkpoint.
 
-    TensorFlow verifies the checksum of the index when it opens it, and of each tensor when it reads it.
+    TensorFlow verifies the checksum of the index when it opens the files, and that of each tensor when it reads it.
 
     Args:
         folder: folder of the checkpoint.
@@ -95,7 +95,7 @@ class StateReader:
             found = {name: kind for name, (_, kind) in stored.items()}
             _compare(f"{self._folder}, part {part!r}", expected, found)
             wanted += [(stored[name][0], variable) for name, variable in live.items()]
-        # Everything is read twice: first to know that it can be read, without holding all of it in memory.
+        # Everything is read twice: the first pass only checks that it can be read, without holding all of it in memory.
         for key, _ in wanted:
             self._read(key)
         for key, variable in wanted:
@@ -109,7 +109,7 @@ class StateReader:
 
     def _check_index(self, keys):
         """Raises `DamagedCheckpointError` unless the keys are those that were written."""
-        # A damaged block silently ends TensorFlow's list of keys; the graph of objects has all of them.
+        # TensorFlow's list of keys silently ends at a damaged block; the object graph has all keys.
         graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(self._read(_GRAPH_KEY))
         written = {attribute.checkpoint_key for node in graph.nodes for attribute in node.attributes}
         lost = sorted(key.removesuffix(_KEY_SUFFIX) for key in written if key not in keys)
@@ -121,7 +121,7 @@ class StateReader:
 
 
 def newest_good(folders):
-    """The last of the folders whose checkpoint can be read completely, or None."""
+    """The last folder whose checkpoint can be read completely, or None."""
     for folder in reversed(folders):
         try:
             StateReader(folder).check()
@@ -132,12 +132,12 @@ def newest_good(folders):
 
 
 def _live(variable):
-    """The TensorFlow variable behind a Keras one."""
+    """The TensorFlow variable behind a Keras variable."""
     return variable if isinstance(variable, tf.Variable) else variable.value
 
 
 def _compare(where, expected, found):
-    """Raises `CheckpointError` unless both dicts have the same names with the same kinds."""
+    """Raises `CheckpointError` unless both dicts have the same names with the same shapes and types."""
     differ = [
         f"{name} (checkpoint {found[name]}, expected {kind})"
         for name, kind in expected.items()

@@ -1,7 +1,7 @@
 """Batch-norm statistics readjusted for sampling at a temperature, stored with the checkpoint they were made from.
 
-RUN_DIR/checkpoints/step_00002811/batch_norm_t0.7.npz       of the weights as trained
-                                  batch_norm_t0.7_ema.npz   of their moving average
+RUN_DIR/checkpoints/step_00002811/batch_norm_t0.7.npz       for the weights as trained
+                                  batch_norm_t0.7_ema.npz   for their moving average
 
 They are removed with the checkpoint, and never replace its own statistics.
 """
@@ -32,7 +32,7 @@ def save_statistics(folder, temperature, average, arrays):
     Args:
         folder: `pathlib.Path` of a checkpoint.
         temperature: temperature of the samples.
-        average: whether they belong to the moving average of the weights, not to the weights as trained.
+        average: whether they belong to the moving average of the weights rather than to the weights as trained.
         arrays: `{name: array}`.
     """
     path = _path(folder, temperature, average)
@@ -45,7 +45,7 @@ def load_statistics(folder, temperature, average):
     """The arrays that `save_statistics` wrote, by name.
 
     Raises:
-        CheckpointError: there are none for that temperature; the message lists the temperatures there are.
+        CheckpointError: there are none for that temperature; the message lists the existing temperatures.
         DamagedCheckpointError: the file cannot be read.
     """
     path = _path(folder, temperature, average)

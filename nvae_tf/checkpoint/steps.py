@@ -8,7 +8,7 @@ from absl import logging
 
 from nvae_tf.files import REPLACED
 
-# A checkpoint that is being replaced counts until the new one has its name.
+# A checkpoint that is being replaced counts until the new one has taken its name.
 _STEP_NAME = re.compile(rf"(?:{REPLACED})?step_(\d{{8,}})")
 
 
@@ -36,7 +36,7 @@ def list_steps(checkpoints):
 
 
 def current_folder(final):
-    """Where a checkpoint is whose folder has, or is about to have, the path `final`."""
+    """Current path of the checkpoint whose folder is, or is about to become, `final`."""
     replaced = final.with_name(REPLACED + final.name)
     return replaced if replaced.exists() and not final.exists() else final
 

@@ -1,7 +1,7 @@
 """Configuration of a run: model, data and training, as plain dataclasses.
 
 The classes hold only numbers and words, and nothing here imports TensorFlow. `validate` raises before any long work
-begins, with the field's name, the expected and the received value.
+begins; its message gives the name of the field and the expected and received values.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ class Config:
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
 
     def validate(self):
-        """Raises `ConfigError` on the first field that cannot work; returns self."""
+        """Raises `ConfigError` on the first invalid field; returns self."""
         for part in (self.model, self.data, self.train):
             part.validate()
         return self
@@ -50,7 +50,7 @@ def _part_from_dict(cls, values, prefix):
     require_field(not unknown, prefix, unknown, f"only the fields {sorted(known)}")
     for name, value in values.items():
         wanted = known[name].type
-        # People write 5 for 5.0, so an int passes for a float; a bool is not a number.
+        # An int is accepted for a float, because people write 5 for 5.0; a bool is not a number.
         fits = isinstance(value, (int, float) if wanted is float else wanted)
         fits = fits and (wanted is bool or not isinstance(value, bool))
         require_field(fits, f"{prefix}.{name}", value, wanted.__name__)

@@ -1,4 +1,4 @@
-"""Which images a run sees."""
+"""Configuration of the images that a run uses."""
 
 import dataclasses
 
@@ -13,15 +13,15 @@ class DataConfig:
         dataset: name of a data set in `nvae_tf.data.datasets`, or `tfds:NAME`. Default `"digits"`.
         binarize: draw each pixel as a fresh Bernoulli (dynamic binarisation, paper appendix A). Default False.
         horizontal_flip: flip images left to right at random in training. Default False.
-        validation_images: images held out from the training split, drawn by `split_seed`; 0 for none. Default 0.
-        split_seed: seed that draws the validation images, and the test images of a data set without a test split.
+        validation_images: number of images held out from the training split, drawn with `split_seed`. Default 0.
+        split_seed: seed of the draw of the validation images, and of the test images if a data set has no test split.
             Default 0.
         test_fraction: fraction of the images held out if neither the files nor the data set define a test split.
             Default 0.1.
         resize: crop images of another size to the model's aspect ratio, around the centre, and resize them
             (antialiased). If False, another size is an error, except for data sets that are published that way.
             Default False.
-        max_damaged: number of damaged images in a split that are reported and left out; one more is an error.
+        max_damaged: maximum number of damaged images in a split, which are reported and left out; more are an error.
             Default 10.
         cache_gib: decode the images once and keep them in memory if they take at most this many GiB. Default 4.
     """

@@ -1,4 +1,4 @@
-"""The architecture."""
+"""Configuration of the architecture."""
 
 import dataclasses
 import math
@@ -37,7 +37,7 @@ class ModelConfig:
         num_scales: spatial scales that carry latents. Default 2.
         groups_per_scale: latent groups at the finest scale. Default 10.
         adaptive_groups: halve the number of groups from each scale to the next coarser one. Default False.
-        min_groups_per_scale: minimal number of groups of a scale with `adaptive_groups`. Default 1.
+        min_groups_per_scale: minimum number of groups of a scale with `adaptive_groups`. Default 1.
         latent_channels: channels of one z. Default 20.
         encoder_channels, decoder_channels: widths of the towers. Defaults 32.
         preprocess_blocks, preprocess_cells: blocks before the encoder tower, and cells in each. Defaults 2, 3.

@@ -1,16 +1,16 @@
-"""Optimisation, objective, guards and what a run writes."""
+"""Configuration of the optimisation, the objective, the guards and the output of a run."""
 
 import dataclasses
 
 from nvae_tf.config.validation import BELOW_ONE, NOT_NEGATIVE, POSITIVE, at_least, check_fields, one_of, require_field
 
 CONVOLUTION_DTYPES = ("float32", "bfloat16")
-# The type of activations and of the convolutions' arithmetic, by the name of the precision.
+# Type of the activations and convolutions for each precision.
 PRECISIONS = {"float32": "float32", "mixed_float16": "float16", "mixed_bfloat16": "bfloat16"}
 REMAT = ("none", "cells")
 LEARNING_RATE_RULES = ("none", "sqrt", "linear")
-# Guards that `stability` turns on unless they are set. "paper" is the published run, whose only guard is the stop on a
-# loss that stays non-finite.
+# Guards that `stability` turns on unless they are set. "paper" is the published setting, whose only guard is to stop
+# when the loss stays non-finite.
 STABILITY = {
     "paper": {},
     "safe": {"skip_factor": 10.0, "ema_decay": 0.999, "recovery_learning_rate": 0.5},
@@ -19,17 +19,17 @@ STABILITY = {
 
 @dataclasses.dataclass(slots=True)
 class TrainConfig:
-    """Optimisation and objective (paper appendix A), guards, and what a run writes.
+    """Optimisation and objective (paper appendix A), guards, and output of a run.
 
     Attributes:
         batch_size: images per replica and step. Default 32.
-        num_replicas: replicas, over all workers, that the run requires; 0 takes those available at its first start and
-            stores their number in the run's config.json. Default 0.
-        epochs: passes over the training split that the schedules are made for. Default 400.
+        num_replicas: number of replicas, over all workers, that the run requires; with 0 the run uses all that are
+            available when it first starts and stores their number in its config.json. Default 0.
+        epochs: number of passes over the training split, on which the schedules are based. Default 400.
         max_steps: stop after this many steps without changing the schedules; 0 for no limit. Default 0.
         learning_rate: peak learning rate of Adamax. Default 1e-2.
         min_learning_rate: final learning rate of the cosine. Default 1e-4.
-        learning_rate_rule: how both rates change if the global batch is not `reference_batch_size`: `"none"`, `"sqrt"`
+        learning_rate_rule: how both rates scale if the global batch is not `reference_batch_size`: `"none"`, `"sqrt"`
             (factor sqrt(global / reference)) or `"linear"` (factor global / reference). Default `"none"`.
         reference_batch_size: images per step, over all replicas, that the learning rate was chosen for; 0 if unknown.
             Default 0.
@@ -37,10 +37,10 @@ class TrainConfig:
         weight_decay: L2 decay added to the gradient of every parameter. Default 3e-4.
         kl_anneal_fraction: fraction of all steps over which the KL weight grows to 1. Default 0.3.
         kl_constant_fraction: fraction of all steps before the KL weight grows. Default 1e-4.
-        kl_min_weight: minimal KL weight. Default 1e-4.
+        kl_min_weight: minimum KL weight. Default 1e-4.
         regularization: lambda of the spectral and batch-norm terms. Default 1e-2.
         initial_regularization: initial lambda, annealed with the KL weight; 0 keeps lambda constant. Default 0.
-        precision: type of activations and convolutions: `"float32"`, `"mixed_float16"` (with a loss scale) or
+        precision: type of the activations and convolutions: `"float32"`, `"mixed_float16"` (with a loss scale) or
             `"mixed_bfloat16"`. Weights, optimiser, statistics, KL and likelihood stay float32. Default `"float32"`.
         convolution_dtype: type of the arithmetic of dense convolutions only, `"float32"` or `"bfloat16"`; requires
             `precision="float32"`. Default `"float32"`.
@@ -48,29 +48,29 @@ class TrainConfig:
             for the same step. Batch-norm statistics are those of each part. Default 1.
         remat: `"cells"` keeps only the input of each cell for the backward pass and recomputes the rest: much less
             memory, a slower step, the same gradients. Default `"none"`.
-        stability: `"paper"`, or `"safe"`, which sets those of `skip_factor` (10), `ema_decay` (0.999) and
-            `recovery_learning_rate` (0.5) that are 0. Default `"paper"`.
-        clip_norm: scale gradients with a larger global norm down to this norm; 0 for never. Default 0.
-        skip_norm: skip steps whose gradient has a larger global norm; 0 for never. Default 0.
-        skip_factor: skip steps whose gradient norm exceeds the running mean of the norms by this factor; 0 for never.
+        stability: `"paper"`, or `"safe"`, which sets `skip_factor` to 10, `ema_decay` to 0.999 and
+            `recovery_learning_rate` to 0.5 where they are 0. Default `"paper"`.
+        clip_norm: gradients with a larger global norm are scaled down to this norm; 0 for never. Default 0.
+        skip_norm: steps whose gradient has a larger global norm are skipped; 0 for never. Default 0.
+        skip_factor: steps whose gradient norm exceeds the running mean by this factor are skipped; 0 for never.
             Default 0.
-        max_skipped_steps: after this many skipped steps in a row the next one is taken regardless of its norm.
+        max_skipped_steps: after this many consecutive skipped steps, the next one is taken regardless of its norm.
             Default 10.
         ema_decay: decay of the moving average of the weights, which evaluation, sampling and export then use; 0 for no
             average. Default 0.
-        max_nonfinite_steps: steps with a non-finite loss or gradient are skipped; after this many in a row the run
-            returns to its last checkpoint or stops. Default 20.
-        recovery_learning_rate: factor below 1 of the learning rate with which the run continues, once, from its last
-            checkpoint; 0 to stop instead. Default 0.
-        seed: seed of initialisation, data order, augmentation and noise. Default 0.
-        log_steps: steps between two lines of the log and TensorBoard scalars. Default 100.
+        max_nonfinite_steps: steps with a non-finite loss or gradient are skipped; after this many consecutive ones the
+            run returns to its last checkpoint or stops. Default 20.
+        recovery_learning_rate: factor below 1 by which the learning rate is multiplied when the run continues, once,
+            from its last checkpoint; 0 to stop instead. Default 0.
+        seed: seed of the initialisation, data order, augmentation and noise. Default 0.
+        log_steps: steps between two log lines, and between two sets of TensorBoard scalars. Default 100.
         image_epochs: epochs between two sets of TensorBoard images; 0 for none. Default 1.
         eval_epochs: epochs between two evaluations on the held-out images; 0 for none. Default 1.
-        eval_images: maximal number of held-out images in an evaluation during training; 0 for all. Default 0.
+        eval_images: maximum number of held-out images in an evaluation during training; 0 for all. Default 0.
         checkpoint_epochs: epochs between two checkpoints. Default 1.
         checkpoint_steps: steps between two checkpoints within an epoch; 0 for none. Default 0.
         keep_checkpoints: number of latest checkpoints to keep. Default 3.
-        milestone_epochs: epochs between two checkpoints that are kept for good; 0 for none. Default 0.
+        milestone_epochs: epochs between two checkpoints that are kept forever; 0 for none. Default 0.
     """
 
     batch_size: int = 32
@@ -112,7 +112,7 @@ class TrainConfig:
 
     @property
     def compute_dtype(self):
-        """Type of activations and convolutions: `"float32"`, `"float16"` or `"bfloat16"`."""
+        """Type of the activations and convolutions: `"float32"`, `"float16"` or `"bfloat16"`."""
         return PRECISIONS[self.precision]
 
     def resolved(self):

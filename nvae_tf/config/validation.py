@@ -4,22 +4,22 @@ import math
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot work; the message names the field, the value and what was expected."""
+    """An invalid configuration; the message names the field, the value and what was expected."""
 
 
-# A rule: what is expected, and whether a value is.
+# A rule: a description of what is expected, and a function that tells whether a value meets it.
 POSITIVE = ("a positive number", lambda value: 0 < value < math.inf)
 NOT_NEGATIVE = ("zero or a positive number", lambda value: 0 <= value < math.inf)
 BELOW_ONE = ("at least 0 and below 1", lambda value: 0 <= value < 1)
 
 
 def at_least(least):
-    """Rule for numbers not below `least`."""
+    """Rule for numbers of at least `least`."""
     return f"at least {least}", lambda value: value >= least
 
 
 def one_of(choices):
-    """Rule for one of a tuple of words."""
+    """Rule for one of the given words."""
     return f"one of {choices}", choices.__contains__
 
 

@@ -1,1 +1,1 @@
-"""From the official PyTorch checkpoint to a Keras NVAE."""
+"""Conversion of official PyTorch checkpoints to Keras models."""

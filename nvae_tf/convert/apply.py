@@ -14,10 +14,10 @@ def _listing(title, items):
 
 
 def match(arrays, model):
-    """Pairs (variable, array in its layout) for every variable of an `NVAE`, from {official name: array}.
+    """Pairs every variable of an `NVAE` with its array, in its layout, from {official name: array}.
 
     Raises:
-        ConversionError: an entry is missing or left over, or a shape differs; the message lists the names.
+        ConversionError: an entry is missing or superfluous, or a shape differs; the message lists the names.
     """
     variables = names.name_map(model)
     extra = {name for name in set(arrays) - set(variables) if not name.endswith(names.IGNORED_SUFFIXES)}
@@ -27,7 +27,7 @@ def match(arrays, model):
     pairs, shapes = [], []
     for name in variables.keys() - missing:
         variable, array = variables[name], arrays[name]
-        with contextlib.suppress(ValueError):  # of another rank
+        with contextlib.suppress(ValueError):  # the array has another rank
             array = names.to_our_layout(array, variable)
         if array.shape != tuple(variable.shape):
             shapes.append(f"{name}: expected {tuple(variable.shape)}. Received: {array.shape}")
@@ -43,7 +43,7 @@ def match(arrays, model):
 
 
 def _check_size(config, arrays):
-    """Refuses arguments that describe more layers than the file has entries, before the layers are made."""
+    """Refuses arguments that describe more layers than the file has entries, before any layer is created."""
     groups = hierarchy.num_groups(config)
     layers = config.preprocess_blocks * (config.preprocess_cells + config.postprocess_cells)
     layers += (groups - 1) * (config.encoder_cells_per_group + config.decoder_cells_per_group)
@@ -57,20 +57,20 @@ def _check_size(config, arrays):
 def model_from_checkpoint(checkpoint):
     """Builds the model that an official checkpoint describes and sets its weights.
 
-    Names and shapes are matched before any variable takes memory.
+    Names and shapes are matched before memory is allocated for any variable.
 
     Args:
         checkpoint: `OfficialCheckpoint`.
 
     Returns:
-        `NVAE`, with the run's `Config` as its `config`.
+        An `NVAE` whose `config` is the run's `Config`.
 
     Raises:
         ConversionError: see `match` and `config_from_arguments`.
     """
     config = config_from_arguments(checkpoint.arguments)
     _check_size(config.model, checkpoint.arrays)
-    # Without values first, because a file of a few bytes can describe a model larger than the memory.
+    # First without values, because a file of a few bytes can describe a model that does not fit in memory.
     match(checkpoint.arrays, shapes_only(config.model))
     model = NVAE(config.model, name="nvae")
     for variable, array in match(checkpoint.arrays, model):

@@ -1,4 +1,4 @@
-"""Makes a `Config` of the arguments of the authors' program that an official checkpoint holds."""
+"""Converts the command-line arguments in an official checkpoint to a `Config`."""
 
 import re
 
@@ -40,10 +40,10 @@ _TRAIN_ARGUMENTS = {
     "weight_decay_norm": "regularization",
 }
 _ANNEALED_ARGUMENTS = {"weight_decay_norm_init": "initial_regularization"}
-# Without these our defaults hold: old files lack the first four, and the training does not change what the model is.
+# If these are missing, our defaults apply: old files lack the first four, and training does not change the model.
 _OPTIONAL = {"arch_instance", "num_mixture_dec", "ada_groups", "min_groups_per_scale", *_TRAIN_ARGUMENTS}
 
-# Arguments about where and how the original ran; all others that start with a prefix below describe the model.
+# Arguments about where and how the original ran; all others that start with one of the prefixes describe the model.
 _RUN_ARGUMENTS = ("num_proc_node", "num_process_per_node", "num_workers")
 _MODEL_PREFIXES = ("num_", "use_", "res_", "ada_", "arch_", "min_")
 
@@ -63,7 +63,7 @@ _DATASETS = {
 }
 _LSUN_128 = re.compile(r"lsun_([a-z]+(?:_[a-z]+)*)_128")
 
-# Far above any model and any training; a damaged count must fail here, not in 2 ** count.
+# Far larger than in any real model or training; a damaged count must fail here, not in 2 ** count.
 _LARGEST_COUNTS = {"model": 4096, "train": 2**53}
 
 
@@ -71,8 +71,8 @@ def config_from_arguments(arguments):
     """The `Config` of a model trained by the authors' program (NVAE, arXiv 2007.03898).
 
     Args:
-        arguments: `OfficialCheckpoint.arguments`. Arguments that old files lack take the value they had before they
-            existed.
+        arguments: `OfficialCheckpoint.arguments`. Arguments that old files lack take the value that the program
+            implied before they were added.
 
     Returns:
         A valid `Config`.
@@ -90,11 +90,11 @@ def config_from_arguments(arguments):
     train = _fields(arguments, _TRAIN_ARGUMENTS, "train")
     if arguments.get("weight_decay_norm_anneal"):
         train |= _fields(arguments, _ANNEALED_ARGUMENTS, "train")
-        # lambda moves on a logarithmic scale, so neither end can be 0.
+        # lambda is annealed on a logarithmic scale, so neither end can be 0.
         for name in ("weight_decay_norm", "weight_decay_norm_init"):
             if arguments.get(name) == 0:
                 raise _error(name, arguments[name], "a positive number, because weight_decay_norm_anneal is True")
-    # MNIST and OMNIGLOT are binarised; photos, which are the sets without padding, are flipped.
+    # MNIST and OMNIGLOT are binarised; photographs, which are the data sets without padding, are flipped.
     data = {"dataset": dataset, "binarize": channels == 1, "horizontal_flip": padding == 0}
     try:
         return config_from_dict({"model": model, "data": data, "train": train})
@@ -107,7 +107,7 @@ def _error(name, received, expected):
 
 
 def _fields(arguments, table, part):
-    """{our field: value} of the arguments in a table."""
+    """{our field: value} for the arguments in a table."""
     fields, largest = {}, _LARGEST_COUNTS[part]
     for name, field in table.items():
         if name in arguments:
@@ -124,7 +124,7 @@ def _refuse_unknown(arguments):
         if not isinstance(name, str):
             raise ConversionError(f"args: expected names. Received: {name!r}")
         known = name in _MODEL_ARGUMENTS or name in _RUN_ARGUMENTS
-        # Only an argument that is switched on can have changed the model.
+        # Only an argument that is switched on can have affected the model.
         is_off = value is None or (isinstance(value, bool | int | float | str) and not value)
         if not known and not is_off and name.startswith(_MODEL_PREFIXES):
             raise _error(name, repr(value)[:200], f"only the model arguments {sorted(_MODEL_ARGUMENTS)}")

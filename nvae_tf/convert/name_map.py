@@ -1,17 +1,17 @@
-"""Which entry of an official checkpoint is which variable of the model.
+"""Maps the entries of an official checkpoint to the variables of the model.
 
-A pure mapping: it walks the model in the order of the official forward pass, which numbers the flat lists of the
-checkpoint, and reads or writes nothing.
+It walks the model in the order of the official forward pass, by which the flat lists of the checkpoint are numbered.
+Nothing is read or written.
 """
 
 from nvae_tf.layers.cells import Cell, EluConv, InvertedResidual, NormSwishConv, Resampling
 
-# Suffixes of entries that hold counters and buffers, which the weights do not need.
+# Suffixes of the entries of counters and buffers, which are not weights.
 IGNORED_SUFFIXES = ("weight_normalized", "num_batches_tracked")
 UNUSED_START = "prior_ftr0"
 
 
-# The axes of an official array in the order of our variable, by the variable's rank: OIHW -> HWIO, CHW -> HWC.
+# Order of the axes of an official array in our variable, by rank: OIHW -> HWIO, CHW -> HWC.
 _AXES = {1: (0,), 2: (1, 0), 3: (1, 2, 0), 4: (2, 3, 1, 0)}
 
 
@@ -55,7 +55,7 @@ def _operation(prefix, layer):
 
 
 def _inverted_residual(prefix, layer):
-    # In an upsampling cell index 0 is the upsampling, which has no parameters.
+    # In an upsampling cell, index 0 is the upsampling itself, which has no parameters.
     first = 1 if layer.resampling is Resampling.UP else 0
     names = [f"{prefix}.conv.{first + i}" for i in range(5)]
     return [
@@ -94,7 +94,7 @@ def _flat_list(name, items):
 
 
 def _towers(model):
-    """Cells, combiners and resampling cells of the two towers: bottom-up, and top-down."""
+    """Cells, combiners and resampling cells of the bottom-up and the top-down tower."""
     up, down = [], []
     for (cells, downsampling), group in zip(model.encoder.stages(), reversed(model.groups), strict=True):
         up += [*cells, group.encoder_combiner, downsampling]

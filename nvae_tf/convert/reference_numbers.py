@@ -1,4 +1,4 @@
-"""Files of numbers that the original program computed from a checkpoint, and their comparison with ours.
+"""Reference numbers that the original program computed from a checkpoint, and their comparison with ours.
 
 A file (.npz, PyTorch's layout) holds images `x`, noise `eps_G` for each group, and any of the keys in `_KEYS`: results
 in inference and in training mode, samples, gradients, regularisers, batch-norm statistics after one pass, and the loss
@@ -27,7 +27,7 @@ class Comparison:
     Attributes:
         key: key of the file.
         absolute: largest absolute error.
-        relative: largest absolute error over the largest expected value (over a floor for tiny gradients).
+        relative: largest absolute error divided by the largest expected value (by a floor for tiny gradients).
         tolerance: largest `relative` that passes.
         problem: why the numbers cannot be compared, or None. Default None.
     """
@@ -40,7 +40,7 @@ class Comparison:
 
     @property
     def ok(self):
-        """Whether the numbers agree; NaN never does."""
+        """Whether the numbers agree; NaN never agrees."""
         return self.problem is None and self.relative <= self.tolerance
 
 
@@ -77,7 +77,7 @@ def channels_last(array):
 
 
 def _image_like(numbers, like):
-    """Both with channels last; a file may hold only the first images."""
+    """Both arrays with channels last; a file may hold only the first images."""
     count = len(like) if like.ndim else None
     return np.asarray(numbers)[:count], channels_last(like)
 
@@ -128,8 +128,8 @@ def _trajectory(ours, like, rate, decay, weight):
     return ours.trajectory(float(rate), float(decay), float(weight), steps=like.size), like
 
 
-# (pattern, tolerance, function of (our numbers, expected array, *groups of the pattern) that gives both arrays in one
-# layout; a LookupError says that the model has nothing to compare).
+# (pattern, tolerance, function of (our numbers, expected array, *groups of the pattern) that returns both arrays in one
+# layout and raises LookupError if the model has nothing to compare).
 _KEYS = [
     (r"eval_(logits|log_q|log_p|kl_all|recon_loss|nelbo|log_iw)", 1e-4, _inference),
     (r"eval_kl_diag_(\d+)", 1e-4, _kl_of_group),
@@ -151,7 +151,7 @@ def _largest(array):
 
 
 def _gradient_floors(expected):
-    """The scale below which gradients are noise, for each family `grad_klW`."""
+    """The scale below which gradients are noise, for each KL weight W of the keys `grad_klW`."""
     largest = {}
     for key, value in expected.items():
         family, slash, _ = key.partition("/")

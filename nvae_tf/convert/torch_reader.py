@@ -1,4 +1,4 @@
-"""Reads the official PyTorch checkpoint as plain NumPy arrays, without running anything that the file asks for.
+"""Reads the official PyTorch checkpoint as plain NumPy arrays, without executing any code from the file.
 
 This is the only module that imports torch, and it does so when `read_checkpoint` is called.
 """
@@ -15,7 +15,7 @@ _COUNTER = "num_batches_tracked"
 
 
 class ConversionError(ValueError):
-    """An official checkpoint that cannot be converted; the message says what was found and what was expected."""
+    """An official checkpoint that cannot be converted; the message says what was expected and what was found."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -24,8 +24,8 @@ class OfficialCheckpoint:
 
     Attributes:
         arrays: float32 arrays of `state_dict` by official name, in PyTorch's layout (NCHW, OIHW).
-        arguments: command line of the training, by official name.
-        global_step: finished steps; 0 if the file does not say.
+        arguments: command-line arguments of the training, by official name.
+        global_step: number of finished steps; 0 if the file does not say.
     """
 
     arrays: dict[str, np.ndarray]
@@ -37,7 +37,7 @@ def read_checkpoint(path):
     """Reads a checkpoint of the authors' program (NVAE, arXiv 2007.03898).
 
     The file is a pickle, so only torch's restricted loader reads it, and `argparse.Namespace` is the only type allowed
-    beyond torch's own: a file that asks for anything else is refused before any of it runs.
+    beyond torch's own. A file that asks for anything else is refused before any code runs.
 
     Args:
         path: path of the `checkpoint.pt`.
@@ -79,7 +79,7 @@ def _import_torch():
         import torch
     except ImportError as error:
         raise ImportError(_TORCH_NEEDED) from error
-    # Up to 2.5.1 the restricted loader itself could be made to run code (CVE-2025-32434).
+    # Up to version 2.5.1, even the restricted loader could be made to run code (CVE-2025-32434).
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 6):
         raise ImportError(f"{_TORCH_NEEDED}. Received: torch {torch.__version__}")
     return torch
@@ -94,8 +94,8 @@ def _load(torch, path):
             path, "the file", error.strerror or _reason(error), "a checkpoint.pt written by torch.save"
         ) from None
     except Exception as error:
-        # A damaged or hostile file can fail in any way. Torch's own text and traceback advise to try again with
-        # weights_only=False, which is the one thing not to do, so they are not passed on.
+        # A damaged or hostile file can fail in any way. Torch's own message and traceback are not passed on, because
+        # they advise trying again with weights_only=False, which is the one thing not to do.
         raise _error(path, "the file", _reason(error), "a checkpoint.pt written by torch.save") from None
 
 

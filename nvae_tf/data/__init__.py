@@ -1,1 +1,1 @@
-"""Data sets as uint8 arrays, and the batches made from them."""
+"""Data sets as uint8 arrays, and the batches drawn from them."""

@@ -1,4 +1,4 @@
-"""Batches of images as a pure function of (seed, step): a run resumes at any step, and no iterator is saved."""
+"""Batches of images as a pure function of (seed, step): a run can resume at any step, and no iterator is saved."""
 
 import functools
 
@@ -7,18 +7,18 @@ import tensorflow as tf
 
 from nvae_tf.data.image_set import ImageSet, from_array
 
-# A stream of random numbers for each purpose, so that no draw is used twice.
+# One stream of random numbers for each purpose, so that no draw is used twice.
 _ORDER, _FLIP, _BINARIZE, _EVAL_BINARIZE = range(4)
 
-# Graphs with more decoders than this take long to build.
+# Graphs with more decoders than this take too long to build.
 _MAX_UNROLLED = 256
 
 
 def _reader(images, count=None):
-    """Function of int64 numbers [B] that returns their images, uint8 [B, H, W, C]; `count` is B where it is known."""
+    """Function of int64 image numbers [B] that returns uint8 images [B, H, W, C]; `count` is B if it is known."""
     if images.array is not None:
-        # A captured eager tensor is handed to the dataset by reference: the images are never part of a graph, whose
-        # size is limited to 2 GB, and take no memory of an accelerator.
+        # A captured eager tensor is passed to the dataset by reference: the images are never part of a graph, whose
+        # size is limited to 2 GB, and take no accelerator memory.
         with tf.device("CPU:0"):
             return functools.partial(tf.gather, tf.constant(images.array))
     height, width, channels = images.image_shape
@@ -29,7 +29,7 @@ def _reader(images, count=None):
         return np.array([images.read_png(number) for number in numbers.tolist()], object)
 
     def read(numbers):
-        # Python fetches the bytes of a batch at once, TensorFlow decodes them.
+        # Python reads the bytes of a whole batch, and TensorFlow decodes them.
         batch = _decode(tf.ensure_shape(tf.numpy_function(fetch, [numbers], tf.string), [count]), count, stored)
         return tf.pad(batch, [(0, 0), (padding, padding), (padding, padding), (0, 0)]) if padding else batch
 
@@ -37,14 +37,14 @@ def _reader(images, count=None):
 
 
 def _decode(files, count, shape):
-    """uint8 [B, H, W, C] of PNG files of one shape; `count` is B where it is known."""
+    """Decodes PNG files of one shape to uint8 [B, H, W, C]; `count` is B if it is known."""
 
     def decode(data):
         return tf.ensure_shape(tf.io.decode_png(data, shape[-1]), shape)
 
     if count is None or count > _MAX_UNROLLED:
         return tf.map_fn(decode, files, fn_output_signature=tf.TensorSpec(shape, tf.uint8))
-    # Unrolled, because a loop costs a tenth more time for small images.
+    # Unrolled, because a loop takes 10% longer for small images.
     return tf.stack([decode(data) for data in tf.unstack(files, num=count)])
 
 
@@ -56,7 +56,7 @@ def _stream(seed, purpose, *counters):
 
 
 def _uniform(shape, key):
-    # A named algorithm: the default may differ between kinds of device.
+    # The algorithm is named because the default may differ between kinds of device.
     return tf.random.stateless_uniform(shape, key, alg="philox")
 
 
@@ -66,20 +66,20 @@ def _flip_half(images, key):
 
 
 def _binarize(images, key):
-    # u < 1, so that 255 is always white; black is never drawn white because the comparison is strict.
+    # u < 1, so 255 is always drawn white; the comparison is strict, so 0 is always drawn black.
     white = _uniform(tf.shape(images), key) < tf.cast(images, tf.float32) / 255.0
     return tf.where(white, tf.constant(255, tf.uint8), tf.constant(0, tf.uint8))
 
 
 def _to_unit_interval(images, bit_depth):
     # floor(255 x / 2^(8 - b)) / (2^b - 1): in integers the floor is a shift (arXiv 2007.03898, appendix A: 5 bits).
-    if bit_depth < 8:  # a pass over the pixels that 8 bits do not need
+    if bit_depth < 8:  # 8 bits do not need this pass over the pixels
         images = tf.bitwise.right_shift(images, tf.constant(8 - bit_depth, tf.uint8))
     return tf.cast(images, tf.float32) / (2.0**bit_depth - 1.0)
 
 
 def steps_per_epoch(num_images, batch_size, num_shards=1):
-    """Number of whole steps in one pass over the images: num_images // (batch_size * num_shards).
+    """Number of complete steps in one pass over the images: num_images // (batch_size * num_shards).
 
     `num_shards` replicas share each step. Raises ValueError if the images do not fill a single step.
     """
@@ -97,7 +97,7 @@ def _step_indices(num_images, batch_size, seed, start_step, num_shards, shard_in
     steps = steps_per_epoch(num_images, batch_size, num_shards)
 
     def one_epoch(epoch):
-        # Not index_shuffle, which needs no memory but has only 256 different orders, whatever the seed.
+        # Not index_shuffle, which needs no memory but has only 256 different orders, regardless of the seed.
         key = _stream(seed, _ORDER, epoch)
         order = tf.random.experimental.stateless_shuffle(tf.range(num_images, dtype=tf.int64), key, alg="philox")
         order = tf.reshape(order[: steps * num_shards * batch_size], [steps, num_shards, batch_size])
@@ -114,17 +114,17 @@ def train_batches(
     """Endless batches of shuffled, augmented training images.
 
     Step s belongs to epoch s // steps_per_epoch. The order is drawn from (seed, epoch), flips and binarisation from
-    (seed, step, shard), so that a batch does not depend on the step that a run was resumed at.
+    (seed, step, shard), so that a batch does not depend on the step at which a run was resumed.
 
     Args:
         images: `ImageSet`, or uint8 array [N, H, W, C].
-        data_config: `DataConfig`; `binarize` draws each value from a Bernoulli distribution, anew in each epoch;
+        data_config: `DataConfig`; `binarize` draws each value from a Bernoulli distribution, afresh in each epoch;
             `horizontal_flip` mirrors each image with probability 1/2 (arXiv 2007.03898, appendix A).
         model_bit_depth: bits per value, 1 to 8.
         batch_size: images per shard and step.
         seed: seed of order and augmentation.
         start_step: step of the first batch. Default 0.
-        num_shards: number of replicas, of all workers together, that share each step. Default 1.
+        num_shards: number of replicas, over all workers, that share each step. Default 1.
         shard_indices: replicas of this worker. Default (0,).
 
     Returns:
@@ -147,7 +147,7 @@ def train_batches(
         return _to_unit_interval(batch, model_bit_depth)
 
     def make_batches(step, indices):
-        # All shards are read at once, because each call of Python takes time.
+        # All shards are read at once, because each call into Python takes time.
         batches = tf.reshape(read(tf.reshape(indices, [count * batch_size])), [count, batch_size, *images.image_shape])
         return tuple(prepare(step, batches[place], shard) for place, shard in enumerate(shard_indices))
 

@@ -1,4 +1,4 @@
-"""The table of data sets: their sizes, splits and the formats that they are read from.
+"""The table of data sets: their sizes, their splits and the formats that they are read from.
 
 A new data set is a row of `DATASETS`; a new file format is a source in `nvae_tf.data.sources`.
 """
@@ -22,11 +22,11 @@ class DatasetInfo:
         sources: names in `nvae_tf.data.sources.SOURCES`, best first. Prepared records are a source of every set.
         padding: zeros added on every side of the stored images; they do not count in the likelihood.
         bit_depth: bits per value of published results.
-        crop, crop_size, resize: see `nvae_tf.data.decode.Fit`: how the set is published.
+        crop, crop_size, resize: how the published set was made; see `nvae_tf.data.decode.Fit`.
         num_images: {split: count} of the whole set; None if it has no fixed one.
         num_test: number of images held out at random if a source has no splits of its own; None for a fraction.
         tfds_name: name in TensorFlow Datasets; None if it is not there.
-        note: what someone who compares results must know; "" for nothing.
+        note: a warning for those who compare results; "" if there is none.
     """
 
     name: str
@@ -45,11 +45,11 @@ class DatasetInfo:
 
     @property
     def stored_size(self):
-        """Height and width of the images without padding; None as `image_size`."""
+        """Height and width of the images without padding, or None as in `image_size`."""
         return None if self.image_size is None else self.image_size - 2 * self.padding
 
     def with_size(self, image_size, channels):
-        """A copy with the size and channels of the model's configuration where the set leaves them open."""
+        """A copy in which a size or number of channels that the data set leaves open is that of the model."""
         return dataclasses.replace(self, image_size=self.image_size or image_size, channels=self.channels or channels)
 
     def fit(self, resize=False):
@@ -164,7 +164,7 @@ TFDS_PREFIX = "tfds:"
 
 
 def dataset_info(name):
-    """The `DatasetInfo` of a name; raises `ValueError` if there is none.
+    """The `DatasetInfo` of a name; raises `ValueError` for an unknown name.
 
     `tfds:NAME` is any image data set of TensorFlow Datasets, with the size and channels of the model.
     """

@@ -1,4 +1,4 @@
-"""Decodes image files to uint8 pixels of one shape, by the same rule for every source."""
+"""Decodes image files to uint8 pixels of one shape, with the same rules for every source."""
 
 import dataclasses
 import io
@@ -11,18 +11,18 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
 class DamagedImageError(ValueError):
-    """An image that cannot be read; the message names it and says why."""
+    """An image that cannot be read; the message names the image and the reason."""
 
 
 def _upright(image):
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # the pixels may be fine although the EXIF data are not
+    except Exception:  # the pixels may be fine even if the EXIF data are not
         return image
 
 
 def _flatten(image, channels):
-    if image.mode == "I" or image.mode.startswith("I;16"):  # 16 bits, of which Pillow would clip all above 255
+    if image.mode == "I" or image.mode.startswith("I;16"):  # 16 bits: Pillow would clip all values above 255
         values = np.asarray(image).astype(np.int64)
         image = Image.fromarray((np.clip(values, 0, 65535) >> 8).astype(np.uint8))
     if image.has_transparency_data:
@@ -34,9 +34,9 @@ def _flatten(image, channels):
 def decode(data, channels, name):
     """Decodes an image file.
 
-    The rule is the same for every format: the first frame is turned upright according to its EXIF tag; of 16 bits the
-    high byte is kept; a palette is looked up; transparent images are laid over white; grey is repeated for RGB, and
-    colour becomes grey as 0.299 R + 0.587 G + 0.114 B.
+    The rules are the same for every format: the first frame is turned upright according to its EXIF tag; 16-bit
+    values keep their high byte; palettes are resolved; transparent images are laid over white; grey is repeated for
+    RGB, and colour becomes grey as 0.299 R + 0.587 G + 0.114 B.
 
     Args:
         data: bytes of a PNG, JPEG, WebP or BMP file.
@@ -53,8 +53,8 @@ def decode(data, channels, name):
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             image.load()
             pixels = np.asarray(_flatten(_upright(image), channels))
-    except Exception as error:  # a damaged file can make the decoders raise nearly anything
-        # Pillow's own message for bytes of no known format shows the address of the buffer.
+    except Exception as error:  # a damaged file can make a decoder raise nearly anything
+        # Pillow's own message for an unknown format contains the address of the buffer.
         reason = "of none of these formats" if isinstance(error, Image.UnidentifiedImageError) else error
         raise DamagedImageError(
             f"{name}: expected a PNG, JPEG, WebP or BMP image. Received: {len(data)} bytes ({reason})"
@@ -63,7 +63,7 @@ def decode(data, channels, name):
 
 
 def to_channels(pixels, channels, name):
-    """Applies the rule of `decode` to decoded pixels, uint8 [H, W] or [H, W, 1, 3 or 4]: uint8 [H, W, channels].
+    """Applies the rules of `decode` to decoded pixels, uint8 [H, W] or [H, W, 1, 3 or 4]: uint8 [H, W, channels].
 
     Another dtype or shape raises `DamagedImageError`.
     """
@@ -92,11 +92,11 @@ class Fit:
     """Crops and resizes images to the size of their data set.
 
     Attributes:
-        height, width: of the result.
+        height, width: size of the result.
         crop: (top, left, bottom, right) of the part to keep, or None. Only images of `crop_size` are cropped.
         crop_size: (height, width) of the images that `crop` is meant for.
-        resize: whether to crop larger images to the aspect ratio, around the centre, and resize them. Otherwise another
-            size is an error, so that a wrong folder is not taken for the data set. Default False.
+        resize: whether to crop larger images to the aspect ratio, around the centre, and resize them. If not, another
+            size is an error, so that a wrong folder is not mistaken for the data set. Default False.
         enlarge: whether to do the same with smaller images. Default False.
     """
 
@@ -108,7 +108,7 @@ class Fit:
     enlarge: bool = False
 
     def __call__(self, pixels, name):
-        """uint8 [height, width, C] of an image uint8 [H, W, C]; raises `ValueError` for an unexpected size.
+        """Fits an image, uint8 [H, W, C], to [height, width, C]; raises `ValueError` for an unexpected size.
 
         Resizing is antialiased (bilinear over the support of the smaller image).
         """

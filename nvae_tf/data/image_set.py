@@ -1,4 +1,4 @@
-"""The images of a split as batches need them: decoded in memory, or in prepared records."""
+"""The images of a split in the form that batches read: decoded in memory, or in prepared records."""
 
 import collections.abc
 import dataclasses
@@ -19,18 +19,18 @@ _MIN_PARALLEL = 2000
 class ImageSet:
     """Images of one split.
 
-    An image that cannot be read is left out: in evaluation it does not count; in training the next one that can be
-    read takes its place, so that the order of the others does not depend on it.
+    An image that cannot be read is left out: in evaluation it does not count; in training the next readable image
+    takes its place, so that the order of the others does not depend on it.
 
     Attributes:
-        source: what the images were read from.
+        source: description of what the images were read from.
         image_shape: (H, W, C), padding included.
         num_images: number of images, damaged ones included.
         damaged: int64 array of the numbers of damaged images.
         array: uint8 [N, H, W, C], padding included; None for images in prepared records.
         read_png: function of an image's number that returns the bytes of its PNG file, without padding; None for
             images in memory.
-        padding: number of zeros to add on every side of what `read_png` returns. Default 0.
+        padding: number of zeros to add on every side of the images that `read_png` returns. Default 0.
     """
 
     source: str
@@ -46,7 +46,7 @@ class ImageSet:
 
     @property
     def good(self):
-        """int64 array of the numbers of the images that are not damaged, in order."""
+        """int64 array of the numbers of the undamaged images, in order."""
         return np.setdiff1d(np.arange(self.num_images), self.damaged)
 
 
@@ -59,18 +59,18 @@ def from_array(array):
 
 
 def image_shape(images, padding):
-    """(H, W, C) of the `SplitImages` with padding."""
+    """Shape (H, W, C) of `SplitImages`, padding included."""
     return images.fit.height + 2 * padding, images.fit.width + 2 * padding, images.channels
 
 
 def stand_ins(num_images, damaged):
-    """int64 [N]: for each image itself, for a damaged one the next that is not, starting over after the last."""
+    """int64 [N]: the number of each image or, if it is damaged, of the next good one, wrapping around at the end."""
     good = np.setdiff1d(np.arange(num_images), damaged)
     return good[np.searchsorted(good, np.arange(num_images)) % len(good)]
 
 
 def from_records(images, padding=0):
-    """`ImageSet` of `SplitImages` of a prepared set, which stay on disk."""
+    """`ImageSet` of the `SplitImages` of a prepared set, which stay on disk."""
     records = images.split.open_records()
     damaged = np.flatnonzero(np.isin(images.indices, records.damaged))
     _check_any_good(images, damaged)
@@ -84,13 +84,13 @@ def from_records(images, padding=0):
 
 
 def in_memory(images, padding=0, max_damaged=0, progress=None):
-    """`ImageSet` of `SplitImages` that are read into memory, in several processes where there are many to decode.
+    """`ImageSet` of `SplitImages` that are read into memory, by several processes if many need decoding.
 
-    `padding` zeros are added on every side. `max_damaged` images may be damaged; those that were left out when a
-    prepared set was made do not count. `progress` is called with the number of images read so far.
+    `padding` zeros are added on every side. At most `max_damaged` images may be damaged, not counting those that were
+    left out when a prepared set was made. `progress` is called with the number of images read so far.
 
     Raises:
-        ValueError: more damaged images, or an image of another size.
+        ValueError: too many images are damaged, or an image has another size.
     """
     shape = image_shape(images, padding)
     array = np.zeros((len(images), *shape), np.uint8)

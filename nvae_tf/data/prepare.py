@@ -1,8 +1,8 @@
-"""Prepares a data set: writes it as shards of PNG files, in several processes, and resumes after a stop.
+"""Prepares a data set: writes it as shards of PNG files, in several processes, and resumes interrupted work.
 
-While it works, FOLDER/.progress holds plan.json, which says what is being made, and the description of each finished
-shard with its checksum. manifest.json is written last; then .progress is removed. The files depend only on the images
-and the options, not on the number of processes or on how often the work was stopped.
+During the work, FOLDER/.progress holds plan.json, which describes what is being made, and a description of each
+finished shard with its checksum. manifest.json is written last; then .progress is removed. The files depend only on the
+images and the options, not on the number of processes or of interruptions.
 """
 
 import contextlib
@@ -24,12 +24,12 @@ _PROGRESS, _PLAN = ".progress", "plan.json"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Options:
-    """How a data set is prepared.
+    """Options for preparing a data set.
 
     Attributes:
         resize, split_seed, test_fraction: see `nvae_tf.data.splits.open_splits`.
         num_processes: number of processes that read and write. Default 1.
-        max_damaged: number of images of each split that may be left out because they cannot be read. Default 10.
+        max_damaged: maximum number of images in each split that are left out because they cannot be read. Default 10.
     """
 
     resize: bool = False
@@ -61,15 +61,15 @@ def _compare(where, stored, wanted):
 
 
 class Preparation:
-    """A data set on its way from its source to a folder.
+    """Preparation of a data set from its source into a folder.
 
     Args:
         info: `DatasetInfo` with its size and channels.
         data_dir: folder of its files, or None.
         options: `Options`.
-        log: function of a line of text. Default `print`.
-        make_progress: function of the total number of images that returns a function of how many are done. Default:
-            shows nothing.
+        log: function that takes a line of text. Default `print`.
+        make_progress: function that takes the total number of images and returns a function that takes the number
+            done so far. Default: shows nothing.
     """
 
     def __init__(self, info, data_dir, options, log=print, make_progress=lambda total: lambda done: None):
@@ -93,17 +93,17 @@ class Preparation:
         """Writes the shards that are missing and replaces those that are damaged.
 
         Args:
-            folder: folder to write to: empty, or that of an earlier run.
-            wait: let another program that writes the folder finish, instead of raising an error, and do not verify
-                what it has written. Default False.
+            folder: folder to write to: empty, or the folder of an earlier run.
+            wait: if another program is writing the folder, wait until it finishes instead of raising an error, and do
+                not verify its files. Default False.
 
         Returns:
             `Manifest`.
 
         Raises:
-            ValueError: the folder holds something else or another program writes it; or there are too many damaged
-                images, or images of another size; see also `open_splits`.
-            OSError: a file cannot be read or written; what is done is kept.
+            ValueError: the folder holds something else, another program is writing it, too many images are damaged, or
+                an image has another size; see also `open_splits`.
+            OSError: a file cannot be read or written; finished shards are kept.
         """
         folder = pathlib.Path(folder)
         with self._only_writer(folder, wait):
@@ -111,7 +111,7 @@ class Preparation:
             if manifest is None:
                 return self._make(folder)
             if wait:
-                return manifest  # written by the program that this one has waited for
+                return manifest  # written by the program that this one waited for
             _compare(folder / MANIFEST, dataclasses.asdict(manifest), self._fields())
             shards = manifest.shards()
             finished = self._intact(folder, shards)
@@ -187,7 +187,7 @@ class Preparation:
                 raise ValueError(f"{others}; {shard.file} has SHA-256 {written.sha256} instead of {shard.sha256}")
 
     def _intact(self, folder, shards):
-        """{file: `Shard`} of those that are as they were written."""
+        """{file: `Shard`} of the shards that still match their checksums."""
         damaged = find_damaged(folder, shards, self.options.num_processes)
         for file in damaged:
             self.log(f"written again: {folder / file} is missing or differs from its checksum")
@@ -196,7 +196,7 @@ class Preparation:
         return {shard.file: shard for shard in shards if shard.file not in damaged}
 
     def _write(self, folder, splits, tasks, finished):
-        """The `Shard` of each task; those that are not finished are written."""
+        """The `Shard` of each task; shards that are not finished are written."""
         shards, done, counts, limit = [], 0, dict.fromkeys(splits, 0), self.options.max_damaged
         progress = self.make_progress(sum(task.stop - task.start for task in tasks))
         work = (splits, self.data_dir, folder, folder / _PROGRESS)

@@ -10,7 +10,7 @@ import signal
 import tempfile
 import threading
 
-_shared = None  # in a worker: what all tasks have in common
+_shared = None  # in a worker: the data that all tasks have in common
 
 
 def num_cores():
@@ -26,14 +26,14 @@ def _end_with_parent():
 
 def _start_worker(path):
     global _shared
-    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # the memory of a GPU belongs to the parent
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # GPU memory belongs to the parent
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])  # by which the pool ends its workers
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])  # the pool ends its workers with it
     try:
         with open(path, "rb") as file:
             _shared = pickle.load(file)
     except FileNotFoundError:
-        os._exit(1)  # the parent has given up meanwhile
+        os._exit(1)  # the parent has exited in the meantime
 
 
 def _call(function, task):
@@ -42,13 +42,13 @@ def _call(function, task):
 
 @contextlib.contextmanager
 def _signals_delayed():
-    """Delays SIGINT and SIGTERM while processes start, which inherit that both are blocked.
+    """Delays SIGINT and SIGTERM while processes start; the new processes inherit the blocked signals.
 
-    Ctrl-C reaches every process of a terminal; the workers ignore it and end with this process.
+    Ctrl-C reaches every process in a terminal; the workers ignore it and end with this process.
     """
     numbers, received = (signal.SIGINT, signal.SIGTERM), []
     handlers = {}
-    if threading.current_thread() is threading.main_thread():  # it also runs the handlers of other threads
+    if threading.current_thread() is threading.main_thread():  # it also handles the signals of other threads
         handlers = {number: signal.signal(number, lambda number, _: received.append(number)) for number in numbers}
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
@@ -62,13 +62,13 @@ def _signals_delayed():
 
 
 def map_in_processes(function, shared, tasks, num_processes):
-    """Computes `function(shared, task)` for each task in other processes; yields the results in order.
+    """Computes `function(shared, task)` for each task in other processes and yields the results in order.
 
-    `function` is one of a module; `shared`, what all tasks have in common, is sent to each process once. A process that
-    is killed or cannot start raises `ChildProcessError`.
+    `function` must be defined at the top level of a module. `shared`, which all tasks have in common, is sent to each
+    process once. If a process is killed or cannot start, `ChildProcessError` is raised.
     """
     with tempfile.NamedTemporaryFile(prefix="nvae_tf_") as file:
-        # Through a file: a worker that is killed while it reads from a pipe would leave this process writing forever.
+        # Passed in a file: if a worker were killed while it reads from a pipe, this process would block forever.
         pickle.dump(shared, file)
         file.flush()
         # Not fork: the locks of TensorFlow's threads would be copied, but not the threads that release them.

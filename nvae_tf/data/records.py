@@ -1,7 +1,7 @@
 """Prepared data sets: manifest.json, and shards of PNG files that can be read in any order.
 
-A shard is an ArrayRecord file whose records are PNG files. The manifest describes them without naming anything of the
-machine they were made on.
+A shard is an ArrayRecord file whose records are PNG files. The manifest describes the shards without reference to the
+machine on which they were made.
 """
 
 import concurrent.futures
@@ -21,7 +21,7 @@ SUFFIX = ".array_record"
 VERSION = 2
 _FORMAT = "nvae_tf prepared images"
 _AGAIN = "tools/prepare_data.py writes it again; a folder in the cache can be removed"
-# For reading single records: no read-ahead and no threads of its own.
+# For reading single records: without read-ahead and without threads.
 _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 
 
@@ -30,11 +30,11 @@ class Shard:
     """One file of PNG images.
 
     Attributes:
-        file: name in the folder.
+        file: name of the file in the folder.
         num_images: number of records.
-        bytes, sha256: of the whole file.
+        bytes, sha256: size and checksum of the whole file.
         sums: sum of the pixel values of each channel.
-        damaged: [index in the split, name] of the source's images that could not be read and are left out.
+        damaged: [index in the split, name] of each image of the source that is left out because it could not be read.
     """
 
     file: str
@@ -51,10 +51,10 @@ class Manifest:
 
     Attributes:
         dataset: name in `nvae_tf.data.datasets`.
-        source: name in `nvae_tf.data.sources.SOURCES` of the format it was read from.
-        image_size, channels: of every image.
+        source: format that it was read from, a name in `nvae_tf.data.sources.SOURCES`.
+        image_size, channels: size and channels of every image.
         resize: whether images of any size were resized.
-        split_seed, test_fraction: of the split, where the source had none.
+        split_seed, test_fraction: seed and fraction of the split, if the source has none.
         splits: {split: list of `Shard`, in order}.
     """
 
@@ -88,7 +88,7 @@ def write_manifest(folder, manifest):
 
 
 def read_manifest(folder):
-    """The `Manifest` of a folder, None if it has none of this format; raises ValueError for a damaged or older one."""
+    """The `Manifest` of a folder, or None if it has none of ours; raises ValueError for a damaged or older one."""
     path = folder / MANIFEST
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     if _FORMAT not in text:
@@ -124,14 +124,14 @@ def find_damaged(folder, shards, num_threads=1):
 
 
 class PreparedRecords:
-    """The PNG files of one prepared split, in any order and from any thread.
+    """The PNG files of one prepared split, which can be read in any order and from any thread.
 
     Args:
         folder: `pathlib.Path` of the prepared set.
         shards: list of `Shard`.
 
     Attributes:
-        damaged: int64 array of the source's damaged images, which have no record.
+        damaged: int64 array of the indices of the source's damaged images, which have no record.
     """
 
     def __init__(self, folder, shards):
@@ -145,7 +145,7 @@ class PreparedRecords:
         from array_record.python.array_record_module import ArrayRecordReader
 
         reader = ArrayRecordReader(self._paths[shard], _READER_OPTIONS)
-        if reader.num_records() != self._counts[shard]:  # 0 for a file that cannot be opened or is cut short
+        if reader.num_records() != self._counts[shard]:  # 0 for a file that cannot be opened or is truncated
             raise ValueError(
                 f"{self._paths[shard]}: expected {self._counts[shard]} records. Received: {reader.num_records()}; "
                 f"{_AGAIN}"
@@ -154,13 +154,13 @@ class PreparedRecords:
         return reader
 
     def _locate(self, index):
-        """(shard, record in it) of an image."""
+        """(shard, record in that shard) of an image."""
         record = index - int(np.searchsorted(self.damaged, index))
         shard = int(np.searchsorted(self._ends, record, "right"))
         return shard, record - int(self._ends[shard]) + self._counts[shard]
 
     def name(self, index):
-        """File and record of an image, for messages."""
+        """Name of an image in messages: its file and record."""
         shard, record = self._locate(index)
         return f"{self._paths[shard]}, record {record}"
 
@@ -200,10 +200,10 @@ def _open(folder, shards, channels):
 
 
 def find_prepared(root, info):
-    """The splits of a prepared data set, as of any source; the data set `folder` accepts one of any name.
+    """Finds the splits of a prepared data set, like any source; the data set `folder` accepts one of any name.
 
     Raises:
-        ValueError: another data set or image size, a damaged manifest, or a shard that is missing or of another size.
+        ValueError: the data set or image size differs, the manifest is damaged, or a shard is missing or truncated.
     """
     manifest = read_manifest(root)
     if manifest is None:

@@ -1,4 +1,4 @@
-"""Writes the shards of a prepared data set; the work of the processes of `nvae_tf.data.prepare`."""
+"""Writes the shards of a prepared data set, in the processes that `nvae_tf.data.prepare` starts."""
 
 import contextlib
 import dataclasses
@@ -15,15 +15,15 @@ from nvae_tf.files import file_sum, new_file, write_json
 
 _SHARD_BYTES = 256 * 2**20
 _MIN_SHARDS, _MIN_IMAGES = 32, 64
-_MAX_SHARDS = 512  # each is an open file while a run trains, and a process may have 1,024
+_MAX_SHARDS = 512  # each is open during training, and a process may have 1,024 open files
 _WRITER_OPTIONS = "group_size:1,uncompressed"  # PNG files are compressed already
 
 
 def images_per_shard(num_images, image_bytes):
     """Number of images in each shard of a split: 256 MiB of pixels, 100 to 200 MB as PNG files of photographs.
 
-    Fewer images where that gives less than 32 shards for the processes to share, but at least 64; more where it gives
-    more than 512 shards.
+    If that gives fewer than 32 shards for the processes to share, a shard has fewer images, but at least 64; if it
+    gives more than 512 shards, a shard has more images.
     """
     shared = max(-(-num_images // _MIN_SHARDS), _MIN_IMAGES)
     return max(min(_SHARD_BYTES // image_bytes, shared), -(-num_images // _MAX_SHARDS))
@@ -39,7 +39,7 @@ class Task(typing.NamedTuple):
 
 
 def make_tasks(splits):
-    """The shards of {split: `SplitImages`}, as a list of `Task`."""
+    """The shards to write for {split: `SplitImages`}, as a list of `Task`."""
     tasks = []
     for split, images in splits.items():
         size = images_per_shard(len(images), images.fit.height * images.fit.width * images.channels)
@@ -51,7 +51,7 @@ def make_tasks(splits):
 
 
 def _write_shard(work, task):
-    """Writes a shard and its description; returns the `Shard` and the messages of damaged images."""
+    """Writes a shard and its description; returns the `Shard` and the messages about damaged images."""
     from array_record.python.array_record_module import ArrayRecordWriter
 
     splits, data_dir, folder, progress = work
@@ -67,7 +67,7 @@ def _write_shard(work, task):
                     else:
                         writer.write(encode_png(image))
                         sums += image.sum((0, 1), np.int64)
-        except RuntimeError as error:  # of the writer, such as a full disk
+        except RuntimeError as error:  # from the writer, for example because the disk is full
             raise OSError(f"{path}: {error}; what is done is kept, and the same command resumes") from error
         count = task.stop - task.start - len(damaged)
         shard = Shard(task.file, count, temporary.stat().st_size, file_sum(temporary), sums.tolist(), damaged)
@@ -82,10 +82,10 @@ def finished_shard(progress, task):
 
 
 def write_shards(tasks, work, num_processes):
-    """Writes the shards of a list of `Task`; yields (`Shard`, messages of its damaged images) for each, in order.
+    """Writes the shards of a list of `Task`; yields (`Shard`, messages about its damaged images) for each, in order.
 
-    `work` is ({split: `SplitImages`}, absolute path that is removed from the names of images, folder of the shards,
-    folder of the descriptions of finished shards).
+    `work` is ({split: `SplitImages`}, absolute path to remove from the names of images, folder for the shards, folder
+    for the descriptions of finished shards).
     """
     if num_processes == 1 or not tasks:
         yield from (_write_shard(work, task) for task in tasks)

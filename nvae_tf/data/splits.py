@@ -1,4 +1,4 @@
-"""From a data set's name and a folder to the images of a split, whatever format they are found in."""
+"""Opens the splits of a data set in a folder, whatever format its images are stored in."""
 
 import dataclasses
 import pathlib
@@ -16,13 +16,13 @@ SPLITS = ("train", "validation", "test")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SplitImages:
-    """The images of one split, brought to the data set's size. Can be pickled.
+    """The images of one split, cropped and resized to the size of the data set. Can be pickled.
 
     Attributes:
         split: `SourceSplit` that they are read from.
-        indices: increasing int64 array, those of its images that belong to the split.
-        fit: `Fit` to the data set's size.
-        channels: of every image.
+        indices: increasing int64 array of the indices in `split` of these images.
+        fit: `Fit` that crops and resizes the images.
+        channels: number of channels of every image.
     """
 
     split: SourceSplit
@@ -34,17 +34,17 @@ class SplitImages:
         return len(self.indices)
 
     def subset(self, indices):
-        """The same with only some of the images, given by their numbers here in increasing order."""
+        """The `SplitImages` with only some of these images, given by their numbers in increasing order."""
         return dataclasses.replace(self, indices=self.indices[indices])
 
     def read(self, numbers=slice(None)):
-        """Yields (name, uint8 [H, W, C]) of images, or (name, `DamagedImageError`); by default of all."""
+        """Yields (name, uint8 [H, W, C] or `DamagedImageError`) for the given images, by default all."""
         for name, image in self.split.read(self.indices[numbers]):
             yield name, image if isinstance(image, DamagedImageError) else self.fit(image, name)
 
 
 def _find_splits(info, data_dir):
-    """Name of the first of the data set's sources that finds splits, and what it found."""
+    """Name of the first source of the data set that finds splits, and the splits."""
     sources = {name: SOURCES[name] for name in ("prepared", *info.sources)}
     needs_files = "digits" not in sources
     looked_for = "".join(f"\n  {name}: {source.looked_for}" for name, source in sources.items())
@@ -68,38 +68,38 @@ def _find_splits(info, data_dir):
 
 
 def seeded_split(num_images, num_test, seed):
-    """Random division of images into sorted int64 indices, {"train": ..., "test": ...}.
+    """Divides images at random into sorted int64 indices, {"train": ..., "test": ...}.
 
-    `num_test` is the number of held-out images, or a fraction (at least one image). Raises ValueError if nothing is
-    left to train on.
+    `num_test` is the number of held-out images, or their fraction (at least one image). Raises ValueError if no image
+    is left for training.
     """
     count = num_test if isinstance(num_test, int) else max(round(num_test * num_images), 1)
     if not 0 < count < num_images:
         raise ValueError(
             f"expected more than {max(count, 1)} images, of which {count} are held out. Received: {num_images}"
         )
-    # RandomState's stream is frozen by NumPy's policy, so that the split never changes.
+    # NumPy guarantees the stream of RandomState, so the split never changes.
     order = np.random.RandomState(seed).permutation(num_images)
     return {"train": np.sort(order[count:]), "test": np.sort(order[:count])}
 
 
 def open_splits(info, data_dir, resize=False, split_seed=0, test_fraction=0.1):
-    """The splits of a data set; where the source has none, held-out images are drawn.
+    """Opens the splits of a data set; if the source has none, held-out images are drawn at random.
 
     Args:
         info: `DatasetInfo` with its size and channels.
         data_dir: folder of its files, or None.
         resize: resize images of any other size. Default False.
         split_seed: seed of the draw. Default 0.
-        test_fraction: fraction of the images held out by it where the data set has no number of its own. Default 0.1.
+        test_fraction: fraction of the images to hold out if the data set does not define their number. Default 0.1.
 
     Returns:
         (name of the source, {split: function of no arguments that returns `SplitImages`}), always with "train" and
-        "test". Where the only held-out images are called validation, as in ImageNet and LSUN, they are "test".
+        "test". If the only held-out images are called validation, as in ImageNet and LSUN, they become "test".
 
     Raises:
-        ValueError: no `data_dir`, damaged files, or no training images.
-        FileNotFoundError: there is no such folder, or nothing in it that the data set can be read from.
+        ValueError: `data_dir` is needed but None, files are damaged, or there are no training images.
+        FileNotFoundError: the folder does not exist, or the data set is not found in it.
     """
     source, found = _find_splits(info, data_dir)
     if "test" not in found and "validation" in found:
@@ -122,7 +122,7 @@ def open_splits(info, data_dir, resize=False, split_seed=0, test_fraction=0.1):
 
 
 def _division(info, split, seed, fraction):
-    # A part of a published set may be too small for the number held out of the whole.
+    # An incomplete copy of a published set may have fewer images than are held out of the whole.
     num_test = info.num_test if info.num_test and info.num_test < split.num_images // 2 else fraction
     try:
         return seeded_split(split.num_images, num_test, seed)
@@ -131,7 +131,7 @@ def _division(info, split, seed, fraction):
 
 
 def open_images(info, data_dir, split, resize=False, split_seed=0, test_fraction=0.1):
-    """`SplitImages` of "train", "validation" or "test"; see `open_splits`. A split that is not there is an error."""
+    """`SplitImages` of "train", "validation" or "test"; see `open_splits`. A missing split is an error."""
     if split not in SPLITS:
         raise ValueError(f"split: expected one of {SPLITS}. Received: {split!r}")
     source, splits = open_splits(info, data_dir, resize, split_seed, test_fraction)

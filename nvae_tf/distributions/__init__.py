@@ -9,7 +9,7 @@ __all__ = ["BernoulliLikelihood", "LogisticMixtureLikelihood", "NormalLikelihood
 
 
 def image_likelihood(config, params):
-    """The `ImageLikelihood` p(x | z) that a configuration asks for.
+    """The `ImageLikelihood` p(x | z) that a configuration specifies.
 
     Args:
         config: `ModelConfig`.

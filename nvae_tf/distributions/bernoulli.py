@@ -9,9 +9,9 @@ tfd = tfp.distributions
 
 
 class BernoulliLikelihood(ImageLikelihood):
-    """Independent Bernoulli of every image value (arXiv 2007.03898, appendix A).
+    """Independent Bernoulli distribution of every image value (arXiv 2007.03898, appendix A).
 
-    Samples are 0 or 1, in float32; `log_prob` also takes values between. `mean` is the sigmoid of all logits.
+    Samples are 0 or 1, in float32; `log_prob` also accepts values in between. `mean` is the sigmoid of the logits.
 
     Args:
         logits: tensor [B, H, W, C].

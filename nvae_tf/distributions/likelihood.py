@@ -1,4 +1,4 @@
-"""What the likelihoods of images have in common."""
+"""The base class of the likelihoods of images."""
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -16,7 +16,7 @@ class ImageLikelihood(tfd.Distribution):
         params: tensor [B, H, W, P]; cast to float32.
         num_channels: C, channels of the images.
         padding: pixels on every side that were added to the data and do not count in `log_prob`.
-        reparameterization_type: whether gradients reach the parameters through samples. Default: they do not.
+        reparameterization_type: whether gradients flow through samples to the parameters. Default: they do not.
     """
 
     def __init__(self, params, num_channels, padding, reparameterization_type=tfd.NOT_REPARAMETERIZED):
@@ -38,10 +38,10 @@ class ImageLikelihood(tfd.Distribution):
 
     @staticmethod
     def _stateless_seed(seed):
-        # TFP turns ints into stateless seeds, but would refuse an int64 tensor, which the stateless ops take.
+        # TFP turns ints into stateless seeds but rejects int64 tensors, which the stateless ops accept.
         return seed if tf.is_tensor(seed) else tfp.random.sanitize_seed(seed)
 
 
 def to_unit_interval(values):
-    """Values in [-1, 1] mapped to [0, 1]; those outside are clipped."""
+    """Maps values in [-1, 1] to [0, 1] and clips those outside."""
     return (tf.clip_by_value(values, -1.0, 1.0) + 1.0) / 2.0

@@ -1,4 +1,4 @@
-"""Discretised mixture of logistics, the likelihood of colour images."""
+"""Discretised mixture of logistics: the likelihood of colour images."""
 
 import math
 
@@ -8,11 +8,11 @@ from nvae_tf.distributions.likelihood import ImageLikelihood, to_unit_interval
 from nvae_tf.hierarchy import num_mixture_pieces, sort_mixture_pieces
 
 _MIN_LOG_SCALE = -7.0
-# On [-1, 1], below and above which a value is in the first and in the last bin. At 8 bits the original's 0.99 also
-# puts level 254 (0.992) into the last bin; it is kept, so that likelihoods agree with the published ones.
+# On [-1, 1]: values below minus this are in the first bin, values above it in the last. At 8 bits the original's 0.99
+# also puts level 254 (0.992) into the last bin; this is kept, so that likelihoods agree with the published ones.
 _FIRST_BIN = -0.999
 _LAST_BIN = 0.99
-# Smallest mass of a bin that a difference of sigmoids resolves in float32.
+# Smallest mass of a bin that the difference of two sigmoids resolves in float32.
 _MIN_MASS = 1e-5
 _UNIFORM = {"minval": 1e-5, "maxval": 1.0 - 1e-5}
 
@@ -20,12 +20,12 @@ _UNIFORM = {"minval": 1e-5, "maxval": 1.0 - 1e-5}
 class LogisticMixtureLikelihood(ImageLikelihood):
     """Discretised mixture of logistics, with linear autoregression over a pixel's channels.
 
-    Each pixel picks one of the components. In a component, channel c is a logistic whose mean is shifted by the
-    pixel's channels before c, each times a coefficient in (-1, 1), and whose mass is collected in bins as wide as the
-    levels of the bit depth. Introduced by PixelCNN++ (Salimans et al., 2017, arXiv 1701.05517, section 2) and used by
-    NVAE (arXiv 2007.03898, section 4); here for any number of channels.
+    Each pixel belongs to one of the components. In a component, channel c is a logistic whose mean is shifted by the
+    earlier channels of the pixel, each times a coefficient in (-1, 1), and whose mass is integrated over bins as wide
+    as the levels of the bit depth. Introduced by PixelCNN++ (Salimans et al., 2017, arXiv 1701.05517, section 2) and
+    used by NVAE (arXiv 2007.03898, section 4); here for any number of channels.
 
-    `mean` is the image that mixes means and coefficients by the weights of the components and then runs the chain over
+    `mean` averages the means and coefficients with the weights of the components and then runs the chain over the
     channels; because of the clipping it is not exactly the expectation. Samples are not rounded to the bit depth.
 
     Args:
@@ -85,7 +85,7 @@ class LogisticMixtureLikelihood(ImageLikelihood):
         return self._chain(tf.unstack(values, axis=-1), tf.unstack(coefficient, axis=-1))
 
     def _split(self, params):
-        """Logits [B, H, W, num_mixtures]; lists of the same shape: mean and log scale per channel, coefficients."""
+        """Logits [B, H, W, num_mixtures], and lists of means, log scales and coefficients of the same shape."""
         pieces = tf.split(params, num_mixture_pieces(self._num_channels), axis=-1)
         logits, means, log_scales, coefficients = sort_mixture_pieces(pieces, self._num_channels)
         log_scales = [tf.maximum(log_scale, _MIN_LOG_SCALE) for log_scale in log_scales]
@@ -100,7 +100,7 @@ class LogisticMixtureLikelihood(ImageLikelihood):
     def _chain(self, values, coefficients):
         """Image in [0, 1] from one value per channel [..., H, W] and one coefficient per pair of channels."""
         values = list(values)
-        # The pairs come channel by channel, so every earlier channel is complete when it is read.
+        # The pairs are sorted by channel, so every earlier channel is complete when it is read.
         for channel, (before, coefficient) in self._pairs(coefficients):
             values[channel] += coefficient * tf.clip_by_value(values[before], -1.0, 1.0)
         return to_unit_interval(tf.stack(values, axis=-1))
@@ -109,8 +109,8 @@ class LogisticMixtureLikelihood(ImageLikelihood):
 def _log_mass(values, centered, log_scales, half_bin):
     """Log mass [..., num_mixtures], in nats, of the bin of values [..., 1] in [-1, 1] under each logistic.
 
-    Each element takes only one softplus and one log: the branch is chosen before them, with arguments that keep every
-    branch finite, so that the gradient of a branch not taken cannot be NaN. `centered` is value minus mean.
+    Each element takes only one softplus and one log: the branch is chosen before them, and the arguments keep every
+    branch finite, so that the gradient of a branch that is not taken cannot be NaN. `centered` is value minus mean.
     """
     inverse_scale = tf.exp(-log_scales)
     distance = inverse_scale * centered

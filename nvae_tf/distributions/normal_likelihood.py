@@ -10,9 +10,9 @@ tfd = tfp.distributions
 
 
 class NormalLikelihood(ImageLikelihood):
-    """Independent Normal of every image value, with the clamped parameters of the latents' Normal.
+    """Independent Normal distribution of every image value, with parameters clamped as for the latents.
 
-    `log_prob` is the density of the images mapped to [-1, 1]; it is not a probability of 8-bit values, so it cannot be
+    `log_prob` is the density of the images mapped to [-1, 1]; it is not a probability of 8-bit values and cannot be
     compared with that of the other likelihoods. `mean` and samples are mapped to [0, 1] and clipped.
 
     Args:

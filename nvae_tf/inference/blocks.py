@@ -1,7 +1,7 @@
-"""The folded layers as `tf.Module`s, in operations that every runtime of this project has.
+"""The folded layers as `tf.Module`s, built from operations that every runtime of this project supports.
 
-No operation has rank 5, none splits or tiles, and nothing is padded except by "SAME" at stride 1 or explicitly: the
-same graph serves TensorFlow Serving, TFLite's GPU delegate and ONNX.
+No tensor has rank 5, nothing is split or tiled, and padding is explicit or "SAME" at stride 1, so that the same graph
+works with TensorFlow Serving, TFLite's GPU delegate and ONNX.
 """
 
 import tensorflow as tf
@@ -10,7 +10,7 @@ from nvae_tf.inference.linear import ELU, SWISH, UPSAMPLE, Affine, Linear
 
 
 def constant_variable(values):
-    """A float32 `tf.Variable` that is not trained."""
+    """A non-trainable float32 `tf.Variable`."""
     return tf.Variable(values, trainable=False, dtype=tf.float32)
 
 
@@ -37,10 +37,10 @@ class Convolution(tf.Module):
         self.bias = None if linear.bias is None else constant_variable(linear.bias)
 
     def __call__(self, x, plus=None):
-        """The convolution of x, plus a tensor [B, H, W, out] if one is given.
+        """Applies the convolution to x and adds a tensor [B, H, W, out] if one is given.
 
         On CPUs with oneDNN TensorFlow fuses convolution + bias + addition into a kernel that is not thread-safe (wrong
-        numbers or crashes under concurrent requests). It does not fuse them where the bias comes last.
+        numbers or crashes under concurrent requests). It does not fuse them if the bias is added last.
         """
         x = self._convolve(x)
         if plus is not None:
@@ -50,7 +50,7 @@ class Convolution(tf.Module):
     def _convolve(self, x):
         padding = "SAME"
         if self._strides > 1:
-            # "SAME" at stride 2 would pad one side only; a 2x2 kernel at stride 2 needs no padding.
+            # "SAME" at stride 2 would pad only one side; a 2x2 kernel at stride 2 needs no padding.
             padding, pad = "VALID", (self.kernel.shape[0] - 1) // 2
             if pad:
                 x = tf.pad(x, [(0, 0), (pad, pad), (pad, pad), (0, 0)])
@@ -89,7 +89,7 @@ def _swish(x):
 
 def _upsample_nearest(x):
     """[B, H, W, C] -> [B, 2H, 2W, C], every value repeated twice in each direction."""
-    # Delegates refuse half pixel centers; at a factor of two the values are the same without them.
+    # Delegates do not support half-pixel centers; for a factor of two the values are the same without them.
     return tf.raw_ops.ResizeNearestNeighbor(images=x, size=(2 * x.shape[1], 2 * x.shape[2]))
 
 
@@ -125,7 +125,7 @@ class InferenceCell(tf.Module):
         if self.gate is None:
             return x
         reduce, expand = self.gate
-        # The mean keeps its rank, and the matrices are 1x1 convolutions: rank 4 throughout.
+        # The mean keeps its dimensions, and the matrices are 1x1 convolutions, so every tensor has rank 4.
         mean = tf.reduce_mean(x, axis=(1, 2), keepdims=True)
         return x * tf.sigmoid(expand(tf.nn.relu(reduce(mean))))
 

@@ -1,4 +1,4 @@
-"""`fold` reads an NVAE once: batch norm, weight norm and constants go into plain float64 arrays of convolutions."""
+"""`fold` converts an NVAE to plain float64 arrays: convolutions absorb batch norm, weight norm and constants."""
 
 import collections
 import dataclasses
@@ -20,8 +20,8 @@ class FoldedCell:
     Attributes:
         steps: list of `Affine`, `Linear` and the names of `inference.linear`.
         last: `Linear` at the end of the residual, including the residual's factor.
-        skip: `Linear` of the skip path: after a swish, with stride 2, where the cell downsamples; before a bilinear
-            upsampling where it upsamples; None for the identity.
+        skip: `Linear` of the skip path. If the cell downsamples, it has stride 2 and follows a swish; if it upsamples,
+            it precedes a bilinear upsampling. None for the identity.
         gate: the two `Linear`s of squeeze-and-excitation, or None.
     """
 
@@ -36,13 +36,13 @@ class FoldedGroup:
     """A `LatentGroup`.
 
     Attributes:
-        cells: list of `FoldedCell` before the prior, with the upsampling cell where a scale begins.
-        prior_head, posterior_head: `Linear`s of the parameters, divided by the bound of their soft clamp. Group 0 has
-            no prior_head.
-        combiner: `Linear` from the state to what is added to the encoder's feature; None for group 0.
-        flows: for each autoregressive net the list of its three `Linear`s.
-        merge: `Linear` of [state, z]; of z only for group 0.
-        start: what the merge makes of the learned start [1, h, w, C], including the bias; None if there is no start.
+        cells: list of `FoldedCell` before the prior; where a scale begins, it includes the upsampling cell.
+        prior_head, posterior_head: `Linear`s of the parameters, divided by the bound of their soft clamp. prior_head is
+            None for group 0.
+        combiner: `Linear` of the state, whose output is added to the encoder's feature; None for group 0.
+        flows: for each autoregressive net, the list of its three `Linear`s.
+        merge: `Linear` of [state, z]; for group 0 only of z.
+        start: contribution of the learned start to the merge, including the bias, [1, h, w, C]; None without a start.
         residual_posterior: whether the posterior's parameters are relative to the prior's.
     """
 
@@ -63,10 +63,10 @@ class FoldedNVAE:
     Attributes:
         model_config: its `ModelConfig`.
         stem, top, likelihood_head: `Linear`s.
-        encoder: for each group, bottom-up, the list of `FoldedCell` between the feature before it and its own.
+        encoder: for each group, bottom-up, the list of `FoldedCell` between the previous feature and its own.
         groups: `FoldedGroup`s in generation order.
         postprocess: list of `FoldedCell`.
-        counts: `{what was folded: how often}`.
+        counts: `{description of what was folded: number of times}`.
     """
 
     model_config: ModelConfig
@@ -80,7 +80,7 @@ class FoldedNVAE:
 
 
 def fold(nvae):
-    """Folds everything that can be folded exactly.
+    """Folds all layers of a model that can be folded exactly.
 
     Args:
         nvae: `NVAE` with the weights and batch-norm statistics to use (`nvae_tf.load_run` chooses them).
@@ -122,7 +122,7 @@ class _Folding:
             self.counts["weight norm evaluated"] += 1
         kernel, dilation = self._kernels[id(conv)].astype(np.float64), conv.dilation
         if dilation > 1 and conv.strides == dilation:
-            # TensorFlow has no dilated convolution with strides: a plain one with zeros between the taps.
+            # TensorFlow has no dilated convolution with strides, so the kernel gets zeros between its taps.
             size = (kernel.shape[0] - 1) * dilation + 1
             spread = np.zeros((size, size, *kernel.shape[2:]))
             spread[::dilation, ::dilation] = kernel
@@ -131,7 +131,7 @@ class _Folding:
         return Linear(kernel, bias, conv.strides, dilation, conv.groups)
 
     def cells(self, cells):
-        """List of `FoldedCell`; cells that are None are left out."""
+        """List of `FoldedCell`; None is skipped."""
         return [self._cell(cell) for cell in cells if cell is not None]
 
     def _cell(self, cell):
@@ -141,12 +141,12 @@ class _Folding:
         last, skip, gate = last.times(RESIDUAL_SCALE), None, None
         if cell.squeeze_excite is not None:
             reduce, expand = cell.squeeze_excite.reduce, cell.squeeze_excite.expand
-            # The gate depends on the residual before the factor.
+            # The gate is computed from the residual before the factor.
             gate = [_pointwise(reduce, 1.0 / RESIDUAL_SCALE), _pointwise(expand)]
         if cell.resampling is Resampling.DOWN:
             skip = self._downsample(cell.skip)
             if gate is None:
-                # One bias after the sum of both convolutions; see `blocks.Convolution`.
+                # A single bias is added after the sum of both convolutions; see `blocks.Convolution`.
                 skip = dataclasses.replace(skip, bias=skip.bias + last.bias)
                 last = dataclasses.replace(last, bias=None)
         elif cell.resampling is Resampling.UP:
@@ -166,7 +166,7 @@ class _Folding:
         return [*norm, activation, *upsample, self.linear(operation.conv)]
 
     def _downsample(self, skip):
-        """A `FactorizedDownsample` after its swish: its four 1x1 convolutions as one 2x2 of stride 2."""
+        """The four 1x1 convolutions of a `FactorizedDownsample` as one 2x2 convolution with stride 2."""
         parts = [self.linear(conv) for conv in skip.convolutions]
         kernels = [np.zeros((2, 2, *part.kernel.shape[2:])) for part in parts]
         for kernel, part, (row, column) in zip(kernels, parts, SHIFTS, strict=True):
@@ -175,12 +175,12 @@ class _Folding:
         return Linear(np.concatenate(kernels, -1), np.concatenate([part.bias for part in parts]), strides=2)
 
     def group(self, up, group, start):
-        """`FoldedGroup` of a `LatentGroup` and the upsampling cell before it; start is [h, w, C] or None, as is up."""
+        """`FoldedGroup` of a `LatentGroup` and the upsampling cell before it, or None; start is [h, w, C] or None."""
         first = group.first
         nets = [net for flow in group.flows for net in (flow.net, flow.mirrored_net)]
         merge, constant = self.linear(group.merge.conv if group.merge_state else group.merge), None
         if first and start is not None:
-            # The start does not depend on the input, nor does its part of the merge.
+            # The start does not depend on the input, and neither does its part of the merge.
             split = start.shape[-1]
             constant = (start @ merge.kernel[0, 0, :split] + merge.bias)[np.newaxis]
             merge = Linear(merge.kernel[:, :, split:])

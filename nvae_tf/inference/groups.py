@@ -16,8 +16,8 @@ class GroupTerms(typing.NamedTuple):
 
     Attributes:
         latent: z after the flows [B, h, w, latent_channels].
-        noise: the standard normal from which the prior makes this latent at temperature 1, of the same shape.
-        kl: KL(q || p) [B], nats; with flows log q - log p at the sample.
+        noise: the standard normal from which the prior produces this latent at temperature 1, of the same shape.
+        kl: KL(q || p) [B], in nats; with flows, log q - log p at the sample.
     """
 
     latent: tf.Tensor
@@ -26,13 +26,13 @@ class GroupTerms(typing.NamedTuple):
 
 
 def _halves(both):
-    """(loc, log_scale) [B, h, w, latent_channels], each over the bound of its soft clamp, from a head's output."""
+    """Splits the output of a head into loc and log_scale, each divided by the bound of its soft clamp."""
     half = both.shape[-1] // 2
     return channels(both, 0, half), channels(both, half, 2 * half)
 
 
 def _bounded(parameters):
-    """(loc, scale) from (loc, log_scale) over the bound: `distributions.normal.latent_normal`."""
+    """(loc, scale) from (loc, log_scale) divided by the bound; see `distributions.normal.latent_normal`."""
     loc, log_scale = parameters
     return BOUND * tf.tanh(loc), tf.exp(BOUND * tf.tanh(log_scale)) + MIN_SCALE
 
@@ -114,7 +114,7 @@ class InferenceGroup(tf.Module):
 
 
 def _kl(posterior, prior):
-    """KL(posterior || prior) of `tfd.Normal`s, nats; TFP's own has an expm1, which ONNX lacks."""
+    """KL(posterior || prior) of two `tfd.Normal`s, in nats; TFP's own uses expm1, which ONNX lacks."""
     ratio = posterior.scale / prior.scale
     distance = tf.square((posterior.loc - prior.loc) / prior.scale)
     return 0.5 * (distance + (ratio - 1.0) * (ratio + 1.0)) - tf.math.log(ratio)

@@ -1,6 +1,6 @@
-"""The steps of a folded model as plain arrays: convolutions, batch norms, and the names of what lies between them.
+"""The steps of a folded model: convolutions and batch norms as plain arrays, and the names of the other steps.
 
-Neighbours that make one exact step are joined:
+Neighbours that are exactly equivalent to a single step are joined:
 
     convolution, batch norm  ->  convolution      always: the padding comes before the batch norm
     batch norm, convolution  ->  convolution      1x1 only: the zeros around a larger kernel come after the batch norm
@@ -27,7 +27,7 @@ class Linear:
     """A convolution and everything that was folded into it.
 
     Attributes:
-        kernel: [kh, kw, in/groups, out], normalised.
+        kernel: the normalised kernel [kh, kw, in/groups, out].
         bias: [out], or None.
         strides, dilation, groups: as in `layers.conv.Conv2D`; groups may be `"depthwise"`.
     """
@@ -40,7 +40,7 @@ class Linear:
 
     @property
     def pointwise(self):
-        """Whether it is 1x1 over all channels, so that nothing is padded."""
+        """Whether this is a 1x1 convolution over all channels, which needs no padding."""
         return self.kernel.shape[:2] == (1, 1) and self.groups == 1
 
     def then(self, affine):
@@ -61,13 +61,13 @@ class Linear:
 
 
 def join(steps):
-    """Joins all neighbours that make one exact step.
+    """Joins all neighbours that are exactly equivalent to a single step.
 
     Args:
         steps: sequence of `Affine`, `Linear` and the names of this module.
 
     Returns:
-        The list of what remains, and a `Counter` of what was done.
+        The list of the remaining steps, and a `Counter` of the joins.
     """
     joined, counts = [], collections.Counter()
     for step in steps:

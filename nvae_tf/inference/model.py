@@ -1,4 +1,4 @@
-"""The model as it is exported: float32, inference only, everything folded that can be folded exactly."""
+"""The model in the form that is exported: float32, for inference only, with all exact folding done."""
 
 import tensorflow as tf
 
@@ -9,16 +9,16 @@ from nvae_tf.inference.groups import InferenceGroup
 
 
 class InferenceModel(tf.Module):
-    """A folded `NVAE` in TensorFlow operations: weight norm and batch norm are gone, as is everything for training.
+    """A folded `NVAE` in TensorFlow operations, without weight norm, batch norm and everything for training.
 
-    It agrees with the NVAE's inference mode up to rounding. It holds no Keras layer; weights are `tf.Variable`s.
+    It agrees with the inference mode of the NVAE up to rounding. It has no Keras layers; weights are `tf.Variable`s.
 
     Args:
         folded: `FoldedNVAE`.
 
     Attributes:
         model_config: the `ModelConfig`.
-        folded: `{what was folded: how often}`.
+        folded: `{description of what was folded: number of times}`.
 
     Example:
 
@@ -41,15 +41,15 @@ class InferenceModel(tf.Module):
         return hierarchy.noise_shapes(self.model_config, batch_size)
 
     def likelihood(self, params):
-        """Distribution p(x | z), as `NVAE.likelihood`."""
+        """Distribution p(x | z); see `NVAE.likelihood`."""
         return image_likelihood(self.model_config, params)
 
     def generate(self, noise, temperature=None):
         """Likelihood parameters [B, H, W, P] of samples from the prior.
 
         Args:
-            noise: standard normals [B, h, w, latent_channels] in generation order; None instead of one puts that group
-                at its prior's mean. Group 0 must have noise.
+            noise: standard normals [B, h, w, latent_channels] in generation order; None in place of one sets that group
+                to the mean of its prior. Group 0 must have noise.
             temperature: factor of every prior's scale [B] or [B, 1, 1, 1]; None for 1. Default None.
         """
         state, temperature = None, _as_factor(temperature)
@@ -58,7 +58,7 @@ class InferenceModel(tf.Module):
         return self._finish(state)
 
     def decode(self, latents):
-        """Likelihood parameters [B, H, W, P] from the z of each group, as `NVAE.decode`."""
+        """Likelihood parameters [B, H, W, P] from the z of each group; see `NVAE.decode`."""
         state = None
         for group, latent in zip(self.groups, latents, strict=True):
             state = group.decode(state, latent)
@@ -89,7 +89,7 @@ class InferenceModel(tf.Module):
         for cells in self.encoder:
             x = apply(cells, x)
             features.append(x)
-        # Group 0's goes through the top.
+        # The feature of group 0 passes through the top.
         return [tf.nn.elu(self.top(tf.nn.elu(x))), *reversed(features[:-1])]
 
     def _finish(self, state):

@@ -1,16 +1,16 @@
-"""The formats in which data sets are found, one file each.
+"""The formats in which data sets are distributed, one module each.
 
 A source's `find` looks at a folder and returns the splits that it holds in its format:
 
     find(root, info) -> {split: function of no arguments that returns a `SourceSplit`} or None
 
-The splits are "train", "validation" and "test", or only "all" where the format has none. None means that nothing in the
-folder is of this format. `root` is a `pathlib.Path`; `info` is the `DatasetInfo`, with its size and channels known.
-`find`, opening a split and reading raise `ValueError` for files that are damaged as a whole. A split that nobody asks
-for is not read.
+The splits are "train", "validation" and "test", or only "all" if the format has none. None means that nothing in the
+folder has this format. `root` is a `pathlib.Path`; `info` is the `DatasetInfo`, with its size and channels known.
+`find`, opening a split and reading it raise `ValueError` for files that are damaged as a whole. A split is read only
+when it is used.
 
-Anything but NumPy and Pillow is imported in the function that needs it: looking at a folder costs nothing, and worker
-processes start fast.
+Packages other than NumPy and Pillow are imported in the function that needs them, so that looking at a folder is cheap
+and worker processes start fast.
 """
 
 import typing
@@ -31,7 +31,7 @@ from nvae_tf.data.sources.zip_file import find_zip
 
 
 class Source(typing.NamedTuple):
-    """One format: what it looks for, for the message when nothing is there, and `find` as described above."""
+    """One format: what it looks for, named in the message if nothing is found, and `find` as described above."""
 
     looked_for: str
     find: typing.Callable

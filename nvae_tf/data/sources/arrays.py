@@ -14,7 +14,7 @@ _KEYS = ("images", "arr_0", "data")
 
 
 def load_array(path, key=""):
-    """The array of a .npy file, mapped, or one array of an .npz file by its key."""
+    """The memory-mapped array of a .npy file, or the array of an .npz file with this key."""
     with named_damage(path, "NumPy arrays"):
         arrays = np.load(path, mmap_mode="r", allow_pickle=False)
         if not key:
@@ -24,7 +24,7 @@ def load_array(path, key=""):
 
 
 def array_headers(path):
-    """{key: (shape, dtype)} of the arrays in an .npz file; the key of a .npy file's array is ""."""
+    """{key: (shape, dtype)} of the arrays in an .npz file, or of the array in a .npy file, whose key is ""."""
     if path.suffix.lower() == ".npy":
         array = load_array(path)
         return {"": (array.shape, array.dtype)}
@@ -80,14 +80,14 @@ def _open(path, channels, key=None):
 
 
 def find_npz(root, info):
-    """NumPy arrays of images in a folder.
+    """Finds NumPy arrays of images in a folder.
 
     There is either one file for each split, named after it (train.npy, val.npz, x_test.npy), or one file: an .npz file
     with a key for each split (train, x_train, val_images), or with one array of images under any key, or a .npy file.
 
     Raises:
-        ValueError: damaged files, several for one split, or several arrays any of which may be the images. When a split
-            is opened: arrays other than uint8 [N, H, W] or [N, H, W, C].
+        ValueError: a file is damaged, several are named after one split, or several arrays may be the images. When a
+            split is opened: the array is not uint8 [N, H, W] or [N, H, W, C].
     """
     paths = {path.name: path for path in visible_files(root, (".npy", ".npz"))}
     if len(paths) == 1:

@@ -1,4 +1,4 @@
-"""CelebA as its authors hand it out: aligned images, and a list that says which split each belongs to."""
+"""CelebA as its authors distribute it: aligned images, and a list that assigns each image to a split."""
 
 import dataclasses
 import functools
@@ -10,7 +10,7 @@ from nvae_tf.data.sources.zip_file import zip_names, zip_split
 _PARTS = ("train", "validation", "test")
 _PLACES = ("", "celeba", "CelebA")
 _LISTS = [f"{folder}list_eval_partition.{suffix}" for folder in ("", "Eval/", "Anno/") for suffix in ("txt", "csv")]
-# Some programs unpack the archive into a folder of its name. Last, the images may lie beside the list.
+# Some programs unpack the archive into a folder with its name. The last place is the folder of the list.
 _IMAGES = [
     f"{folder}{name}"
     for folder in ("", "Img/")
@@ -19,7 +19,7 @@ _IMAGES = [
 
 
 def _read_partition(path):
-    """{split: list of file names in the order of the list}, without empty splits."""
+    """{split: file names in the order of the list}, without empty splits."""
     try:
         lines = path.read_text("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
@@ -36,7 +36,7 @@ def _read_partition(path):
 
 
 def _find_images(place, first):
-    """The folder or zip file with the aligned images: the first that has the first image, or else any."""
+    """The folder or zip file of the aligned images: the first one that holds the first image, or else any of them."""
     found = [place / name for name in _IMAGES if (place / name).exists()]
     for path in found:
         if path.suffix == ".zip" or (path / first).is_file():
@@ -59,13 +59,13 @@ def _open(path, list_path, part, names, channels):
 
 
 def find_celeba_tree(root, info):
-    """CelebA's aligned images with the published split.
+    """Finds CelebA's aligned images with the published split.
 
-    The folder holds img_align_celeba/ or img_align_celeba.zip, and list_eval_partition.txt or .csv; or, as handed out,
-    the images in Img/ and the list in Eval/. Both may also be in a folder celeba/.
+    The folder holds img_align_celeba/ or img_align_celeba.zip, and list_eval_partition.txt or .csv; or, as
+    distributed, the images are in Img/ and the list in Eval/. Both may also be in a folder celeba/.
 
     Raises:
-        ValueError: a damaged list; when a split is opened: images that are missing.
+        ValueError: the list is damaged. When a split is opened: images are missing.
     """
     for place in (root / name for name in _PLACES):
         list_path = next((place / name for name in _LISTS if (place / name).is_file()), None)

@@ -40,7 +40,7 @@ def _open_batches(paths, channels):
 
 
 def _load_archive(path, split):
-    """The batches of an archive, in the order of their names; nothing is written to the disk."""
+    """Loads the batches of an archive, in the order of their names; nothing is written to disk."""
     with named_damage(path, "CIFAR-10's .tar.gz as downloaded"), tarfile.open(path) as archive:
         batches = {}
         for member in archive:
@@ -54,9 +54,9 @@ def _open_archive(path, split, channels):
 
 
 def find_cifar(root, info):
-    """CIFAR-10 in a folder, or below it in a folder of its own name, from as many of its batches as there are.
+    """Finds CIFAR-10 in a folder, or in a subfolder of its own name, with whichever of its batches exist.
 
-    Binary batches are preferred to pickled ones, and both to the archives they came in. An archive is unpacked in
+    Binary batches are preferred to pickled ones, and both to their archives. An archive is unpacked in
     memory (180 MB) whenever a split is read.
     """
     splits = {}

@@ -14,7 +14,7 @@ _SPLIT_SEED = 0
 
 
 def load_digits(split):
-    """The training images (1,437) or test images (360), resized from 8x8 to 16x16 (bilinear): uint8 [N, 16, 16, 1]."""
+    """The 1,437 training or 360 test images, resized bilinearly from 8x8 to 16x16: uint8 [N, 16, 16, 1]."""
     from sklearn import datasets
 
     images = [
@@ -32,6 +32,6 @@ def _open(split):
 
 
 def find_digits(root, info):
-    """The digits, which are always there; the arguments are not used."""
+    """Finds the digits, which are always available; the arguments are not used."""
     del root, info
     return {split: functools.partial(_open, split) for split in ("train", "test")}

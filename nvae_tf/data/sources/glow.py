@@ -28,7 +28,7 @@ def _count_records(path):
 
 
 def _features(record):
-    """The features of a `tf.train.Example`; none for anything else."""
+    """The features of a `tf.train.Example`; empty for any other record."""
     from google.protobuf.message import DecodeError
     from tensorflow.core.example.example_pb2 import Example
 
@@ -74,7 +74,7 @@ def _sets(folder):
 
 
 def _sets_of_splits(root):
-    """{split or "all": sets} of the first place that has record files."""
+    """{split or "all": sets} in the first place that has record files."""
     for place in (root, *sorted(path for path in root.glob("*tfr*") if path.is_dir())):
         found = {}
         for name, split in SPLIT_NAMES.items():
@@ -90,7 +90,7 @@ def _sets_of_splits(root):
 
 
 def _complete(sets, split, size, root):
-    """Paths of a split's shards, in order; raises `ValueError` for shards of several sets, or if one is missing."""
+    """Paths of a split's shards, in order; raises `ValueError` if they belong to several sets or one is missing."""
     sizes = {stem: 2 ** int(match[1]) for stem, _ in sets if (match := _RESOLUTION.search(stem))}
     if sizes and size not in sizes.values():
         received = sorted(set(sizes.values()))
@@ -107,13 +107,13 @@ def _complete(sets, split, size, root):
 
 
 def find_glow(root, info):
-    """Glow's TFRecords in a folder.
+    """Finds Glow's TFRecords in a folder.
 
-    The splits are those of the folders train/, validation/ (valid/, val/) and test/, or of the beginning of the names,
-    or "all" only. Where the names hold a resolution (-r08- is 2 ** 8 = 256 pixels), that of the data set counts.
+    Folders train/, validation/ (valid/, val/) and test/ are the splits, or else the names begin with the split, or else
+    there is only "all". If the names give a resolution (-r08- is 2 ** 8 = 256 pixels), it must be the data set's.
 
     Raises:
-        ValueError: a shard is missing, or there are no shards of the size or shards of several sets.
+        ValueError: a shard is missing, no shard has the right size, or there are shards of several sets.
     """
     size = info.stored_size
     found = _sets_of_splits(root)

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST in the IDX files of their authors, compressed or not, and stacked MNIST made from them."""
+"""MNIST and Fashion-MNIST in the IDX files of their authors, compressed or not, and stacked MNIST drawn from MNIST."""
 
 import functools
 import gzip
@@ -48,7 +48,7 @@ def _load(path):
 
 
 def _named_as(folder):
-    """The data set that a folder is named after, or None; FashionMNIST/raw is named by its parent."""
+    """The data set that a folder is named after, or None; for FashionMNIST/raw the parent's name counts."""
     folder = folder.absolute()
     name = (folder.parent if folder.name == "raw" else folder).name
     key = name.lower().replace("-", "").replace("_", "")
@@ -58,7 +58,7 @@ def _named_as(folder):
 def _paths(root, name):
     """{split: path} of the data set's files."""
     if _named_as(root) not in (None, name):
-        return {}  # both data sets have files of the same names, and only the folder's name distinguishes them
+        return {}  # the files of both data sets have the same names: only the folder's name tells them apart
     found = {split: find_files(root, _FOLDERS[name], (stem, f"{stem}.gz")) for split, stem in _STEMS.items()}
     return {split: paths[0] for split, paths in found.items() if paths}
 
@@ -76,11 +76,11 @@ def _open(path, info):
 
 
 def find_idx(root, info):
-    """MNIST, Fashion-MNIST or stacked MNIST in a folder, or below it in a folder of its own name.
+    """Finds MNIST, Fashion-MNIST or stacked MNIST in a folder, or in a subfolder of its own name.
 
-    A folder that is named after the other of the two sets of files is not looked into. The channels of stacked MNIST
-    are three permutations of the split, drawn one after the other with a fixed seed: every digit is used once in each
-    channel, and there are as many images as digits.
+    A folder that is named after the other of the two sets of files is skipped. The channels of stacked MNIST are three
+    permutations of the split, drawn one after the other with a fixed seed: every digit occurs once in each channel,
+    and there are as many images as digits.
     """
     paths = _paths(root, "mnist" if info.name == "stacked_mnist" else info.name)
     return {split: functools.partial(_open, path, info) for split, path in paths.items()} or None

@@ -14,7 +14,7 @@ def _raise(error):
 
 
 def image_names(folder):
-    """Image files in a folder and its subfolders: a sorted list of paths relative to it, with "/".
+    """Image files in a folder and its subfolders: a sorted list of paths relative to the folder, with "/".
 
     Hidden files are left out. Links are followed, but no folder is visited twice.
     """
@@ -25,7 +25,7 @@ def image_names(folder):
             folders.clear()
             continue
         visited.add((status.st_dev, status.st_ino))
-        # Sorted, so that the same one of two links to a folder counts every time.
+        # Sorted, so that of two links to one folder the same one is followed every time.
         folders[:] = sorted(name for name in folders if not is_hidden(name))
         prefix = os.path.relpath(top, folder) + "/" if top != os.fspath(folder) else ""
         found += [prefix + name for name in files if name.lower().endswith(SUFFIXES) and not is_hidden(name)]
@@ -47,14 +47,14 @@ def _read(folder, names, channels, indices):
 
 
 def find_image_folder(root, info):
-    """The image files in a folder.
+    """Finds the image files in a folder.
 
     Folders in it that are named after splits (train, training, test, testing, validation, valid or val, in any case,
-    or with a size as in train_32x32) are the splits. They may also lie in the only folder there is. Otherwise all
-    images are taken. Subfolders, such as those of classes, are joined; the order is that of the paths.
+    or with a size as in train_32x32) are the splits. They may also lie in a single folder. Without such folders all
+    images are taken. Subfolders, such as those of classes, are merged; the images are sorted by path.
 
     Raises:
-        ValueError: several folders for one split.
+        ValueError: several folders are named after one split.
     """
     names = image_names(root)
     if not names:

@@ -1,4 +1,4 @@
-"""LMDB environments: with numbered images, which NVAE is customarily trained from, and LSUN's own."""
+"""LMDB environments: those with numbered images, often used to train NVAE, and those of LSUN."""
 
 import contextlib
 import functools
@@ -30,7 +30,7 @@ def _transaction(path):
 
     try:
         with lmdb.open(str(path), subdir=path.is_dir(), readonly=True, lock=False) as environment:
-            # LMDB maps the file and would crash where it ends too early.
+            # LMDB maps the file into memory and would crash if it is truncated.
             expected = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
             received = _data_file(path).stat().st_size
             if received < expected:
@@ -59,21 +59,21 @@ def _read_numbered(path, raw_size, channels, indices):
 
 
 def _image(value, raw_size, channels, name):
-    """The image of a value: an image file, or as many bytes as raw pixels [raw_size, raw_size, channels] have."""
+    """The image in a value: an image file, or exactly the bytes of raw pixels [raw_size, raw_size, channels]."""
     shape = (raw_size, raw_size, channels)
     is_raw = len(value) == np.prod(shape)
     if not is_raw or value.startswith(_ENCODED_STARTS):
         image = decode_or_error(value, channels, name)
-        # An image file may happen to be just as long as raw pixels, which may happen to begin like one.
+        # An image file may happen to be as long as raw pixels, and raw pixels may happen to begin like an image file.
         if not is_raw or not isinstance(image, DamagedImageError):
             return image
     return to_channels(np.frombuffer(value, np.uint8).reshape(shape), channels, name)
 
 
 def find_lmdb(root, info):
-    """The environments train.lmdb and validation.lmdb or test.lmdb, folders or files, with the keys "0", "1", ...
+    """Finds train.lmdb and validation.lmdb or test.lmdb, folders or files, with the keys "0", "1", ...
 
-    A value of as many bytes as the images of the data set have is raw pixels, [H, W, C]; any other is an image file.
+    A value with as many bytes as an image of the data set holds raw pixels [H, W, C]; any other is an image file.
     """
     found = {}
     for split, names in _NUMBERED.items():
@@ -95,7 +95,7 @@ def _read_keyed(path, channels, indices):
 
 
 def _lsun_prefixes(root, info):
-    """Names of the category's folders before `train_lmdb`."""
+    """What may precede `train_lmdb` in the names of the category's folders."""
     category = _LSUN_CATEGORIES.get(info.name.rstrip("0123456789"))
     if category is not None:
         return {f"{category}_"}
@@ -104,13 +104,13 @@ def _lsun_prefixes(root, info):
 
 
 def find_lsun_lmdb(root, info):
-    """LSUN's environments CATEGORY_train_lmdb and CATEGORY_val_lmdb, in a folder or in `lsun` below it.
+    """Finds LSUN's environments CATEGORY_train_lmdb and CATEGORY_val_lmdb, in a folder or in `lsun` below it.
 
-    The name of the data set tells the category. For any other data set it is the only category that is there, or the
-    folder itself is an environment, without splits. The images are in the order of LMDB.
+    The name of the data set gives the category. For any other data set it is the only category found, or the folder
+    itself is an environment without splits. The images are in the order of LMDB.
 
     Raises:
-        ValueError: several categories where any would do.
+        ValueError: there are several categories, and the data set does not say which.
     """
     for folder in (root, root / "lsun"):
         prefixes = _lsun_prefixes(folder, info)

@@ -1,4 +1,4 @@
-"""Files and folders by name: which of them hold images, and which split each one is."""
+"""Recognises by their names the files and folders that hold images, and the split that each belongs to."""
 
 import re
 
@@ -25,14 +25,14 @@ def is_hidden(name):
 
 
 def contents(folder):
-    """What a folder holds, in words, for messages."""
+    """Description of the contents of a folder, for messages."""
     names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
     more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
     return f"{folder} holds {', '.join(names[:_MAX_LISTED]) or 'nothing'}{more}"
 
 
 def visible_files(folder, suffixes):
-    """Sorted paths of the visible files in a folder whose names end in one of the suffixes, a tuple in lower case."""
+    """Sorted paths of the visible files in a folder with one of the suffixes, a tuple in lower case."""
     return sorted(
         path
         for path in folder.iterdir()
@@ -43,8 +43,8 @@ def visible_files(folder, suffixes):
 def find_files(root, folders, patterns):
     """Sorted paths of the files of one split; empty if there are none.
 
-    The files lie in `root`, or below it in one of `folders`, best first. The first glob pattern that matches decides,
-    so that two formats of the same images are never mixed.
+    The files lie in `root` or in one of its subfolders `folders`, in order of preference. Only the first glob pattern
+    that matches is used, so that two formats of the same images are never mixed.
     """
     for place in (root, *(root / name for name in folders)):
         for pattern in patterns:
@@ -55,10 +55,10 @@ def find_files(root, folders, patterns):
 
 
 def choose_splits(names, size, place, are_files=False):
-    """{split: name} of the folders, files or keys that are named after splits; two names of one split are an error.
+    """{split: name} of the folders, files or keys that are named after splits; two names for one split are an error.
 
-    With a `size` of 32, train_32x32 is preferred to train_64x64. `place` holds the names, for the message; `are_files`
-    says that the names have a suffix, which does not count.
+    With a `size` of 32, train_32x32 is preferred to train_64x64. `place` is where the names are, for the message; with
+    `are_files` the names have a suffix, which is ignored.
     """
     sizes = {}
     for name in sorted(names):
@@ -80,9 +80,9 @@ def choose_splits(names, size, place, are_files=False):
 
 
 def splits_by_folder(names, size, place):
-    """{split: names} of files by the folders at the top, or by those in the only folder at the top; or {"all": names}.
+    """Files by split, {split: names}, from their top folders or those in a single top folder; or {"all": names}.
 
-    `names` are paths with "/"; see `choose_splits` for the others.
+    `names` are paths with "/"; see `choose_splits` for the other arguments.
     """
     for depth in (0, 1):
         tops = [parts[depth] if len(parts) > depth + 1 else "" for parts in (name.split("/") for name in names)]

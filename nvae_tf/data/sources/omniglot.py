@@ -14,12 +14,12 @@ from nvae_tf.data.sources.zip_file import zip_names, zip_split
 _FOLDERS = ("omniglot", "OMNIGLOT")
 _MAT_KEYS = {"train": "data", "test": "testdata"}
 _SIZE = 28
-_TREE_FOLDERS = (*_FOLDERS, "omniglot-py", "python")  # as torchvision and the authors' repository name it
+_TREE_FOLDERS = (*_FOLDERS, "omniglot-py", "python")  # the names that torchvision and the authors' repository use
 _TREES = {"train": "images_background", "test": "images_evaluation"}
 
 
 def _load_mat(path, key):
-    """uint8 [N, 28, 28], ink white."""
+    """The drawings of chardata.mat with white ink, uint8 [N, 28, 28]."""
     import scipy.io
 
     with named_damage(path, "a .mat file"):
@@ -27,10 +27,10 @@ def _load_mat(path, key):
     shape = np.shape(columns)
     if len(shape) != 2 or shape[0] != _SIZE**2 or shape[1] < 1 or columns.dtype.kind not in "fiu":
         raise ValueError(f"{path}: expected {key!r} as numbers [{_SIZE**2}, N]. Received: {list(shape)}")
-    if not (columns.min() >= 0 and columns.max() <= 1):  # NaN fails either comparison
+    if not (columns.min() >= 0 and columns.max() <= 1):  # NaN fails both comparisons
         received = f"{columns.min()} to {columns.max()}"
         raise ValueError(f"{path}: expected values of 0 to 1 in {key!r}. Received: {received}")
-    # A column holds an image column by column.
+    # A column of the matrix holds an image, column by column.
     return np.rint(255.0 * columns).astype(np.uint8).T.reshape(-1, _SIZE, _SIZE).transpose(0, 2, 1)
 
 
@@ -39,7 +39,7 @@ def _open_mat(path, key, channels):
 
 
 def find_omniglot_mat(root, info):
-    """chardata.mat (Burda et al., arXiv 1509.00519) in a folder or in `omniglot` below it."""
+    """Finds chardata.mat (Burda et al., arXiv 1509.00519) in a folder or in `omniglot` below it."""
     for path in find_files(root, _FOLDERS, ("chardata.mat",)):
         return {split: functools.partial(_open_mat, path, key, info.channels) for split, key in _MAT_KEYS.items()}
     return None
@@ -62,10 +62,10 @@ def _open_tree(path, channels):
 
 
 def find_omniglot_tree(root, info):
-    """The image files of its authors, images_background (train) and images_evaluation (test), or their .zip files.
+    """Finds the authors' image files, images_background (train) and images_evaluation (test), or their .zip files.
 
-    They lie in the folder or below it in `omniglot`, `omniglot-py` or `python`. The images are 105x105 with black ink,
-    which is made white.
+    They lie in the folder or below it in `omniglot`, `omniglot-py` or `python`. The images are 105x105 with black ink
+    and are inverted.
     """
     for place in (root, *(root / name for name in _TREE_FOLDERS)):
         found = {}

@@ -1,4 +1,4 @@
-"""Batches of images as pickled or .npz dicts: ImageNet 32x32 and 64x64 of the re-release of 2021.
+"""Batches of images as pickled or .npz dicts: the ImageNet 32x32 and 64x64 of the 2021 re-release.
 
 See Chrabaszcz et al., arXiv 1707.08819. The ten batches are loaded one at a time (0.4 GB each at 32x32, 1.6 GB at
 64x64). CIFAR-10's pickled batches have the same form.
@@ -18,16 +18,16 @@ from nvae_tf.data.sources.arrays import array_headers, load_array
 from nvae_tf.data.sources.names import find_files
 from nvae_tf.data.sources.reading import by_file, named_damage
 
-# A split consists of the files of one kind in one place.
+# The files of a split are all of one kind and in one place.
 _PATTERNS = {
     "train": ("train_data_batch_*.npz", "train_data_batch_*"),
     "validation": ("val_data.npz", "val_data"),
 }
-# Folders as the archives of the site make them; 64x64 comes in two parts.
+# Folders that the official archives unpack to; 64x64 comes in two parts.
 _FOLDER_PATTERNS = {"train": "Imagenet{size}_train*", "validation": "Imagenet{size}_val*"}
 _LONG = 1 << 16
 _NUMBER = re.compile(r"train_data_batch_(\d+)(\.npz)?")
-# All that a pickled array needs, in NumPy's old and new module names.
+# All that a pickled array needs, with NumPy's old and new module names.
 _ALLOWED = {
     "_codecs.encode",
     "numpy.dtype",
@@ -38,7 +38,7 @@ _ALLOWED = {
 
 
 class _BatchUnpickler(pickle.Unpickler):
-    """An unpickler that builds arrays and plain containers only, because a pickle can call whatever it names."""
+    """An unpickler that builds only arrays and plain containers, because a pickle can call any function it names."""
 
     def find_class(self, module, name):
         if f"{module}.{name}" not in _ALLOWED:
@@ -47,7 +47,7 @@ class _BatchUnpickler(pickle.Unpickler):
 
 
 class _ShapesOnly(io.BufferedReader):
-    """A file whose long values are skipped, not read: arrays have their shapes, but arbitrary values."""
+    """A file whose long values are skipped: arrays get their shapes, but arbitrary values."""
 
     def readinto(self, buffer):
         if len(buffer) < _LONG:
@@ -57,7 +57,7 @@ class _ShapesOnly(io.BufferedReader):
 
 
 def load_pickled_rows(file, num_values, name):
-    """The images of a pickled dict whose b"data" or "data" is a uint8 array; nothing in the pickle is executed.
+    """The images in a pickled dict, a uint8 array under b"data" or "data"; nothing in the pickle is executed.
 
     Returns uint8 [N, num_values]; raises ValueError for anything else.
     """
@@ -101,7 +101,7 @@ def _read(paths, counts, size, channels, indices):
         for row in rows_wanted:
             name = f"{path}, image {row}"
             yield name, to_channels(to_images(rows[row], size), channels, name)
-        del rows  # before the next batch is loaded
+        del rows  # frees the memory before the next batch is loaded
 
 
 def _open(paths, size, channels):
@@ -128,9 +128,9 @@ def _batches(root, split, size):
 
 
 def find_pickled_batches(root, info):
-    """The batches train_data_batch_1, ..., and val_data, pickled or .npz, in a folder or where their archives put them.
+    """Finds train_data_batch_1, ... and val_data, pickled or .npz, in a folder or where their archives put them.
 
-    A batch of images of another size than the data set's is an error.
+    A batch whose images are not of the data set's size is an error.
     """
     size = info.stored_size
     splits = {split: _batches(root, split, size) for split in _PATTERNS}

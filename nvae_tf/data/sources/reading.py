@@ -1,4 +1,4 @@
-"""What the formats share when they read: images from bytes and arrays, and errors that name the damaged file."""
+"""Reading that the formats share: images from bytes and arrays, and errors that name the damaged file."""
 
 import contextlib
 import errno
@@ -11,7 +11,7 @@ from nvae_tf.data.source import SourceSplit
 
 
 def decode_or_error(data, channels, name):
-    """`decode`, but returns the `DamagedImageError` of an image that cannot be read."""
+    """Like `decode`, but returns the `DamagedImageError` of an image that cannot be read."""
     try:
         return decode(data, channels, name)
     except DamagedImageError as error:
@@ -19,10 +19,10 @@ def decode_or_error(data, channels, name):
 
 
 def array_split(source, paths, load, channels, num_images=None):
-    """The `SourceSplit` of images that are one array.
+    """The `SourceSplit` of images in one array.
 
     `load` is a function of no arguments that returns uint8 [N, H, W] or [N, H, W, C]; it can be pickled. `num_images`
-    is N where it is known without loading.
+    is N, if it is known without loading.
     """
     num_images = len(load()) if num_images is None else num_images
     read = functools.partial(_read_array, load, source, channels)
@@ -51,14 +51,14 @@ def by_file(paths, counts, indices):
 
 @contextlib.contextmanager
 def named_damage(name, expected):
-    """Turns whatever a library raises for a damaged file into a `ValueError` that names the file.
+    """Context that turns whatever a library raises for a damaged file into a `ValueError` that names the file.
 
-    Errors of the operating system, such as a file that may not be read, are left as they are.
+    Errors of the operating system, such as a missing permission, are not changed.
     """
     try:
         yield
     except Exception as error:
-        # Decompressors raise OSError without a number; a damaged zip file leads to places before its beginning.
+        # Decompressors raise OSError without a number; a damaged zip file can point to before its beginning.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         raise ValueError(f"{name}: expected {expected}. Received: {type(error).__name__}: {error}") from error

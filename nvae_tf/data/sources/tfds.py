@@ -1,4 +1,4 @@
-"""Data sets that TensorFlow Datasets has prepared; what this needs is imported only if there are any."""
+"""Data sets that TensorFlow Datasets has prepared; its package is imported only if there are any."""
 
 import functools
 import os
@@ -29,7 +29,7 @@ def _builder(folder):
 def _image_key(builder, folder):
     image = _import_tfds(folder).features.Image
     features = builder.info.features
-    # A data set may also consist of one feature, without a dict.
+    # A data set may also consist of a single feature that is not in a dict.
     pairs = features.items() if hasattr(features, "items") else ()
     keys = sorted(key for key, feature in pairs if isinstance(feature, image))
     if "image" in keys:
@@ -45,7 +45,7 @@ def _read(folder, split, key, channels, indices):
     decoders = tfds.decode.PartialDecoding(
         {key: builder.info.features[key]}, decoders={key: tfds.decode.SkipDecoding()}
     )
-    # One file after the other, so that a slice holds the same images wherever it begins.
+    # Files are read one after the other, so that a slice holds the same images wherever it begins.
     config = tfds.ReadConfig(interleave_cycle_length=1)
     with named_damage(source, "readable records"):
         examples = builder.as_dataset(
@@ -61,20 +61,20 @@ def _open(folder, split, info):
     builder = _builder(folder)
     read = functools.partial(_read, folder, split, _image_key(builder, folder), info.channels)
     found = SourceSplit(f"{folder}, split {split}", builder.info.splits[split].num_examples, read, (folder,))
-    # There OMNIGLOT is black ink on white paper, as in the images of its authors.
+    # As in its authors' images, OMNIGLOT is black ink on white paper there.
     return inverted(found) if info.name == "omniglot" else found
 
 
 def find_tfds(root, info):
-    """A data set that TensorFlow Datasets has prepared below a folder; nothing is ever downloaded.
+    """Finds a data set that TensorFlow Datasets has prepared below a folder; nothing is ever downloaded.
 
     Args:
         root: `pathlib.Path`, the `data_dir` of TensorFlow Datasets: it holds NAME/VERSION or NAME/CONFIG/VERSION.
-        info: `DatasetInfo`; `tfds_name` is NAME or NAME/CONFIG, with :VERSION or the newest.
+        info: `DatasetInfo`; `tfds_name` is NAME or NAME/CONFIG, with :VERSION unless the newest is meant.
 
     Raises:
-        ValueError: the data set is there, but the package is not installed, or its description is damaged. When a split
-            is opened: there is no image feature, or several and none is "image".
+        ValueError: the data set exists, but the package is not installed or the description is damaged. When a split is
+            opened: there is no image feature, or there are several and none is named "image".
     """
     name = info.tfds_name
     if not name:

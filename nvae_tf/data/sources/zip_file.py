@@ -11,14 +11,14 @@ from nvae_tf.data.sources.reading import decode_or_error, named_damage
 
 
 def zip_names(path):
-    """The names of the images in a zip file, sorted and without hidden files."""
+    """Sorted names of the images in a zip file, without hidden files."""
     with named_damage(path, "a zip file"), zipfile.ZipFile(path) as archive:
         names = {name for name in archive.namelist() if name.lower().endswith(SUFFIXES)}
     return sorted(name for name in names if not any(map(is_hidden, name.split("/"))))
 
 
 def zip_split(path, names, channels):
-    """The `SourceSplit` of a list of names in a zip file."""
+    """The `SourceSplit` of the images with these names in a zip file."""
     return SourceSplit(str(path), len(names), functools.partial(_read, str(path), names, channels), (path,))
 
 
@@ -43,13 +43,13 @@ def _read(path, names, channels, indices):
 
 
 def find_zip(root, info):
-    """The images in the zip files of a folder.
+    """Finds the images in the zip files of a folder.
 
     There is either one file for each split, named after it (train.zip, train_32x32.zip, valid.zip), or one file, whose
-    folders count as in `find_image_folder`. Files without images do not count.
+    folders are treated as in `find_image_folder`. Files without images are ignored.
 
     Raises:
-        ValueError: a damaged file, several files for one split, or several files none of which is named after a split.
+        ValueError: a file is damaged, several are named after one split, or there are several and none is named so.
     """
     found = {path: names for path in visible_files(root, (".zip",)) if (names := zip_names(path))}
     if not found:
