@@ -2,7 +2,7 @@ r"""Measures a configuration on this machine: start-up, training step, sampling,
 
 python tools/benchmark.py --config=configs/mnist.py --batch_size=16
 
-One of these measures something else instead:
+Each of these flags measures something else instead:
 
 --memory    memory and time of a training step for each setting that trades one for the other, each in its own process
 --estimate  the memory from the graph only, without running anything, for machines that are not at hand
@@ -27,10 +27,10 @@ from tools.flags import checked_config, chosen_strategy, define_devices, define_
 FLAGS = flags.FLAGS
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file; --config.FIELD overrides a field.")
-flags.DEFINE_integer("batch_size", 16, "Images of a step, and of a draw.", lower_bound=1)
+flags.DEFINE_integer("batch_size", 16, "Number of images in a step, and in a draw.", lower_bound=1)
 flags.DEFINE_integer("steps", 10, "Number of steps, draws and matrix products to time.", lower_bound=3)
 flags.DEFINE_bool("memory", False, "Measure and estimate the memory of a training step for each setting.")
-flags.DEFINE_bool("estimate", False, "Only estimate it; needs no memory for the model and runs nothing.")
+flags.DEFINE_bool("estimate", False, "Only estimate the memory; runs nothing and needs no memory for the model.")
 flags.DEFINE_bool("data", False, "Measure the data pipeline for each source.")
 flags.DEFINE_bool("device", False, "Measure one image of the decoder in every runtime, on one thread.")
 flags.DEFINE_bool("serving", False, "Measure a batch drawn by the SavedModel and by the Keras model.")
@@ -41,7 +41,7 @@ define_output("File to write the figures to as well.", ".json", name="json")
 def _memory_table(config):
     """Prints a row for each setting that trades memory for time; returns {setting: dict of MiB and seconds}.
 
-    Only the float32 settings are measured: half precision is slow on CPUs and says nothing about GPUs there.
+    Only the float32 settings are measured: half precision is slow on CPUs, where it says nothing about GPUs.
     """
     from nvae_tf.runs.benchmark_step import measure_memory
     from nvae_tf.training.memory import estimate

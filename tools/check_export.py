@@ -1,4 +1,4 @@
-r"""Checks a SavedModel by every rule of TensorFlow Serving.
+r"""Checks a SavedModel against every rule of TensorFlow Serving.
 
 python tools/check_export.py saved_models/nvae
 
@@ -14,11 +14,11 @@ from absl import flags
 
 from tools.flags import run
 
-# What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
+# Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_bool("execute", True, "Run the model too; without it only the files are looked at.")
+flags.DEFINE_bool("execute", True, "Run the model too; otherwise only its files are inspected.")
 
 
 def _stop(message):

@@ -5,7 +5,7 @@ r"""Checks that a running server meets the TensorFlow Serving contract with an e
 
 It checks gRPC, REST or both: status and metadata; with --card, every signature against the golden answers beside the
 card; that a seed gives the same image in any batch; the right error codes for wrong requests; correct requests beside
-wrong ones; and measures latencies and images per second. Each check prints a line. The exit status is 1 if one failed.
+wrong ones; and measures latencies and images per second. Each check prints a line. The exit status is 1 if any fails.
 """
 
 import math
@@ -16,7 +16,7 @@ from absl import flags
 from nvae_tf.files import write_json
 from tools.flags import connection, define_output, define_server, run
 
-# What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
+# Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
 
 FLAGS = flags.FLAGS
 
@@ -26,10 +26,10 @@ flags.DEFINE_integer("rest_port", None, "Port of REST, usually 8501; REST is not
 flags.DEFINE_string(
     "card",
     None,
-    "assets.extra/model.json of the served version, golden.npz beside it; else only sample is asked.",
+    "assets.extra/model.json of the served version, beside golden.npz; without it only sample is checked.",
 )
 flags.DEFINE_list("concurrency", ["1", "4", "16"], "Numbers of clients at once, a load check for each; empty for none.")
-flags.DEFINE_float("load_seconds", 5.0, "Seconds of each load check.")
+flags.DEFINE_float("load_seconds", 5.0, "Duration of each load check in seconds.")
 flags.DEFINE_integer("rows", 1, "Images per request in the load checks.", lower_bound=1)
 define_output("File to write the results to as well.", ".json", name="json")
 
@@ -51,7 +51,7 @@ def _has_port(values):
 
 
 def make_target():
-    """`Target` of the flags."""
+    """The `Target` that the flags describe."""
     from nvae_tf.serving.card import read_card
     from nvae_tf.serving.check.conformance import Target
     from nvae_tf.serving.protocol import ModelSpec
@@ -69,7 +69,7 @@ def make_target():
 
 
 def run_checks(target, figures):
-    """`Outcome`s of all checks, each printed at its end; appends the measurements under load to the list `figures`."""
+    """Returns the `Outcome`s of all checks, each printed when done; appends the load measurements to `figures`."""
     from nvae_tf.serving.check.conformance import basic_checks, run_check
     from nvae_tf.serving.check.load import concurrency_checks, load_checks
     from nvae_tf.serving.check.refusals import refusal_checks

@@ -23,14 +23,14 @@ from tools.flags import define_run, define_statistics, run
 FLAGS = flags.FLAGS
 
 EXIT_STATUS = {"lint": 2, "gpu": 4, "keras": 8, "half": 16}
-# Details of a part that fails; --verbose prints all.
+# Details printed of a part that fails; --verbose prints all.
 _MAX_DETAILS = 20
 
 define_run(required=False)
 define_statistics()
 flags.DEFINE_string("reference", None, "Sidecar decoder.json beside its golden.bin, if there is no run.")
-flags.DEFINE_integer("num", 4, "Number of random inputs of gpu and keras.", lower_bound=1)
-flags.DEFINE_integer("num_audit", 32, "Number of random inputs of half; few for 256 x 256 pixels.", lower_bound=1)
+flags.DEFINE_integer("num", 4, "Number of random inputs for gpu and keras.", lower_bound=1)
+flags.DEFINE_integer("num_audit", 32, "Number of random inputs for half; use few for 256 x 256 pixels.", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "Seed of the random inputs.", lower_bound=0)
 flags.DEFINE_bool("verbose", False, "Print the error of every output and the largest number of every tensor.")
 flags.DEFINE_bool(

@@ -8,8 +8,8 @@ r"""Sends requests for an exported model to a server of TensorFlow Serving's pro
     python tools/client.py score --images=a.png,b.png            (JSON lines; images of the model's size)
     python tools/client.py encode --images=a.png,b.png --out=latents.npz
 
-The flags --host, --port, --protocol=grpc|rest, --model, --version or --label, --timeout, --max_message_mb and --tls say
-which server. The first image or score has the seed --seed, and each further one the next seed.
+The server is given by --host, --port, --protocol=grpc|rest, --model, --version or --label, --timeout, --max_message_mb
+and --tls. The first image or score has the seed --seed, and each further one the next seed.
 """
 
 import json
@@ -23,7 +23,7 @@ from absl import app, flags
 from nvae_tf.files import new_file, write_text
 from tools.flags import connection, define_server, define_temperature, run
 
-# What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
+# Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
 
 FLAGS = flags.FLAGS
 
@@ -38,17 +38,17 @@ _SUFFIXES = {
 }
 
 define_server()
-flags.DEFINE_enum("protocol", "grpc", ["grpc", "rest"], "How to talk to the server.")
+flags.DEFINE_enum("protocol", "grpc", ["grpc", "rest"], "Protocol to use.")
 flags.DEFINE_integer("port", None, "Port of the server; by default 8500 for gRPC and 8501 for REST.", 1, 65535)
 flags.DEFINE_string("out", None, "Output file: .png for images, .npz for encode, .jsonl for score (else printed).")
-flags.DEFINE_string("images_dir", None, "Folder for each image as a PNG as well: 000000.png ...; created if need be.")
+flags.DEFINE_string("images_dir", None, "Folder for each image as a PNG as well: 000000.png ...; created if needed.")
 flags.DEFINE_list("images", None, "PNG or JPEG files, separated by commas; two for interpolate.")
-flags.DEFINE_integer("num", 16, "Number of images of sample.", lower_bound=1)
+flags.DEFINE_integer("num", 16, "Number of images for sample.", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "Seed of the first image; the others have the next ones.")
 flags.DEFINE_list("seeds", None, "Two seeds, separated by a comma, for interpolate in place of --images.")
 define_temperature("Factor on the scale that the model draws with.")
-flags.DEFINE_integer("frames", 16, "Images of interpolate, including both ends.", lower_bound=2)
-flags.DEFINE_integer("batch_size", 16, "Most rows per request; no more than the server allows.", lower_bound=1)
+flags.DEFINE_integer("frames", 16, "Number of images for interpolate, including both ends.", lower_bound=2)
+flags.DEFINE_integer("batch_size", 16, "Maximum rows per request; at most what the server allows.", lower_bound=1)
 flags.register_validator(
     "seeds",
     lambda texts: texts is None or all(re.fullmatch(r"-?[0-9]+", text) for text in texts),
@@ -57,7 +57,7 @@ flags.register_validator(
 
 
 def make_client():
-    """`Client` of the flags."""
+    """The `Client` that the flags describe."""
     from nvae_tf.serving.client import Client
 
     if FLAGS.protocol == "grpc":
@@ -99,7 +99,7 @@ def status(client):
 
 
 def interpolation(client):
-    """Outputs of --frames images from one image, or seed, to another."""
+    """Outputs for --frames images from one image, or seed, to another."""
     alpha = np.linspace(0.0, 1.0, FLAGS.frames, dtype=np.float32)
     if [len(ends) for ends in (FLAGS.seeds, FLAGS.images) if ends] != [2]:
         raise ValueError(f"--images, --seeds: expected two of either. Received: {FLAGS.images} and {FLAGS.seeds}")
@@ -129,7 +129,7 @@ def pictures(client, command):
 
 
 def score(client):
-    """A JSON object for each of --images: file, NELBO in nats, bits per dimension and KL of each group in nats."""
+    """Writes a JSON object for each of --images: file, NELBO in nats, bits per dimension, KL of each group in nats."""
     from nvae_tf.serving.read_images import read_picture
 
     contents, shape = read_files(), client.signature("score").inputs["image"].shape[1:]

@@ -1,4 +1,4 @@
-r"""Turns an official checkpoint.pt into a run folder that sample.py, evaluate.py and load_run read.
+r"""Converts an official checkpoint.pt into a run folder that sample.py, evaluate.py and load_run can read.
 
 python tools/convert.py --checkpoint=checkpoint.pt --run_dir=runs/converted
 

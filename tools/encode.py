@@ -11,13 +11,13 @@ For each image, in the order of the split and without damaged ones; all but the 
     kl_per_group              KL of each group, nats; with flows log q - log p at the latents
 
 An .npz holds them as arrays [N, ...] and is assembled in memory, at most --max_gib. A .tfrecord holds a
-tf.train.Example for each image, takes the memory of one batch, and is read by
+tf.train.Example for each image, needs the memory of one batch, and is read by
 
     features = {"latents_00": tf.io.FixedLenFeature([h, w, latent_channels], tf.float32), ...}
     tf.data.TFRecordDataset(path).map(lambda record: tf.io.parse_single_example(record, features))
 
 With --draw=mean z is the mean of the posterior, passed through the flows, and each posterior is conditioned on the
-means of the groups before it. With --draw=sample the noise depends on the seed and the number of the image only.
+means of the groups before it. With --draw=sample the noise depends only on the seed and the number of the image.
 """
 
 from absl import flags
@@ -28,7 +28,7 @@ from nvae_tf.runs.progress import Progress
 from nvae_tf.runs.starts import indexed_batches, run_config
 from tools.flags import define_images, define_output, define_run, run
 
-# What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
+# Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
 
 FLAGS = flags.FLAGS
 
@@ -38,9 +38,9 @@ define_output("File to write: .npz or .tfrecord.", ".npz", ".tfrecord")
 flags.mark_flag_as_required("out")
 flags.DEFINE_enum("draw", "mean", ["mean", "sample"], "Mean of each posterior, or a sample of it.")
 flags.DEFINE_list("what", ["latents"], f"What to write, some of {', '.join(PARTS)}, separated by commas.")
-flags.DEFINE_integer("batch_size", 64, "Images at once.", lower_bound=1)
+flags.DEFINE_integer("batch_size", 64, "Number of images encoded at once.", lower_bound=1)
 flags.DEFINE_integer("max_images", 0, "Encode only the first images; 0 for all.", lower_bound=0)
-flags.DEFINE_float("max_gib", 2.0, "Largest .npz in GiB.", lower_bound=0.0)
+flags.DEFINE_float("max_gib", 2.0, "Maximum size of an .npz in GiB.", lower_bound=0.0)
 flags.register_validator(
     "what",
     lambda parts: bool(parts) and set(parts) <= set(PARTS),

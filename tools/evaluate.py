@@ -3,8 +3,8 @@ r"""Estimates the likelihood of a data set under a trained or converted model.
     python tools/evaluate.py --run_dir=runs/mnist --data_dir=data --num_samples=100
 
 prints the NELBO, the importance-weighted bound and the KL of each group, and writes them to RUN_DIR/evaluation.json.
-After an interruption the same command resumes. The noise of an image depends on the seed and its place in the data set
-only: batch size, rows at once and devices change the figures by rounding only.
+After an interruption the same command resumes. The noise of an image depends only on the seed and its position in the
+data set: batch size, rows at once and devices change the figures only by rounding.
 """
 
 import json
@@ -20,7 +20,7 @@ from nvae_tf.runs.progress import Progress
 from nvae_tf.runs.starts import run_config
 from tools.flags import chosen_strategy, define_devices, define_images, define_run, run
 
-# What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
+# Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
 
 FLAGS = flags.FLAGS
 
@@ -28,8 +28,8 @@ _SAVE_SECONDS = 20.0
 
 define_run()
 define_images()
-flags.DEFINE_integer("num_samples", 1, "Posterior samples K for each image.", lower_bound=1, upper_bound=2**24 - 1)
-flags.DEFINE_integer("batch_size", 100, "Images per batch.", lower_bound=1)
+flags.DEFINE_integer("num_samples", 1, "Number K of posterior samples per image.", lower_bound=1, upper_bound=2**24 - 1)
+flags.DEFINE_integer("batch_size", 100, "Number of images per batch.", lower_bound=1)
 flags.DEFINE_integer(
     "max_rows",
     0,
@@ -41,7 +41,7 @@ define_devices()
 
 
 def format_table(result):
-    """The lines that are printed for a `LikelihoodResult`."""
+    """Formats a `LikelihoodResult` as the lines to print."""
 
     def row(name, nats, error, bits):
         return f"{name:<28}{nats:>14.4f} +- {error:<10.4f}{bits:>14.5f}"
@@ -62,13 +62,13 @@ def format_table(result):
 
 
 def save_scores(path, settings, scores, num_batches):
-    """Writes `Scores` of some batches, with a dict of the settings they depend on."""
+    """Writes the `Scores` of some batches, with a dict of the settings they depend on."""
     with new_file(path) as temporary:
         np.savez(temporary, settings=json.dumps(settings, sort_keys=True), num_batches=num_batches, **scores.arrays)
 
 
 def load_scores(path, settings):
-    """(arrays of `Scores`, number of batches they cover); None and 0 where no file has these settings."""
+    """(arrays of `Scores`, number of batches they cover); None and 0 if there is no file with these settings."""
     try:
         with np.load(path) as file:
             arrays = dict(file)

@@ -18,33 +18,33 @@ from absl import flags
 from nvae_tf.export.summary import show_files, show_saved_model
 from tools.flags import define_run, define_statistics, run
 
-# What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
+# Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
 
 FLAGS = flags.FLAGS
 
 _FORMATS = ("saved_model", "tflite", "onnx")
-# Flags that only one format has.
+# Flags that apply to only one format.
 _OF_FORMATS = {
     **dict.fromkeys(("name", "pixels", "batch_sizes"), "saved_model"),
     **dict.fromkeys(("num_groups", "encoder"), "tflite"),
     "opset": "onnx",
 }
 
-flags.DEFINE_enum("format", None, _FORMATS, "What to write.", required=True)
+flags.DEFINE_enum("format", None, _FORMATS, "Format to write.", required=True)
 define_run()
-flags.DEFINE_string("out", None, "Folder to create; for a SavedModel also one that has versions.", required=True)
+flags.DEFINE_string("out", None, "Folder to create; for a SavedModel it may already contain versions.", required=True)
 define_statistics()
 flags.DEFINE_float("temperature", 1.0, "Temperature that the export recommends.")
-flags.DEFINE_string("name", "nvae", "saved_model: name of the model for the server.")
+flags.DEFINE_string("name", "nvae", "saved_model: name of the model on the server.")
 flags.DEFINE_enum("pixels", "mean", ["mean", "sample"], "saved_model: mean of the likelihood, or a sample of it.")
-flags.DEFINE_list("batch_sizes", ["1", "2", "4", "8", "16"], "saved_model: batch sizes of the server, ascending.")
+flags.DEFINE_list("batch_sizes", ["1", "2", "4", "8", "16"], "saved_model: batch sizes for the server, ascending.")
 flags.DEFINE_integer("num_groups", None, "tflite: number of groups to sample, coarsest first; default all.", 1)
 flags.DEFINE_bool("encoder", False, "tflite: write the encoder too.")
 flags.DEFINE_integer("opset", 18, "onnx: opset of the files.", 13, 18)
 
 
 def _has_versions(path):
-    """Whether a path is the folder of a served model: empty, or with versions or the server's files."""
+    """Whether a path is the folder of a served model: empty, or containing versions or the server's files."""
     names = os.listdir(path) if os.path.isdir(path) else ["not a folder"]
     return not names or "models.config" in names or any(name.isdigit() for name in names)
 

@@ -5,7 +5,7 @@ r"""Computes FID, KID, precision and recall of samples against a data set, on fe
 
 writes RUN_DIR/fid.json. The figures compare with published ones only with that Inception file, 50,000 samples and the
 split of the published figures. Images are rounded to 8 bits, grey is repeated for RGB, and the graph resizes them. The
-features of the data set are kept in RUN_DIR/fid_cache for the next time.
+features of the data set are cached in RUN_DIR/fid_cache.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ from tools.flags import (
     run,
 )
 
-# What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
+# Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
 
 FLAGS = flags.FLAGS
 
@@ -44,8 +44,8 @@ flags.DEFINE_enum("split", "train", ["train", "validation", "test"], "Images to 
 flags.DEFINE_string("statistics", None, "Compare with the mu and sigma in this .npz instead of images: FID only.")
 define_output("Write mu and sigma of the data set to this .npz.", ".npz", name="save_statistics")
 flags.DEFINE_string("features_dir", None, "Folder for the data set's features; RUN_DIR/fid_cache if not given.")
-flags.DEFINE_integer("num_samples", 50_000, "Images to draw from the model.", lower_bound=2)
-flags.DEFINE_integer("batch_size", 64, "Images at once.", lower_bound=1)
+flags.DEFINE_integer("num_samples", 50_000, "Number of images to draw from the model.", lower_bound=2)
+flags.DEFINE_integer("batch_size", 64, "Number of images processed at once.", lower_bound=1)
 define_temperatures(
     ["1.0"], "Factor of every prior's scale: one number, or one for each scale or each group, coarsest first."
 )
@@ -93,7 +93,7 @@ def prepare():
 
 
 def warn_of_few(name, count, dim):
-    """Warns where so few images make the covariance singular."""
+    """Warns if there are so few images that the covariance is singular."""
     if count <= dim:
         print(
             f"warning: {count} {name} images for {dim} features: the covariance is singular and FID far too large; "

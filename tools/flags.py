@@ -11,7 +11,7 @@ flags.disclaim_key_flags()
 
 
 def define_run(required=True):
-    """Defines --run_dir, --step and --ema: which model of which run."""
+    """Defines --run_dir, --step and --ema, which choose a run and a model of it."""
     flags.DEFINE_string("run_dir", None, "Folder of the run: config.json and checkpoints/.", required=required)
     define_checkpoint()
     flags.register_validator(
@@ -22,7 +22,7 @@ def define_run(required=True):
 
 
 def define_checkpoint():
-    """Defines --step and --ema: which model of a run."""
+    """Defines --step and --ema, which choose a model of a run."""
     flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the latest if not given.")
     flags.DEFINE_bool("ema", True, "Use the moving average of the weights if the run keeps one.")
 
@@ -49,14 +49,14 @@ def define_data_dir():
 
 
 def define_images():
-    """Defines --data_dir, --cache_dir, --split and --seed: which images, and how they are binarised."""
+    """Defines --data_dir, --cache_dir, --split and --seed: which images to use, and how they are binarised."""
     define_data_dir()
-    flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Which images.")
+    flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Split of the images.")
     flags.DEFINE_integer("seed", 0, "Seed of binarisation and noise.", lower_bound=0)
 
 
 def define_output(description, *suffixes, name="out"):
-    """Defines --out, or another: a file whose name ends in one of `suffixes`, in an existing folder."""
+    """Defines --out, or another name: a file whose name ends in one of `suffixes`, in an existing folder."""
     flags.DEFINE_string(name, None, description)
     flags.register_validator(
         name,
@@ -75,8 +75,8 @@ def define_temperature(description):
 
 def define_starts():
     """Defines --images and --seeds, of which one must be given."""
-    flags.DEFINE_list("images", None, "Images of the data set, by their numbers in the split, from 0.")
-    flags.DEFINE_list("seeds", None, "Images of the prior: for each seed S the one of sample.py --seed=S --num=1.")
+    flags.DEFINE_list("images", None, "Numbers of images in the split, counted from 0.")
+    flags.DEFINE_list("seeds", None, "Seeds of prior samples; seed S gives the image of sample.py --seed=S --num=1.")
     flags.mark_flags_as_mutual_exclusive(["images", "seeds"], required=True)
     for name in ("images", "seeds"):
         flags.register_validator(
@@ -91,7 +91,7 @@ def _is_number(text):
 
 
 def _unknown_field(argv):
-    """Message about the first override of a field that no configuration has; None if there is none."""
+    """Message about the first override of an unknown configuration field; None if there is none."""
     from nvae_tf.config import Config, flat_dict
 
     known = flat_dict(Config())
@@ -108,7 +108,7 @@ def _unknown_field(argv):
 
 
 def _parse_flags(argv):
-    # ml_collections answers an unknown field or a missing file with a traceback.
+    # For an unknown field or a missing file ml_collections would raise a traceback.
     try:
         return app.parse_flags_with_usage(argv)
     except (KeyError, OSError) as error:
@@ -118,7 +118,7 @@ def _parse_flags(argv):
 def run(main, takes_words=False):
     """Runs a program: parses its flags and calls `main`.
 
-    A wrong folder, file or flag ends the program with a message of one line and status 1; `--verbosity=1` shows the
+    A wrong folder, file or flag ends the program with a one-line message and status 1; `--verbosity=1` shows the
     traceback.
 
     Args:
@@ -169,13 +169,13 @@ def define_devices(*strategies, default="auto"):
         "strategy",
         default,
         ["auto", "one", "mirrored", *strategies],
-        "Devices: one, every one of this machine (mirrored), or those of every worker; auto takes all that are there.",
+        "Devices: one, all of this machine (mirrored), or those of every worker; auto uses all that are available.",
     )
-    flags.DEFINE_integer("logical_cpus", 0, "Number of devices to split the CPU into, to try mirrored.", lower_bound=0)
+    flags.DEFINE_integer("logical_cpus", 0, "Number of devices to split the CPU into, to test mirrored.", lower_bound=0)
 
 
 def chosen_strategy(workers=()):
-    """The `tf.distribute.Strategy` for these flags; call it before anything else of TensorFlow but `find_workers`."""
+    """The `tf.distribute.Strategy` for these flags; call it before any use of TensorFlow except `find_workers`."""
     from nvae_tf.training.distributed.strategy import make_strategy
 
     return make_strategy(flags.FLAGS.strategy, workers, flags.FLAGS.logical_cpus)
@@ -187,8 +187,8 @@ def define_server():
     flags.DEFINE_string("model", "nvae", "Name of the model on the server.")
     flags.DEFINE_integer("version", None, "Version of the model; the latest if not given.", lower_bound=0)
     flags.DEFINE_string("label", None, "Label of a version, such as stable.")
-    flags.DEFINE_float("timeout", 60.0, "Seconds for each request.")
-    flags.DEFINE_integer("max_message_mb", 256, "Largest message to send or receive, MiB.", 1, 2047)
+    flags.DEFINE_float("timeout", 60.0, "Time limit of each request in seconds.")
+    flags.DEFINE_integer("max_message_mb", 256, "Largest message to send or receive, in MiB.", 1, 2047)
     flags.DEFINE_bool("tls", False, "Encrypt the connection; REST needs a proxy in front of the server for this.")
     flags.DEFINE_string("tls_root_certs", None, "PEM file of the authorities to trust; the system's if not given.")
     flags.DEFINE_string("tls_client_cert", None, "PEM file of this client's certificate.")
@@ -198,7 +198,7 @@ def define_server():
 
 
 def connection():
-    """Arguments of both transports, except the port; ValueError if --tls does not go with its files."""
+    """Arguments of both transports, except the port; ValueError if --tls and its files do not match."""
     from nvae_tf.serving.protocol import TLS
 
     values = flags.FLAGS
@@ -217,7 +217,7 @@ def _is_temperature(text):
 
 
 def define_temperatures(default, description):
-    """Defines --temperature, a list of positive numbers; `default` is a list of texts."""
+    """Defines --temperature, a list of positive numbers; `default` is a list of strings."""
     flags.DEFINE_list("temperature", default, description)
     flags.register_validator(
         "temperature",

@@ -17,15 +17,15 @@ from absl import flags
 from nvae_tf.runs.starts import Starts, run_config
 from tools.flags import define_images, define_output, define_run, define_starts, define_temperature, run
 
-# What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
+# Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
 
 FLAGS = flags.FLAGS
 
 define_run()
 define_images()
 define_starts()
-flags.DEFINE_integer("frames", 16, "Images of a pair, including both ends.", lower_bound=2, upper_bound=1000)
-flags.DEFINE_integer("batch_size", 16, "Images that are decoded at once.", lower_bound=1)
+flags.DEFINE_integer("frames", 16, "Number of images per pair, including both ends.", lower_bound=2, upper_bound=1000)
+flags.DEFINE_integer("batch_size", 16, "Number of images decoded at once.", lower_bound=1)
 flags.DEFINE_enum("animation", "gif", ["gif", "webp", "none"], "Format of the animation, beside the strip.")
 flags.DEFINE_integer("milliseconds", 80, "Duration of each frame of the animation.", lower_bound=1)
 define_temperature("Factor of the prior's scale, for --seeds.")

@@ -18,7 +18,7 @@ FLAGS = flags.FLAGS
 
 flags.DEFINE_string("checkpoint", None, "The official checkpoint.pt.", required=True)
 flags.DEFINE_string("expected", None, "The .npz with the original program's numbers.", required=True)
-flags.DEFINE_boolean("verbose", False, "Print a line for each gradient and statistic, not only for the worst.")
+flags.DEFINE_boolean("verbose", False, "Print a line for every gradient and statistic, not only for the worst.")
 
 for _name in ("checkpoint", "expected"):
     flags.register_validator(
@@ -36,7 +36,7 @@ def _badness(comparison):
 
 
 def _table(comparisons, verbose):
-    """Lines of the table; for keys with a slash those that fail, and one for the worst of each family."""
+    """Lines of the table; of the keys with a slash only those that fail, and the worst of each family."""
     result = [f"{'key':<42}{'absolute':>11}{'relative':>11}{'tolerance':>10}"]
     families = {}
     for comparison in comparisons:

@@ -1,9 +1,9 @@
-r"""Prepares a data set: writes it as shards of PNG files, which training reads fast from any disk.
+r"""Prepares a data set: writes it as shards of PNG files, which training reads quickly from any disk.
 
     python tools/prepare_data.py --dataset=celeba64 --data_dir=downloads/celeba --out_dir=data/celeba64
 
 reads it in any of the formats that nvae_tf/data/README.md lists, with all cores. Train with --data_dir=data/celeba64.
-After a stop the same command resumes; when everything is written, it verifies the files and replaces damaged ones.
+If it is stopped, the same command resumes; once all is written, it verifies the files and replaces damaged ones.
 
     python tools/prepare_data.py --out_dir=data/celeba64 --inspect
 
@@ -19,7 +19,7 @@ from absl import flags
 
 from tools.flags import run
 
-# The processes that do the work import this file too, so whatever they do not need is imported where it is used.
+# The worker processes import this file too, so whatever they do not need is imported where it is used.
 
 FLAGS = flags.FLAGS
 
@@ -29,10 +29,10 @@ flags.DEFINE_string("out_dir", None, "Folder to write, or to inspect.", required
 flags.DEFINE_integer("image_size", 64, "Height and width, for `folder` and tfds:NAME.", lower_bound=1)
 flags.DEFINE_enum("channels", "3", ["1", "3"], "1 (grey) or 3 (RGB), for `folder` and tfds:NAME.")
 flags.DEFINE_bool("resize", False, "Crop images of another size to a square around the centre and resize them.")
-flags.DEFINE_integer("split_seed", 0, "Seed of the split where there is none.", lower_bound=0, upper_bound=2**32 - 1)
-flags.DEFINE_float("test_fraction", 0.1, "Fraction of images to hold out where there is no split.")
+flags.DEFINE_integer("split_seed", 0, "Seed of the split if there is none.", lower_bound=0, upper_bound=2**32 - 1)
+flags.DEFINE_float("test_fraction", 0.1, "Fraction of images to hold out if there is no split.")
 flags.DEFINE_integer("num_processes", None, "Number of processes; all cores by default.", lower_bound=1)
-flags.DEFINE_integer("max_damaged", 10, "Number of damaged images to leave out of each split.", lower_bound=0)
+flags.DEFINE_integer("max_damaged", 10, "Maximum number of damaged images to leave out of each split.", lower_bound=0)
 flags.DEFINE_bool("download", False, "Let TensorFlow Datasets download the data set to --data_dir first.")
 flags.DEFINE_bool("inspect", False, "Print and verify what is in --out_dir.")
 
@@ -50,7 +50,7 @@ flags.register_multi_flags_validator(
     message="--out_dir: expected another folder than --data_dir",
 )
 
-_EXIT_STATUS = 75  # as of tools/train.py: stopped, to be resumed by the same command
+_EXIT_STATUS = 75  # as in tools/train.py: stopped; the same command resumes
 _SHEET_COLUMNS, _SHEET_GAP = 10, 8
 
 
@@ -123,7 +123,7 @@ def inspect(verify=True):
 
 
 def _write_contact_sheet(folder, manifest):
-    """Writes contact_sheet.png, up to 10 x 10 images spread over each split, one split below the other; its path."""
+    """Writes contact_sheet.png, with up to 10 x 10 images from across each split, one split below the other."""
     import numpy as np
 
     from nvae_tf.data.datasets import dataset_info
@@ -145,15 +145,15 @@ def _write_contact_sheet(folder, manifest):
 
 def main():
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # What a stopped run leaves to multiprocessing's helper to remove is nothing to warn about.
+    # No warning about resources that a stopped run leaves for multiprocessing to clean up.
     sys.warnoptions.append("ignore:resource_tracker:UserWarning")
     try:
         inspect() if FLAGS.inspect else prepare()
     except KeyboardInterrupt:
-        # In one piece: print would let a line of progress in before the end of the line.
+        # In one write: print could let a line of progress in before the newline.
         sys.stderr.write("prepare_data.py: stopped; the same command resumes\n")
         sys.stdout.flush()
-        os._exit(_EXIT_STATUS)  # an ordinary end would wait for the shards that are being written
+        os._exit(_EXIT_STATUS)  # a normal exit would wait for the shards that are being written
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from tools.flags import run
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string("run_dir", "runs/quickstart", "Folder of the run, to be made or resumed.")
+flags.DEFINE_string("run_dir", "runs/quickstart", "Folder of the run to create or resume.")
 
 _CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "digits.py"
 _NUM_PICTURES = 64
@@ -49,7 +49,7 @@ def finish(trained):
 
 
 def export(model, run_dir):
-    """Exports the model of `load_run` in every format that is not there yet for its step; each is checked."""
+    """Exports a model that `load_run` returned in each format still missing for its step; every export is checked."""
     import tensorflow as tf
 
     from nvae_tf.export.onnx import export_onnx

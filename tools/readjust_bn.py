@@ -11,14 +11,14 @@ from absl import flags
 from nvae_tf.runs.progress import Progress
 from tools.flags import define_run, define_temperature, run
 
-# What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
+# Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
 
 FLAGS = flags.FLAGS
 
 define_run()
 define_temperature("Factor of every prior's scale.")
 flags.DEFINE_integer("num_batches", 500, "Number of batches to draw.", lower_bound=1)
-flags.DEFINE_integer("batch_size", 16, "Images in each batch.", lower_bound=1)
+flags.DEFINE_integer("batch_size", 16, "Number of images in each batch.", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "Seed of the noise.", lower_bound=0)
 
 

@@ -4,7 +4,7 @@ r"""Shows what a model keeps of images: each beside its reconstruction from a sa
     python tools/reconstruct.py --run_dir=runs/mnist --data_dir=data --num=8 --progressive --temperature=0.7
 
 With --progressive each image has a row: the image, then what its first groups hold (the coarsest 1, ... all of them)
-with the other groups drawn from the prior. The noise depends on the seed and the number of the image only.
+with the other groups drawn from the prior. The noise depends only on the seed and the number of the image.
 """
 
 import os
@@ -16,14 +16,14 @@ from nvae_tf.runs.data import load_images
 from nvae_tf.runs.starts import indexed_batches, run_config
 from tools.flags import define_images, define_output, define_run, define_temperature, run
 
-# What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
+# Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
 
 FLAGS = flags.FLAGS
 
 define_run()
 define_images()
 flags.DEFINE_integer("num", 32, "Number of images, the first of the split.", lower_bound=1, upper_bound=4096)
-flags.DEFINE_integer("batch_size", 16, "Reconstructions at once.", lower_bound=1)
+flags.DEFINE_integer("batch_size", 16, "Number of reconstructions computed at once.", lower_bound=1)
 flags.DEFINE_bool("progressive", False, "Also show what the first groups hold.")
 define_temperature("Factor of the prior's scale for the groups that --progressive draws.")
 define_output("PNG; RUN_DIR/reconstructions.png, or RUN_DIR/progressive.png, if not given.", ".png")
@@ -40,7 +40,7 @@ def kept_counts(num_groups):
 def reconstruct(model, numbers, images, counts, kernels, num_at_once):
     """Images with their reconstructions, mean squared errors and log p(x|z).
 
-    `counts` are S numbers of groups to keep, the last all of them; batches are padded to `num_at_once` images.
+    `counts` are S numbers of groups to keep, and the last keeps them all; batches are padded to `num_at_once` images.
 
     Returns:
         [B, 1 + S, h, w, C]: each image and its reconstructions; mean squared errors [B, S]; log p(x|z) [B, S], nats.

@@ -1,4 +1,4 @@
-r"""Writes everything that is known about a run as one HTML page, which needs no network and no other file.
+r"""Writes everything known about a run as one HTML page, which needs neither the network nor any other file.
 
     python tools/report.py runs/mnist --data_dir=data
 
@@ -18,18 +18,18 @@ from absl import app, flags
 from nvae_tf.files import write_text
 from tools.flags import define_checkpoint, define_data_dir, define_output, define_temperatures, run
 
-# What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
+# Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string("run_dir", None, "Folder of the run: config.json and checkpoints/; or as the only argument.")
+flags.DEFINE_string("run_dir", None, "Folder of the run: config.json and checkpoints/; may be the only word instead.")
 define_output("The page; RUN_DIR/report.html if not given.", ".html")
 define_data_dir()
 flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Images to reconstruct.")
 define_temperatures(["0.6", "0.7", "0.8", "1.0"], "Temperatures, with a grid of samples for each.")
-flags.DEFINE_integer("num", None, "Samples in each grid; 64 if not given, fewer of large images.", lower_bound=1)
+flags.DEFINE_integer("num", None, "Samples in each grid; 64 if not given, or fewer for large images.", lower_bound=1)
 flags.DEFINE_integer("num_reconstructions", 24, "Number of images to reconstruct.", lower_bound=2)
-flags.DEFINE_integer("batch_size", 64, "Images at once.", lower_bound=1)
+flags.DEFINE_integer("batch_size", 64, "Number of images processed at once.", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "Seed of all noise.", lower_bound=0)
 define_checkpoint()
 
@@ -37,7 +37,7 @@ _INTERPOLATIONS = 6
 
 
 def read_json(path):
-    """The content of a JSON file, None if there is no file."""
+    """The contents of a JSON file, or None if there is no file."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -109,7 +109,7 @@ def gather(run_dir):
         scalars=read_scalars(folder.path / "tensorboard"),
         counts=count_parts(shapes_only(folder.config.model)),
     )
-    # A run that has just begun has curves and no checkpoint yet, but a step that was asked for must exist.
+    # A run that has just begun has curves and no checkpoint yet, but a requested step must exist.
     if folder.steps() or FLAGS.step is not None:
         model = load_run(run_dir, FLAGS.step, FLAGS.ema)
         report.step, report.averaged = model.restored_step, model.averaged

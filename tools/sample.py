@@ -1,10 +1,10 @@
-r"""Draws images from a trained or converted model: a grid and, if wanted, a PNG for each image or an array.
+r"""Draws images from a trained or converted model: a grid and, optionally, a PNG for each image or an array.
 
     python tools/sample.py --run_dir=runs/mnist --num=64 --temperature=0.7
     python tools/sample.py --run_dir=runs/mnist --temperature=0.7 --bn_temperature=0.7   (after tools/readjust_bn.py)
     python tools/sample.py --run_dir=runs/mnist --num=1000 --temperature=0.6,0.8 --images_dir=samples --npz=samples.npz
 
-Image i depends on the seed and i only, not on --num or --batch_size. Several workers can draw millions of images, each
+Image i depends only on the seed and i, not on --num or --batch_size. Several workers can draw millions of images, each
 with its own --worker_index, on any machines that share the folder; existing shards are skipped:
 
     python tools/sample.py --run_dir=runs/mnist --shards_dir=many --num=1000000 --num_workers=4 --worker_index=0
@@ -27,7 +27,7 @@ from tools.flags import (
     run,
 )
 
-# What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
+# Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
 
 FLAGS = flags.FLAGS
 
@@ -39,7 +39,7 @@ flags.DEFINE_string("images_dir", None, "Folder for a PNG of each image: 000000.
 define_output("File for all images: uint8 [N, H, W, C] under the key images.", ".npz", name="npz")
 flags.DEFINE_integer("num", 64, f"Number of images; the first {_GRID_LIMIT} are in the grid.", lower_bound=1)
 flags.DEFINE_integer("first", 0, "Number of the first image.", lower_bound=0)
-flags.DEFINE_integer("batch_size", 64, "Images that are drawn at once.", lower_bound=1)
+flags.DEFINE_integer("batch_size", 64, "Number of images drawn at once.", lower_bound=1)
 define_temperatures(
     ["1.0"], "Factor of every prior's scale: one number, or one for each scale or each group, coarsest first."
 )
@@ -48,7 +48,7 @@ flags.DEFINE_integer("seed", 0, "Seed of the noise.", lower_bound=0)
 flags.DEFINE_enum("pixels", "mean", ["mean", "sample"], "Mean of the likelihood, or a sample of it.")
 define_devices()
 flags.DEFINE_string("shards_dir", None, "Folder for .npy files of --shard_size images each, instead of other output.")
-flags.DEFINE_integer("shard_size", 10_000, "Images in a shard; --first and --num are multiples of it.", lower_bound=1)
+flags.DEFINE_integer("shard_size", 10_000, "Number of images in a shard; must divide --first and --num.", lower_bound=1)
 flags.DEFINE_integer("num_workers", 1, "Number of workers that share the shards.", lower_bound=1)
 flags.DEFINE_integer("worker_index", 0, "Index of this worker, from 0.", lower_bound=0)
 flags.register_multi_flags_validator(

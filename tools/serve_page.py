@@ -79,7 +79,7 @@ class PageServer(http.server.ThreadingHTTPServer):
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
-    # The system's own table may have other types for these, which a browser refuses.
+    # The system's table may list other types for these, which a browser would refuse.
     extensions_map = {".css": "text/css", ".html": "text/html", ".js": "text/javascript", ".wasm": "application/wasm"}
 
     def translate_path(self, path):
@@ -91,7 +91,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         super().end_headers()
 
     def copyfile(self, source, outputfile):
-        # A browser that leaves the page does not wait for its files.
+        # A browser that leaves the page closes the connection before it has its files.
         with contextlib.suppress(ConnectionError):
             super().copyfile(source, outputfile)
 

@@ -19,15 +19,15 @@ from tools.flags import checked_config, chosen_strategy, define_data_dir, define
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string("run_dir", None, "Folder of the run, to be made or resumed.", required=True)
+flags.DEFINE_string("run_dir", None, "Folder of the run to create or resume.", required=True)
 define_data_dir()
 define_devices("multi_worker")
 flags.DEFINE_list("workers", None, "HOST:PORT of every worker, the same list on each; instead of TF_CONFIG.")
-flags.DEFINE_integer("worker_index", None, "Which of the workers this is, from 0.", lower_bound=0)
+flags.DEFINE_integer("worker_index", None, "Index of this worker, from 0.", lower_bound=0)
 flags.DEFINE_bool("jit_compile", False, "Compile the step with XLA; for GPUs (on CPUs it is slow).")
 flags.DEFINE_list("profile", None, "START,STOP: write a TensorBoard profile of the steps after START, up to STOP.")
 flags.DEFINE_float(
-    "watchdog_minutes", 10.0, "Print every thread's stack when no step has finished for so long; 0: never.", 0
+    "watchdog_minutes", 10.0, "Print every thread's stack when no step has finished for this long; 0: never.", 0
 )
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Configuration file; --config.train.batch_size=100 overrides any field."
@@ -42,7 +42,7 @@ def _is_profile(value):
 
 
 def main():
-    # TensorFlow takes seconds to import: wrong flags are reported first.
+    # TensorFlow takes seconds to import, so wrong flags are reported first.
     config = checked_config(_CONFIG)
     with Interruption() as interruption:
         from nvae_tf.runs.prepare import prepare

@@ -1,11 +1,11 @@
-r"""Shows what a group, scale or channel of the latents does: it changes, and all others stay.
+r"""Shows the effect of a group, scale or channel of the latents by changing it alone.
 
     python tools/traverse.py --run_dir=runs/mnist --data_dir=data --images=0,1,2 --group=4
     python tools/traverse.py --run_dir=runs/mnist --seeds=1,2,3 --scale=0 --temperature=0.7
     python tools/traverse.py --run_dir=runs/mnist --seeds=1,2,3 --group=0 --channel=2
 
 Each image has a row: unchanged, then with fresh noise for the latents of the chosen groups, or with a channel of that
-noise set to -3 ... 3 everywhere. The noise of the other groups stays; their latents may depend on what changes.
+noise set to -3 ... 3 everywhere. The noise of the other groups is unchanged; their latents may depend on what changes.
 """
 
 import os
@@ -16,7 +16,7 @@ from absl import flags
 from nvae_tf.runs.starts import Starts, run_config
 from tools.flags import define_images, define_output, define_run, define_starts, define_temperature, run
 
-# What imports TensorFlow is imported where it is needed, so that a wrong flag is reported at once.
+# Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
 
 FLAGS = flags.FLAGS
 
@@ -27,8 +27,8 @@ flags.DEFINE_integer("group", None, "Group that changes, in generation order fro
 flags.DEFINE_integer("scale", None, "Scale whose groups change, from 0, the coarsest.", lower_bound=0)
 flags.mark_flags_as_mutual_exclusive(["group", "scale"], required=True)
 flags.DEFINE_integer("channel", None, "Latent channel that is set to -3 ... 3, instead of fresh noise.", lower_bound=0)
-flags.DEFINE_integer("columns", 8, "Images in a row, including the unchanged one.", lower_bound=2, upper_bound=1000)
-flags.DEFINE_integer("batch_size", 8, "Images that are decoded at once.", lower_bound=1)
+flags.DEFINE_integer("columns", 8, "Images in each row, including the unchanged one.", lower_bound=2, upper_bound=1000)
+flags.DEFINE_integer("batch_size", 8, "Number of images decoded at once.", lower_bound=1)
 define_temperature("Factor of the prior's scale, for fresh noise and for --seeds.")
 define_output("PNG; RUN_DIR/traversal.png if not given.", ".png")
 
@@ -36,7 +36,7 @@ _LARGEST = 3.0
 
 
 def chosen_groups(config):
-    """Indices of the groups that change; raises `ValueError` for what the model of a `ModelConfig` does not have."""
+    """Indices of the groups that change; raises `ValueError` if the model of a `ModelConfig` does not have them."""
     from nvae_tf import hierarchy
 
     scales = [one.index for one in hierarchy.group_scales(config)]

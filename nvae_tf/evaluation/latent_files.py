@@ -11,7 +11,7 @@ _FLOAT_BYTES = 4
 
 
 def layout(config, parts):
-    """Shape of each array for one image, as `{name: tuple}`, of a `ModelConfig` and some of `PARTS`.
+    """Returns the shape of each array for one image, `{name: tuple}`, from a `ModelConfig` and some of `PARTS`.
 
     `latents_00` ..., `loc_00` ... and `log_scale_00` ... are [h, w, latent_channels] in generation order, and
     `kl_per_group` is [G]; all float32. A file also holds the numbers of the images: `index`, int64.
@@ -32,7 +32,7 @@ def row_arrays(encoded, names):
 
 
 def check_size(path, shapes, num_images, max_gib):
-    """Raises `ValueError` for an .npz of more than `max_gib`, which is assembled in memory."""
+    """Raises `ValueError` if an .npz, which is assembled in memory, would take more than `max_gib`."""
     gib = num_images * _FLOAT_BYTES * sum(map(math.prod, shapes.values())) / _GIB
     if path.endswith(".npz") and gib > max_gib:
         raise ValueError(

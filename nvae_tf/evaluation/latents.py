@@ -1,7 +1,7 @@
-"""What the latents hold: their values for images, and images from latents that are kept, mixed or moved.
+"""Latents of images, and images decoded from latents that are kept, mixed or moved.
 
 Latents are moved as noise of the prior (`NVAE.prior_noise`): the standard normals from which the model generates them.
-Every point there gives a whole image, whatever the other groups hold, and values far from 0 are unlikely.
+Every point there gives a valid image, whatever the other groups hold, and values far from 0 are unlikely.
 """
 
 import functools
@@ -37,7 +37,7 @@ def _infer(model, kernels, images, indices, seed, draw):
     return model.infer(model.encode(images, kernels=kernels), noise, kernels=kernels)
 
 
-# The model is an argument, not captured, as in `likelihood`: one trace for each model, and no reference to keep it.
+# As in `likelihood`, the model is an argument, not captured: one trace per model, and no reference to keep it alive.
 @tf.function(autograph=False)
 def _encode(model, kernels, seed, draw, images, indices):
     output = _infer(model, kernels, images, indices, seed, draw)
@@ -88,8 +88,8 @@ def encode(model, images, indices, seed=0, draw="sample", kernels=None, batch_si
     Args:
         model: `NVAE`.
         images: [N, H, W, C] in [0, 1], padding included.
-        indices: int [N], the positions of the images in their data set, which decide the draw together with the seed.
-        seed: of the draw, at least 0. Default 0.
+        indices: int [N], positions of the images in their data set, which determine the draw together with the seed.
+        seed: random seed, at least 0. Default 0.
         draw: `"sample"` for a sample of the posteriors, `"mean"` for the mean of each group given the means before it.
             Default `"sample"`.
         kernels: `effective_kernels` of the model; computed if None. Default None.
@@ -102,7 +102,7 @@ def encode(model, images, indices, seed=0, draw="sample", kernels=None, batch_si
 
 
 def posterior_noise(model, images, indices, seed=0, kernels=None, batch_size=None):
-    """The prior's noise that gives samples of the posteriors: a list of float32 arrays [N, h, w, latent_channels].
+    """Returns the prior's noise of samples of the posteriors: a list of float32 arrays [N, h, w, latent_channels].
 
     The arguments are those of `encode`.
     """
@@ -110,7 +110,7 @@ def posterior_noise(model, images, indices, seed=0, kernels=None, batch_size=Non
 
 
 def decode_noise(model, noise, images=None, kernels=None, batch_size=None):
-    """Images that the prior's noise gives.
+    """Decodes images from noise of the prior.
 
     Args:
         model: `NVAE`.
@@ -130,7 +130,7 @@ def decode_noise(model, noise, images=None, kernels=None, batch_size=None):
 
 
 def draw_rows(model, seed, index, samples, temperature=1.0):
-    """Noise of B `samples`, which are numbers, for an image: a list of float32 arrays [B, h, w, latent_channels].
+    """Noise for an image and B sample numbers, `samples`: a list of float32 arrays [B, h, w, latent_channels].
 
     Sample 0 is the noise of image `index` of `sample_images`.
     """
@@ -144,7 +144,7 @@ def interpolate(model, first, second, num, kernels, batch_size):
     `first` and `second` are lists of arrays [1, h, w, latent_channels].
     """
     fractions, size, parts = np.linspace(0.0, 1.0, num), min(batch_size, num), []
-    for start in range(0, num, size):  # the noise of all images may be too much for the memory
+    for start in range(0, num, size):  # the noise of all images may not fit in memory
         part = fractions[start : start + size]
         ends = zip(first, second, strict=True)
         noise = [slerp(*(np.repeat(end, len(part), axis=0) for end in pair), part).numpy() for pair in ends]
@@ -164,7 +164,7 @@ def keep_first(noise, fresh, counts):
 
 
 def replace_groups(noise, fresh, groups):
-    """Noise of an image, then of copies with the groups of some indices replaced by those of `fresh`.
+    """Noise of an image, then of copies in which the groups with some indices are replaced by those of `fresh`.
 
     `noise` is a list of arrays [1, h, w, latent_channels], `fresh` of arrays [B, ...]; the result has 1 + B rows.
     """
@@ -175,7 +175,7 @@ def replace_groups(noise, fresh, groups):
 
 
 def with_channel(noise, channel, values):
-    """Copies of an image's noise with a latent channel set to each of some values everywhere."""
+    """Copies of an image's noise, in each of which a latent channel is set to one of the values everywhere."""
     rows = [np.repeat(eps, len(values), axis=0) for eps in noise]
     for row in rows:
         row[..., channel] = np.asarray(values, np.float32)[:, np.newaxis, np.newaxis]

@@ -18,13 +18,13 @@ class LikelihoodResult:
 
     Attributes:
         num_images: number of images.
-        num_samples: K, posterior samples for each image.
-        num_outputs: values of an image without padding, H * W * C.
+        num_samples: K, the number of posterior samples for each image.
+        num_outputs: number of values in an image without padding, H * W * C.
         nelbo: -ELBO, nats: `kl - reconstruction`.
-        nelbo_standard_error: of `nelbo` over images, nats; NaN for a single image.
+        nelbo_standard_error: standard error of `nelbo` over images, nats; NaN for a single image.
         nll_bound: importance-weighted upper bound on -log p(x) with K samples, nats; tighter for larger K (Burda et
             al., 2016, arXiv 1509.00519).
-        nll_bound_standard_error: of that over images, nats; NaN for a single image.
+        nll_bound_standard_error: standard error of `nll_bound` over images, nats; NaN for a single image.
         reconstruction: log p(x | z), nats.
         kl: KL of all groups, nats.
         kl_per_group: KL of each group in generation order, list of G numbers, nats.
@@ -76,7 +76,7 @@ def _score(model, images, indices, num_samples, at_once, seed):
 
     def draw(first, log_sum, reconstruction, kl):
         samples = first + tf.range(at_once)
-        counts = tf.cast(samples < num_samples, tf.float64)  # the last pass may be longer than what is left
+        counts = tf.cast(samples < num_samples, tf.float64)  # the last pass may have more samples than are left
         keys = row_keys(seed, indices, tf.tile(samples, [batch_size]))
         output = model.infer(features, keyed_noise(shapes, keys), kernels=kernels)
         log_likelihood = tf.cast(model.likelihood(output.likelihood_params).log_prob(images), tf.float64)
@@ -147,18 +147,18 @@ def evaluate(model, batches, num_samples=1, seed=0, progress=None, max_rows=None
 
         log p(x) >= E[logsumexp_k(log p(x|z_k) + log p(z_k) - log q(z_k|x)) - log K].
 
-    The noise depends on (seed, position of the image, sample) only: batch size, replicas and `max_rows` change a
-    result by rounding only.
+    The noise depends only on (seed, position of the image, sample): batch size, replicas and `max_rows` change a
+    result only by rounding.
 
     Args:
         model: `NVAE`.
         batches: iterable of images [B, H, W, C] in [0, 1]; none larger than the first, smaller ones are padded.
-        num_samples: K, posterior samples for each image, below 2^24. Default 1.
-        seed: of the noise, at least 0. Default 0.
+        num_samples: K, the number of posterior samples for each image, below 2^24. Default 1.
+        seed: seed of the noise, at least 0. Default 0.
         progress: called with the number of images evaluated after each batch; None for no calls. Default None.
         max_rows: images times samples that pass through the decoder at once, which bounds the memory; None for the
             batch size. Default None.
-        scores: `Scores` of the images before those in `batches`, which are added to it; None to begin. Default None.
+        scores: `Scores` of the images before those in `batches`, which are added to it; None for none. Default None.
         strategy: `tf.distribute.Strategy` in whose scope the model was built, all its replicas in this process; None
             for one device. Default None.
 

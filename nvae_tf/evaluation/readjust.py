@@ -24,7 +24,7 @@ def statistics_variables(model):
 
 
 def assign_statistics(model, arrays):
-    """Gives a model the statistics that `readjust` computed for it."""
+    """Assigns to a model the statistics that `readjust` computed for it."""
     for name, variable in statistics_variables(model).items():
         variable.assign(arrays[name])
 
@@ -39,8 +39,8 @@ def readjust(model, temperature, num_batches=500, batch_size=16, seed=0, progres
         model: `NVAE`.
         temperature: factor of every prior's scale, > 0.
         num_batches: number of batches to draw. Default 500.
-        batch_size: images in each. Default 16.
-        seed: of the noise. Default 0.
+        batch_size: number of images in each batch. Default 16.
+        seed: seed of the noise. Default 0.
         progress: called with the number of images drawn after each batch; None for no calls. Default None.
 
     Returns:

@@ -16,7 +16,7 @@ from nvae_tf.files import TEMPORARY, new_file
 
 
 def shard_numbers(first, num, shard_size, worker_index, num_workers):
-    """Numbers of the shards that a worker draws, of all shards with images `first` to `first + num`."""
+    """Numbers of the shards that a worker draws, out of all shards with images `first` to `first + num`."""
     for name, value in (("first", first), ("num", num)):
         if value % shard_size:
             raise ValueError(f"--{name}: expected a multiple of --shard_size={shard_size}. Received: {value}")
@@ -47,7 +47,7 @@ def begin(folder, settings):
 def write_shard(path, first, shard_size, batch_size, draw):
     """Draws a shard, whose first image is number `first`, in batches; yields the number of images drawn after each.
 
-    `draw` is a function from the number of an image to uint8 [batch_size, H, W, C]: the images from there on.
+    `draw` is a function from the number of an image to uint8 [batch_size, H, W, C]: the images from that one on.
     """
     with new_file(path) as temporary:
         shard = None

@@ -10,7 +10,7 @@ from nvae_tf.models.noise import PIXELS, keyed_noise, row_keys
 from nvae_tf.models.pixels import PIXEL_CHOICES, crop_padding, draw_pixels
 
 
-# The model is an argument, not captured, as in `likelihood`: one trace for each model, and no reference to keep it.
+# As in `likelihood`, the model is an argument, not captured: one trace per model, and no reference to keep it alive.
 @tf.function(autograph=False)
 def _generate(model, indices, temperatures, seed, pixels, kernels):
     noise = keyed_noise(model.noise_shapes(tf.shape(indices)[0]), row_keys(seed, indices))
@@ -39,7 +39,7 @@ def sample_images(
 ):
     """Draws images from the model.
 
-    Image i depends on (seed, i) only: its noise is the same in any batch, and the image is the same up to the rounding
+    Image i depends only on (seed, i): its noise is the same in any batch, and the image is the same up to the rounding
     of the convolutions.
 
     Args:
@@ -47,11 +47,11 @@ def sample_images(
         num: number of images.
         temperature: factor of every prior's scale, > 0 (arXiv 2007.03898, section 4.2), or a list, one for each group
             in generation order. Default 1.
-        seed: of the draw, at least 0. Default 0.
+        seed: random seed, at least 0. Default 0.
         batch_size: images per batch. Default 64.
         pixels: `"mean"` for the mean of the likelihood, `"sample"` for a sample of it. Default `"mean"`.
         kernels: `effective_kernels` of the model; computed if None. Default None.
-        first: i of the first image. Default 0.
+        first: number i of the first image. Default 0.
         progress: called with the number of images drawn after each batch; None for no calls. Default None.
         strategy: `tf.distribute.Strategy` in whose scope the model was built, all its replicas in this process, which
             share each batch; None for one device. Default None.
@@ -60,7 +60,7 @@ def sample_images(
         float32 [num, H, W, C] in [0, 1], padding cropped.
 
     Raises:
-        ValueError: a temperature is not positive, or there is no such kind of pixels.
+        ValueError: a temperature is not positive, or `pixels` is neither of its two values.
     """
     temperatures = tf.constant(model.group_temperatures(temperature), tf.float32)
     if pixels not in PIXEL_CHOICES:
@@ -79,7 +79,7 @@ def sample_images(
 
 
 def spread_temperatures(model, values):
-    """List of a temperature for each group, from one number, one for each scale, or one for each group.
+    """Returns a list with a temperature for each group, from one number, one for each scale, or one for each group.
 
     Raises `ValueError` for another number of values.
     """

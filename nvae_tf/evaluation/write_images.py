@@ -12,7 +12,7 @@ _GREY, _GAP = 128, 2  # of the lines between images: level, width in pixels
 
 
 def to_uint8(images):
-    """uint8 of images in [0, 1]; values outside are clipped."""
+    """Converts images in [0, 1] to uint8; values outside are clipped."""
     return np.rint(np.clip(np.asarray(images), 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
@@ -39,7 +39,7 @@ def grid(images, columns=None):
 
 
 def to_pillow(image):
-    """`PIL.Image` of uint8 [H, W, 1 or 3]."""
+    """Converts uint8 [H, W, 1 or 3] to a `PIL.Image`."""
     return PIL.Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
 
 
@@ -50,7 +50,7 @@ def write_png(path, image):
 
 
 def save_animation(path, frames, milliseconds=80):
-    """Writes frames as an endless animation.
+    """Writes frames as an animation that repeats endlessly.
 
     Args:
         path: a name ending in .gif (256 colours in a frame) or .webp (lossless).

@@ -36,7 +36,7 @@ def export_onnx(nvae, out_dir, provenance, *, opset=18, temperature=0.7):
         nvae: `NVAE`, as returned by `nvae_tf.load_run`.
         out_dir: new folder.
         provenance: `provenance.provenance` of the model, for the metadata.
-        opset: 13 to 18, those that tf2onnx 1.17 writes. Default 18.
+        opset: ONNX opset, 13 to 18, those that tf2onnx 1.17 writes. Default 18.
         temperature: temperature that the metadata recommend. Default 0.7.
 
     Returns:
@@ -102,7 +102,7 @@ def convert_to_onnx(model, graph, opset=18):
 
 
 def _fill_in(graph, values):
-    """Turns inputs {name: array} of an `onnx.GraphProto` into initializers, and what depends only on them too."""
+    """Turns inputs {name: array} of an `onnx.GraphProto` into initializers, and likewise what depends only on them."""
     import onnx
     from onnx.reference import ReferenceEvaluator
 
@@ -126,7 +126,7 @@ def _fill_in(graph, values):
 
 
 def half_onnx(model):
-    """A copy of an `onnx.ModelProto` with large kernels of convolutions as float16, each before a Cast to float32.
+    """A copy of an `onnx.ModelProto` with large kernels of convolutions as float16, each followed by a Cast to float32.
 
     It computes in float32 as before; runtimes cast once, when they load the file. Depthwise and small kernels stay as
     they are, as in `tflite.flatbuffer.half_tflite`.

@@ -1,4 +1,4 @@
-"""How near an exported file comes to the Keras model it was made from: parity.json."""
+"""How closely an exported file agrees with the Keras model it was made from: parity.json."""
 
 import importlib.metadata
 import statistics

@@ -1,11 +1,11 @@
-"""What the programs that export print about it."""
+"""Summaries that programs print after an export."""
 
 import json
 import re
 
 
 def errors(outputs):
-    """The errors in a parity.json or a model card as text; of outputs that every group has, the largest."""
+    """Formats the errors in a parity.json or a model card; for outputs that every group has, the largest."""
     largest = {}
     for name, figures in outputs.items():
         name = re.sub(r"_\d+$", "", name)

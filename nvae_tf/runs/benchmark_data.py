@@ -12,7 +12,7 @@ _ROUNDS, _WARM_UP, _SECONDS = 5, 10, 1.0
 
 
 def _photo_crops(count):
-    """Pieces of the two photographs that come with scikit-learn, uint8 [count, 64, 64, 3]."""
+    """Crops of the two photographs that come with scikit-learn, uint8 [count, 64, 64, 3]."""
     from sklearn.datasets import load_sample_images
 
     rng = np.random.default_rng(0)
@@ -26,7 +26,7 @@ def _photo_crops(count):
 
 
 def _decoding(files, batch_size):
-    """Endless batches of PNG files in memory that are decoded and nothing else."""
+    """Endless batches of in-memory PNG files, which are only decoded."""
     import tensorflow as tf
 
     count, files = len(files), tf.constant(files)
@@ -68,7 +68,7 @@ def _images_per_second(dataset, batch_size):
 
 
 def data_table(batch_size):
-    """Prints images per second of training batches of 64x64 photographs, the median of several rounds.
+    """Prints the images per second of training batches of 64 x 64 photographs, as the median of several rounds.
 
     Returns:
         {"images_per_second": {name: rate}}. "decoding" is TensorFlow's decoder on batches of PNG files in memory.

@@ -16,7 +16,7 @@ _GENERATE = "model.generate"
 
 
 def _in_every_runtime(config, folder):
-    """{runtime: function that draws one image} of a model with random weights."""
+    """{runtime: function that draws one image} for a model with random weights."""
     import onnx
 
     from nvae_tf.export import onnx as onnx_export
@@ -48,7 +48,7 @@ def _in_every_runtime(config, folder):
 
 
 def _table(title, seconds):
-    """Prints the times beside that of `model.generate`; returns them as {"seconds": {name: seconds}}."""
+    """Prints the times next to that of `model.generate`; returns them as {"seconds": {name: seconds}}."""
     print(title)
     for name, value in seconds.items():
         ratio = seconds[_GENERATE] / value
@@ -57,11 +57,11 @@ def _table(title, seconds):
 
 
 def device_speed(config, count):
-    """Median seconds to decode one image in each runtime, in float32 on one thread; printed and returned.
+    """Prints and returns the median seconds to decode one image in each runtime, in float32 on one thread.
 
     Args:
         config: `Config`; its decoder gets random weights.
-        count: images drawn in each runtime.
+        count: number of images drawn in each runtime.
     """
     with tempfile.TemporaryDirectory() as folder:
         return _table(
@@ -76,8 +76,8 @@ def serving_speed(config, count):
     The times, and that of a matrix product, are printed and returned.
 
     Args:
-        config: `Config`; its model gets random weights, and its batch size counts.
-        count: batches drawn from each.
+        config: `Config`; its model gets random weights, and its batch size is used.
+        count: number of batches drawn from each.
     """
     from nvae_tf.export.saved_model.signatures import Signatures
 

@@ -24,13 +24,13 @@ def matrix_product():
 
 
 def median_seconds(runs, count):
-    """Median time of `count` calls of each function, after one that does not count.
+    """Median time of `count` calls of each function, after a warm-up call.
 
     The functions take turns, so that other load on the machine affects all of them.
 
     Args:
         runs: {name: function without arguments}.
-        count: number of calls of each.
+        count: number of timed calls of each function.
     """
     seconds = {name: [] for name in runs}
     for call in range(count + 1):
@@ -54,11 +54,11 @@ def _trainer(config, strategy):
 
 
 def speed(config, count, strategy):
-    """Figures of a configuration: start-up, training step, sampling, and peak memory of this process.
+    """Measures a configuration: start-up, training step, sampling, and peak memory of this process.
 
     Args:
         config: `Config`; its batch size is that of a step on each replica, and of a draw.
-        count: how often each thing is timed.
+        count: number of times that each part is timed.
         strategy: `tf.distribute.Strategy`.
 
     Returns:
@@ -107,7 +107,7 @@ def _memory_here(config):
 
 
 def measure_memory(config):
-    """Memory of some training steps on one device, measured in a process of its own.
+    """Measures the memory of some training steps on one device, in a separate process.
 
     Returns:
         Dict: "step" (bytes by which the peak exceeds the memory of the built and traced model), "total" (the peak) and

@@ -1,4 +1,4 @@
-"""Saving a run while it trains."""
+"""Checkpoints of a run while it trains."""
 
 import numpy as np
 
@@ -18,7 +18,7 @@ class Checkpoints(Callback):
         self._sound = True
 
     def save(self, trainer):
-        """Saves the state unless that has been done; returns whether there is a checkpoint of this step."""
+        """Saves the state unless it is saved already; returns whether there is a checkpoint of this step."""
         if self._sound and self._saved != trainer.step:
             self._run.save(self._is_milestone(trainer))
             self._saved = trainer.step

@@ -10,7 +10,7 @@ _GIB = 2**30
 
 
 def check_data(config):
-    """The `DatasetInfo` of a `Config`; raises ValueError where the data set does not fit the model."""
+    """Returns the `DatasetInfo` of a `Config`; raises ValueError if the data set does not fit the model."""
     from nvae_tf.data.datasets import dataset_info
 
     info, model = dataset_info(config.data.dataset), config.model
@@ -35,12 +35,12 @@ def check_data(config):
 
 
 def default_cache_dir():
-    """Where prepared data sets are kept: $XDG_CACHE_HOME/nvae_tf, or ~/.cache/nvae_tf."""
+    """Folder in which prepared data sets are kept: $XDG_CACHE_HOME/nvae_tf, or ~/.cache/nvae_tf."""
     return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "nvae_tf"
 
 
 def held_out_split(config, data_dir):
-    """`"validation"` where the run or its data set has validation images, else `"test"`."""
+    """`"validation"` if the run or its data set has validation images, else `"test"`."""
     from nvae_tf.data.splits import open_splits
 
     _, splits = open_splits(check_data(config), data_dir)
@@ -48,9 +48,9 @@ def held_out_split(config, data_dir):
 
 
 def load_images(config, data_dir, split, max_images=0, cache_dir=None):
-    """Images of a split: in memory where they take no more than `data.cache_gib`, otherwise in prepared records.
+    """Loads a split: into memory if it takes no more than `data.cache_gib`, otherwise from prepared records.
 
-    A data set that neither fits nor is prepared is prepared first, once, in the cache.
+    A data set that neither fits nor has been prepared is first prepared in the cache, once.
 
     Args:
         config: `Config` of the run.
@@ -64,7 +64,7 @@ def load_images(config, data_dir, split, max_images=0, cache_dir=None):
 
     Raises:
         ValueError: no such split, damaged files, or a data set that does not fit the model.
-        FileNotFoundError: the data set's files are not there.
+        FileNotFoundError: the data set's files are missing.
     """
     from nvae_tf.data.image_set import from_records, image_shape, in_memory
 
@@ -101,7 +101,7 @@ def _note(text):
 
 
 def _open(info, data, data_dir, split, max_images, notes=False):
-    """`SplitImages` of a split of a run."""
+    """Opens a split of a run as `SplitImages`."""
     from nvae_tf.data.splits import open_images, seeded_split
 
     held_out = data.validation_images

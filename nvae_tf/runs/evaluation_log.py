@@ -15,7 +15,7 @@ _NUM_PICTURES = 64
 
 
 class ImageLog(Callback):
-    """Writes grids of reconstructions, and of samples at 0.7, 0.8, 0.9 and 1.0, to TensorBoard."""
+    """Writes grids of reconstructions, and of samples at temperatures 0.7, 0.8, 0.9 and 1.0, to TensorBoard."""
 
     def __init__(self, run, writer):
         self._run = run
@@ -36,8 +36,8 @@ class ImageLog(Callback):
 class Evaluation(Callback):
     """Evaluates on held-out images; writes the result to the log, TensorBoard and metrics.jsonl, and marks the best.
 
-    TensorBoard also gets a heat map of the KL: a row for each group, coarsest first, a column for each evaluation.
-    A run that resumes first makes up for the evaluation of its last whole epoch if that is missing.
+    TensorBoard also gets a heat map of the KL: a row for each group, coarsest first, and a column for each evaluation.
+    A resumed run first makes up for the evaluation of its last whole epoch if that is missing.
     """
 
     def __init__(self, run, writer, checkpoints):

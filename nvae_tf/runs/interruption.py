@@ -1,4 +1,4 @@
-"""Stopping on request: of a person, a scheduler, or a machine that is about to be taken away."""
+"""Stopping on request: from a user, a scheduler, or a machine that is about to be reclaimed."""
 
 import contextlib
 import os
@@ -7,17 +7,17 @@ import socket
 import sys
 import threading
 
-# EX_TEMPFAIL of sysexits.h: the work is not done; the same command resumes it.
+# EX_TEMPFAIL of sysexits.h: the work is not finished, and the same command resumes it.
 EXIT_STATUS = 75
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interrupted(Exception):
-    """Work between steps was given up because the run is asked to stop."""
+    """Work between steps was abandoned because the run was asked to stop."""
 
 
 class Interruption:
-    """Context in which the first SIGTERM or SIGINT is noted and the second ends the process at once.
+    """Context manager that notes the first SIGTERM or SIGINT, and ends the process at once on the second.
 
     Python runs signal handlers in the main thread, which may be inside TensorFlow for minutes, or forever if another
     worker is gone. Therefore a separate thread reads the numbers of the signals from a socket, to which Python writes
@@ -26,7 +26,7 @@ class Interruption:
     Must be entered in the main thread.
 
     Attributes:
-        requested: whether a signal has come.
+        requested: whether a signal has arrived.
         started: whether there is anything to finish; before that, the first signal ends the process with
             `EXIT_STATUS`. Default False.
     """
@@ -45,7 +45,7 @@ class Interruption:
         return self
 
     def listen(self):
-        """Takes the signals, also back from TensorFlow, which takes SIGTERM when several workers come together."""
+        """Installs the handlers; called again after TensorFlow has taken SIGTERM, as it does with several workers."""
         for number in _SIGNALS:
             # Python writes the number to the socket only if there is a handler, even one that does nothing.
             signal.signal(number, lambda *unused: None)

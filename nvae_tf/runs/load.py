@@ -15,13 +15,13 @@ def load_run(run_dir, step=None, average=True, batch_norm_temperature=None):
 
     Args:
         run_dir: folder with `config.json` and `checkpoints/`.
-        step: step of the checkpoint, or `"best"`; None for the latest that can be read. Default None.
+        step: step of the checkpoint, or `"best"`; None for the latest readable one. Default None.
         average: use the moving average of the weights if the run keeps one. Default True.
         batch_norm_temperature: use the batch-norm statistics that tools/readjust_bn.py made for samples at this
             temperature; None for those of the checkpoint. Default None.
 
     Returns:
-        `NVAE` with more attributes: `config`, the run's `Config`; `restored_step`, the step of the checkpoint; and
+        `NVAE` with extra attributes: `config`, the run's `Config`; `restored_step`, the step of the checkpoint; and
         `averaged`, whether it has the average of the weights.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Makes a run ready to start or to resume; all that can fail on bad input happens here."""
+"""Prepares a run to start or to resume; everything that can fail on bad input happens here."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ from nvae_tf.runs.training_run import TrainingRun
 from nvae_tf.training.distributed import strategy as strategies
 from nvae_tf.training.trainer import Trainer, configure_runtime
 
-# Fields that may differ when a run resumes: what is logged and kept, when it stops, and what gives the same numbers.
+# Fields that may differ when a run resumes: what is logged and kept, when it stops, and what changes no numbers.
 _MAY_CHANGE = {"data.cache_gib", "data.max_damaged"} | {
     f"train.{name}"
     for name in (
@@ -70,7 +70,7 @@ def prepare(config, run_dir, data_dir, interruption, strategy=None, jit_compile=
 
     Args:
         config: `Config`.
-        run_dir: folder of the run; with several workers, one that all of them see.
+        run_dir: folder of the run; with several workers, one that all of them share.
         data_dir: folder of the data set's files.
         interruption: `Interruption`, entered.
         strategy: `tf.distribute.Strategy`; the current one if None. Default None.

@@ -1,13 +1,13 @@
-"""The one line that a program ends with when its user can mend what is wrong."""
+"""The one-line message with which a program ends when its user can fix the problem."""
 
 import re
 
 
 def one_line(error):
-    """Message that a program ends with because of an error; None for an error that needs a traceback.
+    """Returns the message with which a program ends because of an error; None if the error needs a traceback.
 
     Wrong flags, folders and files raise `ValueError` and `OSError`, missing packages `ImportError`; their messages name
-    them. An unreadable image, a lost worker and a lack of memory come as errors of TensorFlow.
+    them. An unreadable image, a lost worker and a lack of memory raise TensorFlow errors.
     """
     if isinstance(error, (ValueError, OSError, ImportError)):
         return str(error)
@@ -22,7 +22,7 @@ def _tensorflow_message(error):
     from tensorflow import errors
 
     if isinstance(error, (errors.InvalidArgumentError, errors.UnknownError)):
-        # The message holds a Python traceback, whose last line is what reading an image raised.
+        # The message contains a Python traceback, whose last line is the error raised while reading an image.
         raised = re.findall(r"^(?:\w+\.)*\w+Error: (.*)$", error.message, re.MULTILINE)
         return raised[-1] if raised else None
     # What TensorFlow raises when another process no longer answers.

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, some plain lines elsewhere."""
+"""Progress of long-running work: a bar on a terminal, a few plain lines elsewhere."""
 
 import sys
 

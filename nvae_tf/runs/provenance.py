@@ -26,7 +26,7 @@ def provenance(run_dir, nvae, batch_norm_temperature=None):
     Returns:
         {"run": {"step", "averaged", "batch_norm_temperature", "checkpoint_sha256"}, "dataset": name,
         "versions": {package: version}, "git_commit": the project's, with "-dirty" if files were changed, or None,
-        "evaluation": content of the run's evaluation.json, or None if it is for other weights or statistics}.
+        "evaluation": contents of the run's evaluation.json, or None if it is for other weights or statistics}.
 
     Raises:
         CheckpointError: the checkpoint no longer exists.

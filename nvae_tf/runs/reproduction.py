@@ -1,4 +1,4 @@
-"""The numbers that the converted model of an official checkpoint computes, named like those of the original program."""
+"""The numbers that the converted model of an official checkpoint computes, named as in the original program."""
 
 import dataclasses
 from functools import cached_property
@@ -20,7 +20,7 @@ _POWER_CHANGE = 1e-6
 
 
 class Reproduction:
-    """Results of the model of a checkpoint for given images and noise, each computed at its first use.
+    """Results of the model of a checkpoint for given images and noise, each computed on first use.
 
     Args:
         checkpoint: `OfficialCheckpoint`.
@@ -80,7 +80,7 @@ class Reproduction:
 
     @property
     def statistics(self):
-        """Batch norms' running values after one pass in training mode, by official name."""
+        """Running statistics of the batch norms after one pass in training mode, by official name."""
         return self._training[1]
 
     def training_terms(self, kl_weight):
@@ -93,7 +93,7 @@ class Reproduction:
         return TrainingStep(self.model, self.model.config.train)
 
     def gradients(self, kl_weight):
-        """Gradients of the training loss without regularisers by official name, in our layout."""
+        """Gradients of the training loss without regularisers, by official name, in this project's layout."""
         if kl_weight not in self._gradients:
             step = self._step
             _, stacks, _ = step.gradients(self.images, self.noise, tf.constant(kl_weight, tf.float32), None)
@@ -106,7 +106,7 @@ class Reproduction:
         return self._gradients[kl_weight]
 
     def spectral(self):
-        """Sum of the largest singular values, by the regulariser's power iteration until it converges."""
+        """Sum of the largest singular values, by the regulariser's power iteration run until it converges."""
         step = self._step
         kernels = step.parameters.effective_kernels(step.parameters.read())
         run = tf.function(lambda: step.spectral(kernels, step.spectral.iterate(kernels, rounds=_POWER_ROUNDS)))

@@ -1,4 +1,4 @@
-"""The images that programs start from: some of a data set, or samples of the prior."""
+"""The images that programs start from: images of a data set, or samples of the prior."""
 
 import numpy as np
 
@@ -52,10 +52,10 @@ def chosen_images(config, data_dir, split, numbers, seed, cache_dir=None):
 
 
 class Starts:
-    """The images or seeds to start from, by the flags of tools/flags.py's `define_images` and `define_starts`.
+    """The images or seeds to start from, as given by the flags of `define_images` and `define_starts`.
 
     Attributes:
-        keys: list of (seed, index) that decide the noise of each start.
+        keys: list of (seed, index) that determine the noise of each start.
     """
 
     def __init__(self, config, flags):

@@ -1,4 +1,4 @@
-"""A run that trains: data, model, trainer and run folder together. `prepare.prepare` makes it."""
+"""A training run: its data, model, trainer and run folder together. `prepare.prepare` creates it."""
 
 import contextlib
 import dataclasses
@@ -36,8 +36,8 @@ class TrainingRun:
         train_images, held_out: `ImageSet`s; the second has the validation images if there are any, else the test split.
         held_out_name: `"validation"` or `"test"`.
         interruption: `Interruption`, entered by the program.
-        stopped: whether the run ended because a process was asked to stop.
-        watchdog_seconds: when no step has finished for so long, the stack of every thread is printed to standard error;
+        stopped: whether the run ended early because a process was asked to stop.
+        watchdog_seconds: when no step has finished for this long, the stack of every thread goes to standard error;
             0 for never. Default 0.
     """
 
@@ -66,13 +66,13 @@ class TrainingRun:
         return {part: model_variables(layer) for part, layer in self.trainer.state.items()}
 
     def restore(self, before=None):
-        """Restores the last checkpoint, of those `before` a step, that can be read; returns its step, or None.
+        """Restores the last readable checkpoint, only from `before` a step if given; returns its step, or None.
 
         Raises:
             CheckpointError: the workers do not see the same checkpoints.
         """
         step = self.folder.restore_latest(self._parts, before)
-        # When this returns every worker has read, and the chief may write again.
+        # Once this returns, every worker has read the checkpoint and the chief may write again.
         steps = strategies.numbers_of_workers(self.strategy, -1 if step is None else step)
         if len(set(steps)) > 1:
             raise CheckpointError(
@@ -81,7 +81,7 @@ class TrainingRun:
         return step
 
     def save(self, milestone=False):
-        """Writes a checkpoint; a milestone is kept for good."""
+        """Writes a checkpoint; a milestone is kept permanently."""
         self.folder.save(self.trainer.step, self._parts, self.config.train.keep_checkpoints, milestone)
 
     def held_out_batches(self, batch_size, limit=0):
@@ -105,12 +105,12 @@ class TrainingRun:
         )
 
     def evaluated_weights(self):
-        """Context in which the model has the weights to evaluate: their moving average if the run keeps one."""
+        """Context manager within which the model has the weights to evaluate: the moving average if there is one."""
         average = self.trainer.average
         return contextlib.nullcontext() if average is None else average.applied()
 
     def give_up_if_interrupted(self, *unused):
-        """Raises `Interrupted` if the process is asked to stop."""
+        """Raises `Interrupted` if the process has been asked to stop."""
         if self.interruption.requested:
             raise Interrupted
 
@@ -156,7 +156,7 @@ class TrainingRun:
         print(self._summary(trainer.step - first, time.monotonic() - start), flush=True)
 
     def _watch(self):
-        """Starts the time of the watchdog anew. Its thread is in C and prints even while Python hangs."""
+        """Restarts the timer of the watchdog, whose thread runs in C and prints even while Python hangs."""
         if self.watchdog_seconds:
             faulthandler.dump_traceback_later(self.watchdog_seconds, repeat=True, file=sys.__stderr__)
 
@@ -200,7 +200,7 @@ class TrainingRun:
         """Goes back to a checkpoint after a `NonFiniteLossError`; returns whether that was possible."""
         if not self.trainer.may_recover:
             return False
-        # The weights of the last accepted step are those that ruined the steps after it, so its checkpoint is no use.
+        # The weights of the last accepted step are those that ruined the steps after it, so its checkpoint is useless.
         step = self.restore(before=self.trainer.step - self.trainer.config.max_nonfinite_steps)
         if step is None:
             return False

@@ -1,4 +1,4 @@
-"""The model card of an export, with the golden answers that lie beside it."""
+"""The model card of an export, with the golden answers stored beside it."""
 
 import json
 import pathlib
@@ -9,9 +9,9 @@ from nvae_tf.serving.protocol import Signature, TensorSpec
 
 
 class Card(NamedTuple):
-    """What a client can hold a served model against.
+    """What a client can compare a served model with.
 
-    By `max_levels` of 255 a pixel may differ: one, for rounding, or any where pixels are drawn.
+    A pixel may differ by `max_levels` of 255: by one because of rounding, or by any number if pixels are drawn.
     """
 
     signatures: dict  # {name: Signature}
@@ -24,7 +24,7 @@ def read_card(path):
     """`Card` of a model.json and the file of golden answers that it names.
 
     Raises:
-        ValueError: damaged files, or answers other than the card's.
+        ValueError: damaged files, or answers that do not match the card.
         OSError: a file cannot be read.
     """
     path = pathlib.Path(path)

@@ -24,17 +24,17 @@ class Client:
     """Asks one model on one server, by gRPC or REST. Threads may share it.
 
     Inputs are checked before they are sent (`nvae_tf.serving.inputs`). A request that finds the server unavailable is
-    sent again after waits that double, each of random length so that many clients do not come back at once; after any
-    other error it is not. The signatures are read from the server once, so make a new client when a version of other
-    shapes has been published under the same name.
+    retried after waits that double, each of random length so that many clients do not come back at once; no other
+    error is retried. The signatures are read from the server once, so create a new client when a version with
+    different shapes has been published under the same name.
 
     Args:
         transport: `GrpcTransport` or `RestTransport`.
         model: name of the model. Default "nvae".
         version: an integer; None for the version of the label, or the latest. Default None.
         label: label of a version, such as "stable". Default None.
-        timeout_seconds: limit for each request, including all tries and waits. Default 60.
-        max_retries: how often a request may be sent again. Default 5.
+        timeout_seconds: time limit for each request, including all retries and waits. Default 60.
+        max_retries: maximum number of retries of a request. Default 5.
 
     Raises:
         ValueError: an argument out of range, or both a version and a label.
@@ -97,11 +97,11 @@ class Client:
     # {"image": uint8 [B, H, W, C], "png_bytes": [B]}. The KL is in nats.
 
     def sample(self, seeds, temperature):
-        """Images of the prior; an image depends on its seed and temperature only."""
+        """Samples of the prior; an image depends only on its seed and temperature."""
         return self.predict("sample", {"seed": seeds, "temperature": _spread(temperature, seeds)})
 
     def decode(self, noise, temperature):
-        """`{"likelihood_params": float32 [B, Hp, Wp, P], "mean_image": float32 [B, H, W, C]}` of given noise.
+        """`{"likelihood_params": float32 [B, Hp, Wp, P], "mean_image": float32 [B, H, W, C]}` for given noise.
 
         Args:
             noise: list of float32 [B, h, w, c], one for each group in generation order.
@@ -125,7 +125,7 @@ class Client:
         return self.predict("encode_floats" if kind == "f" else "encode_pixels", {"image": images})
 
     def reconstruct(self, images, seeds, temperature):
-        """Images from a sample of the posteriors of image files."""
+        """Reconstructs image files from a sample of their posteriors."""
         inputs = {"image_bytes": images, "seed": seeds, "temperature": _spread(temperature, images)}
         return self.predict("reconstruct", inputs)
 

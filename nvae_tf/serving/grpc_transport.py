@@ -17,13 +17,13 @@ from nvae_tf.serving.protocol import Metadata, ServerError, read_signatures, rea
 
 
 class GrpcTransport:
-    """Sends single requests, without checks and without a second try. Threads may share it.
+    """Sends single requests, without checks or retries. Threads may share it.
 
     Args:
         host: name or address. Default "localhost".
         port: port of gRPC. Default 8500.
         tls: `TLS`; None for no encryption. Default None.
-        max_message_bytes: largest message to send or receive; gRPC's own limit is 4 MB. Default 256 MiB.
+        max_message_bytes: largest message to send or receive; gRPC's default is 4 MB. Default 256 MiB.
 
     Raises:
         ServerError: raised by every method if there is no answer.

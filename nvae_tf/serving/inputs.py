@@ -1,4 +1,4 @@
-"""Checks inputs before they are sent: one wrong row fails its whole batch on the server, for other clients too."""
+"""Checks inputs before they are sent: one wrong row fails a whole batch on the server, also for other clients."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What gRPC and REST have in common: which model, its signatures, its versions, and errors."""
+"""What gRPC and REST have in common: the model to ask, its signatures, its versions, and errors."""
 
 import dataclasses
 from typing import NamedTuple
@@ -13,7 +13,7 @@ _ADVICE = {
 
 
 class ServerError(OSError):
-    """A request that got an error, or no answer.
+    """A request failed or got no answer.
 
     Attributes:
         code: name of gRPC's status code, for REST too, such as `"NOT_FOUND"`.
@@ -31,7 +31,7 @@ class ServerError(OSError):
 
 
 class InputError(ValueError):
-    """An input that the signature does not take, found before anything was sent."""
+    """An input does not fit the signature; raised before anything is sent."""
 
 
 class ModelSpec(NamedTuple):
@@ -78,7 +78,7 @@ class VersionStatus(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TLS:
-    """Files of a connection with TLS.
+    """Files for a TLS connection.
 
     Args:
         root_certs: PEM file of the authorities to trust; None for those of the system. Default None.

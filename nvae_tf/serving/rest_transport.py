@@ -30,7 +30,7 @@ _MAX_CONNECTIONS = 1024  # kept open, enough for the threads that may ask at onc
 
 
 class RestTransport:
-    """Sends single requests, without checks and without a second try. Threads may share it.
+    """Sends single requests, without checks or retries. Threads may share it.
 
     Args:
         host: name or address. Default "localhost".

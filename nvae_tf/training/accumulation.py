@@ -1,4 +1,4 @@
-"""Micro-batches: a step in several parts takes less memory for the same number of images."""
+"""Gradient accumulation: a step in micro-batches needs less memory for the same number of images."""
 
 import keras
 import tensorflow as tf
@@ -8,9 +8,9 @@ from nvae_tf.layers.replicas import assign
 
 
 class GradientAccumulator(keras.layers.Layer):
-    """Sums of terms and gradients over the micro-batches of a step, in variables of each replica.
+    """Sums the terms and gradients over the micro-batches of a step, in variables on each replica.
 
-    Batch-norm statistics are those of each micro-batch; they are updated one after the other, unless they are not
+    Batch-norm statistics are computed for each micro-batch and applied one after the other, unless they are not
     finite. The power iteration of the spectral term advances with every micro-batch.
     """
 

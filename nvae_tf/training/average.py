@@ -53,7 +53,7 @@ class WeightAverage(keras.layers.Layer):
 
     @contextlib.contextmanager
     def applied(self):
-        """Context in which the model has the averages as its weights; afterwards it has its own again, bit for bit."""
+        """Context manager within which the averages are the model's weights; its own are restored exactly on exit."""
         groups = zip(self._sources.groups, self.averages, strict=True)
         pairs = [pair for group, averages in groups for pair in zip(group, averages, strict=True)]
         kept = [tf.identity(variable.value) for variable, _ in pairs]

@@ -1,4 +1,4 @@
-"""What happens between steps: the interface, the log with its TensorBoard scalars, and the profile."""
+"""Callbacks between steps: the base class, the log with its TensorBoard scalars, and the profile."""
 
 import time
 
@@ -9,34 +9,34 @@ from nvae_tf.objectives.kl import ACTIVE_KL
 
 
 def is_due(epochs, trainer, epoch):
-    """Whether something due every `epochs` epochs (0: never) is due now; always at the end of the run."""
+    """Whether something done every `epochs` epochs (0: never) is due now; it always is at the end of the run."""
     return bool(epochs) and (epoch % epochs == 0 or trainer.step == trainer.last_step)
 
 
 class Callback:
-    """Base class; subclasses override some of these methods, which do nothing."""
+    """Base class, whose methods do nothing; subclasses override some of them."""
 
     def on_start(self, trainer):
-        """Before the first step of this process."""
+        """Called before the first step of this process."""
 
     def on_step(self, trainer, report):
-        """After each step; `report` is the dict of `Trainer.advance`."""
+        """Called after each step; `report` is the dict that `Trainer.advance` returned."""
 
     def on_epoch(self, trainer, epoch):
-        """After each whole epoch (counted from 1), and at the end of the run."""
+        """Called after each whole epoch (counted from 1), and at the end of the run."""
 
     def on_recovery(self, trainer, error):
-        """After the run went back to a checkpoint because of a `NonFiniteLossError`."""
+        """Called after the run went back to a checkpoint because of a `NonFiniteLossError`."""
 
     def on_stop(self, trainer):
-        """At the end of the run, or when it stops before."""
+        """Called at the end of the run, or when it stops early."""
 
 
 class ScalarLog(Callback):
     """Writes the terms of the objective, in nats, to the log and to TensorBoard every `log_steps` steps.
 
     The skip rate is the fraction of the steps since the last line that the guards skipped. The first step and the first
-    one after each epoch do not count for the images per second, because tracing, evaluation or saving come before.
+    one after each epoch do not count towards the images per second: tracing, evaluation or saving precedes them.
     """
 
     def __init__(self, writer):

@@ -1,4 +1,4 @@
-"""Protection of a run: steps that would ruin it are skipped, and float16 gradients are scaled."""
+"""Guards of a run: steps that would ruin it are skipped, and the loss is scaled for float16 gradients."""
 
 import typing
 
@@ -15,7 +15,7 @@ _TERMS = ("loss", "reconstruction", "kl", "spectral", "batch_norm", "kl_weight",
 
 
 class NonFiniteLossError(ArithmeticError):
-    """Loss or gradient were NaN or infinite for too many steps in a row; the message says what helps."""
+    """The loss or gradient was NaN or infinite for too many steps in a row; the message suggests remedies."""
 
     def __init__(self, step, report):
         terms = ", ".join(f"{name} {float(report[name]):.6g}" for name in (*_TERMS, "gradient_norm", "loss_scale"))
@@ -35,7 +35,7 @@ class Verdict(typing.NamedTuple):
         norm: global norm of the gradient, without the loss scale and before clipping.
         finite: 1 if loss and gradient are finite, else 0.
         accept: 1 if the step is taken, 0 if it is skipped.
-        factor: factor of the gradient for the optimiser, which removes the loss scale and clips; 0 if not accepted.
+        factor: factor for the gradient that removes the loss scale and clips; 0 if the step is skipped.
     """
 
     norm: tf.Tensor
@@ -45,7 +45,7 @@ class Verdict(typing.NamedTuple):
 
 
 class Guards(keras.layers.Layer):
-    """Judges each step by its loss and gradient, which are averaged over the replicas, so that all decide alike.
+    """Judges each step by its loss and gradient, averaged over the replicas, so that all replicas decide alike.
 
     A float16 overflow counts as non-finite; `Trainer.advance` then repeats the step. The decisions are numbers in the
     graph, not branches: a skipped step is multiplied by zero.
@@ -57,8 +57,8 @@ class Guards(keras.layers.Layer):
         loss_scale: factor of the loss before its gradient is taken; changes only with `precision="mixed_float16"`
             (Micikevicius et al. 2018, arXiv 1710.03740, section 3.2).
         learning_rate_factor: 1, or `recovery_learning_rate` after the run went back to a checkpoint.
-        num_nonfinite, num_skipped: number of steps skipped so far because they were not finite or their norm too large.
-        nonfinite_in_a_row, skipped_in_a_row: the same since the last accepted step.
+        num_nonfinite, num_skipped: numbers of steps skipped so far for being non-finite, and for too large a norm.
+        nonfinite_in_a_row, skipped_in_a_row: the same counts since the last accepted step.
     """
 
     def __init__(self, config, **kwargs):
@@ -79,7 +79,7 @@ class Guards(keras.layers.Layer):
         return self.add_weight((), initializer, dtype, trainable=False, autocast=False, name=name)
 
     def judge(self, loss, gradients):
-        """`Verdict` on a step by its loss, without the loss scale, and its gradients, multiplied by it."""
+        """Returns the `Verdict` on a step, from its unscaled loss and its gradients multiplied by the loss scale."""
         config, scale = self.config, tf.convert_to_tensor(self.loss_scale)
         norm = tf.sqrt(2.0 * tf.add_n([tf.nn.l2_loss(gradient) for gradient in gradients])) / scale
         finite = tf.math.is_finite(loss) & tf.math.is_finite(norm)
@@ -131,7 +131,7 @@ class Guards(keras.layers.Layer):
         assign(self.finite_steps, tf.where(grows, tf.zeros_like(steps), steps))
 
     def restart(self, learning_rate_factor):
-        """Lowers the learning rate and clears the counts in a row, after the run went back to a checkpoint."""
+        """Lowers the learning rate and resets the in-a-row counts after the run has gone back to a checkpoint."""
         self.learning_rate_factor.assign(learning_rate_factor)
         self.nonfinite_in_a_row.assign(0)
         self.skipped_in_a_row.assign(0)

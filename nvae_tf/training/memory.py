@@ -15,9 +15,9 @@ def _bytes(tensor):
 
 
 def peak_bytes(operations, kept):
-    """Largest number of bytes that live tensors take while the operations run in the given order.
+    """Returns the peak number of bytes in live tensors while the operations run in the given order.
 
-    The tensors in `kept` live to the end.
+    The tensors in `kept` stay live to the end.
     """
     root = {}  # tensor -> the tensor whose memory it shares
     for op in operations:
@@ -42,15 +42,15 @@ def peak_bytes(operations, kept):
 
 
 def estimate(config):
-    """Bytes that a training step takes on each device, from traced shapes: no weights are made and nothing is run.
+    """Estimates the memory of a training step on each device by tracing it: no weights are created, nothing runs.
 
     Args:
-        config: `Config`; its batch size, micro-batches, rematerialisation, precision and weight average count.
+        config: `Config`; its batch size, micro-batches, rematerialisation, precision and weight average matter.
 
     Returns:
         Dict of bytes: "state" (weights, moments, averages, sums of micro-batches), "step" (the most that the tensors
         of a step take at one time, including gradients and effective kernels), "total". The memory of the program,
-        gaps of the allocator and workspaces of the convolutions are not included.
+        fragmentation and the workspaces of the convolutions are not included.
     """
     import tensorflow as tf
 

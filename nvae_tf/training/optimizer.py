@@ -40,7 +40,7 @@ class StackedAdamax(keras.layers.Layer):
         return self.add_weight(shape, "zeros", dtype, trainable=False, autocast=False, name=name)
 
     def apply(self, gradients, values, learning_rate, factor=1.0, accept=1.0):
-        """One update.
+        """Performs one update.
 
         Args:
             gradients: gradient [n, ...] of each stack.

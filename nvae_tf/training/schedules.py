@@ -1,4 +1,4 @@
-"""What changes with the step: learning rate, weight of the KL term, weight of the regularisers.
+"""Schedules of the learning rate, the weight of the KL term and the weight of the regularisers.
 
 `step` is a scalar tensor or a number, `config` a `TrainConfig`; the results are float32 scalars.
 """
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 
 def batch_size_factor(config, global_batch_size):
-    """Factor of the learning rate for a batch size, after `learning_rate_rule`.
+    """Factor by which `learning_rate_rule` scales the learning rate for a batch size.
 
     Linear as in Goyal et al. 2017 (arXiv 1706.02677), the square root, or always 1.
     """
@@ -20,7 +20,7 @@ def batch_size_factor(config, global_batch_size):
 
 
 def learning_rate(step, steps_per_epoch, config, factor=1.0):
-    """Learning rate: linear from 0 during the warm-up, step by step; then a cosine that moves once an epoch.
+    """Learning rate: a linear warm-up from 0, updated every step, then a cosine that is updated once an epoch.
 
     The cosine runs from `learning_rate` to `min_learning_rate` over epochs - warmup_epochs - 1. `factor` multiplies
     both rates; see `batch_size_factor`.

@@ -41,7 +41,7 @@ class ParameterStacks(VariableStacks):
 
 
 class TrainingStep:
-    """A model with everything that its training keeps: optimiser moments, power iteration, guards, weight average.
+    """A model with all the state of its training: optimiser moments, power iteration, guards and weight average.
 
     Args:
         model: built `NVAE`.
@@ -71,7 +71,7 @@ class TrainingStep:
         self._balance_scales = hierarchy.kl_balance_scales(model.model_config)
 
     def gradients(self, images, noise, kl_weight, regularization, values=None):
-        """Objective and its gradients on this replica's batch; only the vectors of the power iteration are assigned.
+        """Computes the objective and its gradients on this replica's batch, and updates only the power iteration.
 
         Args:
             images: [B, H, W, C] in [0, 1].
@@ -89,7 +89,7 @@ class TrainingStep:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
             kernels = self.parameters.effective_kernels(values)
-            # The type of the shared kernels is the type of the activations.
+            # The dtype of the shared kernels is that of the activations.
             shared = [tf.cast(kernel, config.compute_dtype) for kernel in kernels]
             # Inside the scope each variable is a row of its stack, so gradients come out stacked.
             with self.parameters.scope(values) as scope:
@@ -115,8 +115,8 @@ class TrainingStep:
         """Computes `gradients`, averages them over the replicas and takes one step of the optimiser.
 
         Returns:
-            Dict of the terms before the update, means over the replicas; `stop` is positive if any replica passed a
-            positive `stop`, which asks for a stop after the step.
+            Dict of the terms before the update, averaged over the replicas; `stop` is positive if any replica passed a
+            positive `stop`, which requests a stop after the step.
         """
         values = self.parameters.read()
         report, gradients, statistics = self.gradients(images, noise, kl_weight, regularization, values)

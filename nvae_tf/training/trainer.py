@@ -1,4 +1,4 @@
-"""Takes training steps: one `tf.function` over `strategy.run`."""
+"""The trainer, which takes steps by one `tf.function` over `strategy.run`."""
 
 import functools
 import math
@@ -83,7 +83,7 @@ class Trainer:
 
     @property
     def num_left_out(self):
-        """Number of steps that the guards have skipped, or had repeated, so far."""
+        """Number of steps so far that the guards skipped or had repeated."""
         guards = self._training_step.guards
         counts = (guards.num_nonfinite, guards.num_skipped)
         return sum(int(tf.convert_to_tensor(count.value)) for count in counts)
@@ -149,14 +149,14 @@ class Trainer:
         )
 
     def advance(self, *shards, stop=False):
-        """Takes one step; with float16 it is repeated as long as its scaled gradient overflows.
+        """Takes one step; with float16 it is repeated for as long as its scaled gradient overflows.
 
         Args:
             shards: images [B, H, W, C] in [0, 1] for each replica of this worker.
-            stop: whether this process is asked to stop after the step. Default False.
+            stop: whether this process has been asked to stop after the step. Default False.
 
         Returns:
-            Dict of the terms (tensors), means over all replicas; `stop` is positive if any process is asked to stop.
+            Dict of the terms (tensors), averaged over all replicas; `stop` is positive if any process is to stop.
 
         Raises:
             NonFiniteLossError: the last `max_nonfinite_steps` steps were skipped because they were not finite.
@@ -186,7 +186,7 @@ class Trainer:
         return scales and bool(nonfinite) and math.isfinite(float(report["loss"]))
 
     def _initialize_from(self, images):
-        """Sets what depends on the first batch (cell set `res_elu`)."""
+        """Initialises the weights that depend on the first batch (cell set `res_elu`)."""
         if any(conv.data_dependent for conv in self.model.convolutions):
 
             def initialize(images):
@@ -203,6 +203,6 @@ class Trainer:
         return bool(self.config.recovery_learning_rate) and not recovered
 
     def recover(self, step):
-        """Continues at a step, whose state has been restored, with the learning rate for recovery."""
+        """Continues from a step whose state has been restored, with the learning rate for recovery."""
         self.step = step
         self._training_step.guards.restart(self.config.recovery_learning_rate)

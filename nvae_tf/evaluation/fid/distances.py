@@ -49,7 +49,7 @@ def kernel_distance(features, others, seed=0):
     Args:
         features: [N, D].
         others: [M, D].
-        seed: of the subsets, which are drawn without replacement. Default 0.
+        seed: seed of the subsets, which are drawn without replacement. Default 0.
 
     Returns:
         (mean, standard deviation) over the subsets. The mean may be below 0.
@@ -76,7 +76,7 @@ def precision_recall(real, generated):
     """Improved precision and recall (arXiv 1904.06991) of features [N, D] and [M, D].
 
     The manifold of a set is the union of the balls around its features that reach to their k-th nearest neighbour in
-    the set, k = 3. The paper uses features of VGG-16; figures of Inception features compare with each other only.
+    the set, k = 3. The paper uses features of VGG-16; figures of Inception features compare only with each other.
 
     Returns:
         (precision, recall): share of the generated features in the real manifold, and of the real ones in the
@@ -95,10 +95,10 @@ def precision_recall(real, generated):
 
 
 def compare(features, data, seed=0):
-    """All figures of generated images against a data set, from the `Features` of both.
+    """Computes all figures of generated images against a data set, from the `Features` of both.
 
     Returns:
-        dict of `fid`, `kid`, `kid_std`, `precision` and `recall`; all but `fid` are None where `data.sample` is None
+        dict of `fid`, `kid`, `kid_std`, `precision` and `recall`; all but `fid` are None if `data.sample` is None
         or there are too few images.
     """
     figures = dict.fromkeys(("fid", "kid", "kid_std", "precision", "recall"))

@@ -24,9 +24,9 @@ class Features(typing.NamedTuple):
 
 
 def collect(extractor, batches, total, max_features, seed, progress):
-    """`Features` of `total` images in batches by an extractor, a function from images to features [B, D].
+    """Summarises `total` images in batches as `Features`; `extractor` maps images to features [B, D].
 
-    `max_features` of them are kept; which ones depends on the seed and the order only, not on the batches. They are
+    `max_features` of them are kept; which ones depends only on the seed and the order, not on the batches. They are
     not the first ones, because data sets may be sorted by class.
 
     Raises:
@@ -89,6 +89,6 @@ def save_features(path, features):
 
 
 def load_features(path):
-    """`Features` of a file of `save_features`."""
+    """Reads `Features` from a file that `save_features` wrote."""
     features = Features(**_read(path, Features._fields))
     return features._replace(count=int(features.count))

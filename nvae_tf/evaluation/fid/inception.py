@@ -1,4 +1,4 @@
-"""Features of images from a frozen Inception graph, a file of the user: this project contains none."""
+"""Features of images from a frozen Inception graph, a file that the user provides: this project contains none."""
 
 import gzip
 import tarfile
@@ -80,7 +80,7 @@ class InceptionFeatures:
     exist in graphs of old versions only, and a `tf.function` made from it fails when it is called.
 
     Args:
-        path: of the frozen graph; see `read_graph`.
+        path: path of the frozen graph; see `read_graph`.
         input_name: tensor that takes images [B, H, W, 3] of 0 to 255. Default `"ExpandDims:0"`.
         output_name: tensor of the features [B, D] or [B, 1, 1, D]. Default `"pool_3:0"`.
 
@@ -148,6 +148,6 @@ class InceptionFeatures:
 
 
 def to_rgb(images):
-    """uint8 [B, H, W, 3] of images [B, H, W, 1 or 3] in [0, 1]; grey is repeated."""
+    """Converts images [B, H, W, 1 or 3] in [0, 1] to uint8 [B, H, W, 3]; grey is repeated."""
     images = to_uint8(images)
     return np.repeat(images, 3, axis=3) if images.shape[3] == 1 else images

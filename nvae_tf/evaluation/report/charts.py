@@ -65,7 +65,7 @@ class Series:
 
 
 def format_number(value):
-    """A short form of a number: thousands separated, four digits, powers of ten for very small numbers."""
+    """Formats a number with four digits, separated thousands, and powers of ten if it is very small."""
     if value == 0 or 1000 <= abs(value) < math.inf:
         return f"{value:,.0f}"
     if abs(value) < 1e-3:
@@ -99,7 +99,7 @@ def _finish(axes, label):
 
 
 def _upper_end(values):
-    """Where the axis ends: the largest value, or less where a few outliers would flatten the rest."""
+    """Where the axis ends: the largest value, or less if a few outliers would flatten the rest."""
     ordered = sorted(values)
     low, most, high = ordered[0], ordered[int(0.97 * (len(ordered) - 1))], ordered[-1]
     limit = most + 0.6 * (most - low)
@@ -109,7 +109,7 @@ def _upper_end(values):
 def line_chart(series, label, unit="", logarithmic=False):
     """An `<svg>` element with lines over the training step, as `markupsafe.Markup`.
 
-    Where a few values are far above all others, the axis leaves them out and a note gives the highest. It is
+    If a few values are far above all others, the axis leaves them out and a note gives the highest. It is
     logarithmic only if all values are positive. `label` says what the chart shows, for screen readers.
     """
     values = [y for one in series for _, y in one.finite]

@@ -1,4 +1,4 @@
-"""What a report shows."""
+"""The contents of a report."""
 
 import dataclasses
 import shlex
@@ -40,7 +40,7 @@ class Report:
 
     @property
     def checkpoint(self):
-        """The checkpoint in words."""
+        """Describes the checkpoint in words."""
         weights = "moving average of the weights" if self.averaged else "weights as trained"
         return "no checkpoint" if self.step is None else f"checkpoint of step {self.step:,}, {weights}"
 
@@ -50,5 +50,5 @@ class Report:
         return sum(parameters for parameters, _ in self.counts.values())
 
     def command(self, tool, *flags):
-        """A command line of the repository's programs for this run."""
+        """Command line of one of the repository's programs for this run."""
         return " ".join([f"python tools/{tool}.py", f"--run_dir={shlex.quote(self.run_dir)}", *flags])

@@ -61,7 +61,7 @@ def _caption(series, unit):
 
 
 def curves(report):
-    """(charts, a list of dicts; texts for what stayed constant, a list)."""
+    """Returns a list of charts, which are dicts, and a list of texts about what stayed constant."""
     figures, constant = [], []
     for title, tag, key, unit, logarithmic in _CURVES:
         series = _series(report, tag, key)
@@ -76,7 +76,7 @@ def curves(report):
 
 
 def kl_over_time(report):
-    """(heat map, alternative text, caption) of the groups' KL over the evaluations, None with fewer than two."""
+    """(heat map, alternative text, caption) of the groups' KL over the evaluations; None with fewer than two."""
     rows = [row for row in report.rows if isinstance(row.get("kl_per_group"), list)]
     history = [[_number(kl) for kl in row["kl_per_group"]] for row in rows]
     if len(history) < 2 or len({len(kl) for kl in history}) > 1:
@@ -101,7 +101,7 @@ def _duration(report):
 
 
 def speed(report):
-    """`Table` of the images per second of the training and of how long it took, None where none were logged."""
+    """`Table` of the training's images per second and of how long it took; None if none were logged."""
     rates = [scalar.value for scalar in _rates(report)]
     if not rates:
         return None

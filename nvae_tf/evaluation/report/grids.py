@@ -9,7 +9,7 @@ from nvae_tf.evaluation.sampling import sample_images
 from nvae_tf.evaluation.write_images import grid
 
 _INTERPOLATION_STEPS = 8
-_PRIOR_TEMPERATURE = 0.8  # of the samples at the ends of interpolations where there are no images
+_PRIOR_TEMPERATURE = 0.8  # of the samples at the ends of interpolations if there are no images
 
 
 def default_count(height):

@@ -18,7 +18,7 @@ def _png(image):
 
 
 def render(report, made_from):
-    """The text of the page for a `Report` and a sentence that says when and from what it was made."""
+    """Renders a `Report`, with a sentence that says when and from what it was made, as the text of the page."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
         autoescape=True,

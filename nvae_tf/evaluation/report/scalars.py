@@ -26,8 +26,8 @@ class Scalar(typing.NamedTuple):
 def read_scalars(folder):
     """The scalars of all event files in a folder, which need not exist: `{tag: list of Scalar}` by increasing step.
 
-    Where the run returned to an earlier step (when it was resumed or recovered), what it had written beyond that step
-    is left out. A truncated file counts up to where it was cut.
+    If the run returned to an earlier step (because it resumed or recovered), what it had written beyond that step is
+    left out. A truncated file is read up to where it was cut.
     """
     result = {}
     for index, path in enumerate(sorted(pathlib.Path(folder).glob("events.out.tfevents.*"))):  # named by their time

@@ -21,7 +21,7 @@ def number(value, digits=2):
 
 
 def _setting(value):
-    """A setting as text; a list of equal values as one of them."""
+    """A setting as text; a list of equal values is shown as one of them."""
     if isinstance(value, list):
         texts = [_setting(item) for item in value]
         return texts[0] if len(set(texts)) == 1 else ", ".join(texts)
@@ -56,7 +56,7 @@ def key_figures(report):
 
 
 def likelihood(report):
-    """`Table` of evaluation.json, None without one."""
+    """`Table` of evaluation.json; None if there is none."""
     values, rows = report.evaluation, []
     if not values:
         return None
@@ -78,7 +78,7 @@ def likelihood(report):
 
 
 def _group_figures(report):
-    """(KL, active channels, origin) of the groups from evaluation.json or else metrics.jsonl, None without either."""
+    """(KL, active channels, origin) of the groups from evaluation.json or else metrics.jsonl; None without either."""
     num_groups = hierarchy.num_groups(report.config.model)
     for file, values, active in (
         ("evaluation.json", report.evaluation, "active_units"),
@@ -91,7 +91,7 @@ def _group_figures(report):
 
 
 def groups(report):
-    """Two charts, a `Table` and where the figures come from, as a dict; None where nothing is known."""
+    """Dict of two charts, a `Table` and the origin of the figures; None if nothing is known."""
     found = _group_figures(report)
     if found is None:
         return None
@@ -123,7 +123,7 @@ _FID_FIGURES = {
 
 
 def fid(report):
-    """(`Table` of the figures in fid.json, `Table` of its settings), None without one."""
+    """(`Table` of the figures in fid.json, `Table` of its settings); None if there is no fid.json."""
     values = report.fid
     if not values:
         return None

@@ -8,12 +8,12 @@ from nvae_tf.export.saved_model.decode_in_graph import to_bytes, to_model
 from nvae_tf.models.noise import PIXELS, keyed_noise, row_keys
 from nvae_tf.models.pixels import draw_pixels
 
-# Up to here it is rounding: the largest error relative to an output's largest value, and the share of pixel values.
+# Limits of rounding: the largest error relative to an output's largest value, and the share of differing pixel values.
 _MAX_ERROR, _MAX_SHARE_OF_PIXELS = 1e-4, 1e-2
 
 
 def keras_parity(nvae, answers, binarize, pixels):
-    """Errors of the golden answers of `sample`, `decode` and `score`; ValueError if one is more than rounding.
+    """Errors of the golden answers of `sample`, `decode` and `score`; ValueError if one exceeds rounding.
 
     Returns:
         `{output: errors of parity.measure}` of likelihood_params, kl_per_group and nelbo, and the share of the pixel

@@ -1,4 +1,4 @@
-"""What goes into assets.extra with an exported model: model card, example requests and the server's warm-up file."""
+"""The contents of an exported model's assets.extra: model card, example requests and the server's warm-up file."""
 
 import datetime
 
@@ -42,7 +42,7 @@ def checksums(folder):
 
 
 def example_request(inputs, num_rows, images, temperature):
-    """A request with sensible values, the same at every call.
+    """Makes a request with sensible values, the same at every call.
 
     `inputs` is `{name: TensorSpec}`, and the result `{name: array}`. The rows take the images, uint8 [N, H, W, C], in
     turn; image files are PNG, as bytes.

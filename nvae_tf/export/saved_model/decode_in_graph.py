@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-MAX_PIXELS = 4096 * 4096  # a few bytes may claim any size, which is refused before memory is taken
+MAX_PIXELS = 4096 * 4096  # a few bytes may claim any size, so larger ones are refused before memory is allocated
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _PNG_HEADER_BYTES = 33  # the mark and the first chunk, which holds the size
 _PNG_KIND, _PNG_RGB = 25, 2  # place of the colour type: 0 grey, 2 RGB, 3 palette, 4 and 6 grey and RGB with alpha
@@ -97,17 +97,17 @@ def _fit(image, height, width):
 
 
 def to_bytes(images):
-    """uint8 of float images in [0, 1], rounded."""
+    """Rounds float images in [0, 1] to uint8."""
     return tf.cast(tf.round(tf.clip_by_value(images, 0.0, 1.0) * 255.0), tf.uint8)
 
 
 def to_model(images, config, binarize):
-    """Images [B, Hp, Wp, C] in [0, 1] as the model sees them, with its bit depth and padding.
+    """Converts images to what the model sees, [B, Hp, Wp, C] in [0, 1] with its bit depth and padding.
 
     Args:
         images: uint8 [B, H, W, C].
         config: `ModelConfig`.
-        binarize: the model was trained on binary images; values of at least 128 become 1.
+        binarize: whether the model was trained on binary images; values of at least 128 then become 1.
     """
     if binarize:
         values = tf.cast(images >= 128, tf.float32)

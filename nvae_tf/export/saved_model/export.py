@@ -3,7 +3,7 @@
 BASE/
   1/  saved_model.pb, variables/
       assets.extra/  tf_serving_warmup_requests, model.json (the model card), golden.npz (requests and their answers),
-                     parity.json (how near the answers come to Keras)
+                     parity.json (how closely the answers agree with Keras)
   2/  ...
   batching_parameters.txt, models.config, ...   what the server is started with; see `server_files`
   tmp_...    being written, or refused; the server skips it
@@ -47,9 +47,9 @@ def export_saved_model(
 
     Args:
         nvae: `NVAE` that `nvae_tf.load_run` returned.
-        base_dir: `pathlib.Path` of the model's folder, created if need be.
+        base_dir: `pathlib.Path` of the model's folder, created if needed.
         origin: the model's `provenance`.
-        name: name of the model for the server. Default `"nvae"`.
+        name: name of the model on the server. Default `"nvae"`.
         pixels: images are the likelihood's `"mean"` or a `"sample"` of it. Default `"mean"`.
         temperature: temperature that the card recommends. Default 1.
         batch_sizes: batch sizes that the server may run, ascending. Default (1, 2, 4, 8, 16).
@@ -60,14 +60,14 @@ def export_saved_model(
 
     Raises:
         ValueError: an argument out of range, answers that differ from those of Keras, or a check that failed; the
-            version is then still there, under a temporary name.
+            version is then kept under a temporary name.
         OSError: the export could not be written.
     """
     check_server_options(base_dir, name, batch_sizes)
     if not 0.0 < temperature < float("inf"):
         raise ValueError(f"temperature: expected a positive, finite number. Received: {temperature}")
     base_dir.mkdir(parents=True, exist_ok=True)
-    # Not `files.new_folder`: two exports may run at once, and what fails a check stays to be looked at.
+    # Not `files.new_folder`: two exports may run at once, and a version that fails a check is kept for inspection.
     folder = base_dir / f"{files.TEMPORARY}{uuid.uuid4().hex[:12]}"
     try:
         card = _write(nvae, folder, origin, name, pixels, temperature, batch_sizes, report)
@@ -90,7 +90,7 @@ def export_saved_model(
 
 
 def publish(folder):
-    """Renames a folder to the number after the newest version beside it, the path returned; two at once get two."""
+    """Renames a folder to the number after the newest version beside it; returns the path. Two at once get two."""
     for path in (*folder.rglob("*"), folder):
         files.sync(path)
     base_dir = folder.parent

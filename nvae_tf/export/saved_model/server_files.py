@@ -1,4 +1,4 @@
-"""The files that TensorFlow Serving is started with, beside the versions of a model."""
+"""The files with which TensorFlow Serving is started, beside the versions of a model."""
 
 import pathlib
 import re
@@ -7,7 +7,7 @@ from nvae_tf.files import new_file
 
 _TEMPLATES = pathlib.Path(__file__).parent / "server_templates"
 _BATCHING, _MODELS = "batching_parameters.txt", "models.config"
-_BATCH_THREADS = 4  # batches that run at once, and the processors that a pod asks for
+_BATCH_THREADS = 4  # batches that run at once, and processors that a pod requests
 # What the server is started with everywhere; the image's own start adds the two ports.
 _FLAGS = (
     "--model_config_file=/models/{name}/models.config",
@@ -21,7 +21,7 @@ _FLAGS = (
 
 
 def check_server_options(base_dir, name, batch_sizes):
-    """Raises ValueError for a name or batch sizes that no server takes, or others than in the folder's files."""
+    """Raises ValueError for a name or batch sizes that no server accepts, or that differ from the folder's files."""
     # Kubernetes allows no other names.
     if not re.fullmatch(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?", name):
         raise ValueError(f"name: expected lower-case letters, digits and -, a letter first. Received: {name!r}")
@@ -43,7 +43,7 @@ def _find(path, pattern):
 
 
 def write_server_files(base_dir, name, batch_sizes):
-    """Writes the files that are missing and returns their paths; those that exist may have been edited, and stay."""
+    """Writes the files that are missing and returns their paths; existing ones may have been edited, and are kept."""
     written = []
     for template in sorted(_TEMPLATES.iterdir()):
         path = base_dir / template.name

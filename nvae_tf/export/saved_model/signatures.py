@@ -1,6 +1,6 @@
 """The signatures of a served model, with their inputs, outputs and checks.
 
-Dimension 0 is the batch everywhere, and a row's result depends on that row only, because a server merges the rows of
+Dimension 0 is the batch everywhere, and a row's result depends only on that row, because a server merges the rows of
 different requests, pads them and splits the result. Noise is keyed by the row's own seed.
 """
 
@@ -18,7 +18,7 @@ from nvae_tf.models.pixels import draw_pixels
 class Signatures(tf.Module):
     """The functions of a served model.
 
-    sample              images of the prior from seeds, at a temperature
+    sample              samples of the prior from seeds, at a temperature
     decode              likelihood parameters and mean image from given noise
     encode              latents of files at the posteriors' means, their prior noise for `decode`, and the KL there
     encode_pixels       the same for uint8 images
@@ -32,7 +32,7 @@ class Signatures(tf.Module):
 
     Args:
         model: `InferenceModel`.
-        binarize: the model was trained on binary images. Default False.
+        binarize: whether the model was trained on binary images. Default False.
         pixels: images are the likelihood's `"mean"` or a `"sample"` of it. Default `"mean"`.
 
     Attributes:

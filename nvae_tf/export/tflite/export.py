@@ -2,8 +2,8 @@
 
     OUT/
       decoder_float32.tflite, decoder_float16.tflite    signature `sample`
-      encoder_float32.tflite, encoder_float16.tflite    signature `encode`, if asked for
-      decoder.json, golden.bin                          what an app must know; see `sidecar`
+      encoder_float32.tflite, encoder_float16.tflite    signature `encode`, if requested
+      decoder.json, golden.bin                          what an app needs to know; see `sidecar`
       parity.json                                       how close the files are to Keras
 
 Batch 1, float32 in and out. 8-bit weights are not offered: TFLite's dynamic quantisation changes the logits of a
@@ -27,7 +27,7 @@ _RUNTIME = "ai-edge-litert"
 
 
 def export_tflite(nvae, out_dir, provenance, *, num_groups=None, encoder=False, temperature=0.7):
-    """Exports a model's decoder.
+    """Exports the decoder of a model.
 
     Args:
         nvae: `NVAE`, as returned by `nvae_tf.load_run`.

@@ -1,4 +1,4 @@
-"""A .tflite file as Python objects; its weights in half precision, and counted."""
+"""A .tflite file as Python objects, its conversion to half-precision weights, and its cost."""
 
 import collections
 import math
@@ -129,7 +129,7 @@ class TFLiteGraph:
         return self.model.buffers[self._tensor(index).buffer].data.view(dtype).reshape(self.shape(index))
 
     def constants(self):
-        """Set of the tensors that do not depend on the inputs: the stored ones and what is computed from only those."""
+        """Set of the tensors that do not depend on the inputs: those stored, and those computed only from them."""
         known = {index for index in range(len(self.subgraph.tensors)) if self.is_stored(index)}
         for operator in self.operators:
             if len(operator.inputs) and known.issuperset(self.inputs_of(operator)):
@@ -160,14 +160,14 @@ class TFLiteGraph:
 
 
 def unary_operator(code, source, result):
-    """`OperatorT` with an operator code of `add_code`, that makes tensor `result` of tensor `source`."""
+    """`OperatorT` with an operator code from `add_code` that computes tensor `result` from tensor `source`."""
     operator = schema.OperatorT()
     operator.opcodeIndex, operator.inputs, operator.outputs = code, [source], [result]
     return operator
 
 
 def half_tflite(content):
-    """The same model with kernels of at least `LEAST_WEIGHTS` stored as float16; it computes in float32 as before.
+    """Stores the kernels of at least `LEAST_WEIGHTS` as float16; the model computes in float32 as before.
 
     As in files of TFLite's converter, and as runtimes expect, a DEQUANTIZE op stands between a stored kernel and its
     convolutions. The converter would also round depthwise kernels, small ones and biases: they are a tenth of the

@@ -1,7 +1,7 @@
 """The host's half of a decoder on a device: from likelihood parameters to pixels, with NumPy only.
 
 The graph on the device ends at the likelihood's parameters, because delegates have no argmax and no random numbers.
-The rest is here, short enough to be written again in another language (tools/web/host_sampler.js, and the Kotlin and
+The rest is here, short enough to be rewritten in another language (tools/web/host_sampler.js, and the Kotlin and
 Swift of saved_models/ON_DEVICE.md). The likelihoods are those of nvae_tf.distributions, with noise as an argument.
 `params` is always [..., H, W, P], as the decoder returns it, including padding; images are float32 [..., H, W, C] in
 [0, 1].
@@ -13,7 +13,7 @@ from nvae_tf.export.tflite import philox
 from nvae_tf.hierarchy import num_mixture_pieces, sort_mixture_pieces
 
 _MIN_LOG_SCALE = -7.0
-# The logarithm is taken twice of some uniforms: they keep away from 0 and 1.
+# Some uniforms have their logarithm taken twice, so they stay away from 0 and 1.
 _OPEN_INTERVAL = (1e-5, 1.0 - 1e-5)
 _BOUND = 5.0
 _MIN_SCALE = 1e-2
@@ -21,7 +21,7 @@ _MIN_SCALE = 1e-2
 
 def bernoulli_mean(logits):
     """Probability of a 1 for every value."""
-    # This form of the sigmoid overflows nowhere.
+    # This form of the sigmoid never overflows.
     return np.exp(-np.logaddexp(np.float32(0), -np.asarray(logits, np.float32)))
 
 

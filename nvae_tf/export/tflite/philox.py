@@ -1,4 +1,4 @@
-"""TensorFlow's stateless random numbers with NumPy only: a seed gives the same picture with and without TensorFlow.
+"""TensorFlow's stateless random numbers with NumPy only: a seed gives the same image with and without TensorFlow.
 
 The generator is Philox 4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011). A key is four
 32-bit words, the two int64 of a TensorFlow seed; tools/web/philox.js is the same in JavaScript.

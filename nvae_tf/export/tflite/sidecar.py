@@ -1,4 +1,4 @@
-"""decoder.json: what an app must know about a decoder's files, and golden numbers to check them with."""
+"""decoder.json: what an app needs to know about a decoder's files, and golden numbers to check them with."""
 
 import json
 import pathlib
@@ -76,7 +76,7 @@ def write_sidecar(folder, model_config, cases, graphs, *, temperature, provenanc
 
 
 def _part(name, graph, outputs, arrays):
-    """What the sidecar holds of one graph, whose golden outputs are {name: array}."""
+    """The sidecar's part on one graph, whose golden outputs are {name: array}."""
 
     def tensors(values, key, texts, default):
         described = ((one, list(value.shape), texts.get(one, default)) for one, value in values.items())
@@ -94,7 +94,7 @@ def _part(name, graph, outputs, arrays):
 def sidecar_answers(path, tflite_path, signature):
     """Golden numbers ({input: array}, {output: array}) for one of a sidecar's files; None for an unknown signature.
 
-    Raises ValueError if it is no sidecar, or if the SHA-256 of a file differs from the sidecar's.
+    Raises ValueError if the file is not a sidecar, or if the SHA-256 of a file differs from the sidecar's.
     """
     path = pathlib.Path(path)
     try:

@@ -1,4 +1,4 @@
-"""Checks that a server meets the TensorFlow Serving contract with its status, its metadata and its answers.
+"""Checks that the status, metadata and answers of a server meet the TensorFlow Serving contract.
 
 They apply to any server of that protocol, whatever it runs inside.
 """
@@ -22,7 +22,7 @@ _ROWS = 2
 
 
 class CheckFailedError(Exception):
-    """What a server did wrong."""
+    """A server did something wrong, which the message describes."""
 
 
 class Check(NamedTuple):
@@ -47,8 +47,8 @@ class Target:
     Args:
         transports: `{"grpc": GrpcTransport, "rest": RestTransport}`, or one of them.
         model: `ModelSpec`.
-        timeout: limit for a request in seconds.
-        card: `Card` of the served model; None if it is not at hand. Default None.
+        timeout: time limit of a request in seconds.
+        card: `Card` of the served model; None if it is not available. Default None.
     """
 
     transports: dict
@@ -66,7 +66,7 @@ class Target:
 
     @property
     def max_levels(self):
-        """By how many of 255 levels a pixel may differ."""
+        """Number of levels, of 255, by which a pixel may differ."""
         return self.card.max_levels if self.card else 255
 
     @property
@@ -78,10 +78,10 @@ class Target:
 
 
 def run_check(check):
-    """`Outcome` of a check, whose reason is what it returned or raised."""
+    """Runs a check; the reason of its `Outcome` is what it returned or raised."""
     try:
         return Outcome(check.name, True, check.run())
-    except Exception as error:  # An answer that nobody thought of must not end the other checks.
+    except Exception as error:  # An unforeseen answer must not end the other checks.
         kind = "" if isinstance(error, CheckFailedError | ServerError) else f"{type(error).__name__}: "
         return Outcome(check.name, False, f"{kind}{error}")
 

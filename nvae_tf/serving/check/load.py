@@ -1,4 +1,4 @@
-"""Checks of concurrent requests: equal answers in any batch, good requests beside bad ones, and latencies."""
+"""Checks of concurrent requests: the same answers in any batch, good requests beside bad ones, and latencies."""
 
 import concurrent.futures
 import functools
@@ -69,7 +69,7 @@ def _beside_bad(target, protocol):
                 return expect_same(expected, answer, target.max_levels)
 
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-        # So few bad ones that a good one will share a batch with none of them in one of its tries.
+        # The bad ones are so few that in one of its tries a good one will share a batch with none of them.
         jobs = [good, bad, good, good, good, good] * (_MIXED_REQUESTS // 5)
         futures = [pool.submit(job) for job in jobs]
         for future in futures:
@@ -81,7 +81,7 @@ def load_checks(target, concurrencies, seconds, rows, figures):
     """Yields the `Check`s of a server under load, which append their measurements, dicts, to the list `figures`.
 
     Each of `concurrency` clients sends a request of some rows as soon as its last one is answered, for some seconds;
-    requests that are under way then are waited for and counted. Requests and images are the sum over all clients.
+    requests still under way then are waited for and counted. Requests and images are the sum over all clients.
     """
     for protocol in target.transports:
         for concurrency in concurrencies:
@@ -102,7 +102,7 @@ def _load(target, protocol, concurrency, seconds, rows, figures):
             except ServerError:
                 failed.append(number)
 
-    target.sample(protocol)  # connects, and pays what only first requests cost
+    target.sample(protocol)  # connects, and takes the time that only first requests take
     start = time.perf_counter()
     end = start + seconds
     with concurrent.futures.ThreadPoolExecutor(concurrency) as pool:

@@ -20,9 +20,9 @@ _FINE_IN_JSON = ("temperature of float64", "an input too many")
 
 
 class WrongInput(NamedTuple):
-    """A request that must be INVALID_ARGUMENT, with a message that has the name `named` of an input in it.
+    """A request that must be refused as INVALID_ARGUMENT, with a message that contains the input name `named`.
 
-    `named` is empty where a server may refuse the request, in its own words, before the graph runs.
+    `named` is empty if a server may refuse the request, in its own words, before the graph runs.
     """
 
     signature: str

@@ -14,23 +14,23 @@ _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+):([0-9]{1,5})")
 def find_workers(workers=None, index=None):
     """Finds the workers of this training run and sets TF_CONFIG, from which TensorFlow reads them.
 
-    The first of these that is there counts:
+    The first of these sources that is present is used:
 
     1. The arguments.
     2. TF_CONFIG. A chief becomes worker 0.
     3. A SLURM step of several tasks, started by `srun`. The ports follow from the job's id, 16 for each job, so that
        jobs on one node do not meet unless their ids are a multiple of 1250 apart; two trainings within one job need the
        arguments instead. The GPUs of a node are divided among its tasks, unless SLURM has done so.
-    4. Otherwise this process trains alone.
+    4. Otherwise this process is the only worker.
 
-    Call it before anything else of TensorFlow.
+    Call this before any other use of TensorFlow.
 
     Args:
         workers: addresses `"HOST:PORT"` (`"[::1]:1234"` for IPv6) of all workers, the same list on each. Default None.
-        index: which of them this process is. Default None.
+        index: index of this process among them. Default None.
 
     Returns:
-        List of addresses, empty for a process that trains alone.
+        List of addresses, empty if this process is the only worker.
 
     Raises:
         ValueError: wrong arguments or variables.
@@ -66,7 +66,7 @@ def _check(workers, index, source):
 
 
 def _from_tf_config():
-    """(workers, index), or None where the variable is empty or names no cluster."""
+    """(workers, index), or None if the variable is empty or names no cluster."""
     text = os.environ.get("TF_CONFIG", "")
     if not text.strip():
         return None
@@ -98,7 +98,7 @@ def _from_slurm():
     try:
         # Below 32768, where Linux begins to hand out ports itself.
         base = 10000 + int(environment["SLURM_JOB_ID"]) % 1250 * _PORTS_PER_JOB
-        # Told of one GPU for each task, because without GPUs the resolver fails. It sorts the nodes (node10 before
+        # The resolver is told of one GPU per task, because it fails without GPUs. It sorts the nodes (node10 before
         # node9) but takes SLURM_PROCID as the index; the node's name gives the right one.
         num_tasks = int(environment["SLURM_STEP_NUM_TASKS"])
         resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(

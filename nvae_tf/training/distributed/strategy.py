@@ -1,4 +1,4 @@
-"""On which devices and machines a run trains."""
+"""The devices and machines that a run uses."""
 
 import tensorflow as tf
 
@@ -6,14 +6,14 @@ from nvae_tf.layers.replicas import replica_index
 
 
 def make_strategy(name="auto", workers=(), num_logical_cpus=0):
-    """The `tf.distribute.Strategy` of a run; call it before anything else of TensorFlow except `find_workers`.
+    """Makes the `tf.distribute.Strategy` of a run; call this before any use of TensorFlow except `find_workers`.
 
     Args:
         name: `"one"` for one device, `"mirrored"` for every visible GPU of this machine, `"multi_worker"` for every
             visible GPU of every worker; `"auto"` is the last if there are workers, the second if there are several
             GPUs, and the first otherwise. Default `"auto"`.
         workers: what `find_workers` returned. Default ().
-        num_logical_cpus: number of devices to split the CPU into, to try several replicas on a machine without GPUs; 0
+        num_logical_cpus: number of devices to split the CPU into, to test several replicas on a machine without GPUs; 0
             leaves it whole. Default 0.
 
     Raises:
@@ -46,7 +46,7 @@ def num_workers(strategy):
 
 
 def worker_index(strategy):
-    """Which of the workers this process is; worker 0, the chief, writes the run's files."""
+    """Index of this process among the workers; worker 0, the chief, writes the run's files."""
     return strategy.cluster_resolver.task_id if num_workers(strategy) > 1 else 0
 
 
@@ -58,7 +58,7 @@ def local_replicas(strategy):
 
 
 def numbers_of_workers(strategy, number):
-    """List of the numbers, exact as float64, that the workers call this with, in their order; waits for all of them."""
+    """Gathers a number, exact as float64, from every worker, as a list in their order; waits for all workers."""
     workers = num_workers(strategy)
     if workers == 1:
         return [float(number)]

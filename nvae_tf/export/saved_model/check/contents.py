@@ -1,4 +1,4 @@
-"""What the rules look at: a SavedModel's folder, its protobuf and the operations that its signatures reach."""
+"""What the rules inspect: a SavedModel's folder, its protobuf and the operations that its signatures reach."""
 
 import dataclasses
 import functools
@@ -39,7 +39,7 @@ class SavedModel:
         path: absolute path of the version folder.
         published: False for a folder that has yet to get its version number.
         meta_graph: the MetaGraphDef whose only tag is "serve", which is what the server loads.
-        card: content of the model card; empty if there is none, or no JSON object in it.
+        card: contents of the model card; empty if there is none, or if it holds no JSON object.
     """
 
     path: pathlib.Path
@@ -95,7 +95,7 @@ def version_folders(base_path):
 
 
 def is_version(name):
-    """Whether the server takes a folder with this name for a version, which is a 64-bit number."""
+    """Whether the server treats a folder with this name as a version, which is a 64-bit number."""
     return name.isascii() and name.isdecimal() and int(name) < 2**63
 
 

@@ -1,4 +1,4 @@
-"""Rules about the folder and the files of a SavedModel; for their form see graph_rules.py."""
+"""Rules about the folder and the files of a SavedModel; see graph_rules.py for their form."""
 
 from nvae_tf.export.saved_model.assets_extra import CARD
 from nvae_tf.export.saved_model.check.contents import NotChecked, is_version

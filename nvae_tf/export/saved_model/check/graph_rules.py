@@ -13,7 +13,7 @@ from tensorflow.python.framework import kernels, op_def_registry
 _PREDICT_METHOD = "tensorflow/serving/predict"
 _BATCH_NORM = re.compile(r"FusedBatchNorm(V\d)?")
 _PYTHON_OR_RANDOM = re.compile(r"PyFuncStateless|Fractional(Avg|Max)Pool")  # which TensorFlow does not mark as stateful
-# Marked as stateful, or with a reference as input, and yet nothing of a request is left after it: these read what the
+# Marked as stateful, or with a reference as input, and yet they keep nothing of a request: these read what the
 # load put there, check, call, print, or live for one run. A HashTable is filled at the load and never again.
 _KEEPS_NOTHING = re.compile(
     r"VarHandleOp|Variable(V2)?|ReadVariableOp|VariableShape|VarIsInitializedOp|IsVariableInitialized|ResourceGather(Nd)?"

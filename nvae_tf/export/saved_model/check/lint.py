@@ -1,6 +1,6 @@
-"""Checks a SavedModel by the rules that TensorFlow Serving holds it to, read from the sources of tensorflow/serving.
+"""Checks a SavedModel against the rules of TensorFlow Serving, as read from the sources of tensorflow/serving.
 
-The rules only read the files. The last check runs the model in a process of its own, as the server does.
+The rules only read the files. The last check runs the model in a separate process, as the server does.
 """
 
 import json
@@ -28,7 +28,7 @@ class RuleResult(NamedTuple):
 
     Attributes:
         name: name of the rule.
-        reason: why it is one, in a sentence.
+        reason: sentence that says why it is a rule.
         status: "passed", "failed" or "not checked".
         detail: the findings, why nothing was checked, or how long the run took.
     """
@@ -44,11 +44,11 @@ class RuleResult(NamedTuple):
 
 
 def lint_saved_model(version_dir, published=True, execute=True):
-    """Checks a SavedModel by every rule.
+    """Checks a SavedModel against every rule.
 
     Args:
-        version_dir: folder with saved_model.pb; the server's configuration files are looked for beside it.
-        published: False for a folder that does not have its version number as name yet. Default True.
+        version_dir: folder with saved_model.pb; the server's configuration files are expected beside it.
+        published: False for a folder that is not yet named by its version number. Default True.
         execute: False leaves out the check that runs the model. That check is also left out if the graph or the warm-up
             file broke a rule. Default True.
 

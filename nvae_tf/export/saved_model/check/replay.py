@@ -21,7 +21,7 @@ import tensorflow as tf
 from nvae_tf.golden_answers import read_npz
 
 _TOLERANCE = 1e-4
-# Another processor rounds differently, so that a pixel between two levels may fall to the other side.
+# Another processor rounds differently, so a pixel between two levels may fall to the other side.
 _PIXELS_THAT_MAY_DIFFER = 1e-3
 _TSTRING_BYTES = 24
 

@@ -1,6 +1,6 @@
 """Rules about what the server reads beside the graph: its configuration files and the warm-up requests.
 
-For their form see graph_rules.py.
+See graph_rules.py for their form.
 """
 
 import functools
@@ -22,7 +22,7 @@ except ImportError as error:
         f"a SavedModel's checks and warm-up need tensorflow-serving-api: pip install -e '.[serve]'. Received: {error}"
     ) from error
 
-_MAX_WARM_UP_REQUESTS = 1000  # the server reads no more
+_MAX_WARM_UP_REQUESTS = 1000  # the server does not read more
 _NUMBERS = ("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads")
 # Fields of BatchingParameters (servables/tensorflow/session_bundle_config.proto), which tensorflow-serving-api leaves
 # out. Its text format needs only names and types.

@@ -1,4 +1,4 @@
-"""The four parts of check_tflite.py: what each looks at, and whether it passes, fails or is not shown."""
+"""The four parts of check_tflite.py: what each checks, and whether it passes, fails or is not shown."""
 
 import collections
 import dataclasses
@@ -18,7 +18,7 @@ from nvae_tf.export.tflite.sidecar import sidecar_answers
 PASS, FAIL, NOT_SHOWN = "PASS", "FAIL", "NOT SHOWN"
 GPU_TOLERANCE = 1e-3
 HALF_TOLERANCE = 2e-2
-# Of every other comparison with Keras, so that a file that ignores its temperature input is found.
+# Used in every other comparison with Keras, to find a file that ignores its temperature input.
 _TEMPERATURE = 0.6
 
 
@@ -47,8 +47,8 @@ def check_file(path, *, nvae=None, reference=None, num_draws=4, num_audit_draws=
         nvae: `NVAE` that the file should agree with. Default None.
         reference: path of a sidecar decoder.json whose golden numbers the file should agree with, used if there is
             no `nvae`. Default None.
-        num_draws: number of random inputs of "gpu" and "keras". Default 4.
-        num_audit_draws: number of random inputs of "half". Default 32.
+        num_draws: number of random inputs for "gpu" and "keras". Default 4.
+        num_audit_draws: number of random inputs for "half". Default 32.
         seed: seed of the random inputs. Default 0.
 
     Yields:

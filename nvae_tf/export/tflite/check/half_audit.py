@@ -1,8 +1,8 @@
-"""What half precision (fp16) does to a .tflite file: how close its numbers come to the largest, and the error.
+"""Audit of a .tflite file in half precision (fp16): how close its numbers come to the largest, and the error.
 
 A phone's GPU may keep weights and activations in fp16; above 65504 they become infinite, and soon NaN. Here the result
 of every op is rounded, as it is when it is stored; sums within an op are float32. A GPU that fuses ops rounds less
-often, one that also sums in fp16 is less exact.
+often; one that also sums in fp16 is less exact.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ class Magnitude:
 
     @property
     def margin(self):
-        """How many times larger it could be."""
+        """By what factor it could grow before it overflows."""
         return LARGEST_HALF / self.largest if self.largest else math.inf
 
     @property

@@ -1,7 +1,7 @@
-"""Rules that find what a phone's GPU would not run, or would compute wrongly, by reading a .tflite file.
+"""Rules that read a .tflite file to find what a phone's GPU would not run, or would compute wrongly.
 
 The rules are those that LiteRT's GPU delegates (ML Drift, and the classic one with its OpenGL fallback) document or
-were seen to have. A file without findings may still give wrong numbers: `check.run` runs it.
+were observed to have. A file without findings may still give wrong numbers: `check.run` runs it.
 """
 
 import dataclasses
@@ -92,7 +92,7 @@ def _tensor_findings(graph, index, constants, sources=()):
         yield Finding("dynamic shape", name, f"expected sizes that the file fixes. Received: {list(declared)}")
     if index in constants:
         return
-    # A batch is reported where it begins.
+    # A batch is reported only where it begins.
     known = {graph.shape(source)[:1] for source in sources if source not in constants}
     if not shape:
         yield Finding("rank", name, "expected at least 1 ([1] for a single number). Received: a scalar")

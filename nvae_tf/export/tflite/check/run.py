@@ -26,12 +26,12 @@ class NotAvailable(Exception):
 
 
 class RunFailed(Exception):
-    """The file was rejected, crashed the process or did not end; the message says which."""
+    """The file was rejected, crashed the process or did not finish; the message says which."""
 
 
 @dataclasses.dataclass
 class FileRun:
-    """Outputs of a file, and what else its run showed.
+    """Outputs of a file, and other observations of its run.
 
     Attributes:
         outputs: {name: float32 array [N, *shape]}.
@@ -48,9 +48,9 @@ class FileRun:
 
 
 def vulkan_environment():
-    """Environment variables by which a process finds a Vulkan loader and driver.
+    """Environment variables with which a process finds a Vulkan loader and driver.
 
-    Chromium's loader is used where the system has none. The driver is the one that VK_DRIVER_FILES or VK_ICD_FILENAMES
+    Chromium's loader is used if the system has none. The driver is the one that VK_DRIVER_FILES or VK_ICD_FILENAMES
     names, else Chromium's, else what the loader finds.
     """
     variables, driver = {}, _CHROMIUM / "vk_swiftshader_icd.json"
@@ -143,7 +143,7 @@ def _raise_problem(process):
     rejected = re.search(r"not supported by GPU delegate:\n(.*?)\n[^\n]*will run on the", process.stderr, re.DOTALL)
     if rejected:
         raise RunFailed("not taken by the delegate: " + "; ".join(rejected.group(1).splitlines()))
-    # The runtime's exceptions have their cause in the last lines.
+    # The runtime's exceptions give their cause in the last lines.
     lines = [line.strip(" └") for line in process.stderr.splitlines() if line.strip()]
     last = max((place for place, line in enumerate(lines) if re.match(r"\w+(Error|Exception)\b", line)), default=-1)
     raise RunFailed(" ".join(lines[last:][:4]) or "the process ended without outputs")
