@@ -22,7 +22,7 @@ from tools.flags import define_checkpoint, define_data_dir, define_output, defin
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string("run_dir", None, "Folder of the run: config.json and checkpoints/; may be the only word instead.")
+flags.DEFINE_string("run_dir", None, "Run folder, with config.json and checkpoints/; may also be the only argument.")
 define_output("The page; RUN_DIR/report.html if not given.", ".html")
 define_data_dir()
 flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Images to reconstruct.")

@@ -9,7 +9,7 @@ from nvae_tf.objectives.kl import ACTIVE_KL
 
 
 def is_due(epochs, trainer, epoch):
-    """Whether something done every `epochs` epochs (0: never) is due now; it always is at the end of the run."""
+    """Whether something done every `epochs` epochs, and at the end of the run, is due now; 0 epochs mean never."""
     return bool(epochs) and (epoch % epochs == 0 or trainer.step == trainer.last_step)
 
 

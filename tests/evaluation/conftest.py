@@ -1,4 +1,4 @@
-"""A tiny model for the tests of evaluation."""
+"""A tiny model for the evaluation tests."""
 
 import numpy as np
 import pytest
@@ -10,13 +10,13 @@ from tests import tiny
 
 @pytest.fixture(scope="session")
 def evaluated_model():
-    """Bernoulli model of 8 x 8 images with one pixel of padding, two groups and a flow in each."""
+    """Bernoulli model of 8 x 8 images with one pixel of padding and two groups, each with a flow."""
     return tiny.model(8, padding=1, groups_per_scale=1, adaptive_groups=False, num_flows=1)
 
 
 @pytest.fixture(scope="session")
 def mirrored(evaluated_model):
-    """(strategy of two replicas, the same model in its scope)."""
+    """(strategy with two replicas, the same model in its scope)."""
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     with strategy.scope():
         model = NVAE(evaluated_model.model_config)

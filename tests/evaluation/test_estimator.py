@@ -17,9 +17,9 @@ tfd = tfp.distributions
 
 
 class LinearGaussian:
-    """z ~ N(0, I), x | z ~ N(W z, s^2 I), with the true posterior but for a factor of its scales.
+    """z ~ N(0, I), x | z ~ N(W z, s^2 I), with the true posterior except for a factor on its scales.
 
-    It has what `evaluate` needs of a model; images are [B, 2, 2, 1].
+    It has the methods of a model that `evaluate` needs; images are [B, 2, 2, 1].
     """
 
     def __init__(self, factor):
@@ -89,7 +89,7 @@ def test_bound_converges_to_the_log_likelihood(images, log_likelihood, factor):
     assert abs(gaps[2]) < 4 * errors[2][1] + 0.005 and errors[2][1] < 0.02
 
 
-def test_nelbo_is_the_bound_less_the_divergence_from_the_true_posterior(images, log_likelihood):
+def test_nelbo_exceeds_the_negative_log_likelihood_by_the_divergence(images, log_likelihood):
     model = LinearGaussian(1.3)
     result = evaluate(model, [images], num_samples=2000, max_rows=4000)
     true = tfd.MultivariateNormalTriL(scale_tril=np.linalg.cholesky(model.covariance))

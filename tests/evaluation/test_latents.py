@@ -26,7 +26,7 @@ def _flow(model, group, values):
     return values.numpy()
 
 
-def test_a_draw_depends_on_seed_and_index_only(evaluated_model, binary_images):
+def test_a_draw_depends_only_on_seed_and_index(evaluated_model, binary_images):
     model, indices = evaluated_model, [4, 5, 900]
     encoded = encode(model, binary_images[:3], indices, seed=7)
     keys = row_keys(7, np.array(indices))

@@ -25,7 +25,7 @@ def result(evaluated_model, batches):
 
 @pytest.fixture(scope="module")
 def direct(evaluated_model, batches):
-    """Per image and sample, from the model's call with the same noise: log p(x|z), log w, KL per channel."""
+    """log p(x|z), log w and KL per channel of each image and sample, from calling the model with the same noise."""
     images, rows = np.concatenate(batches), []
     for sample in range(SAMPLES):
         noise = keyed_noise(evaluated_model.noise_shapes(7), row_keys(SEED, tf.range(7), sample))

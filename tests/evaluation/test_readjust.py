@@ -1,4 +1,4 @@
-"""Batch-norm statistics that follow samples."""
+"""Batch-norm statistics readjusted to samples."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_the_decoder_follows_and_the_model_keeps_its_own(evaluated_model, own, r
     assert all(np.isfinite(values).all() for values in readjusted.values())
 
 
-def test_reproducible_and_of_its_temperature(evaluated_model, readjusted):
+def test_statistics_are_reproducible_and_depend_on_the_temperature(evaluated_model, readjusted):
     again, hotter = (readjust(evaluated_model, t, num_batches=60, batch_size=8) for t in (0.6, 1.0))
     for name, values in readjusted.items():
         np.testing.assert_allclose(again[name], values, rtol=1e-4, atol=1e-6)
@@ -39,7 +39,7 @@ def test_reproducible_and_of_its_temperature(evaluated_model, readjusted):
 
 
 def test_statistics_are_those_of_the_samples(evaluated_model, own, readjusted):
-    """In training mode a batch is normalised by itself; with the statistics readjusted, inference comes near it."""
+    """Training mode normalises a batch by itself; with readjusted statistics, inference comes close to that."""
 
     def distance(arrays):
         assign_statistics(evaluated_model, arrays)

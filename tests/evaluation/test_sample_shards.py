@@ -45,7 +45,7 @@ def test_a_folder_holds_images_of_one_kind(tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["shards.json"]
 
 
-def test_workers_draw_what_one_draw_gives_and_skip_what_is_there(program, digits_run, tmp_path, capsys):
+def test_workers_draw_the_images_of_a_single_draw_and_skip_existing_shards(program, digits_run, tmp_path, capsys):
     run_dir, tmp_path = shutil.copytree(digits_run, tmp_path / "run"), tmp_path / "shards"
     (run_dir / "evaluation.json").write_text("{")  # the images do not depend on it
 

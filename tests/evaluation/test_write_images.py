@@ -6,7 +6,7 @@ from nvae_tf.evaluation.write_images import grid, save_animation, save_grid
 
 
 def _numbered(count):
-    """Images [count, 2, 3, 1], image i with the value (i + 1) / 255 everywhere."""
+    """Images [count, 2, 3, 1]; every pixel of image i is (i + 1) / 255."""
     return np.broadcast_to((np.arange(count)[:, None, None, None] + 1) / 255.0, (count, 2, 3, 1))
 
 

@@ -1,4 +1,4 @@
-"""The graphs for devices compute what the models compute."""
+"""The device graphs compute what the models compute."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def _draw(graph, batch_size):
 )
 def test_mean_is_the_distributions(likelihood, channels):
     config = ModelConfig(likelihood=likelihood, image_channels=channels, num_mixtures=3)
-    # Large enough that every clip is reached.
+    # Large enough to reach every clip.
     params = 4 * np.random.default_rng(0).standard_normal([2, 8, 8, num_likelihood_parameters(config)], np.float32)
     expected = image_likelihood(config, tf.constant(params)).mean().numpy()
     assert (expected == 1.0).any() or likelihood == "bernoulli"

@@ -1,4 +1,4 @@
-"""Exported ONNX files: what is in the folder, and that it computes what Keras computes for any batch."""
+"""Exported ONNX files: the contents of the folder, and agreement with Keras for any batch."""
 
 import dataclasses
 import importlib.metadata
@@ -57,7 +57,7 @@ def test_files_are_valid_and_say_where_they_come_from(exported, name):
 
 @pytest.mark.parametrize("batch_size", [1, 3])
 @pytest.mark.parametrize("name", sorted(_GRAPHS))
-def test_any_batch_is_what_keras_gives(exported, flow_nvae, name, batch_size):
+def test_any_batch_agrees_with_keras(exported, flow_nvae, name, batch_size):
     graph, run = _GRAPHS[name](InferenceModel(fold(flow_nvae))), onnx_runner(exported / f"{name}.onnx")
     for inputs, expected in draw_cases(flow_nvae, graph, batch_size, 0.7, num=2, seed=9):
         received = run(inputs)

@@ -1,4 +1,4 @@
-"""Stand-ins with which the parts of a training run are tested without tracing a step."""
+"""Stand-ins for testing the parts of a training run without tracing a step."""
 
 import contextlib
 import types
@@ -59,7 +59,7 @@ def run(trainer, tmp_path):
 
 
 class Events(Callback):
-    """Notes what it is called for; keywords map an event to what to do then, a function of the trainer."""
+    """Records its calls; keywords map an event to a function of the trainer that is called then."""
 
     def __init__(self, **actions):
         self.seen = []

@@ -10,7 +10,7 @@ SOUND = {"loss": tf.constant(1.0)}
 
 
 def _train(run, trainer):
-    """Five epochs of two steps; (step, milestone) of what is saved."""
+    """Runs five epochs of two steps; returns (step, milestone) of what is saved."""
     checkpoints = Checkpoints(run)
     checkpoints.on_start(trainer)
     for trainer.step in range(1, 11):

@@ -1,4 +1,4 @@
-"""The images of a run: in memory, or in records that are prepared by themselves."""
+"""The images of a run: in memory, or in records that are prepared automatically."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ COUNTS = {"train": 90, "test": 10}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Images of 8x8, of which three to train on are damaged."""
+    """Images of 8 x 8 pixels, of which three training images are damaged."""
     folder, generator = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
     for split, count in COUNTS.items():
         (folder / split).mkdir()

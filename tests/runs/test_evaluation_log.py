@@ -68,9 +68,9 @@ def test_run_that_resumes_makes_up_for_a_missing_evaluation(run, trainer):
     assert start(0) == []
     for trainer.step in (2, 4, 6):
         _evaluation(run).on_epoch(trainer, trainer.step // 2)
-    assert start(4) == [2, 4]  # step 6 will come again
-    assert start(5) == [2, 4]  # that of the last whole epoch is there
-    assert start(7) == [2, 4, 7]  # that of step 6 was given up when the run was stopped
+    assert start(4) == [2, 4]  # step 6 is still to come
+    assert start(5) == [2, 4]  # that of the last whole epoch exists
+    assert start(7) == [2, 4, 7]  # that of step 6 was abandoned when the run was stopped
     assert start(7) == [2, 4, 7]
     assert start(8) == [2, 4, 7, 8]
     trainer.step = 4
@@ -83,7 +83,7 @@ def test_run_that_resumes_makes_up_for_a_missing_evaluation(run, trainer):
 def test_best_by_validation_images_is_saved_and_marked_before_the_line_is_written(run, trainer):
     trainer.step = 2
     _evaluation(run).on_epoch(trainer, 1)
-    assert not run.best and not run.saved  # by the test images nothing is chosen
+    assert not run.best and not run.saved  # nothing is chosen by the test images
     run.held_out_name = "validation"
     run.best.update(step=1, nelbo=80.0)
     _evaluation(run).on_epoch(trainer, 1)

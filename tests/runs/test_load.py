@@ -1,4 +1,4 @@
-"""Loading the model of a run, also of one made by an earlier version."""
+"""Loading the model of a run, including one from an earlier version."""
 
 import json
 import pathlib
@@ -77,7 +77,7 @@ def test_average_of_the_weights_is_loaded_by_default(model, tmp_path):
 
 
 def test_run_of_an_earlier_version_is_loaded_and_resumed(tmp_path, monkeypatch):
-    """Two more steps give the figures that the earlier version got from the same two; see tests/goldens/README.md."""
+    """Two more steps give the figures of the earlier version for the same steps; see tests/goldens/README.md."""
     with tarfile.open(pathlib.Path(__file__).parents[1] / "goldens" / "old_run.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
     loaded = nvae_tf.load_run(tmp_path)

@@ -19,7 +19,7 @@ def nvae(digits_run):
 
 @pytest.fixture
 def run_dir(digits_run, tmp_path):
-    """A copy of the run to write to."""
+    """A copy of the run that a test may write to."""
     return shutil.copytree(digits_run, tmp_path / "run")
 
 

@@ -1,4 +1,4 @@
-"""Our numbers agree with those of the original program, and the comparison notices if they do not."""
+"""The project's numbers agree with those of the original program, and the comparison detects any that do not."""
 
 import types
 
@@ -17,7 +17,7 @@ TRAJECTORY = "trajectory_lr1e-3_wd3e-4_kl0.3"
 
 @pytest.fixture(scope="module")
 def ours(small_golden):
-    """Shared: it keeps what it computed."""
+    """Shared, because it keeps what it has computed."""
     checkpoint, expected = small_golden
     return Reproduction(checkpoint, *inputs(expected))
 
@@ -40,7 +40,7 @@ def test_small_golden_agrees(ours, small_golden):
 def test_small_golden_trains_with_the_same_losses(ours, small_golden):
     losses = small_golden[1][TRAJECTORY]
     assert not failures(ours, {TRAJECTORY: losses})
-    # What the model holds is as before: the same numbers come out again.
+    # The model is unchanged afterwards: the same numbers come out again.
     assert failures(ours, {TRAJECTORY: losses * np.linspace(1.0, 1.01, len(losses))}) == {TRAJECTORY}
 
 

@@ -38,7 +38,7 @@ def test_callbacks_are_called_after_each_step_each_epoch_and_at_the_end(training
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_run_asked_to_stop_takes_a_step_and_does_nothing_else(training, trainer, num_workers):
+def test_run_asked_to_stop_takes_one_step_and_does_nothing_else(training, trainer, num_workers):
     def ask(trainer):
         # Asked to after step 1: all workers learn of it from the next step.
         training.interruption.requested = True
@@ -51,7 +51,7 @@ def test_run_asked_to_stop_takes_a_step_and_does_nothing_else(training, trainer,
 
 
 @pytest.mark.parametrize("num_workers, steps", [(1, 2), (2, 3)])
-def test_work_between_steps_that_is_given_up_stops_the_run(training, trainer, num_workers, steps):
+def test_abandoned_work_between_steps_stops_the_run(training, trainer, num_workers, steps):
     def give_up(trainer):
         training.interruption.requested = True
         training.give_up_if_interrupted()

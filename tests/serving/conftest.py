@@ -26,7 +26,7 @@ _PROGRAM = "tests.serving.stand_in"
 
 
 class StandIn:
-    """A running stand-in, started with `flags` such as "--poll_seconds=0.05", and a client's side of it."""
+    """A running stand-in, started with `flags` such as "--poll_seconds=0.05", and a client of it."""
 
     name = "nvae"
 
@@ -60,7 +60,7 @@ class StandIn:
             return json.load(response)["model_version_status"]
 
     def publish(self, number, write):
-        """Has a function write a version under a name that the server skips, and renames it."""
+        """Calls a function to write a version under a name that the server skips, and then renames it."""
         aside = self.base_path / f"{number}.writing"
         write(aside)
         aside.rename(self.base_path / str(number))

@@ -80,7 +80,7 @@ class Batcher:
             thread.start()
 
     def __call__(self, signature, inputs):
-        """Waits for the answer to a request. A batch that fails does so for all requests in it."""
+        """Waits for the answer to a request. If a batch fails, so do all requests in it."""
         limits = self._parameters
         rows = count_rows(inputs, limits.max_batch_size)
         due = time.monotonic() + limits.batch_timeout_micros / 1e6
@@ -134,7 +134,7 @@ class Batcher:
                 if value.shape[:1] != (size,):
                     message = f"Output {name}: expected dimension 0 to be the batch, {size}. Received: {value.shape}"
                     raise tf.errors.FailedPreconditionError(None, None, message)
-        except Exception as error:  # Whatever it is, the waiting requests must get it.
+        except Exception as error:  # Whatever the error is, the waiting requests must receive it.
             for task in tasks:
                 task.outputs.set_exception(error)
             return

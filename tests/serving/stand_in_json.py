@@ -52,7 +52,7 @@ def _columns(rows, signature):
 
 
 def _named(value, signature):
-    """A signature of one input takes it without its name as well."""
+    """A signature with a single input also accepts it without its name."""
     if isinstance(value, dict) and set(value) != {"b64"}:
         return value
     if len(signature.inputs) != 1:

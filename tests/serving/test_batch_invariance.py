@@ -1,4 +1,4 @@
-"""A row's answer depends on that row only: its noise to the bit, its image to the rounding of convolutions."""
+"""A row's answer depends only on that row: its noise exactly, its image up to the rounding of convolutions."""
 
 import concurrent.futures
 import functools

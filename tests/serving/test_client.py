@@ -147,13 +147,13 @@ class _Fails:
 
 @pytest.fixture
 def waits(monkeypatch):
-    """The waits between tries, which are skipped."""
+    """The waits between retries, which are skipped."""
     waits = []
     monkeypatch.setattr(client_module.time, "sleep", waits.append)
     return waits
 
 
-def test_unavailable_is_tried_again_after_longer_and_longer_waits(client, model, monkeypatch, waits):
+def test_unavailable_is_retried_after_ever_longer_waits(client, model, monkeypatch, waits):
     hook = _Fails(tf.errors.UnavailableError, 4)
     monkeypatch.setattr(model, "hook", hook)
     assert client.sample([1], 1.0)["image"].shape == (1, 6, 6, 1)
@@ -174,7 +174,7 @@ def test_unavailable_is_tried_again_after_longer_and_longer_waits(client, model,
         (tf.errors.ResourceExhaustedError, 1),
     ],
 )
-def test_how_often_an_error_is_tried_again(transport, model, monkeypatch, waits, error, calls):
+def test_how_often_an_error_is_retried(transport, model, monkeypatch, waits, error, calls):
     hook = _Fails(error, 99)
     monkeypatch.setattr(model, "hook", hook)
     with pytest.raises(ServerError, match="as the test wants"):
@@ -191,7 +191,7 @@ def test_all_tries_together_end_with_the_deadline(transport, model, monkeypatch)
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "rest"])
-def test_a_server_that_comes_later_is_found(protocol):
+def test_a_server_that_starts_later_is_found(protocol):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -232,7 +232,7 @@ def test_answers_may_be_larger_than_the_limit_of_grpc_itself(served, model, monk
 
 @pytest.mark.parametrize("protocol", ["grpc", "rest"])
 @pytest.mark.parametrize("rows", [100, 10_000], ids=["answer", "request"])
-def test_messages_over_the_own_limit_are_refused(served, protocol, rows):
+def test_messages_over_the_clients_limit_are_refused(served, protocol, rows):
     transport = _KINDS[protocol]("127.0.0.1", served[1][protocol], max_message_bytes=8000)
     inputs = {"seed": np.arange(rows), "temperature": np.ones(rows, np.float32)}
     with pytest.raises(ServerError, match="larger than max_message_bytes") as error:

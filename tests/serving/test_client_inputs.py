@@ -1,4 +1,4 @@
-"""Inputs that are wrong in ways that the checks of a server (check/test_refusals.py) do not try, and messages."""
+"""Messages, and inputs that are wrong in ways that the checks of a server (check/test_refusals.py) do not try."""
 
 import io
 

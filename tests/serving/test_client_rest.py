@@ -1,4 +1,4 @@
-"""What only REST has: HTTP's codes, and answers of something that is no such server."""
+"""What is specific to REST: HTTP's codes, and answers from something that is not a model server."""
 
 import contextlib
 import http.server
@@ -126,7 +126,7 @@ def test_status_and_metadata_of_another_kind(transport, server, content):
         assert error.value.code == "UNKNOWN"
 
 
-def test_a_body_that_does_not_come_ends_at_the_deadline(transport, server):
+def test_a_body_that_does_not_arrive_ends_at_the_deadline(transport, server):
     server.seconds_before_the_body, start = 2, time.monotonic()
     with pytest.raises(ServerError) as error:
         transport.post(_MODEL, {}, 0.3)

@@ -1,4 +1,4 @@
-"""The client over TLS, with certificates that the test makes by the openssl program."""
+"""The client over TLS, with certificates that the test makes with the openssl program."""
 
 import concurrent.futures
 import pathlib

@@ -1,6 +1,6 @@
-"""A client that others wrote for this protocol understands the server and the export.
+"""A third-party client for this protocol understands the server and the export.
 
-It asks for version 0 where none is given, which to TensorFlow Serving is a version like any other: 1 is given.
+Without a version it asks for 0, which to TensorFlow Serving is a version like any other, so 1 is given.
 """
 
 import base64

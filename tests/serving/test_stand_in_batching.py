@@ -12,7 +12,7 @@ from tests.serving.stand_in_batching import Batcher, BatchingParameters
 
 
 class Model:
-    """Doubles its rows and keeps the batches that it ran; values below 0 fail, 100 waits until it is let go."""
+    """Doubles its rows and records the batches that it ran; values below 0 fail, and 100 waits until it is released."""
 
     def __init__(self, timeout_micros):
         self.batches = []
@@ -74,7 +74,7 @@ def test_batches_run_side_by_side_and_a_full_queue_is_unavailable(start):
     model = start(50_000)
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         held = [pool.submit(model.ask, [100] * 4) for _ in range(2)]
-        # Both run at once: neither has been let go.
+        # Both run at once: neither has been released.
         for _ in held:
             assert model.running.acquire(timeout=30)
         queued = [pool.submit(model.ask, [1] * 4) for _ in range(2)]

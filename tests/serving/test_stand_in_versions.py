@@ -63,12 +63,12 @@ def test_versions_come_fail_and_go_while_requests_run(start_stand_in, tmp_path):
             with pytest.raises(grpc.RpcError) as error:
                 server.predict("", _INPUTS, version=1)
             assert error.value.code().name == "NOT_FOUND"
-            # A version that cannot be loaded is told in the status; the one before serves on.
+            # A version that cannot be loaded is shown in the status; the one before stays in service.
             server.publish(3, write_with_failing_warm_up)
             server.wait_for({3: "END", 2: "AVAILABLE", 1: "END"})
             told = server.status()[0]["status"]
             assert told["error_code"] == "INVALID_ARGUMENT" and "value: too small" in told["error_message"]
-            # Back to the first: the newer ones are taken away.
+            # Back to the first: the newer ones are removed.
             for number in ("3", "2"):
                 (tmp_path / number).rename(tmp_path / f"{number}.gone")
             server.wait_for({3: "END", 2: "END", 1: "AVAILABLE"})

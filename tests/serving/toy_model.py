@@ -1,4 +1,4 @@
-"""A model of a few lines of NumPy behind the protocol of the stand-in, in this process; tests give it faults."""
+"""A model of a few lines of NumPy behind the stand-in's protocol, in this process; tests give it faults."""
 
 import contextlib
 import io
@@ -44,7 +44,7 @@ def refuse(message, error=tf.errors.InvalidArgumentError):
 
 
 class ToyModel:
-    """Version 3 of a model `toy`, with the label `stable`, in the form that the stand-in's services take.
+    """Version 3 of a model `toy`, with the label `stable`, in the form that the stand-in's services expect.
 
     Attributes that tests replace: `signatures`; `state` of the version; `checks`, False to accept any input; `hook`,
     called first with a signature's name and inputs; `change`, called last with its name and outputs.
@@ -191,7 +191,7 @@ def _read(files, name="image_bytes"):
 
 
 class Rattled:
-    """A model's hook and change, which spoil samples once a request was refused."""
+    """A model's hook and change, which spoil samples after a request has been refused."""
 
     refused = False
 

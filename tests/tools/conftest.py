@@ -13,7 +13,7 @@ import tensorflow as tf
 from nvae_tf.runs.load import load_run
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
-# The smallest model of the digits with every kind of state, and two steps an epoch.
+# The smallest model of the digits with every kind of state, and two steps per epoch.
 _TINY_RUN = {
     "model.num_scales": 1,
     "model.groups_per_scale": 2,
@@ -61,7 +61,7 @@ def save_checkpoint(tmp_path):
 
 
 class TinyRun:
-    """tools/train.py on the digits, in a process of its own."""
+    """tools/train.py on the digits, in a separate process."""
 
     def command(self, run_dir, *flags, **overrides):
         """Arguments of the process; train__epochs=3 overrides the field train.epochs."""
@@ -75,12 +75,12 @@ class TinyRun:
         return {**os.environ, "PYTHONPATH": str(_REPOSITORY)}
 
     def __call__(self, run_dir, *flags, **overrides):
-        """Runs to the end; the `CompletedProcess` with its texts."""
+        """Runs to the end; returns the `CompletedProcess` with its output as text."""
         command = self.command(run_dir, *flags, **overrides)
         return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=300)
 
     def start(self, run_dir, *flags, **overrides):
-        """Starts it; the `Popen`, whose output is both its texts."""
+        """Starts the process; returns the `Popen`, whose stdout also carries its errors."""
         command = self.command(run_dir, *flags, **overrides)
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         return subprocess.Popen(command, env=self.environment, text=True, **streams)
@@ -97,7 +97,7 @@ class TinyRun:
 
     @staticmethod
     def checkpoint(run_dir, step):
-        """{name: array} of all that is in a checkpoint."""
+        """{name: array} of everything in a checkpoint."""
         reader = tf.train.load_checkpoint(str(run_dir / "checkpoints" / f"step_{step:08d}" / "state"))
         names = [name for name in reader.get_variable_to_shape_map() if "VARIABLE_VALUE" in name]
         return {name: reader.get_tensor(name) for name in names}

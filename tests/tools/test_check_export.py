@@ -26,7 +26,7 @@ def run(program, capsys):
 
 
 def test_passed(run, base_path):
-    """The newest version of a base path; what does not apply is no failure."""
+    """The newest version of a base path is checked; a rule that does not apply is no failure."""
     status, text, errors = run(base_path)
     assert (status, errors) == (0, "")
     lines = text.splitlines()

@@ -20,7 +20,7 @@ def run(served, program, tmp_path):
     return lambda *flags: program("check_server", *server, "--load_seconds=0.05", *flags).main()
 
 
-def test_a_server_that_is_right(run, served, tmp_path, capsys):
+def test_a_correct_server(run, served, tmp_path, capsys):
     card, out = write_card(tmp_path, served[0], {"sample": EXAMPLES["sample"]}), tmp_path / "out.json"
     run(f"--card={card}", "--concurrency=1,2", f"--json={out}")
     *lines, written, last = capsys.readouterr().out.splitlines()
@@ -48,7 +48,7 @@ def test_failures_are_in_the_exit_status(run, served, tmp_path, monkeypatch, cap
     assert results["failed"] == 4 and not results["load"]
 
 
-def test_nobody_there(program, capsys):
+def test_no_server(program, capsys):
     tool = program("check_server", "--host=127.0.0.1", "--grpc_port=1", "--timeout=2")
     with pytest.raises(SystemExit, match=r"^check_server.py: 4 of 4 checks failed$"):
         tool.main()

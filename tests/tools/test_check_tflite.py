@@ -60,7 +60,7 @@ def test_good(check, exported, digits_run, name):
 
 
 def test_reference(check, exported, monkeypatch, tmp_path):
-    """Golden numbers beside the file; without Vulkan the GPU's part is not shown, a failure where all is required."""
+    """Golden numbers beside the file; without Vulkan the gpu part is not shown, a failure if all parts are required."""
     monkeypatch.setenv("VK_ICD_FILENAMES", str(tmp_path / "none.json"))
     for name, flags, expected in (("decoder", [], 0), ("encoder", ["--require_all"], _GPU)):
         path = exported / f"{name}_float32.tflite"
@@ -70,7 +70,7 @@ def test_reference(check, exported, monkeypatch, tmp_path):
 
 
 def test_other_weights(check, exported, digits_run, tmp_path):
-    """A file that runs well but is not of this run: one kernel is larger by a thousandth."""
+    """A file that runs but is not from this run: one kernel is larger by a thousandth."""
     graph = TFLiteGraph((exported / "decoder_float32.tflite").read_bytes())
     kernel = graph.named_operators("CONV_2D")[0].inputs[1]
     data = graph.model.buffers[graph.subgraph.tensors[kernel].buffer]
@@ -107,7 +107,7 @@ def test_other_model(check, digits_run, tmp_path):
 
 
 def test_naive(check, tmp_path):
-    """The negative control: the same decoder with the idioms that come to mind first."""
+    """The negative control: the same decoder written with the obvious idioms."""
     path = tmp_path / "naive.tflite"
     path.write_bytes(convert(naive, **SHAPES))
     status, parts = check(path)

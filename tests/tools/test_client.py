@@ -51,7 +51,7 @@ def test_reconstructions(run, served):
 
 
 @pytest.mark.parametrize("ends", ["--images=a.png,b.png", "--seeds=-1,2"])
-def test_a_way_from_one_to_the_other(run, served, ends):
+def test_interpolations(run, served, ends):
     run("interpolate", ends, "--frames=5", "--batch_size=2", "--out=w.png")
     frames = _cells("w.png", 5)
     inputs = {"seed": np.array([-1, 2]), "temperature": np.ones(2, np.float32)}
@@ -140,7 +140,7 @@ def test_what_is_wrong_is_named(run, command, flags, message):
         ("score", ["--out=none/s.jsonl"], "--out: expected a name ending in .jsonl in an existing folder"),
     ],
 )
-def test_commands_and_files_are_looked_at_first(run, command, flags, message):
+def test_commands_and_files_are_checked_first(run, command, flags, message):
     with pytest.raises(app.UsageError, match=message):
         run(command, *flags)
 

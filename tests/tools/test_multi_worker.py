@@ -1,4 +1,4 @@
-"""Two workers on one machine, each in its own process."""
+"""Two workers on one machine, each in a separate process."""
 
 import random
 import signal

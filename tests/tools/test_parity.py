@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture
 def parity(program, monkeypatch, capsys):
-    """Function that runs the tool and gives (exit status, output): parity(checkpoint, expected, *flags)."""
+    """Function that runs the tool and returns (exit status, output): parity(checkpoint, expected, *flags)."""
     # A setting of the whole process.
     monkeypatch.setattr("nvae_tf.training.trainer.configure_runtime", lambda: None)
 

@@ -1,4 +1,4 @@
-"""prepare_data.py as a program: every way of being stopped, a full disk, and inspecting the result."""
+"""prepare_data.py as a program: all the ways it can be stopped, a full disk, and inspecting the result."""
 
 import os
 import pathlib
@@ -23,7 +23,7 @@ NUM_IMAGES, SIZE = 600, 96
 
 
 def start(*flags):
-    """The program in a group of processes of its own, as on a terminal."""
+    """Starts the program in its own process group, as a terminal does."""
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen([*PROGRAM, *flags], start_new_session=True, **streams)
 
@@ -66,14 +66,14 @@ def test_killed_at_ten_random_moments_it_ends_with_the_uninterrupted_bytes(whole
     for attempt in range(10):
         process = start(*flags, f"--out_dir={out}")
         time.sleep(moments.uniform(0.1, 0.7))
-        if process.poll() == 0:  # it was done, and starts from nothing again
+        if process.poll() == 0:  # it had finished, and starts from nothing again
             assert contents(out) == contents(whole)
             shutil.rmtree(out)
         else:
             killed += 1
             # The whole group, or only the parent, whose children must end by themselves.
             os.kill(process.pid, signal.SIGKILL) if attempt % 2 else os.killpg(process.pid, signal.SIGKILL)
-        process.communicate(timeout=10)  # up to the end of the last process that holds the streams
+        process.communicate(timeout=10)  # until the last process that holds the streams has ended
     assert killed >= 5
     done = run(*flags, f"--out_dir={out}")
     assert done.returncode == 0, done.stderr

@@ -35,7 +35,7 @@ def _report(*flags):
 
 
 class _Page(html.parser.HTMLParser):
-    """What the tests want to know of a page."""
+    """The parts of a page that the tests examine."""
 
     def __init__(self, text):
         super().__init__()
@@ -117,7 +117,7 @@ def run_dir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page_path(run_dir):
-    """The page of that run, as report.py wrote it."""
+    """Path of the page that report.py wrote for the run."""
     done = _report(run_dir, "--num=5", "--num_reconstructions=6")
     assert done.returncode == 0, done.stderr
     assert f"written: {run_dir / 'report.html'}" in done.stdout
@@ -126,7 +126,7 @@ def page_path(run_dir):
 
 @pytest.fixture(scope="module")
 def page(page_path):
-    """`_Page` of it."""
+    """The `_Page` of that file."""
     return _Page(page_path.read_text(encoding="utf-8"))
 
 
@@ -182,7 +182,7 @@ def test_a_run_with_nothing_yet_says_what_would_fill_each_section():
 
 def test_figures_of_another_checkpoint_are_said_to_be(page):
     report = Report("run", _config(), evaluation={"step": 20, "nelbo": 1.0}, fid={"step": 10, "fid": 5.0})
-    assert "another checkpoint" not in _Page(render(report, "")).text  # there is none of its own
+    assert "another checkpoint" not in _Page(render(report, "")).text  # it has no figures of its own
     report.step = 30
     text = _Page(render(report, "")).text
     assert "From another checkpoint than this page, which shows step 30." in text

@@ -1,4 +1,4 @@
-"""tools/serve_page.py without a browser, and without LiteRT.js: a folder that looks like tools/web stands in for it."""
+"""tools/serve_page.py without a browser or LiteRT.js: a folder that looks like tools/web stands in for it."""
 
 import contextlib
 import http.client

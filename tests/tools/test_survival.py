@@ -1,4 +1,4 @@
-"""Runs that are killed, asked to stop, ruined, or find a full disk."""
+"""Runs that are killed, asked to stop, ruined, or meet a full disk."""
 
 import random
 import shutil
@@ -113,7 +113,7 @@ def test_ruined_run_goes_back_once_with_a_smaller_learning_rate(tiny_run, tmp_pa
         "train__image_epochs": 0,
         "train__checkpoint_epochs": 9,
     }
-    # The first step has no learning rate, the second ruins the weights: the run goes back to before it.
+    # The learning rate of the first step is 0, and the second ruins the weights: the run goes back to before it.
     assert tiny_run(run_dir, **fields, train__max_steps=1).returncode == 0
     other = shutil.copytree(run_dir, tmp_path / "other")
     done = tiny_run(other, **fields | {"train__recovery_learning_rate": 0.0}, train__max_steps=9)

@@ -1,4 +1,4 @@
-"""tools/train.py: what a run writes, how it resumes, and what is refused."""
+"""tools/train.py: what a run writes, how it resumes, and what it refuses."""
 
 import dataclasses
 import json

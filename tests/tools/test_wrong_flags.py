@@ -1,4 +1,4 @@
-"""The programs of evaluation name a wrong flag before they load TensorFlow's part of the package."""
+"""The evaluation programs report a wrong flag before they load the package's TensorFlow part."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""One tiny trainer that the tests of this folder share: tracing its step is what takes time."""
+"""A tiny trainer that the tests of this folder share, because tracing its step takes most of the time."""
 
 import keras
 import pytest
@@ -80,7 +80,7 @@ def _shared_trainer(state_of):
 
 @pytest.fixture
 def trainer(_shared_trainer, restore_state):
-    """The shared `Trainer`, back at its initial state. Only the first use traces its step."""
+    """The shared `Trainer`, reset to its initial state. Only the first use traces its step."""
     trainer, initial = _shared_trainer
     restore_state(trainer, initial)
     trainer.step = 0

@@ -19,7 +19,7 @@ def average(model):
     return WeightAverage(model, ParameterStacks(model), 0.9, name="ema")
 
 
-def test_updates_follow_the_formula_with_a_small_decay_first(model, average):
+def test_updates_follow_the_formula_with_a_smaller_decay_at_first(model, average):
     stacks = ParameterStacks(model)
     expected = [value.numpy() for value in stacks.read()]
     for group, value in zip(average.averages, expected, strict=True):

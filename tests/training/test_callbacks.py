@@ -73,7 +73,7 @@ def test_scalars_are_written_every_log_steps_and_at_the_end(trainer, writer, eve
     assert "skipped 50%" in lines[2] and "skipped" not in lines[3]
 
 
-# The last is a run that goes back.
+# In the last case the run goes back to a checkpoint.
 @pytest.mark.parametrize(
     "steps, expected",
     [((0, 1, 2, 3, 4, 5), [2, 4]), ((3, 4, 5), [3, 4]), ((4, 5, 6), []), ((1, 2, 3, 1, 2, 3, 4), [2, 4])],

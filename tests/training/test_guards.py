@@ -46,13 +46,13 @@ def test_non_finite_steps_are_skipped_and_counted(norm, loss):
 
 
 @pytest.mark.parametrize("clip_norm, factor", [(0.0, 1.0), (2.0, 0.25)])
-def test_every_finite_step_is_taken_as_it_is_or_clipped(clip_norm, factor):
+def test_every_finite_step_is_taken_unchanged_or_clipped(clip_norm, factor):
     guards = _guards(clip_norm=clip_norm)
     assert [_step(guards, norm) for norm in (1e-9, 2.0, 8.0)] == [(1.0, 1.0), (1.0, 1.0), (1.0, factor)]
     assert _counts(guards) == [0, 0, 0, 0] and guards.loss_scale.numpy() == 1
 
 
-def test_steps_above_the_norm_are_skipped_at_most_so_often_in_a_row():
+def test_steps_above_the_norm_are_skipped_only_a_few_times_in_a_row():
     guards = _guards(skip_norm=2.0, max_skipped_steps=3)
     assert _step(guards, 1.9)[0] == 1
     assert [_step(guards, 5.0)[0] for _ in range(5)] == [0, 0, 0, 1, 0]
@@ -89,6 +89,6 @@ def test_loss_scale_falls_at_once_and_grows_after_many_finite_steps():
     assert guards.loss_scale.numpy() > 0
 
 
-def test_safe_turns_on_the_guards_that_are_off():
+def test_safe_turns_on_guards_that_are_off():
     safe = TrainConfig(stability="safe", skip_factor=3.0).resolved()
     assert (safe.skip_factor, safe.ema_decay, safe.recovery_learning_rate) == (3.0, 0.999, 0.5)

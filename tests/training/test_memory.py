@@ -1,4 +1,4 @@
-"""Memory of graphs that can be counted by hand, and what each setting saves."""
+"""Memory of graphs counted by hand, and what each memory setting saves."""
 
 import dataclasses
 
@@ -22,9 +22,9 @@ def test_peak_of_graphs_counted_by_hand():
     assert _peak(lambda a: tf.reshape(a, [-1]), one) == 1  # a view
     assert _peak(lambda a: matrix(a, a), one) == 2
     assert _peak(lambda a: tf.tanh(tf.exp(matrix(a, a))), one) == 2  # each overwrites its input
-    # a, ab and abc live when the third product is made; then two at a time.
+    # a, ab and abc are live when the third product is computed; then two at a time.
     assert _peak(lambda a: matrix(matrix(matrix(a, a), a), a), one) == 3
-    # Both products are kept to the end.
+    # Both products stay live to the end.
     assert _peak(lambda a: [matrix(a, a), matrix(a, a + 1.0)], one) == 4
 
 

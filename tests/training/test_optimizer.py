@@ -1,4 +1,4 @@
-"""Adamax on stacks against Adamax of each variable by the formulas."""
+"""Adamax on stacks against the formulas of Adamax, applied to each variable."""
 
 import keras
 import numpy as np

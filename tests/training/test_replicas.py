@@ -1,4 +1,4 @@
-"""Two replicas on two logical CPU devices against one replica with the batch of both."""
+"""Two replicas on two logical CPU devices against one replica with both batches."""
 
 import numpy as np
 import pytest
@@ -68,9 +68,9 @@ def test_one_process_is_worker_0_with_all_replicas(strategy):
 
 @pytest.fixture(scope="module")
 def trainers(strategy, make_model, train_config, digits):
-    """Trainers with one and with two replicas, and noise for each image.
+    """Trainers with one and with two replicas, and the noise of each image.
 
-    The loss is scaled although the type is float32, so that one trace also serves the test of an infinity.
+    The loss is scaled although the dtype is float32, so that one trace also serves the test of an infinity.
     """
     config = train_config()
     pair = []

@@ -9,7 +9,7 @@ import tensorflow as tf
 from nvae_tf.config import TrainConfig
 from nvae_tf.training.schedules import batch_size_factor, kl_weight, learning_rate, regularization_weight
 
-# Not a power of two, so that a step at the end of an epoch is not exact by luck.
+# Not a power of two, so that no step at the end of an epoch is exact by luck.
 STEPS = 937
 
 

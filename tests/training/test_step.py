@@ -1,4 +1,4 @@
-"""One training step on stacks against the same computed layer by layer."""
+"""One training step on stacks against the same step computed layer by layer."""
 
 import numpy as np
 import pytest
@@ -88,7 +88,7 @@ def test_gradients_equal_those_computed_layer_by_layer(both):
     for path, expected in both["plain"].items():
         error = np.abs(both["gradients"][path] - expected).max()
         assert error <= 1e-4 * np.abs(expected).max() + 1e-6 * largest, path
-    # Nearly every variable has a gradient to compare.
+    # Nearly every variable has a gradient that can be compared.
     assert np.mean([np.any(gradient) for gradient in both["gradients"].values()]) > 0.95
 
 
@@ -127,7 +127,7 @@ def test_stacks_hold_every_trainable_variable_once(both):
     parameters = ParameterStacks(model)
     held = [id(variable) for group in parameters.groups for variable in group]
     assert len(held) == len(set(held)) and set(held) == {id(variable) for variable in model.trainable_variables}
-    # Stacked, or the graph would grow with the depth.
+    # Without stacks the graph would grow with the depth.
     assert len(parameters.groups) < 0.7 * len(held)
     scales = parameters.batch_norm_scales(parameters.read())
     found = sorted(tuple(row) for stack in scales for row in stack.numpy())

@@ -1,4 +1,4 @@
-"""Training steps of a tiny model: determinism, state, schedules, what is repeated and what stops the run."""
+"""Training steps of a tiny model: determinism, state, schedules, repeated steps and errors that stop the run."""
 
 import numpy as np
 import pytest
@@ -72,7 +72,7 @@ def test_one_step_changes_everything_it_should(trainer, digits, state_of):
     assert after["optimizer", "optimizer/updates"] == 2
 
 
-def test_schedules_are_those_of_the_step(trainer, train_config, digits):
+def test_schedules_follow_the_step(trainer, train_config, digits):
     reports = _advance(trainer, digits[:3])
     for step, report in enumerate(reports):
         np.testing.assert_allclose(report["learning_rate"], learning_rate(step, 10, trainer.config), rtol=1e-6)
@@ -86,7 +86,7 @@ def test_schedules_are_those_of_the_step(trainer, train_config, digits):
     np.testing.assert_allclose(schedules["regularization"], 0.01 ** float(schedules["kl_weight"]), rtol=1e-5)
 
 
-def test_loss_that_stays_non_finite_raises_and_says_what_helps(trainer, digits):
+def test_loss_that_stays_non_finite_raises_and_suggests_remedies(trainer, digits):
     trainer.config.max_nonfinite_steps, trainer.config.recovery_learning_rate = 2, 0.5
     _advance(trainer, digits[:2])
     kernel = trainer.model.convolutions[0].kernel

@@ -1,4 +1,4 @@
-"""Steps with less memory or precision against the plain step on the same model, batch and noise."""
+"""Steps with less memory or precision against the plain step with the same model, batch and noise."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def noise(model):
 
 @pytest.fixture(scope="module")
 def gradients_of(model, noise, train_config, digits):
-    """Function that gives (report, gradients, new statistics) of a step; keywords override fields of the config."""
+    """Function that returns (report, gradients, new statistics) of a step; keywords override fields of the config."""
 
     def compute(**overrides):
         step = TrainingStep(model, train_config(**overrides))

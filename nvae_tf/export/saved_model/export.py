@@ -90,7 +90,7 @@ def export_saved_model(
 
 
 def publish(folder):
-    """Renames a folder to the number after the newest version beside it; returns the path. Two at once get two."""
+    """Renames a folder to the number after the newest version beside it, and returns its new path; safe in parallel."""
     for path in (*folder.rglob("*"), folder):
         files.sync(path)
     base_dir = folder.parent

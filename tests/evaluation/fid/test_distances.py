@@ -41,12 +41,12 @@ def test_frechet_distance_agrees_with_the_matrix_root(dim):
 
 def test_frechet_distance_of_singular_covariances():
     rng = np.random.default_rng(2)
-    # In subspaces that are orthogonal the product is 0: nothing of the traces is taken off.
+    # In orthogonal subspaces the product is 0, so nothing is subtracted from the traces.
     first, second = np.zeros((2, 10, 10))
     first[:4, :4], second[4:, 4:] = _covariance(rng, 4), _covariance(rng, 6)
     zero = np.zeros(10)
     assert frechet_distance(zero, first, zero, second) == pytest.approx(np.trace(first + second), rel=1e-7)
-    # Fewer images than features, as the root of the product with a small diagonal has it.
+    # Fewer images than features, against the root of the product with a small diagonal added.
     few, others = rng.normal(size=(2, 20, 50))
     moments, other = _moments(few), _moments(others)
     small = 1e-9 * np.eye(50)

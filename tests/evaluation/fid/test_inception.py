@@ -37,7 +37,7 @@ def weights():
 
 @pytest.fixture
 def graph(weights):
-    """What matters of the graph of 2015: one image as it is fed, its old version, and an operation removed since."""
+    """The essentials of the graph of 2015: a single image as input, its old version, and an operation removed since."""
     graph = tf.compat.v1.GraphDef()
     graph.versions.producer = 8
     node = graph.node.add(name="Cast", op="Placeholder")

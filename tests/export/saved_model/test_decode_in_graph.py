@@ -68,7 +68,7 @@ def test_files_are_read_as_training_and_the_client_read_them(read, name, channel
 
 @pytest.mark.parametrize("transparent", [None, 4])
 def test_grey_of_four_bits(read, transparent):
-    """Which Pillow reads and does not write."""
+    """A kind of image that Pillow reads but does not write."""
     values = range(8)
     lines = b"".join(bytes([0, *[value << 4 | value] * 4]) for value in values)
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 4, 0, 0, 0, 0))]

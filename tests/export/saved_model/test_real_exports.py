@@ -1,4 +1,4 @@
-"""The reference checkpoints, converted, exported and run by others than Keras."""
+"""The reference checkpoints, converted, exported, and run by other runtimes than Keras."""
 
 import json
 import os

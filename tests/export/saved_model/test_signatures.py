@@ -1,4 +1,4 @@
-"""The answers of a served model, and that a row's answer depends on that row only."""
+"""The answers of a served model, of which each row depends only on its own row of the request."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def test_png_files_are_the_images(ask):
         np.testing.assert_array_equal(tf.io.decode_png(data), image)
 
 
-def test_a_row_depends_on_itself_only(ask):
+def test_a_row_depends_only_on_itself(ask):
     seeds, temperatures = [7, -3, 7, 2**62], [0.7, 1.0, 0.7, 0.5]
     together = ask("sample", seed=seeds, temperature=temperatures)["image"]
     np.testing.assert_array_equal(together[0], together[2])

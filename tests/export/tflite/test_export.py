@@ -1,4 +1,4 @@
-"""Exported TFLite files: what is in the folder, and that it computes what Keras computes."""
+"""Exported TFLite files: the contents of the folder, and agreement with Keras."""
 
 import importlib.metadata
 import json
@@ -171,7 +171,7 @@ def test_cost_is_that_counted_by_hand():
     assert found["parameters"] == merge + 3 + likelihood_head + 1  # with the biases
 
 
-def test_nothing_is_left_where_a_file_does_not_agree(flow_nvae, tmp_path, monkeypatch):
+def test_nothing_is_left_if_a_file_does_not_agree(flow_nvae, tmp_path, monkeypatch):
     other = InferenceModel(fold(flow_nvae))
     other.likelihood_head.bias.assign_add([0.5])
     monkeypatch.setattr(tflite, "InferenceModel", lambda folded: other)

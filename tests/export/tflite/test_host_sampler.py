@@ -1,4 +1,4 @@
-"""The host's pixels against the distributions', on the noise that those draw from their seeds."""
+"""The host's pixels against those of the distributions, with the noise that these draw from their seeds."""
 
 import subprocess
 import sys

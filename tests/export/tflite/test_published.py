@@ -1,4 +1,4 @@
-"""The decoders of published configurations, with their first weights, become files that a GPU delegate takes whole."""
+"""Decoders of published configurations, with initial weights, become files that run entirely on a GPU delegate."""
 
 import pathlib
 import runpy

@@ -1,4 +1,4 @@
-"""Small TFLite decoders, written as a GPU delegate takes them and as it does not."""
+"""Small TFLite decoders, written in a form that a GPU delegate accepts and in one that it rejects."""
 
 import os
 import tempfile
@@ -33,7 +33,7 @@ def convert(function, half=False, **shapes):
 
 
 def constant(*shape):
-    """Random numbers, as large as a kernel's of this shape."""
+    """Random numbers of the magnitude of a kernel of this shape."""
     return tf.constant(_RNG.standard_normal(shape) / np.sqrt(np.prod(shape[:-1])), tf.float32)
 
 

@@ -1,4 +1,4 @@
-"""Every check passes on a correct server and fails on one with the fault that it is for."""
+"""Every check passes on a correct server and fails on one with the fault that it looks for."""
 
 import contextlib
 import itertools
@@ -15,7 +15,7 @@ from tests.serving.toy_model import SIGNATURES, failures
 
 
 @pytest.mark.parametrize("with_card", [True, False], ids=["card", "no card"])
-def test_a_server_that_is_right_passes(connect, card, with_card):
+def test_a_correct_server_passes(connect, card, with_card):
     target, figures = connect(card if with_card else None), []
     parts = basic_checks(target), concurrency_checks(target), refusal_checks(target)
     checks = [*itertools.chain(*parts), *load_checks(target, [1, 3], 0.05, 2, figures)]
@@ -80,7 +80,7 @@ def test_the_default_signature_gives_other_images(connect, card, model, monkeypa
     ("levels", "count", "max_levels", "passes"),
     [(1, 1, 1, True), (2, 1, 1, False), (1, 2, 1, False), (100, 1, 255, True), (100, 2, 255, False)],
 )
-def test_how_near_pixels_must_be(levels, count, max_levels, passes):
+def test_how_close_pixels_must_be(levels, count, max_levels, passes):
     right = np.full((1000, 1), 100, np.uint8)
     given = right.copy()
     given[:count] -= levels
@@ -92,7 +92,7 @@ def test_how_near_pixels_must_be(levels, count, max_levels, passes):
     ("place", "change", "passes"),
     [(0, 1.0, True), (0, 1.2, False), (1, 0.1, True), (1, 0.12, False), (2, 0.099, True), (2, 0.12, False)],
 )
-def test_how_near_floats_must_be(place, change, passes):
+def test_how_close_floats_must_be(place, change, passes):
     right = np.array([1000.0, 1.0, 0.0], np.float32)
     given = right.copy()
     given[place] += change

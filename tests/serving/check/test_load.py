@@ -1,4 +1,4 @@
-"""Each check of concurrent requests fails on a server with the fault that it is for."""
+"""Each check of concurrent requests fails on a server with the fault that it looks for."""
 
 import itertools
 import threading

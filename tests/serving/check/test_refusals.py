@@ -1,4 +1,4 @@
-"""Each check of a refusal fails on a server with the fault that it is for."""
+"""Each check of a refusal fails on a server with the fault that it looks for."""
 
 import tensorflow as tf
 

@@ -22,7 +22,7 @@ _REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 _WEB = _REPOSITORY / "tools" / "web"
 _SCRIPT = pathlib.Path(__file__).with_name("browser.mjs")
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-# The browser can reach only this computer, whatever it would ask for on its own.
+# The browser can reach only this computer, whatever requests it makes on its own.
 _QUIET = """--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-dev-shm-usage --disable-sync
 --disable-background-networking --disable-component-update --disable-features=AutofillServerCommunication""".split()
 _QUIET += ["--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"]
@@ -126,7 +126,7 @@ def node():
 
 @pytest.fixture(scope="session")
 def visit(node, tmp_path_factory):
-    """Function that takes steps, each (name, address, act of browser.mjs), in one browser; what was seen."""
+    """Function that takes steps, each (name, address, act of browser.mjs), in one browser; returns what was seen."""
     browser = next(filter(None, map(shutil.which, _BROWSERS)), None)
     if browser is None:
         _needs(f"no browser, one of {', '.join(_BROWSERS)} (Debian: apt-get install chromium)")

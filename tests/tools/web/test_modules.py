@@ -25,7 +25,7 @@ def _argument(value):
 
 @pytest.fixture(scope="module")
 def call(node):
-    """Function that calls functions of the page, each (module, name, *arguments), in one process: what they give."""
+    """Function that calls functions of the page, each (module, name, *arguments), in one process; returns results."""
 
     def run(*calls):
         calls = [

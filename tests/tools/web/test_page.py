@@ -13,7 +13,7 @@ from nvae_tf.convert.torch_reader import read_checkpoint
 from nvae_tf.models.noise import slerp
 
 _WEBGPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
-# What the controls say at first, with the temperature that the export recommends, and after browser.mjs set them.
+# The controls at first, with the temperature that the export recommends, and after browser.mjs has set them.
 _DEFAULTS = {"count": 16, "seed": 0, "temperature": 0.75, "chosen": 0, "kept": 1, "other": 1, "fraction": 0.5}
 _DEFAULTS |= {"redraws": 0, "drawn": False}
 _SET = {"count": 9, "seed": 2**40 + 1, "temperature": 1.2, "chosen": 2, "other": 4, "fraction": 0.25}
@@ -31,7 +31,7 @@ def visited(visit, serve, decoders, naive):
 
 @pytest.fixture(scope="module")
 def troubled(visit, serve, decoders, tmp_path_factory):
-    """What a browser without WebGPU saw: all well, LiteRT.js gone, other golden numbers, the decoder gone."""
+    """What a browser without WebGPU saw: no fault, LiteRT.js missing, other golden numbers, the decoder missing."""
     folder = shutil.copytree(decoders["bernoulli"].folder, tmp_path_factory.mktemp("troubled") / "model")
     golden = np.fromfile(folder / "golden.bin", "<f4")
     (golden * np.float32(1.1)).tofile(folder / "golden.bin")
@@ -47,7 +47,7 @@ def troubled(visit, serve, decoders, tmp_path_factory):
 
 
 def _expected(decoder, **settings):
-    """{part of the page: pictures} that the Python host sampler draws for what the controls say."""
+    """{part of the page: pictures} that the Python host sampler draws for the settings of the controls."""
     count, seed, temperature, chosen, kept, other, fraction, redraws, drawn = (_DEFAULTS | settings).values()
 
     def pictures(rows, indices):
@@ -116,14 +116,14 @@ def test_digits_of_a_trained_model(visit, serve, export, golden):
         _assert_pictures(seen[moment], _expected(decoder, count=4, kept=3, drawn=moment == "drawn"))
 
 
-def test_time_and_error_are_told(visited):
+def test_time_and_error_are_shown(visited):
     seen = visited["results"]["everything"]
     for moment, count, place in (("wasm", 16, "CPU (wasm)"), ("webgpu", 9, "GPU (WebGPU)")):
         pattern = rf"{count} pictures, \d.* ms each on the {re.escape(place)}; its numbers are within \de-\d"
         assert re.match(pattern, seen[moment]["status"])
 
 
-def test_nothing_is_asked_of_other_computers(visited, troubled):
+def test_no_requests_go_to_other_computers(visited, troubled):
     for requests in (visited["requests"], troubled["requests"]):
         assert any(address.endswith(".wasm") for address in requests)
         assert {urllib.parse.urlsplit(address).hostname for address in requests} == {"127.0.0.1"}
@@ -161,7 +161,7 @@ def test_fits_a_phone_and_a_desktop(visited):
         assert (visited["screenshots"] / f"{name}.png").stat().st_size > 10_000
 
 
-def test_what_is_wrong_is_said(troubled, decoders):
+def test_faults_are_reported(troubled, decoders):
     results = {name: result["opened"] for name, result in troubled["results"].items()}
     without = results["no_webgpu"]
     assert without["webgpuDisabled"] and without["webgpuProblem"].startswith("No WebGPU: this browser ")
@@ -178,7 +178,7 @@ def test_what_is_wrong_is_said(troubled, decoders):
     assert troubled["results"]["other_numbers"]["touched"]["problem"] == problems["other_numbers"]
 
 
-def test_groups_that_are_not_sampled_are_told(troubled):
+def test_groups_that_are_not_sampled_are_reported(troubled):
     whole, fewer = (troubled["results"][name]["opened"] for name in ("no_webgpu", "fewer_groups"))
     assert whole["facts"].startswith("2 groups of latents, pictures of ") and whole["sameSeed"]
     assert fewer["facts"].startswith("2 of 9 groups of latents are sampled, pictures of ") and not fewer["sameSeed"]

@@ -14,7 +14,7 @@ WORKERS = ["a:1", "[::1]:2"]
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch):
-    """Without the cluster of the machine that runs the tests; afterwards everything is as before."""
+    """Hides the cluster of the machine that runs the tests, and restores everything afterwards."""
     for name in [*os.environ]:
         if name.startswith("SLURM"):
             monkeypatch.delenv(name)
@@ -47,10 +47,10 @@ def test_tf_config_is_read(monkeypatch, text, expected):
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"task": {"type": "worker", "index": 0}}'])
-def test_process_trains_alone_without_a_cluster(monkeypatch, text):
+def test_without_a_cluster_the_process_is_the_only_worker(monkeypatch, text):
     monkeypatch.setenv("TF_CONFIG", text)
     assert find_workers() == []
-    assert _found(WORKERS, 1) == (WORKERS, 1)  # a TF_CONFIG that names no workers is no obstacle
+    assert _found(WORKERS, 1) == (WORKERS, 1)  # a TF_CONFIG that names no workers is ignored
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def record(name, **inputs):
 
 
 def sample_record(name, rows, temperature=1.0):
-    """That of a request as the good signatures take it."""
+    """A serialised PredictionLog of a request that the good signatures accept."""
     return record(name, seed=np.arange(rows), temperature=np.full(rows, temperature, np.float32))
 
 
@@ -80,7 +80,7 @@ def complete(version):
 
 
 def build(version):
-    """Writes it to a version folder, with the server's files beside it."""
+    """Writes the good model to a version folder, with the server's files beside it."""
     module = _Good()
     tf.saved_model.save(module, str(version), signatures={"serving_default": module.sample, "sample": module.sample})
     complete(version)

@@ -1,4 +1,4 @@
-"""A SavedModel as a whole: a good one, what does not run, what anybody might save, and what is none."""
+"""Checks of a whole SavedModel: a good one, one that does not run, a typical faulty one, and other folders."""
 
 import shutil
 

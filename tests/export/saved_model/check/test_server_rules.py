@@ -1,4 +1,4 @@
-"""A broken file of those that the server reads beside the graph is caught by the one rule about it."""
+"""A broken file among those that the server reads beside the graph is caught by the one rule about it."""
 
 import importlib
 import os

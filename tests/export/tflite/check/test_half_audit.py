@@ -1,4 +1,4 @@
-"""The audit of half precision: rounding is that of float16, and what does not fit is found."""
+"""The audit of half precision: it rounds as float16 does, and finds numbers that do not fit."""
 
 import math
 

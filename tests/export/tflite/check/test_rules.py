@@ -1,4 +1,4 @@
-"""Static rules of .tflite files: each finds what it is meant to find, and none finds anything in a good decoder."""
+"""Static rules for .tflite files: each finds its own fault, and none finds a fault in a good decoder."""
 
 import numpy as np
 import pytest
@@ -67,7 +67,7 @@ _BAD = {
 
 @pytest.mark.parametrize("name", _BAD)
 def test_bad(name):
-    """One idiom that a delegate rejects or computes wrong."""
+    """One idiom that a delegate rejects or computes wrongly."""
     function, shapes, rule = _BAD[name]
     assert rule in {found for found, _ in _findings(convert(function, **shapes))}
 
@@ -86,7 +86,7 @@ _ALLOWED = {
 
 @pytest.mark.parametrize("name", _ALLOWED)
 def test_allowed(name):
-    """Idioms near the forbidden ones, which the delegate takes."""
+    """Idioms close to the forbidden ones, which the delegate accepts."""
     function, shapes = _ALLOWED[name]
     assert _findings(convert(function, **shapes)) == []
 
@@ -111,7 +111,7 @@ def _int8_kernel(graph):
     [(_no_signature, "signature"), (_second_signature, "signature"), (_int8_kernel, "dtype")],
 )
 def test_edited(good_file, edit, rule):
-    """What TensorFlow's converter does not write, by hand."""
+    """Faults that TensorFlow's converter does not produce, made by hand."""
     graph = TFLiteGraph(good_file)
     edit(graph)
     assert {found for found, _ in _findings(graph.pack())} == {rule}

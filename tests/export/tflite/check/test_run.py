@@ -1,4 +1,4 @@
-"""Runs of .tflite files: the three devices agree, and what does not run says why."""
+"""Runs of .tflite files: the three devices agree, and a file that does not run says why."""
 
 import os
 
@@ -20,7 +20,7 @@ def good_file(tmp_path_factory):
 
 
 def run(path, graph, inputs, device):
-    """`run_file`; where something that it needs is missing, the test is skipped, but fails in CI."""
+    """`run_file`; if something that it needs is missing, the test is skipped, but in CI it fails."""
     try:
         return tflite_run.run_file(path, graph, inputs, device)
     except NotAvailable as reason:
@@ -43,7 +43,7 @@ def test_devices_agree(good_file):
 
 
 def test_draws(good_file):
-    """Normal noise, spread temperatures, uniform images; a seed gives the same again."""
+    """Normal noise, evenly spaced temperatures, uniform images; the same seed gives the same draws."""
     graph = good_file[1]
     inputs = random_inputs(graph, 3, seed=4)
     assert {name: list(value.shape[1:]) for name, value in inputs.items()} == SHAPES
