@@ -5,7 +5,7 @@ python tools/benchmark.py --config=configs/mnist.py --batch_size=16
 Each of these flags measures something else instead:
 
 --memory    memory and time of a training step for each setting that trades one for the other, each in its own process
---estimate  the memory from the graph only, without running anything, for machines that are not at hand
+--estimate  the memory from the graph only, without running anything, for machines that are not available
 --device    one image of the decoder as TFLite, ONNX, SavedModel and Keras model, on one thread
 --serving   a batch from a SavedModel and from the Keras model
 --data      images per second of the data pipeline for each source, and of decoding; needs no --config
@@ -35,7 +35,7 @@ flags.DEFINE_bool("data", False, "Measure the data pipeline for each source.")
 flags.DEFINE_bool("device", False, "Measure one image of the decoder in every runtime, on one thread.")
 flags.DEFINE_bool("serving", False, "Measure a batch drawn by the SavedModel and by the Keras model.")
 define_devices(default="one")
-define_output("File to write the figures to as well.", ".json", name="json")
+define_output("File to which the figures are also written.", ".json", name="json")
 
 
 def _memory_table(config):

@@ -31,7 +31,7 @@ flags.DEFINE_string(
 flags.DEFINE_list("concurrency", ["1", "4", "16"], "Numbers of clients at once, a load check for each; empty for none.")
 flags.DEFINE_float("load_seconds", 5.0, "Duration of each load check in seconds.")
 flags.DEFINE_integer("rows", 1, "Images per request in the load checks.", lower_bound=1)
-define_output("File to write the results to as well.", ".json", name="json")
+define_output("File to which the results are also written.", ".json", name="json")
 
 flags.register_validator(
     "concurrency",

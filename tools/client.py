@@ -44,9 +44,9 @@ flags.DEFINE_string("out", None, "Output file: .png for images, .npz for encode,
 flags.DEFINE_string("images_dir", None, "Folder for each image as a PNG as well: 000000.png ...; created if needed.")
 flags.DEFINE_list("images", None, "PNG or JPEG files, separated by commas; two for interpolate.")
 flags.DEFINE_integer("num", 16, "Number of images for sample.", lower_bound=1)
-flags.DEFINE_integer("seed", 0, "Seed of the first image; the others have the next ones.")
+flags.DEFINE_integer("seed", 0, "Seed of the first image; each further image has the next seed.")
 flags.DEFINE_list("seeds", None, "Two seeds, separated by a comma, for interpolate in place of --images.")
-define_temperature("Factor on the scale that the model draws with.")
+define_temperature("Factor of the scale with which the model draws.")
 flags.DEFINE_integer("frames", 16, "Number of images for interpolate, including both ends.", lower_bound=2)
 flags.DEFINE_integer("batch_size", 16, "Maximum rows per request; at most what the server allows.", lower_bound=1)
 flags.register_validator(

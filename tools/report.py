@@ -23,7 +23,7 @@ from tools.flags import define_checkpoint, define_data_dir, define_output, defin
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string("run_dir", None, "Run folder, with config.json and checkpoints/; may also be the only argument.")
-define_output("The page; RUN_DIR/report.html if not given.", ".html")
+define_output("HTML file to write; RUN_DIR/report.html if not given.", ".html")
 define_data_dir()
 flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Images to reconstruct.")
 define_temperatures(["0.6", "0.7", "0.8", "1.0"], "Temperatures, with a grid of samples for each.")

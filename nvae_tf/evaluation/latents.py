@@ -114,8 +114,8 @@ def decode_noise(model, noise, images=None, kernels=None, batch_size=None):
 
     Args:
         model: `NVAE`.
-        noise: list of standard normals [N, h, w, latent_channels], times a temperature if wanted.
-        images: [N, H, W, C] in [0, 1], padding included, whose likelihood is computed; None for none. Default None.
+        noise: list of standard normals [N, h, w, latent_channels], possibly times a temperature.
+        images: [N, H, W, C] in [0, 1], padding included, whose likelihood is computed; None to skip it. Default None.
         kernels: `effective_kernels` of the model; computed if None. Default None.
         batch_size: images at once, smaller batches are padded; None for all. Default None.
 

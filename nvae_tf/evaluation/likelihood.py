@@ -158,7 +158,7 @@ def evaluate(model, batches, num_samples=1, seed=0, progress=None, max_rows=None
         progress: called with the number of images evaluated after each batch; None for no calls. Default None.
         max_rows: images times samples that pass through the decoder at once, which bounds the memory; None for the
             batch size. Default None.
-        scores: `Scores` of the images before those in `batches`, which are added to it; None for none. Default None.
+        scores: `Scores` of earlier images, to which those in `batches` are added; None to start afresh. Default None.
         strategy: `tf.distribute.Strategy` in whose scope the model was built, all its replicas in this process; None
             for one device. Default None.
 

@@ -1,6 +1,6 @@
 """Graphs for devices and other runtimes: noise is a named input, nothing inside is random, ranks are at most 4.
 
-They keep to the operations of LiteRT's GPU delegate: sums over channels are convolutions with ones, parts are slices.
+They use only operations of LiteRT's GPU delegate: sums over channels are convolutions with ones, parts are slices.
 """
 
 import dataclasses

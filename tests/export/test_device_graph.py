@@ -29,7 +29,7 @@ def _draw(graph, batch_size):
     ("likelihood", "channels"),
     [("bernoulli", 1), ("normal", 3), *(("logistic_mixture", channels) for channels in (1, 2, 3, 4, 5))],
 )
-def test_mean_is_the_distributions(likelihood, channels):
+def test_mean_equals_that_of_the_distribution(likelihood, channels):
     config = ModelConfig(likelihood=likelihood, image_channels=channels, num_mixtures=3)
     # Large enough to reach every clip.
     params = 4 * np.random.default_rng(0).standard_normal([2, 8, 8, num_likelihood_parameters(config)], np.float32)

@@ -33,7 +33,7 @@ def _relative(received, expected):
     return np.max(np.abs(received - expected)) / np.max(np.abs(expected))
 
 
-def test_folder_holds_what_it_says(exported):
+def test_folder_has_all_files_and_their_parity(exported):
     assert {path.name for path in exported.iterdir()} == {*_FILES, "parity.json"}
     parity = json.loads((exported / "parity.json").read_text())
     assert sorted(entry["file"] for entry in parity["files"]) == _FILES

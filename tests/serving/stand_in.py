@@ -6,7 +6,7 @@ It prints {"grpc_port": ..., "rest_port": ...} once the model is loaded and warm
 imports TensorFlow, gRPC and the official protobufs but nothing of this project, so that an export is seen to need none.
 
 Each part names the files of tensorflow/serving (under tensorflow_serving/) whose rules it follows and, as "Unsourced",
-what it does where none was at hand. Only the definitions of messages (apis/, config/) could be compared.
+what it does where none was available. Only the definitions of messages (apis/, config/) could be compared.
 """
 
 import argparse

@@ -110,7 +110,7 @@ def _check_inputs(signature, inputs):
 
 
 def _refuse_xla(graph_def):
-    """Refuses at the load what a server refuses at the call, so that no test need call it."""
+    """Refuses on loading what a server refuses on a call, so that no test needs to call it."""
     compiled = [f.signature.name for f in graph_def.library.function if f.attr["_XlaMustCompile"].b]
     if compiled:
         raise tf.errors.UnimplementedError(None, None, f"XLA compilation disabled: {compiled}")

@@ -74,7 +74,7 @@ class Versions:
             return response
 
     def poll(self):
-        """Looks at the base path once, loads what is new and then drops what is no longer wanted."""
+        """Scans the base path once, loads new versions and then drops those no longer needed."""
         # Only integers, because a version that is being written has another name.
         wanted = set(sorted(int(path.name) for path in self._base_path.iterdir() if _is_version(path))[-1:])
         failed = {number for number, state in self._states.items() if state.status.error_code}

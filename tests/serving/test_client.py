@@ -85,7 +85,7 @@ def test_says_what_is_served(client):
     assert signatures["sample"].outputs["png_bytes"] == TensorSpec("string", (None,))
 
 
-def test_signatures_are_asked_for_once(transport, model, monkeypatch):
+def test_signatures_are_requested_once(transport, model, monkeypatch):
     asked, metadata = [], model.metadata
     monkeypatch.setattr(model, "metadata", lambda **which: asked.append(which) or metadata(**which))
     client = Client(transport, "toy")
@@ -121,7 +121,7 @@ def test_wrong_inputs_are_not_sent(client, model, monkeypatch):
     assert not called
 
 
-def test_an_error_says_what_was_asked_where(client, transport, model, monkeypatch):
+def test_an_error_names_the_request_and_the_server(client, transport, model, monkeypatch):
     def refuse(name, inputs):
         raise tf.errors.InvalidArgumentError(None, None, "seed: not today")
 
@@ -182,7 +182,7 @@ def test_how_often_an_error_is_retried(transport, model, monkeypatch, waits, err
     assert (hook.calls, len(waits)) == (calls, calls - 1)
 
 
-def test_all_tries_together_end_with_the_deadline(transport, model, monkeypatch):
+def test_retries_end_at_the_deadline(transport, model, monkeypatch):
     monkeypatch.setattr(model, "hook", _Fails(tf.errors.UnavailableError, 99))
     start = time.monotonic()
     with pytest.raises(ServerError) as error:

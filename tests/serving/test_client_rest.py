@@ -37,7 +37,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def scripted():
-    """Server that answers what its attribute `answers`, {HTTP method: (status, content)}, says."""
+    """Server whose answers are set by its attribute `answers`, {HTTP method: (status, content)}."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()

@@ -70,13 +70,13 @@ def connect(request, ports):
         client.close()
 
 
-def test_both_sides_know_each_other(connect, certificates):
+def test_client_and_server_trust_each_other(connect, certificates):
     client = connect(TLS(certificates["server"][0], *certificates["client"]))
     assert client.sample([1], 1.0)["image"].shape == (1, 6, 6, 1)
 
 
 @pytest.mark.parametrize("case", ["no encryption", "unknown server", "no client certificate"])
-def test_others_are_not_answered(connect, certificates, monkeypatch, case):
+def test_untrusted_peers_are_refused(connect, certificates, monkeypatch, case):
     # The environment's authorities do not replace those that were given.
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", certificates["server"][0])
     tls = {

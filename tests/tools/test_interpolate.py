@@ -39,7 +39,7 @@ def test_the_ends_are_the_reconstructions(digits_run, model, program):
     assert steps.min() > 0 and steps.max() < np.abs(pictures[0] - pictures[-1]).mean()
 
 
-def test_seeds_are_the_samples_of_the_sampler(digits_run, model, program, tmp_path):
+def test_seeds_give_the_samples_of_sample_py(digits_run, model, program, tmp_path):
     out = tmp_path / "way.png"
     flags = (f"--run_dir={digits_run}", "--seeds=1,2", "--frames=2", "--temperature=0.7", f"--out={out}")
     program("interpolate", *flags, "--animation=none").main()

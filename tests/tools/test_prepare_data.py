@@ -142,7 +142,7 @@ def test_a_full_disk_keeps_what_is_done(whole, flags, small_disk, tmp_path):
     assert contents(out) == contents(whole)
 
 
-def test_inspects_and_mends(whole, flags, tmp_path):
+def test_inspects_and_repairs(whole, flags, tmp_path):
     out = tmp_path / "out"
     shutil.copytree(whole, out)
     done = run(f"--out_dir={out}", "--inspect")

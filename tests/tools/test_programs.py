@@ -25,7 +25,7 @@ def _imported_tools(path):
 
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
-def test_every_file_is_a_program_of_its_own(path):
+def test_every_file_is_a_program_that_no_other_file_imports(path):
     tree = ast.parse(path.read_text())
     assert any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body)
     assert ast.unparse(tree.body[-1]).startswith("if __name__ == '__main__':\n    run(main")

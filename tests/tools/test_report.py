@@ -180,7 +180,7 @@ def test_a_run_with_nothing_yet_says_what_would_fill_each_section():
         assert text in page.text
 
 
-def test_figures_of_another_checkpoint_are_said_to_be(page):
+def test_figures_of_another_checkpoint_are_marked(page):
     report = Report("run", _config(), evaluation={"step": 20, "nelbo": 1.0}, fid={"step": 10, "fid": 5.0})
     assert "another checkpoint" not in _Page(render(report, "")).text  # it has no figures of its own
     report.step = 30

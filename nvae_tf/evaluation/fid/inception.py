@@ -77,7 +77,7 @@ class InceptionFeatures:
     """Function from images, uint8 [B, H, W, 3], to their features, float32 [B, D].
 
     The graph itself resizes the images. It runs in a session of TensorFlow 1: the graph of 2015 has operations that
-    exist in graphs of old versions only, and a `tf.function` made from it fails when it is called.
+    exist only in graphs of old versions, and a `tf.function` made from it fails when it is called.
 
     Args:
         path: path of the frozen graph; see `read_graph`.

@@ -91,7 +91,7 @@ def _fit(image, height, width):
     kept = tf.cast(tf.maximum(tf.minimum(size, wanted), 1.0), tf.int32)
     first = (tf.shape(image)[:2] - kept) // 2
     image = tf.slice(image, tf.concat([first, [0]], 0), tf.concat([kept, [-1]], 0))
-    # An image of the wanted size comes out unchanged.
+    # An image of the required size stays unchanged.
     resized = tf.image.resize(image, (height, width), antialias=True)
     return to_bytes(resized / 255.0)
 

@@ -190,7 +190,7 @@ def _named_function(name, function, specs):
     """A concrete function of named inputs, which checks that all have the same number of rows."""
 
     def checked(**inputs):
-        # The C++ runtime does not compare what it is fed with the signature.
+        # The C++ runtime does not check its inputs against the signature.
         inputs = {key: tf.ensure_shape(value, specs[key].shape, name=key) for key, value in inputs.items()}
         sizes = tf.stack([tf.shape(value)[0] for value in inputs.values()])
         same = require(tf.equal(sizes, sizes[0]), f"{', '.join(inputs)}: expected equally many rows", sizes)

@@ -87,7 +87,7 @@ def _from_tf_config():
 def _from_slurm():
     """(workers, index) of a step of several tasks; ([], 0) otherwise.
 
-    Only the variables of a step count. A batch script has SLURM_PROCID and the job's nodes too, but what it starts
+    Only the variables of a step matter. A batch script has SLURM_PROCID and the job's nodes too, but what it starts
     without srun has no other tasks to wait for.
     """
     environment = os.environ

@@ -130,7 +130,7 @@ def test_other_tensors_can_be_named(graph_file, weights):
         extractor.check(_SIZE - 3, _SIZE + 1)
 
 
-def test_an_archive_serves_as_well(graph, graph_file, tmp_path):
+def test_an_archive_works_too(graph, graph_file, tmp_path):
     data = graph_file.read_bytes()
     path = _archive(tmp_path / "inception.tgz", readme=b"text", graph=data)
     assert read_graph(path) == graph

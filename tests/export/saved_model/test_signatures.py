@@ -161,7 +161,7 @@ def test_pixels_may_be_drawn_from_the_mixture(model):
     together = ask("sample", seed=[1, 2, 1], temperature=[1.0, 1.0, 1.0])["image"]
     np.testing.assert_array_equal(together[0], together[2])
     drawn = sample_images(model, 1, seed=1, pixels="sample")
-    # A component may flip where the logits are nearly equal, no more.
+    # At most, a component may flip where the logits are nearly equal.
     assert np.mean(np.abs(together[0] - 255 * drawn[0]) > 1) < 0.02
 
 

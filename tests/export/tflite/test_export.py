@@ -39,7 +39,7 @@ def _relative(received, expected):
     return np.max(np.abs(received - expected)) / np.max(np.abs(expected))
 
 
-def test_folder_holds_what_it_says(exported):
+def test_folder_has_all_files_and_their_parity(exported):
     names = ["decoder.json", *_FILES, "golden.bin", "parity.json"]
     assert sorted(path.name for path in exported.iterdir()) == names
     assert list(exported.parent.iterdir()) == [exported]

@@ -32,7 +32,7 @@ def _distribution(params, likelihood, num_channels):
 
 
 @pytest.mark.parametrize(("likelihood", "num_channels"), _CASES)
-def test_mean_is_the_distributions(likelihood, num_channels):
+def test_mean_equals_that_of_the_distribution(likelihood, num_channels):
     params = _params(likelihood, num_channels)
     image = host_sampler.mean_image(params, likelihood, num_channels)
     assert image.dtype == np.float32
@@ -51,7 +51,7 @@ def test_a_seed_draws_what_the_distribution_draws(likelihood, num_channels):
     assert np.mean(image != other) > 0.05
 
 
-def test_latent_noise_is_the_models():
+def test_latent_noise_equals_that_of_the_model():
     shapes = [[1, 2, 2, 3], [1, 4, 4, 3], [1, 4, 4, 1]]
     expected = noise.keyed_noise(shapes, noise.row_keys(_SEED, tf.constant([_INDEX], tf.int64)))
     for received, tensor in zip(host_sampler.latent_noise(shapes, _SEED, _INDEX), expected, strict=True):
@@ -73,7 +73,7 @@ def test_parameters_that_do_not_fit_are_refused():
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 4, 1), (4, 4, 1)])
-def test_an_image_is_drawn_alone(shape):
+def test_only_a_single_image_is_drawn(shape):
     with pytest.raises(ValueError, match=r"params: expected \[1, H, W, P\], of one image. Received: shape"):
         host_sampler.draw_image(np.zeros(shape), "bernoulli", 1, seed=0)
 

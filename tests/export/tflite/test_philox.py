@@ -36,7 +36,7 @@ def test_keys_are_those_of_the_model(seed, index, purpose):
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 1000])
-def test_streams_are_tensorflows(count):
+def test_streams_equal_those_of_tensorflow(count):
     key = philox.row_key(2**40 + 5, 3)
     seed = tf.constant(key.view(np.int64))
     expected = tf.random.stateless_uniform([count], seed, 1e-5, 1.0 - 1e-5)

@@ -12,7 +12,7 @@ from nvae_tf.serving.check.load import concurrency_checks, load_checks
 from tests.serving.toy_model import Rattled, failures
 
 
-def test_a_place_in_the_batch_that_shows_in_the_image(connect, model, monkeypatch):
+def test_images_that_depend_on_their_place_in_the_batch(connect, model, monkeypatch):
     def change(name, outputs):
         places = np.arange(len(outputs["image"]), dtype=np.uint8)[:, None, None, None]
         return outputs | {"image": outputs["image"] + 4 * places}
@@ -89,5 +89,5 @@ def test_load_figures(connect):
     assert requests > 2 and figures["failed"] == 0 and 0.2 <= seconds < 2
     assert 0 < figures["p50_ms"] <= figures["p90_ms"] <= figures["p99_ms"] < 1000 * seconds
     np.testing.assert_allclose(figures["images_per_second"], 3 * requests / seconds)
-    # Two clients, one after another each: what they wait for is no more than twice the time.
+    # Two clients with one request at a time each wait for at most twice the elapsed time.
     assert figures["p50_ms"] / 1000 * requests < 4 * seconds

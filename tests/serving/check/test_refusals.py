@@ -25,7 +25,7 @@ def test_wrong_input_that_is_answered(connect, card, model, monkeypatch):
         assert reason == "expected INVALID_ARGUMENT that names temperature. Received: an answer"
         assert f"rest: refuses sample, {what} in temperature" in failed
     assert "grpc: refuses encode_floats, 1.5 in image" in failed and "grpc: refuses decode, nan in noise_00" in failed
-    # Neither is what the model's own arithmetic fails on INVALID_ARGUMENT.
+    # An error of the model's own arithmetic is no INVALID_ARGUMENT either.
     assert "grpc: refuses sample, an input too many" in failed
 
 

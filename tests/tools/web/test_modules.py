@@ -50,7 +50,7 @@ def _values(results, *shape):
     return [np.reshape(result["value"], shape or [-1]) for result in results]
 
 
-def test_random_numbers_are_pythons(call):
+def test_random_numbers_equal_those_of_python(call):
     key = philox.row_key(_SEED, _INDEX, philox.PIXELS)
     calls = [("rowKey", _SEED, _INDEX, philox.PIXELS), ("randomWords", key, 1001), ("uniform", key, 1001, 1e-5, 0.9)]
     calls += [("standardNormal", key, 1001)]
@@ -61,7 +61,7 @@ def test_random_numbers_are_pythons(call):
     np.testing.assert_allclose(normals, philox.standard_normal(key, [1001]), rtol=0, atol=1e-6)
 
 
-def test_latent_noise_is_pythons(call):
+def test_latent_noise_equals_that_of_python(call):
     shapes = [[1, 2, 2, 3], [1, 4, 4, 1]]
     [result] = call(("host_sampler.js", "latentNoise", [12, 16], _SEED, _INDEX))
     for received, expected in zip(result["value"], host_sampler.latent_noise(shapes, _SEED, _INDEX), strict=True):
@@ -69,7 +69,7 @@ def test_latent_noise_is_pythons(call):
 
 
 @pytest.mark.parametrize(("likelihood", "num_channels"), _CASES)
-def test_images_are_pythons(call, likelihood, num_channels):
+def test_images_equal_those_of_python(call, likelihood, num_channels):
     params = _params(likelihood, num_channels)
     described = {"kind": likelihood, "num_mixtures": _MIXTURES}
     mean, drawn = _values(
@@ -86,7 +86,7 @@ def test_images_are_pythons(call, likelihood, num_channels):
 
 # As many values as the finest groups of 256 x 256 models have, and a few.
 @pytest.mark.parametrize(("fraction", "size"), [(0.0, 60), (0.3, 128 * 128 * 20), (1.0, 60)])
-def test_slerp_is_pythons(call, fraction, size):
+def test_slerp_equals_that_of_python(call, fraction, size):
     first, second = np.random.default_rng(0).normal(size=[2, size]).astype(np.float16).astype(np.float32)
     few = first[:50]
     across, along = _values(
@@ -96,7 +96,7 @@ def test_slerp_is_pythons(call, fraction, size):
     np.testing.assert_allclose(along, slerp([few], [2 * few], [fraction])[0], rtol=0, atol=1e-5)
 
 
-def test_crop_and_bytes_are_pythons(call):
+def test_crop_and_bytes_equal_those_of_python(call):
     image = np.random.default_rng(0).uniform(-0.2, 1.2, [8, 10, 2]).astype(np.float32)
     image.flat[:4] = np.array([0.5, 1.5, 2.5, 254.5], np.float32) / np.float32(255)
     cropped, whole, as_bytes = _values(

@@ -86,14 +86,14 @@ def _assert_pictures(seen, expected):
         ("drawn", "webgpu", {**_SET, "redraws": 1, "drawn": True}),
     ],
 )
-def test_pictures_are_the_python_host_samplers(visited, decoders, moment, accelerator, settings):
+def test_pictures_equal_those_of_the_python_host_sampler(visited, decoders, moment, accelerator, settings):
     seen = visited["results"]["everything"][moment]
     assert seen["accelerator"] == accelerator
     _assert_pictures(seen, _expected(decoders["bernoulli"], **settings))
 
 
 @pytest.mark.parametrize("moment", ["wasm", "webgpu", "drawn"])
-def test_pictures_of_a_mixture_are_the_python_host_samplers(visited, decoders, moment):
+def test_pictures_of_a_mixture_equal_those_of_the_python_host_sampler(visited, decoders, moment):
     seen = visited["results"]["mixture"][moment]
     assert seen["accelerator"] == ("wasm" if moment == "wasm" else "webgpu")
     _assert_pictures(seen, _expected(decoders["logistic_mixture"], count=4, drawn=moment == "drawn"))
@@ -185,13 +185,13 @@ def test_groups_that_are_not_sampled_are_reported(troubled):
     assert fewer["values"]["temperature"] == "2.02" and fewer["problem"] == ""
 
 
-def test_a_model_that_webgpu_does_not_take_stays_on_the_cpu(visited):
+def test_a_model_that_webgpu_rejects_stays_on_the_cpu(visited):
     seen = visited["results"]["naive"]["webgpu"]
     assert seen["accelerator"] == "wasm"
     lasting = visited["results"]["naive"]["wasm"]["problem"]  # its numbers are not those of the export
     refusal = "Some operations of this model do not run on WebGPU; tools/check_tflite.py says which."
     assert lasting and seen["problem"] == f"{refusal} {lasting}"
-    assert "CPU (wasm)" in seen["status"]  # what was requested is drawn all the same
+    assert "CPU (wasm)" in seen["status"]  # what was requested is drawn nevertheless
     assert "CPU (wasm)" in visited["results"]["naive"]["drawn"]["status"]
 
 

@@ -135,7 +135,7 @@ def _difference(received, expected):
     if received.shape != expected.shape:
         return f"expected the shape {expected.shape}. Received: {received.shape}"
     if expected.dtype == object:
-        # Strings that differ are image files; their pixels may be near enough.
+        # Strings that differ are image files; their pixels may be close enough.
         pairs = [(a, b) for a, b in zip(received.flat, expected.flat, strict=True) if a != b]
         pixels = [[tf.io.decode_image(string).numpy() for string in pair] for pair in pairs]
         return next(filter(None, (_difference(*pair) for pair in pixels)), "")

@@ -1,4 +1,4 @@
-"""Audit of a .tflite file in half precision (fp16): how close its numbers come to the largest, and the error.
+"""Audit of a .tflite file in half precision (fp16): how close its numbers come to overflow, and the error.
 
 A phone's GPU may keep weights and activations in fp16; above 65504 they become infinite, and soon NaN. Here the result
 of every op is rounded, as it is when it is stored; sums within an op are float32. A GPU that fuses ops rounds less

@@ -77,7 +77,7 @@ def test_sum_of_a_mean(save):
 
 
 def test_relative_error():
-    """Over the largest expected magnitude; infinite where a number is not finite."""
+    """Over the largest expected magnitude; infinite if a number is not finite."""
     assert relative_error(np.array([1.0, 4.5]), np.array([1.0, 5.0])) == (0.1, 0.05)
     assert relative_error(np.array([np.nan, 5.0]), np.array([1.0, 5.0])) == (math.inf, math.inf)
     assert relative_error(np.array([1.0, 5.0]), np.array([1.0, np.nan])) == (math.inf, math.inf)
