@@ -1,4 +1,4 @@
-"""Fixtures of all tests, and the environment that must be set before TensorFlow is imported."""
+"""Fixtures for all tests, and the environment that must be set before TensorFlow is imported."""
 
 import fcntl
 import importlib
@@ -16,7 +16,7 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 
 import tensorflow as tf  # noqa: E402
 
-# Two devices, for tests of several replicas; they must be there before TensorFlow does anything.
+# Two devices for tests with several replicas, which must be configured before TensorFlow does anything.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
@@ -43,7 +43,7 @@ def shared_data():
 
 @pytest.fixture(scope="session")
 def golden():
-    """Folder with the reference checkpoints and numbers of the original program."""
+    """Folder with reference checkpoints and numbers from the original program."""
     return _shared_folder("golden")
 
 
@@ -59,7 +59,7 @@ def _split_arrays(values, index):
 
 @pytest.fixture(scope="session")
 def small_golden():
-    """(`OfficialCheckpoint`, {key: expected array}) of tests/goldens. Shared: no test may change them."""
+    """(`OfficialCheckpoint`, {key: expected array}) from tests/goldens. Shared: tests must not change them."""
     from nvae_tf.convert.torch_reader import OfficialCheckpoint
 
     with np.load(_SMALL_GOLDEN) as file:
@@ -72,7 +72,7 @@ def small_golden():
 
 @pytest.fixture(scope="session")
 def digits_run(tmp_path_factory):
-    """Run folder of the tiny model of the digits, at step 3; see tests/tiny.py. Shared: no test may write to it."""
+    """Run folder of the tiny digits model at step 3; see tests/tiny.py. Shared: tests must not write to it."""
     from tests import tiny
 
     return tiny.write_run(tmp_path_factory.mktemp("digits_run"))
@@ -80,19 +80,19 @@ def digits_run(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny_run_dir(tmp_path_factory):
-    """Run folder; see tests/export/tiny_export.py. Shared: no test may write to it."""
+    """Run folder of tests/export/tiny_export.py. Shared: tests must not write to it."""
     return _tiny(tmp_path_factory) / "run"
 
 
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory):
-    """Folder of the exported model with version 1, checked and published. Shared: no test may write to it."""
+    """Folder of the exported model with a checked and published version 1. Shared: tests must not write to it."""
     return _tiny(tmp_path_factory) / "nvae"
 
 
 @pytest.fixture(scope="module")
 def served():
-    """(`ToyModel`, {"grpc": port, "rest": port}) of a server of it; a test changes the model by monkeypatch alone."""
+    """(`ToyModel`, {"grpc": port, "rest": port}) of its server; tests must change the model only by monkeypatch."""
     from tests.serving.toy_model import ToyModel, serving
 
     model = ToyModel()
@@ -106,7 +106,7 @@ def _tiny(tmp_path_factory):
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
-    # The first worker exports for all.
+    # The first worker exports the model for all workers.
     with open(folder / "tiny.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "tiny" / "nvae" / "1").exists():
@@ -116,9 +116,9 @@ def _tiny(tmp_path_factory):
 
 @pytest.fixture
 def program():
-    """Function that gives a program of tools/ as a module with its flags read: program("traverse", "--seeds=1").
+    """Function that imports a program of tools/ and parses its flags: program("traverse", "--seeds=1").
 
-    Until the test ends absl knows the flags of that program and absl's own: two programs may have flags of one name.
+    Until the test ends, absl knows only the flags of that program and its own, since programs may share flag names.
     """
     before, loaded = dict(vars(flags.FLAGS)), []
 
@@ -147,13 +147,13 @@ def _forget(modules):
 
 @pytest.fixture
 def writer(tmp_path):
-    """`tf.summary` writer into tmp_path."""
+    """`tf.summary` writer to tmp_path."""
     return tf.summary.create_file_writer(str(tmp_path))
 
 
 @pytest.fixture
 def events(writer, tmp_path):
-    """Function that closes the writer and gives {tag: {step: value}} of what was written."""
+    """Function that closes the writer and returns the written events as {tag: {step: value}}."""
 
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -9,10 +9,10 @@ from nvae_tf.models.nvae import NVAE
 
 
 def model_config(size=16, **overrides):
-    """`ModelConfig` of a Bernoulli model with three groups in two scales; keywords override fields.
+    """`ModelConfig` of a Bernoulli model with three groups on two scales; keywords override fields.
 
     Args:
-        size: height and width of the images. Default 16, that of the digits.
+        size: height and width of the images. Default 16, the size of the digits.
     """
     fields = {
         "image_height": size,
@@ -37,7 +37,7 @@ def perturb(layer, seed=0):
     """Moves every variable of a layer away from its initial value and returns the layer."""
     rng = np.random.default_rng(seed)
     for variable in layer.variables:
-        # Multiplied first, so that running variances stay positive.
+        # Multiply first, so that running variances stay positive.
         value = variable.numpy() * rng.uniform(0.7, 1.4, variable.shape)
         if variable.name != "moving_variance":
             value = value + 0.1 * rng.normal(size=variable.shape)
@@ -52,7 +52,7 @@ def model(size=16, **overrides):
 
 
 def write_run(folder, step=3, size=16, **overrides):
-    """Writes a run folder with a checkpoint of `model` at `step`, as if trained on the digits; returns its path."""
+    """Writes a run folder with a checkpoint of `model` at `step`, as if trained on digits, and returns its path."""
     nvae = model(size, **overrides)
     config = Config(model=nvae.model_config, data=DataConfig(dataset="digits", binarize=True))
     run = RunFolder(folder).create(config)

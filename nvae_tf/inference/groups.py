@@ -85,7 +85,7 @@ class InferenceGroup(tf.Module):
         Args:
             state: [B, h, w, C]; None for group 0.
             feature: the encoder's feature for this group [B, h, w, encoder width].
-            noise: standard normal [B, h, w, latent_channels]; None for the mean.
+            noise: standard normal [B, h, w, latent_channels]; None for the mean of the posterior.
             temperature: factor of the scale [B, 1, 1, 1], or None for 1.
 
         Returns:

@@ -1,7 +1,7 @@
 """Residual cells and the operations they are made of (paper section 3.1, figure 3).
 
-A cell is skip(x) + 0.1 * SE(operations(x)); the first operation carries the change of resolution and width.
-`CELL_OPERATIONS` holds the operations of the cells in each part of the network for every cell set.
+A cell is skip(x) + 0.1 * SE(operations(x)); its first operation changes the resolution and the width.
+`CELL_OPERATIONS` lists, for every cell set, the operations of the cells in each part of the network.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ RESIDUAL_SCALE = 0.1
 
 
 class Resampling(enum.Enum):
-    """What a cell or an operation does to the resolution."""
+    """Change of the resolution by a cell or an operation."""
 
     NONE = "none"
     DOWN = "down"
@@ -43,12 +43,12 @@ class Resampling(enum.Enum):
 
 
 class _PreActivatedConv(Layer):
-    """[BN ->] activation -> [nearest x2] -> 3x3 convolution; without BN its initialisation depends on the data.
+    """[BN ->] activation -> [nearest x2] -> 3x3 convolution; without BN the initialisation depends on the data.
 
     Args:
         filters: output channels.
         resampling: change of resolution. Default `Resampling.NONE`.
-        dilation: of the convolution. Default 1.
+        dilation: dilation of the convolution. Default 1.
     """
 
     normalizes = True
@@ -94,15 +94,15 @@ class EluConv(_PreActivatedConv):
 class InvertedResidual(Layer):
     """Inverted residual `mconv_eEkKgG`: BN -> 1x1 -> BN+swish -> KxK -> BN+swish -> 1x1 -> BN.
 
-    By definition the nearest upsampling comes first; here it comes just before the KxK convolution, which gives the
-    same numbers at a quarter of the cost. The convolutions are plain: no weight norm, no bias.
+    By definition the nearest upsampling comes first. Here it comes just before the KxK convolution, which gives the
+    same result at a quarter of the cost. The convolutions are plain: no weight norm, no bias.
 
     Args:
         filters: output channels.
         resampling: change of resolution. Default `Resampling.NONE`.
         expansion: hidden channels per input channel.
-        kernel_size: of the middle convolution.
-        groups: of the middle convolution. Default `"depthwise"`.
+        kernel_size: kernel size of the middle convolution.
+        groups: groups of the middle convolution. Default `"depthwise"`.
     """
 
     def __init__(self, filters, resampling=Resampling.NONE, *, expansion, kernel_size, groups="depthwise", **kwargs):
@@ -141,13 +141,13 @@ class InvertedResidual(Layer):
 
 
 class Cell(Layer):
-    """skip(x) + 0.1 * SE(operations(x)).
+    """A residual cell: skip(x) + 0.1 * SE(operations(x)).
 
     Args:
         operations: factories of the operations in sequence, each called with (filters, resampling, name=...).
         filters: output channels.
-        resampling: makes the skip path the identity, a factorised downsampling or a bilinear upsampling.
-        squeeze_excite: gate the residual per channel. Default True.
+        resampling: whether the skip path is the identity, a factorised downsampling or a bilinear upsampling.
+        squeeze_excite: whether to gate the residual per channel. Default True.
 
     Input: [B, H, W, C]. Output: [B, H', W', filters].
     """
@@ -184,7 +184,7 @@ class Cell(Layer):
         skip = inputs if self.skip is None else self.skip(inputs)
         if self.squeeze_excite is None:
             return skip + x * RESIDUAL_SCALE
-        # The constant multiplies the small gate, not the whole feature map.
+        # Multiply the small gate, not the whole feature map, by the constant.
         return skip + gated(x, self.squeeze_excite(x) * RESIDUAL_SCALE)
 
 
@@ -206,7 +206,7 @@ _bnswish = (NormSwishConv, NormSwishConv)
 _bnswish5 = functools.partial(NormSwishConv, dilation=2)
 _e6, _e6k11, _e3, _e3g8 = _inverted(6, 5), _inverted(6, 11), _inverted(3, 5), _inverted(3, 5, groups=8)
 
-# By cell set: encoder, decoder, preprocess, postprocess.
+# For each cell set: encoder, decoder, preprocess, postprocess.
 CELL_OPERATIONS = {
     "res_mbconv": CellOperations(_bnswish, _e6, _bnswish, _e3),
     "res_bnswish": CellOperations(*[_bnswish] * 4),

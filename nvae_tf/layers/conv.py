@@ -1,6 +1,6 @@
 """Convolutions: weight-normalised (the default), plain, grouped and depthwise.
 
-Every convolution of the model is a `Conv2D`, and every kernel variable, depthwise ones included, is
+Every convolution of the model is a `Conv2D`, and every kernel variable, even of a depthwise convolution, has the shape
 [kh, kw, in/groups, out], so that kernels of one shape can be stacked and normalised, regularised and updated together.
 """
 
@@ -35,8 +35,8 @@ def _spatial(inputs, kernel):
     padding = _padding(kernel.shape[0])
 
     def gradient(upstream):
-        # Input: the correlation with the flipped kernel. Kernel: the correlation of inputs and upstream gradient,
-        # with the batch in the place of the channels.
+        # For the input, correlate with the flipped kernel. For the kernel, correlate the inputs with the upstream
+        # gradient, with the batch in place of the channels.
         flipped = tf.transpose(tf.reverse(kernel, (0, 1)), (0, 1, 3, 2))
         input_gradient = tf.nn.conv2d(upstream, flipped, 1, padding)
         images = tf.transpose(inputs, (3, 1, 2, 0))  # [in, H, W, B]
@@ -55,9 +55,9 @@ def _padding(kernel_size):
 def convolution(inputs, kernel):
     """Dense convolution of [B, H, W, in] with a kernel [k, k, in, out], k odd, with gradients that are fast on CPUs.
 
-    TensorFlow's CPU kernels for the gradients of a convolution, above all for that of the input, are several times
-    slower than its forward kernel on the small, wide feature maps of a deep hierarchy. Forward convolutions and matrix
-    products give the same numbers. On GPUs the native gradients are fast and are used.
+    On the small, wide feature maps of a deep hierarchy, TensorFlow's CPU kernels for the gradients of a convolution,
+    especially for that of the input, are several times slower than its forward kernel. Forward convolutions and matrix
+    products give the same result. On GPUs the native gradients are fast and are used.
     """
     inputs, kernel = tf.convert_to_tensor(inputs), tf.convert_to_tensor(kernel)
     if tf.config.list_logical_devices("GPU"):
@@ -67,7 +67,7 @@ def convolution(inputs, kernel):
 
 @tf.custom_gradient
 def _add_bias_to_half(outputs, bias):
-    """`tf.nn.bias_add` of a float32 bias to float16 or bfloat16, whose own gradient would sum in the short type."""
+    """`tf.nn.bias_add` of a float32 bias to float16 or bfloat16, with a gradient that sums in float32."""
 
     def gradient(upstream):
         return upstream, tf.reduce_sum(tf.cast(upstream, tf.float32), (0, 1, 2))
@@ -80,18 +80,18 @@ class Conv2D(Layer):
 
     Args:
         filters: output channels.
-        kernel_size: odd side of the square kernel.
+        kernel_size: side of the square kernel, odd.
         strides: 1 or 2. Default 1.
         dilation: spacing of the kernel's taps. Default 1.
         groups: groups of input channels; `"depthwise"` for one group per channel. Default 1.
-        use_bias: add a bias. Default True.
-        weight_norm: normalise each output channel's kernel to exp(log norm). Default True.
+        use_bias: whether to add a bias. Default True.
+        weight_norm: whether to normalise the kernel of each output channel to exp(log norm). Default True.
         log_norm_offset: added to the initial log norm. Default 0.
-        data_dependent: set log norm and bias from the first batch (`initializing_from_data`), so that the output
-            has mean 0 and standard deviation 1/5 in every channel. Default False.
+        data_dependent: whether to set log norm and bias from the first batch (see `initializing_from_data`), so that
+            the output has mean 0 and standard deviation 1/5 in every channel. Default False.
 
     Input: [B, H, W, in]. Output: [B, H / strides, W / strides, filters], in the type of the effective kernel.
-    Padding is kernel_size // 2 * dilation on every side at every stride, unlike TensorFlow's "SAME" at stride 2.
+    The padding is kernel_size // 2 * dilation on every side for every stride, unlike TensorFlow's "SAME" at stride 2.
     Kernels and biases start as U(-1/sqrt(fan_in), 1/sqrt(fan_in)), log norms as log(||w|| + 1e-2).
     Reference: paper, appendix A (weight normalisation).
     """
@@ -193,7 +193,7 @@ class Conv2D(Layer):
     def _dense(self, inputs, kernel):
         strides, dilation = self.strides, self.dilation
         if dilation > 1 and strides == dilation:
-            # All taps read the same pixel phase, so this is a plain convolution of the decimated input.
+            # All taps read pixels of the same phase, so this is a plain convolution of the decimated input.
             inputs, strides, dilation = inputs[:, ::strides, ::strides, :], 1, 1
         if dilation > 1:
             return tf.nn.convolution(inputs, kernel, strides=strides, padding="SAME", dilations=dilation)

@@ -1,8 +1,8 @@
-"""Effective kernels, computed for many convolutions at once, and how the convolutions of a block of code compute.
+"""Effective kernels, computed for many convolutions at once, and settings of all convolutions in a `with` statement.
 
-A deep hierarchy has thousands of variables, and a graph that treats each on its own takes minutes to trace. So tensors
-of one shape are stacked and worked on by a few wide ops. What holds for every convolution within a `with` statement
-(shared kernels, type of the arithmetic, initialisation from data) is set by the context managers of this module.
+A deep hierarchy has thousands of variables, and a graph that treats each one separately takes minutes to trace.
+Therefore tensors of one shape are stacked and processed by a few wide ops. The context managers of this module set the
+shared kernels, the type of the arithmetic and the initialisation from data.
 """
 
 import contextlib
@@ -16,8 +16,8 @@ import tensorflow as tf
 from nvae_tf.layers.replicas import assign
 
 _NORM_EPSILON = 1e-5
-# Largest stack, in elements. Element-wise work passes over a stack many times, and each pass over a stack that does
-# not fit in the caches goes to main memory.
+# Largest stack, in elements. Element-wise ops pass over a stack many times, and every pass goes to main memory if the
+# stack does not fit in the caches.
 _MAX_ELEMENTS = 2_000_000
 
 # Kernels computed together for many layers, by id(layer); see `shared_kernels`.
@@ -28,7 +28,7 @@ _initializing_from_data = contextvars.ContextVar("initializing_from_data", defau
 
 @contextlib.contextmanager
 def setting(variable, value):
-    """Context in which a context variable has a value."""
+    """Context in which a context variable has the given value."""
     token = variable.set(value)
     try:
         yield value
@@ -37,7 +37,7 @@ def setting(variable, value):
 
 
 def arithmetic_dtype(dtype):
-    """Context in which dense (not depthwise) convolutions compute in a type (None: that of the kernels).
+    """Context in which dense (not depthwise) convolutions compute in a type; None for that of the kernels.
 
     Inputs and outputs keep their types.
     """
@@ -50,7 +50,7 @@ def initializing_from_data():
 
 
 def other_arithmetic_dtype():
-    """The type that `arithmetic_dtype` asks for, or None."""
+    """The type set by `arithmetic_dtype`, or None."""
     return _arithmetic_dtype.get()
 
 
@@ -65,14 +65,14 @@ def shared_kernel(layer):
 
 
 def normalize_kernel(kernel, log_norm):
-    """exp(log_norm) * w / (||w|| + 1e-5) of kernels w [..., kh, kw, in/groups, out], with a norm for each output."""
+    """exp(log_norm) * w / (||w|| + 1e-5) of kernels w [..., kh, kw, in/groups, out], with one norm for each output."""
     # A custom gradient takes tensors, not variables.
     return _normalize(tf.convert_to_tensor(kernel), tf.convert_to_tensor(log_norm))
 
 
 @tf.custom_gradient
 def _normalize(kernel, log_norm):
-    """`normalize_kernel` with a gradient that passes over the weights less often than the chain of its ops does."""
+    """`normalize_kernel` with a gradient that passes over the weights fewer times than that of the separate ops."""
     axes = (-4, -3, -2)
     norm = tf.sqrt(tf.reduce_sum(tf.square(kernel), axes, keepdims=True))
     factor = tf.exp(log_norm)[..., tf.newaxis, tf.newaxis, tf.newaxis, :] / (norm + _NORM_EPSILON)
@@ -95,20 +95,20 @@ def group_by(items, key):
 
 
 def split_by_size(items, shape):
-    """Splits items that hold one variable of `shape` each into lists whose stacks fit in the caches."""
+    """Splits items with one variable of `shape` each into lists whose stacks fit in the caches."""
     count = max(1, _MAX_ELEMENTS // math.prod(shape))
     return [items[start : start + count] for start in range(0, len(items), count)]
 
 
 def stack(variables):
-    """Values of n variables or tensors of one shape as a tensor [n, ...]."""
+    """Stacks the values of n variables or tensors of one shape to a tensor [n, ...]."""
     if len(variables) == 1:
         return tf.expand_dims(tf.convert_to_tensor(variables[0]), 0)
     return tf.stack([tf.convert_to_tensor(variable) for variable in variables])
 
 
 class VariableStacks:
-    """Variables that are read, differentiated and updated as stacks.
+    """Variables that are read, differentiated and updated in stacks.
 
     Args:
         groups: lists of Keras variables of one shape; each list is a stack.
@@ -118,7 +118,7 @@ class VariableStacks:
         self.groups = groups
 
     def read(self):
-        """Current values: for each group a tensor [n, ...]."""
+        """Current values: a tensor [n, ...] for each group."""
         return [stack(group) for group in self.groups]
 
     def scope(self, stacks):
@@ -129,14 +129,14 @@ class VariableStacks:
         return keras.StatelessScope(state_mapping=rows, initialize_variables=False)
 
     def assign(self, stacks):
-        """Sets this replica's copy of every variable to its row."""
+        """Sets this replica's copy of every variable to its row of `stacks`."""
         for group, values in zip(self.groups, stacks, strict=True):
             for variable, value in zip(group, tf.unstack(values), strict=True):
                 assign(variable, value)
 
 
 class KernelStack:
-    """Convolutions with equal kernel shapes and treatment, whose kernels form one [n, kh, kw, in, out] tensor.
+    """Convolutions of one kernel shape and kind, whose kernels form a tensor [n, kh, kw, in, out].
 
     Args:
         layers: built `Conv2D` layers with equal `stack_key`.
@@ -155,7 +155,7 @@ class KernelStack:
         return [[getattr(layer, name) for layer in self.layers] for name in names]
 
     def effective(self, *values):
-        """Effective kernels [n, kh, kw, in, out], from given stacks of `variables` or else from their values."""
+        """Effective kernels [n, kh, kw, in, out], from stacks of `variables` or, if none are given, their values."""
         kernels, *log_norms = values or map(stack, self.variables)
         if self.mask is not None:
             kernels = kernels * self.mask
@@ -170,13 +170,13 @@ def kernel_stacks(layers):
 
 @contextlib.contextmanager
 def shared_kernels(stacks, effective=None):
-    """Context in which layers use kernels that were computed stacked by shape.
+    """Context in which layers use kernels that are computed in stacks of one shape.
 
-    Nested uses keep the outer kernels.
+    In nested contexts the outer kernels are used.
 
     Args:
         stacks: `KernelStack`s.
-        effective: their effective kernels, whose type the layers compute in; computed if None. Default None.
+        effective: their effective kernels, in whose type the layers compute; computed if None. Default None.
     """
     if _shared_kernels.get() is not None or _initializing_from_data.get():
         yield
@@ -190,5 +190,5 @@ def shared_kernels(stacks, effective=None):
 
 
 def given_kernels(layers, kernels):
-    """Context in which each of the layers uses the effective kernel given for it, and no others are shared."""
+    """Context in which each of the layers uses its given effective kernel, and no other kernels are shared."""
     return setting(_shared_kernels, dict(zip(map(id, layers), kernels, strict=True)))

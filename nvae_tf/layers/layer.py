@@ -1,4 +1,4 @@
-"""The base of the model's layers, and layers without values."""
+"""The base class of the model's layers, and layers without values."""
 
 import concurrent.futures
 
@@ -8,8 +8,8 @@ import keras
 class Layer(keras.layers.Layer):
     """A layer that computes in the type of its input.
 
-    Keras casts the inputs of a layer to the layer's own type. Here the images and kernels that enter the model decide
-    the type of all activations, so that one model trains in mixed precision and is evaluated in float32.
+    Keras casts the inputs of a layer to the type of the layer. Here the images and kernels that enter the model
+    determine the type of all activations, so that one model can train in mixed precision and be evaluated in float32.
     """
 
     def __init__(self, **kwargs):
@@ -17,9 +17,9 @@ class Layer(keras.layers.Layer):
 
 
 def without_values(build):
-    """Calls `build`, which makes layers or models, with variables that have shapes but no values.
+    """Calls `build`, which creates layers or models, so that their variables have shapes but no values.
 
-    It serves to inspect models that may not fit into memory.
+    This allows the inspection of models that may not fit in memory.
     """
 
     def run():
@@ -27,6 +27,6 @@ def without_values(build):
             return build()
 
     # Keras keeps a list of variables without values for each thread and gives them values at the end of the next
-    # scope. In a thread of its own the list ends with the thread.
+    # scope. In a separate thread, the list disappears with the thread.
     with concurrent.futures.ThreadPoolExecutor(max_workers=1) as thread:
         return thread.submit(run).result()

@@ -6,10 +6,10 @@ from nvae_tf.layers.conv import Conv2D
 
 
 def channel_mask(in_channels, out_channels, strict):
-    """The mask [in, out] at the kernel's centre: which input channels an output channel may see.
+    """Mask [in, out] at the centre of the kernel: the input channels that each output channel may see.
 
-    With r = out / in channels (out >= in) the r outputs of block i see inputs < i (strict) or <= i; with r = in / out
-    output i sees inputs < i * r (strict) or < (i + 1) * r.
+    If out >= in, r = out / in, and the r outputs of block i see the inputs < i (strict) or <= i. Otherwise r = in / out
+    and output i sees the inputs < i * r (strict) or < (i + 1) * r.
     """
     block_of_input = np.arange(in_channels)[:, np.newaxis] // max(1, in_channels // out_channels)
     block_of_output = np.arange(out_channels) // max(1, out_channels // in_channels)
@@ -18,10 +18,10 @@ def channel_mask(in_channels, out_channels, strict):
 
 
 def causal_mask(kernel_size, in_channels, out_channels, strict, mirrored=False, depthwise=False):
-    """The mask [k, k, in/groups, out]: rows above the centre, columns left of it, and the centre's channel mask.
+    """Mask [k, k, in/groups, out]: the rows above the centre, the pixels left of it, the channel mask at the centre.
 
     With `strict` an output never sees its own input ("zero diagonal"); `mirrored` flips the mask in height and width,
-    not in channels; a `depthwise` channel sees only itself.
+    not in channels; with `depthwise` a channel sees only itself.
     """
     centre = kernel_size // 2
     in_per_group = 1 if depthwise else in_channels
@@ -40,8 +40,8 @@ class MaskedConv2D(Conv2D):
 
     Args:
         filters, kernel_size, **kwargs: see `Conv2D`.
-        strict: an output never sees the input at its own place. Default False.
-        mirrored: causal in the reversed raster order. Default False.
+        strict: whether outputs do not see the input at their own position. Default False.
+        mirrored: whether to reverse the raster order. Default False.
 
     Input: [B, H, W, in]. Output: [B, H, W, filters].
     """

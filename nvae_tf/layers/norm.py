@@ -11,7 +11,7 @@ _MOMENTUM = 0.95
 
 @tf.custom_gradient
 def swish(x):
-    """x * sigmoid(x) with a gradient that needs few passes over memory."""
+    """x * sigmoid(x), with a gradient that needs few passes over memory."""
     gate = tf.sigmoid(x)
 
     def gradient(upstream):
@@ -25,7 +25,7 @@ def swish(x):
 def _normalize_over_replicas(inputs, scale, offset, shift):
     """Batch norm over the batches of all replicas, with one exchange forwards and one backwards.
 
-    `shift` [C] is near the mean and equal on all replicas, so that moments about it are precise. Returns the output,
+    `shift` [C] is near the mean, so that moments about it are precise, and equal on all replicas. Returns the output,
     the mean [C] and the biased variance [C]; no gradient passes through the last two.
     """
     axes, count = (0, 1, 2), inputs.shape[-1]
@@ -52,12 +52,12 @@ def _normalize_over_replicas(inputs, scale, offset, shift):
 class BatchNorm(Layer):
     """Batch normalisation over B, H and W with epsilon 1e-5 and momentum 0.95.
 
-    The running variance follows the unbiased batch variance (biased times n / (n - 1)); normalisation uses the biased
-    one. The batch is that of all replicas together. Statistics are float32 whatever the type of the input.
+    The running variance follows the unbiased batch variance (the biased one times n / (n - 1)); normalisation uses the
+    biased one. The batch is that of all replicas together. Statistics are float32 for every type of input.
 
     Args:
-        count_factor: how often a nearest upsampling after this layer repeats each value, if by definition it comes
-            before; n counts the repeated values. Default 1.
+        count_factor: how often each value is repeated by a nearest upsampling that by definition comes before this
+            layer but is done after it; n counts the repeated values. Default 1.
 
     Input and output: [B, H, W, C].
     """
@@ -83,13 +83,13 @@ class BatchNorm(Layer):
             return self._normalize(inputs, mean, variance, exponential_avg_factor=1.0, is_training=False).y
         if num_replicas() > 1:
             return self._synchronized(inputs, mean, variance)
-        # A shift of the input changes nothing but the mean. The CPU kernel adds up all values in one running sum,
-        # whose rounding error grows with the mean and with the number of values; without the mean it stays small.
+        # A shift of the input changes only the mean. The CPU kernel adds all values in one running sum, whose rounding
+        # error grows with the mean and with the number of values; without the mean it stays small.
         values = tf.cast(inputs, tf.float32)
         shift = tf.cast(tf.reduce_mean(tf.reduce_mean(values, axis=(1, 2)), axis=0), inputs.dtype)
         shift = tf.stop_gradient(shift)
         moved = mean - tf.cast(shift, tf.float32)
-        # The kernel updates the running statistics itself, with the unbiased variance.
+        # The kernel itself updates the running statistics, with the unbiased variance.
         outputs = self._normalize(
             inputs - shift, moved, variance, exponential_avg_factor=1.0 - _MOMENTUM, is_training=True
         )

@@ -1,4 +1,4 @@
-"""Rematerialisation: activations inside a layer are recomputed in the backward pass instead of being kept."""
+"""Rematerialisation: the activations inside a layer are recomputed in the backward pass instead of being kept."""
 
 import contextvars
 
@@ -22,13 +22,13 @@ def is_rematerializing():
 
 
 def recompute(layer, function, inputs):
-    """function(inputs), computed in the forward pass and once more for the backward pass.
+    """Computes function(inputs) in the forward pass and again in the backward pass.
 
-    The kernels must be shared (`kernels.shared_kernels`) and the variables get their values from a
-    `keras.StatelessScope`: everything the layer reads is passed as tensors, so that gradients reach it. Only the
+    The kernels must be shared (`kernels.shared_kernels`), and the variables must get their values from a
+    `keras.StatelessScope`: everything that the layer reads is passed as tensors, so that gradients reach it. Only the
     forward pass updates batch-norm statistics.
 
-    `layer` is built and owns every variable that `function`, a function of one tensor [B, H, W, C], reads.
+    `layer` must be built and own every variable that `function`, a function of one tensor [B, H, W, C], reads.
     """
     convolutions = [part for part in layer._flatten_layers() if isinstance(part, Conv2D)]
     replaced = {id(getattr(conv, name, None)) for conv in convolutions for name in ("kernel", "log_norm")}
@@ -53,7 +53,7 @@ def recompute(layer, function, inputs):
 
         def gradient(upstream, *unused):
             # The second pass must neither start before the gradient exists nor be merged with the first. A zero that
-            # is computed from the gradient enforces both; XLA ignores control dependencies.
+            # is computed from the gradient ensures both; XLA ignores control dependencies.
             one = tf.cast(tf.reshape(upstream, [-1])[0], tf.bool)
             zero = tf.where(tf.equal(one, one), 0.0, float("nan"))
             again = [x + tf.cast(zero, x.dtype), *tensors]

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 
 def num_replicas():
-    """Number of replicas that take this step together; 1 outside `tf.distribute.Strategy.run`."""
+    """Number of replicas in this step; 1 outside `tf.distribute.Strategy.run`."""
     context = tf.distribute.get_replica_context()
     return 1 if context is None else context.num_replicas_in_sync
 
@@ -20,7 +20,7 @@ def mean_over_replicas(tensors):
     """The mean of each float32 tensor over all replicas, in a single exchange; the same bits on every replica."""
     if num_replicas() == 1:
         return tensors
-    # The exchange between workers refuses arguments of the step, which are not placed on a device yet.
+    # The exchange between workers rejects arguments of the step, because they are not placed on a device yet.
     placed = [tf.identity(tensor) for tensor in tensors]
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, placed)
 
@@ -28,7 +28,7 @@ def mean_over_replicas(tensors):
 def assign(variable, value):
     """Sets this replica's copy of a Keras variable.
 
-    Every replica computes the same value from the same numbers, so copies need not be sent; TensorFlow's own
+    Every replica computes the same value from the same numbers, so nothing needs to be exchanged; TensorFlow's own
     assignment to a mirrored variable would exchange the variables one by one.
     """
     live = variable.value
@@ -45,18 +45,18 @@ def round_up(size, strategy):
 
 
 def pad_rows(rows, size):
-    """Array [size, ...]: the rows, and zeros after them."""
+    """Pads the rows with zeros to an array [size, ...]."""
     return np.pad(rows, [(0, size - len(rows))] + [(0, 0)] * (rows.ndim - 1))
 
 
 def run_on_replicas(strategy, function, model, rows, *arguments):
-    """Outputs of `function(model, *rows, *arguments)` as arrays, with the rows divided among the replicas.
+    """Computes `function(model, *rows, *arguments)` with the rows divided among the replicas.
 
     Args:
-        strategy: `tf.distribute.Strategy` in whose scope the model was made, with all its replicas in this process.
+        strategy: `tf.distribute.Strategy` in whose scope the model was created, with all replicas in this process.
         function: `tf.function` that returns a tensor or a tuple of tensors, with the rows as their first axis.
         model: `NVAE`.
-        rows: list of arrays [B, ...], B a multiple of the number of replicas.
+        rows: list of arrays [B, ...], where B is a multiple of the number of replicas.
         *arguments: passed unchanged to every replica.
 
     Returns:

@@ -6,7 +6,7 @@ from nvae_tf.layers.conv import Conv2D
 from nvae_tf.layers.layer import Layer
 from nvae_tf.layers.norm import swish
 
-# (row, column) at which each of the four convolutions starts to read, in the order of concatenation.
+# (row, column) of the first pixel that each of the four convolutions reads, in the order of concatenation.
 SHIFTS = ((0, 0), (1, 1), (0, 1), (1, 0))
 
 
@@ -16,17 +16,17 @@ def upsample_nearest(x):
     height, width = x.shape[1], x.shape[2]
 
     def gradient(upstream):
-        # The sum over 2 x 2 windows, much faster than the scatter of TensorFlow's own gradient.
+        # A sum over 2 x 2 windows is much faster than the scatter of TensorFlow's own gradient.
         return 4.0 * tf.nn.avg_pool2d(upstream, 2, 2, "VALID")
 
     return tf.image.resize(x, (2 * height, 2 * width), "nearest"), gradient
 
 
 class FactorizedDownsample(Layer):
-    """Halves the resolution without losing a pixel: swish, then four 1x1 convolutions of the four pixel phases.
+    """Halves the resolution without losing a pixel: swish, then a 1x1 convolution of each of the four pixel phases.
 
     Args:
-        filters: output channels; the first three convolutions give filters // 4 each, the last the remainder.
+        filters: output channels; the first three convolutions have filters // 4 each, the last has the remainder.
 
     Input: [B, H, W, C]. Output: [B, H/2, W/2, filters].
     """
@@ -48,9 +48,9 @@ class FactorizedDownsample(Layer):
 
 
 class BilinearUpsample(Layer):
-    """Doubles the resolution bilinearly (corners aligned) and changes the width by a 1x1 convolution without bias.
+    """Doubles the resolution bilinearly (corners aligned) and changes the width with a 1x1 convolution without bias.
 
-    The convolution goes first: the two commute exactly, and it is a quarter of the work at the low resolution.
+    The convolution comes first: the two commute exactly, and it costs a quarter at the low resolution.
 
     Args:
         filters: output channels.

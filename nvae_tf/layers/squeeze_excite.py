@@ -13,7 +13,7 @@ def gated(x, gate):
 
 @tf.custom_gradient
 def _gated_half(x, gate):
-    """`gated` of float16 or bfloat16; the gate's gradient sums over H and W, which may overflow float16."""
+    """`gated` for float16 or bfloat16; the gradient of the gate is a sum over H and W, which may overflow float16."""
 
     def gradient(upstream):
         product = tf.cast(upstream, tf.float32) * tf.cast(x, tf.float32)
@@ -30,11 +30,11 @@ def _dense(units, fan_in, activation, name):
 
 
 class SqueezeExcite(Layer):
-    """Gate of each channel in (0, 1) from the channel means: C -> max(C // 16, 4) -> C.
+    """Gate in (0, 1) of each channel, computed from the channel means: C -> max(C // 16, 4) -> C.
 
-    The mean and the gate are float32 whatever the type of the input, because a sum over H and W may overflow float16.
+    The mean and the gate are float32 for every type of input, because a sum over H and W may overflow float16.
 
-    Input: [B, H, W, C]. Output: the gate [B, 1, 1, C]; the caller multiplies, so that it can fold in its own scaling.
+    Input: [B, H, W, C]. Output: the gate [B, 1, 1, C]; the caller multiplies by it and can include its own factor.
     """
 
     def build(self, input_shape):

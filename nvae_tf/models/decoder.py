@@ -11,7 +11,7 @@ from nvae_tf.models.latent_group import LatentGroup
 
 
 def postprocess_cells(config, filters):
-    """Cells after the last group, `filters` wide; the first of each block doubles the resolution, halves the width."""
+    """Cells after the last group of width `filters`; each block doubles the resolution and halves the width."""
     operations = CELL_OPERATIONS[config.cell_set].postprocess
     cells = []
     for block in range(config.postprocess_blocks):
@@ -22,16 +22,16 @@ def postprocess_cells(config, filters):
 
 
 class Decoder(Layer):
-    """From latents to the likelihood's parameters.
+    """The decoder, from latents to the parameters of the likelihood.
 
     Args:
         config: `ModelConfig`.
 
     Attributes:
         groups: `LatentGroup`s in generation order.
-        up_cells: one upsampling cell after each scale but the finest.
+        up_cells: one upsampling cell after each scale except the finest.
         postprocess: cells after the last group.
-        likelihood_head: convolution that gives the likelihood's parameters.
+        likelihood_head: convolution that outputs the parameters of the likelihood.
         has_start: whether the top-down pass starts from a learned state; False with one scale and one group.
         start: the learned state [h, w, C].
     """
@@ -51,7 +51,7 @@ class Decoder(Layer):
         self.likelihood_head = Conv2D(hierarchy.num_likelihood_parameters(config), 3, name="likelihood_head")
 
     def stages(self):
-        """The tower top-down: pairs of the upsampling cell that comes before a group, or None, and the group."""
+        """The tower, top-down: pairs of the upsampling cell before a group, or None, and the group."""
         groups, stages = iter(self.groups), []
         for scale in self.scales:
             for position in range(scale.num_groups):
@@ -90,7 +90,7 @@ class Decoder(Layer):
         return self._top_down(step, training, noise, temperatures)[0]
 
     def decode(self, latents, training=False):
-        """Top-down pass with given latents: likelihood parameters, and the noise that `generate` makes them from."""
+        """Top-down pass with given latents: likelihood parameters, and the noise from which `generate` makes them."""
 
         def step(group, state, latent):
             return group.decode(state, latent, training=training)
@@ -98,7 +98,7 @@ class Decoder(Layer):
         return self._top_down(step, training, latents)
 
     def _top_down(self, step, training, *inputs):
-        """Passes the state through the tower; `step` maps (group, state, *inputs of it) to (state, output)."""
+        """Passes the state through the tower; `step` maps (group, state, *inputs of the group) to (state, output)."""
         state, outputs = None, []
         if self.has_start:
             state = tf.broadcast_to(tf.convert_to_tensor(self.start), [tf.shape(inputs[0][0])[0], *self.start.shape])

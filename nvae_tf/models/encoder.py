@@ -23,7 +23,7 @@ def preprocess_cells(config):
 
 
 class Encoder(Layer):
-    """Features of images for the posteriors of all groups.
+    """The encoder, from images to features for the posteriors of all groups.
 
     Args:
         config: `ModelConfig`.
@@ -38,7 +38,7 @@ class Encoder(Layer):
         self.stem = Conv2D(config.encoder_channels, 3, name="stem")
         self.preprocess = preprocess_cells(config)
         self.group_cells = []  # one list of cells for each group, bottom-up
-        self.down_cells = []  # one cell after each scale but the coarsest
+        self.down_cells = []  # one cell after each scale except the coarsest
         if hierarchy.has_towers(config):
             self._make_tower(config)
         coarsest = hierarchy.scales(config)[0]
@@ -60,7 +60,7 @@ class Encoder(Layer):
         self.groups_per_scale = tuple(reversed(hierarchy.groups_per_scale(config)))  # finest first
 
     def stages(self):
-        """The tower bottom-up: pairs of a group's cells and the downsampling cell that follows them, or None."""
+        """The tower, bottom-up: pairs of the cells of a group and the downsampling cell after them, or None."""
         if not self.group_cells:
             return []
         downs, cells = iter(self.down_cells), iter(self.group_cells)
@@ -88,6 +88,6 @@ class Encoder(Layer):
             features.append(x)
             if down is not None:
                 x = down(x, training=training)
-        # The last feature goes through the top instead, which is the input of group 0's posterior.
+        # The last feature passes through the top instead, whose output is the input of group 0's posterior.
         top = tf.nn.elu(self.top(tf.nn.elu(x)))
         return [top, *reversed(features[:-1])]

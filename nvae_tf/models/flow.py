@@ -10,18 +10,18 @@ from nvae_tf.layers.layer import Layer
 from nvae_tf.layers.masked_conv import MaskedConv2D
 
 _HIDDEN_FACTOR = 6
-# The last convolution starts at a tenth: log(0.1), rounded as in the original.
+# The last convolution starts with a tenth of the usual norm: log(0.1), rounded as in the original.
 _OUTPUT_LOG_NORM_OFFSET = -2.303
 
 
 class AutoregressiveNet(Layer):
-    """mu(z): a shift of each latent that depends on the latents before it, in raster order, then channel order.
+    """Shift mu(z) of each latent, which depends on the latents before it in raster order, then channel order.
 
     Masked 3x3 (strict) -> ELU -> masked depthwise 5x5 -> ELU -> ELU -> masked 1x1.
 
     Args:
         latent_channels: channels of z.
-        mirrored: reverse the raster order. Default False.
+        mirrored: whether to reverse the raster order. Default False.
 
     Input and output: [B, h, w, latent_channels].
     """
@@ -49,7 +49,7 @@ class AutoregressiveNet(Layer):
 
 
 class AutoregressiveShift(tfp.bijectors.Bijector):
-    """z <- z - mu(z) with a strictly causal mu; the Jacobian is unit triangular, its log determinant 0.
+    """z <- z - mu(z) with a strictly causal mu; the Jacobian is unit triangular, so its log determinant is 0.
 
     Args:
         net: strictly causal function of [B, h, w, C].
@@ -66,8 +66,8 @@ class AutoregressiveShift(tfp.bijectors.Bijector):
         return z - tf.cast(self._net(z), z.dtype)
 
     def _inverse(self, y):
-        # z = y + mu(z) by fixed-point iteration. mu is strictly causal, so each round settles at least one more latent
-        # and the iteration ends after at most h * w * C rounds, usually far fewer.
+        # Solve z = y + mu(z) by fixed-point iteration. mu is strictly causal, so each round settles at least one more
+        # latent, and the iteration ends after at most h * w * C rounds, usually far fewer.
         rounds = tf.reduce_prod(tf.shape(y)[-3:])
 
         def step(i, z, _):
@@ -107,7 +107,7 @@ class FlowStep(Layer):
 
     @property
     def bijector(self):
-        """The step as a TFP bijector on events [h, w, latent_channels]."""
+        """This step as a TFP bijector with events [h, w, latent_channels]."""
         # Chain applies its last member first.
         return tfp.bijectors.Chain([AutoregressiveShift(self.mirrored_net), AutoregressiveShift(self.net)])
 

@@ -16,11 +16,11 @@ tfd = tfp.distributions
 
 
 class LatentTerms(typing.NamedTuple):
-    """Terms of the objective that belong to one group (nats), and its latent.
+    """Terms of the objective for one group, in nats, and its latent.
 
     Attributes:
         latent: z after the flows [B, h, w, latent_channels].
-        kl_per_channel: KL(q || p) [B, latent_channels], summed over h and w. With flows log q - log p at the sample.
+        kl_per_channel: KL(q || p) [B, latent_channels], summed over h and w; with flows, log q - log p at the sample.
         log_q: log density of the posterior at the sample [B].
         log_p: log density of the prior at the latent [B].
         posterior_loc: mean of q before the flows [B, h, w, latent_channels].
@@ -36,7 +36,7 @@ class LatentTerms(typing.NamedTuple):
 
 
 class EncoderCombiner(Layer):
-    """Encoder feature + 1x1 convolution of the decoder state: the input of a posterior.
+    """Encoder feature + 1x1 convolution of the decoder state, the input of a posterior.
 
     Args:
         filters: width of the encoder feature.
@@ -56,7 +56,7 @@ class EncoderCombiner(Layer):
 
 
 class DecoderCombiner(Layer):
-    """1x1 convolution of [decoder state, z]: merges a latent into the top-down pass.
+    """1x1 convolution of [decoder state, z], which merges a latent into the top-down pass.
 
     Args:
         filters: width of the new state.
@@ -76,7 +76,7 @@ class DecoderCombiner(Layer):
 
 
 class LatentGroup(Layer):
-    """The unit of the hierarchy, in training, sampling and scoring.
+    """A latent group, the unit of the hierarchy, in training, sampling and scoring.
 
     Args:
         config: `ModelConfig`.
@@ -84,12 +84,12 @@ class LatentGroup(Layer):
 
     Attributes:
         first: whether this is group 0, which has a fixed prior and no cells before it.
-        cells: decoder cells that the state passes before the group; empty for group 0.
-        prior_head: convolution that gives the prior's parameters; None for group 0.
-        posterior_head: convolution that gives the posterior's parameters.
-        encoder_combiner: joins the encoder feature and the state; None for group 0.
+        cells: decoder cells that are applied to the state before the group; empty for group 0.
+        prior_head: convolution that outputs the parameters of the prior; None for group 0.
+        posterior_head: convolution that outputs the parameters of the posterior.
+        encoder_combiner: `EncoderCombiner` of the encoder feature and the state; None for group 0.
         flows: `FlowStep`s of the posterior.
-        merge_state: whether z is merged with the state; False if z alone makes the state (one scale, one group).
+        merge_state: whether z is merged with a state; False if the state is made from z only (one scale, one group).
         merge: `DecoderCombiner`, or a 1x1 convolution of z.
     """
 
@@ -185,7 +185,7 @@ class LatentGroup(Layer):
         return self._merge(state, latent), terms
 
     def generate(self, state, noise, temperature=1.0, training=False):
-        """Draws z from the prior at a temperature and merges it; flows belong to the posterior only.
+        """Draws z from the prior at a temperature and merges it; flows belong only to the posterior.
 
         Args:
             state: [B, h, w, C].
@@ -204,7 +204,7 @@ class LatentGroup(Layer):
             latent: z [B, h, w, latent_channels], after the flows.
 
         Returns:
-            The new state, and the standard normal from which `generate` makes this latent at temperature 1.
+            The new state, and the standard normal from which `generate` produces this latent at temperature 1.
         """
         state = apply_cells(self.cells, state, training)
         prior = latent_normal(*self._prior_parameters(state))

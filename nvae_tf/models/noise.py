@@ -1,9 +1,9 @@
-"""The standard normals that latents are made from, and the path between two draws of them."""
+"""The standard normals from which latents are drawn, and the path between two draws of them."""
 
 import numpy as np
 import tensorflow as tf
 
-# The counters of different purposes never coincide: an index takes only the bits below.
+# The counters for different purposes never coincide: an index uses only the bits below these.
 _PURPOSE_BITS = 60
 _COUNTER_BITS = 24
 LATENTS, PIXELS = range(2)
@@ -15,19 +15,19 @@ def draw_noise(shapes, seed=None):
 
     Args:
         shapes: list of shapes [B, ...]; B may be a tensor.
-        seed: int, or int tensor [2], that decides the draw; None for a fresh one.
+        seed: int, or int tensor [2], that determines the draw; None for a fresh one.
     """
     if seed is None:
         seed = tf.random.uniform([2], 0, 2**31 - 1, tf.int32)
     elif isinstance(seed, (int, np.integer)):
         seed = tf.constant([seed, 0], tf.int64)
-    # One draw for all groups: the number of ops does not grow with the depth.
+    # One draw for all groups, so that the number of ops does not grow with the depth.
     noise = tf.random.stateless_normal([shapes[0][0], _num_values(shapes)], seed, alg="philox")
     return _split(noise, shapes)
 
 
 def to_float32(name, values):
-    """A float32 tensor; integers are refused, because pixels of 0 to 255 would pass for pixels in [0, 1]."""
+    """Converts to a float32 tensor; rejects integers, because they may be pixels of 0 to 255 and not in [0, 1]."""
     values = tf.convert_to_tensor(values)
     if not values.dtype.is_floating:
         raise ValueError(f"{name}: expected floating-point numbers. Received: {values.dtype.name}")
@@ -35,7 +35,7 @@ def to_float32(name, values):
 
 
 def check_per_group(name, tensors, shapes):
-    """float32 tensors of the given shapes [B, ...], one for each group; raises `ValueError` if they do not fit."""
+    """Converts to one float32 tensor of shape [B, ...] for each group; raises `ValueError` if the shapes differ."""
     if len(tensors) != len(shapes):
         raise ValueError(f"{name}: expected {len(shapes)} tensors, one for each group. Received: {len(tensors)}")
     tensors = [to_float32(f"{name}[{index}]", tensor) for index, tensor in enumerate(tensors)]
@@ -47,12 +47,12 @@ def check_per_group(name, tensors, shapes):
 
 
 def row_keys(seed, index, sample=0, purpose=LATENTS):
-    """Keys of the noise of rows, which do not depend on the batch the rows are in.
+    """Keys of the noise of rows, independent of the batch that the rows are in.
 
     Args:
         seed: int, or int64 tensor [B].
         index: number of the image in its data set or among the images drawn, int64 tensor [B], below 2^36.
-        sample: number of the draw for that image, int or int64 tensor [B], below 2^24. Default 0.
+        sample: number of the draw for the image, int or int64 tensor [B], below 2^24. Default 0.
         purpose: `LATENTS` or `PIXELS`. Default `LATENTS`.
 
     Returns:
@@ -64,7 +64,7 @@ def row_keys(seed, index, sample=0, purpose=LATENTS):
 
 
 def keyed_noise(shapes, keys):
-    """Standard-normal tensors in which each row depends only on its key: the same bits in any batch and process.
+    """Standard-normal tensors in which each row depends only on its key: it is identical in any batch and process.
 
     Args:
         shapes: list of shapes [B, ...].
@@ -91,15 +91,15 @@ def _split(noise, shapes):
 def slerp(first, second, fraction):
     """Spherical interpolation of each row: the direction turns evenly and the norm changes evenly.
 
-    Two standard normals of many values have nearly the same norm, which a straight line between them would leave.
+    Two standard normals with many values have nearly the same norm, but points on the line between them are shorter.
 
     Args:
         first, second: arrays or tensors [B, ...].
         fraction: [B], 0 for `first` to 1 for `second`.
 
     Returns:
-        float32 tensor [B, ...], at fractions 0 and 1 exactly the two ends. A zero row takes the direction of the other
-        end; between opposite ends, where no way is the shortest, the direction turns through a fixed third one.
+        float32 tensor [B, ...], equal to the two ends at fractions 0 and 1. A zero row takes the direction of the other
+        end; between opposite ends, where no path is shortest, the direction turns through a fixed third one.
     """
     first, second = (tf.cast(end, tf.float32) for end in (first, second))
     shape = tf.shape(first)
@@ -112,7 +112,7 @@ def slerp(first, second, fraction):
     cosine = tf.reduce_sum(from_unit * to_unit, axis=1, keepdims=True)
     across = to_unit - cosine * from_unit
     sine = tf.norm(across, axis=1, keepdims=True)
-    # Parallel ends need no direction to turn in; for opposite ones it is the axis that `from_unit` has least of.
+    # Parallel ends need no direction to turn in; opposite ends turn towards the axis where `from_unit` is smallest.
     axis = tf.one_hot(tf.argmin(tf.abs(from_unit), axis=1), tf.shape(one)[1])
     axis -= tf.reduce_sum(axis * from_unit, axis=1, keepdims=True) * from_unit
     across = _unit(tf.where(sine < 1e-6, axis, across))

@@ -54,16 +54,16 @@ class NVAE(keras.Model):
 
     Attributes:
         model_config: the `ModelConfig`.
-        config: the whole run's `Config` if the model was loaded from a run (`nvae_tf.load_run`), else None.
-        averaged: whether the weights are a run's moving average; set by `nvae_tf.load_run`.
-        restored_step: step of the checkpoint that the weights come from; set by `nvae_tf.load_run`, else None.
+        config: `Config` of the whole run if the model was loaded from one (`nvae_tf.load_run`), else None.
+        averaged: whether the weights are the moving average of a run; set by `nvae_tf.load_run`.
+        restored_step: step of the checkpoint that `nvae_tf.load_run` restored, else None.
         convolutions: every `Conv2D`, in order of creation.
         batch_norms: every `BatchNorm`.
         squeeze_excites: every `SqueezeExcite`.
-        kernel_stacks: the convolutions' `KernelStack`s.
+        kernel_stacks: the `KernelStack`s of the convolutions.
 
-    Every method that runs the model takes `kernels`, the result of `effective_kernels`: many calls with the same
-    weights then normalise them once. Activations have the type of the kernels.
+    Every method that runs the model takes `kernels`, the result of `effective_kernels`, so that the weights are
+    normalised only once for many calls. Activations have the type of the kernels.
 
     Example:
 
@@ -73,11 +73,11 @@ class NVAE(keras.Model):
         pictures = model.likelihood(model.generate(batch_size=16, temperature=0.7)).mean()
 
     Raises:
-        ConfigError: the configuration cannot be built; the message says what would fit.
+        ConfigError: no model can be built from the configuration; the message says what is expected.
     """
 
     def __init__(self, config, **kwargs):
-        # Keras would cast kernels of a shorter type to float32.
+        # Keras would cast kernels of a 16-bit type to float32.
         super().__init__(autocast=False, **kwargs)
         if isinstance(config, dict):
             config = model_config_from_dict(config)
@@ -95,7 +95,7 @@ class NVAE(keras.Model):
         config = self.model_config
         self.encoder.build((None, config.image_height, config.image_width, config.image_channels))
         self.decoder.build()
-        # tf.train.Checkpoint does not look into lists: cells held in lists are saved through these tuples.
+        # tf.train.Checkpoint does not track lists, so cells in lists are saved through these tuples.
         layers = list(self._flatten_layers(include_self=False))
         self.convolutions = tuple(layer for layer in layers if isinstance(layer, Conv2D))
         self.batch_norms = tuple(layer for layer in layers if isinstance(layer, BatchNorm))
@@ -116,7 +116,7 @@ class NVAE(keras.Model):
         return hierarchy.noise_shapes(self.model_config, batch_size)
 
     def effective_kernels(self):
-        """The convolutions' kernels as the weights are now, masked and normalised: a tensor for each kernel stack."""
+        """The current kernels of the convolutions, masked and normalised: a tensor for each kernel stack."""
         return [stack.effective() for stack in self.kernel_stacks]
 
     def call(self, images, noise=None, seed=None, training=False, kernels=None):
@@ -125,8 +125,8 @@ class NVAE(keras.Model):
         Args:
             images: [B, H, W, C] in [0, 1].
             noise: standard normals [B, h, w, latent_channels] in generation order; drawn if None. Default None.
-            seed: int or int tensor [2] that decides the draw; None for a fresh one. Default None.
-            training: use batch statistics and update the running ones. Default False.
+            seed: int or int tensor [2] that determines the draw; None for a fresh one. Default None.
+            training: whether to use batch statistics and update the running ones. Default False.
             kernels: result of `effective_kernels`; computed if None. Default None.
 
         Returns:
@@ -138,7 +138,7 @@ class NVAE(keras.Model):
             return self.infer(self.encode(images, training), noise, training)
 
     def encode(self, images, training=False, kernels=None):
-        """The encoder's features of images: a list of one tensor [B, h, w, C] for each group, in generation order.
+        """Features of images: a list of one tensor [B, h, w, C] for each group, in generation order.
 
         Args:
             images: [B, H, W, C] in [0, 1].
@@ -183,21 +183,21 @@ class NVAE(keras.Model):
             batch_size: number of images to draw, required if `noise` is None.
             temperature: factor of every prior's scale, > 0: a number, a tensor [B], or a list of either, one for each
                 group in generation order. Default 1.
-            seed: int or int tensor [2] that decides the draw; None for a fresh one. Default None.
-            training: use batch statistics and update the running ones, as the readjustment of batch norm for
-                sampling does (paper, appendix A). Default False.
+            seed: int or int tensor [2] that determines the draw; None for a fresh one. Default None.
+            training: whether to use batch statistics and update the running ones, as in the readjustment of batch
+                norm for sampling (paper, appendix A). Default False.
             kernels: see `call`.
 
         Returns:
             Likelihood parameters [B, H, W, P].
 
         Raises:
-            ValueError: neither noise nor batch_size, a temperature that is not positive and finite, or a list whose
-                length is not the number of groups.
+            ValueError: neither noise nor batch_size is given, a temperature is not positive and finite, or the length
+                of a list is not the number of groups.
         """
         if noise is None and batch_size is None:
             raise ValueError("generate: expected noise or batch_size. Received: neither")
-        # [B] would broadcast along the channels.
+        # A shape of [B] would broadcast along the channels.
         temperatures = [
             tf.reshape(value, [-1, 1, 1, 1]) if tf.is_tensor(value) and value.shape.rank else value
             for value in self.group_temperatures(temperature)
@@ -210,17 +210,17 @@ class NVAE(keras.Model):
         """Likelihood parameters [B, H, W, P] for given latents.
 
         Args:
-            latents: z of each group [B, h, w, latent_channels] after the flows, in generation order, as
-                `NVAEOutput.latents` has them.
+            latents: z of each group [B, h, w, latent_channels] after the flows, in generation order, as in
+                `NVAEOutput.latents`.
             kernels: see `call`.
         """
         return self._decode(latents, kernels)[0]
 
     def prior_noise(self, latents, kernels=None):
-        """The noise from which `generate` makes given latents; arguments as in `decode`.
+        """The noise from which `generate` produces the given latents; arguments as in `decode`.
 
-        It is (z - loc) / scale of each group's prior, given the groups before it: a list of tensors
-        [B, h, w, latent_channels], standard normal if the latents are samples of the prior.
+        It is (z - loc) / scale of the prior of each group, given the groups before it: a list of tensors
+        [B, h, w, latent_channels], which are standard normal if the latents are samples from the prior.
         """
         return self._decode(latents, kernels)[1]
 
@@ -235,7 +235,7 @@ class NVAE(keras.Model):
         return draw_noise(shapes, seed) if noise is None else check_per_group("noise", noise, shapes)
 
     def group_temperatures(self, temperature):
-        """A list of one temperature for each group, from the `temperature` of `generate`; raises the same errors."""
+        """Converts the `temperature` of `generate` to one for each group, and raises the same errors."""
         groups = len(self.groups)
         temperatures = list(temperature) if isinstance(temperature, (list, tuple)) else [temperature] * groups
         if len(temperatures) != groups:
@@ -250,7 +250,7 @@ class NVAE(keras.Model):
     def likelihood(self, params):
         """Distribution p(x | z) of images [B, H, W, C] in [0, 1], from likelihood parameters [B, H, W, P].
 
-        Its `log_prob` is in nats per image [B] and leaves out the padding; `mean()` and `sample(seed)` are images.
+        Its `log_prob` is in nats per image [B] and excludes the padding; `mean()` and `sample(seed)` are images.
         """
         return image_likelihood(self.model_config, params)
 
@@ -260,5 +260,5 @@ def _batch_size(tensor):
 
 
 def shapes_only(config):
-    """An `NVAE` of a `ModelConfig` whose variables have shapes but no values, to count or match its weights."""
+    """Builds the `NVAE` of a `ModelConfig` without values in its variables, to count or match its weights."""
     return without_values(lambda: NVAE(config, name="nvae"))

@@ -11,7 +11,7 @@ def crop_padding(images, padding):
 
 
 def draw_pixels(model, params, pixels="mean", keys=None):
-    """Images of p(x | z) without padding.
+    """Means or samples of p(x | z), without padding.
 
     Args:
         model: `NVAE`.
@@ -25,7 +25,7 @@ def draw_pixels(model, params, pixels="mean", keys=None):
     if pixels == "mean":
         images = model.likelihood(params).mean()
     else:
-        # Row by row, so that the pixels of a row do not depend on its batch.
+        # Draw row by row, so that the pixels of a row do not depend on its batch.
         shape = [size for size in params.shape[1:3]] + [model.model_config.image_channels]
         images = tf.map_fn(
             lambda row: model.likelihood(row[0][tf.newaxis]).sample(seed=row[1])[0],

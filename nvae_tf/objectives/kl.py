@@ -1,16 +1,16 @@
-"""The KL term: balancing over groups (paper appendix A)."""
+"""The KL term and its balancing over groups (paper appendix A)."""
 
 import tensorflow as tf
 
 from nvae_tf.layers.replicas import mean_over_replicas
 
 _KL_OFFSET = 0.01
-# A latent channel whose KL is smaller than this, in nats per image, has collapsed to its prior.
+# A latent channel whose KL is below this, in nats per image, has collapsed to its prior.
 ACTIVE_KL = 0.01
 
 
 def balance_coefficients(kl_per_group, balance_scales):
-    """Coefficient c_l of each group [G]: larger if its KL is large for the size of the group. Their mean is 1.
+    """Coefficients c_l of the groups [G], larger if the KL is large for the size of the group, with a mean of 1.
 
     The batch is that of all replicas together. No gradient passes through the coefficients.
 
@@ -21,7 +21,7 @@ def balance_coefficients(kl_per_group, balance_scales):
     (mean,) = mean_over_replicas([tf.stop_gradient(tf.reduce_mean(tf.abs(kl_per_group), axis=0))])
     magnitude = mean + _KL_OFFSET
     coefficients = magnitude / tf.constant(balance_scales, tf.float32)
-    # The factor that all c_l share by definition, the total KL, cancels in the normalisation.
+    # By definition all c_l contain the total KL as a factor, which cancels in the normalisation.
     return tf.stop_gradient(coefficients / tf.reduce_mean(coefficients))
 
 

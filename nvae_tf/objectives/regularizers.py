@@ -22,12 +22,12 @@ def _unit(vectors):
 class SpectralRegularizer(keras.layers.Layer):
     """Sum over all convolutions of the largest singular value of the effective kernel, by power iteration.
 
-    A kernel is taken as the matrix (out, in/groups * kh * kw). The vectors of the iteration are state: non-trainable
-    variables, one pair for each kernel stack, to be saved with the run.
+    A kernel is treated as the matrix (out, in/groups * kh * kw). The vectors of the iteration are state: non-trainable
+    variables, one pair for each kernel stack, which should be saved with the run.
 
     Args:
         kernel_stacks: `KernelStack`s of the model.
-        seed: decides the initial vectors. Default 0.
+        seed: seed of the initial vectors. Default 0.
     """
 
     def __init__(self, kernel_stacks, seed=0, **kwargs):
@@ -50,7 +50,7 @@ class SpectralRegularizer(keras.layers.Layer):
 
         Args:
             effective_kernels: stacks [n, kh, kw, in, out], in the order of the kernel stacks.
-            rounds: number of rounds; if None, 40 the first time and 4 from then on. Default None.
+            rounds: number of rounds; if None, 40 the first time and 4 after that. Default None.
 
         Returns:
             Pairs of left and right vectors, u [n, out, 1] and v [n, kh * kw * in, 1].

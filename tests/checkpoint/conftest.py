@@ -37,7 +37,7 @@ _DAMAGES = [(name, damage) for name in (SHARD, INDEX) for damage in (_truncate, 
 
 @pytest.fixture(params=_DAMAGES, ids=[f"{name.split('-')[0]}{damage.__name__}" for name, damage in _DAMAGES])
 def damage(request):
-    """Function that damages the checkpoint in a folder; the test runs with each kind of damage."""
+    """Function that damages the checkpoint in a folder; a test runs once for each kind of damage."""
     name, how = request.param
     return lambda folder: how(folder / name)
 

@@ -17,17 +17,17 @@ def test_config_is_written_once(tmp_path):
     assert RunFolder(folder.path).create(Config()).config == first
 
 
-def test_no_config_names_the_folder(tmp_path):
+def test_error_without_config_names_the_folder(tmp_path):
     with pytest.raises(CheckpointError, match=f"{tmp_path}: expected a run folder with config.json"):
         _ = RunFolder(tmp_path).config
 
 
-def test_values_come_back_by_name(folder):
+def test_values_are_restored_by_name(folder):
     names = ["a/b.c/kernel", "a.Sb", "plain"]
     stored = {name: tf.Variable([float(i), 7.0]) for i, name in enumerate(names)}
     counter = {"step": tf.Variable(12, dtype=tf.int64)}
     folder.save(5, {"model": stored, "optimizer": counter})
-    # In another order: names decide, not positions.
+    # In another order, because names matter and positions do not.
     fresh = {name: keras.Variable([0.0, 0.0]) for name in reversed(names)}
     assert folder.restore({"model": fresh}) == 5
     for name in names:

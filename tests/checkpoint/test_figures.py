@@ -19,7 +19,7 @@ def test_a_line_for_each_row_in_strict_json(metrics):
     assert metrics.read() == [{"step": 1, "nelbo": None, "kl_per_group": [1.5, None]}, {"step": 2, "split": "test"}]
 
 
-def test_a_line_cut_short_is_not_read_and_goes_at_the_next_rewind(metrics):
+def test_a_truncated_line_is_not_read_and_is_removed_by_rewind(metrics):
     metrics.append({"step": 1})
     with open(metrics.path, "a") as file:
         file.write('{"step": 2, "nel')
@@ -30,7 +30,7 @@ def test_a_line_cut_short_is_not_read_and_goes_at_the_next_rewind(metrics):
 
 
 def test_rewind_removes_later_steps(metrics, tmp_path):
-    metrics.rewind(3)  # no file yet
+    metrics.rewind(3)  # the file does not exist yet
     assert not metrics.path.exists()
     for step in (1, 3, 5):
         metrics.append({"step": step})

@@ -1,4 +1,4 @@
-"""What is on disk after a write that failed or was interrupted."""
+"""Contents of the disk after a write that failed or was interrupted."""
 
 import contextlib
 import errno
@@ -40,7 +40,7 @@ def _warnings(caplog):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A separate file system of `DISK_KIB`."""
+    """A separate file system of size `DISK_KIB`."""
     path = tmp_path / "disk"
     path.mkdir()
     if shutil.which("mount") is None:
@@ -50,11 +50,11 @@ def small_disk(tmp_path):
     if mounted.returncode:
         pytest.skip(f"cannot mount a small file system: {mounted.stderr.strip()}")
     yield path
-    # Lazily: TensorFlow may still hold a file that a test has read.
+    # Unmounted lazily, because TensorFlow may still hold a file that a test has read open.
     subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
-# From nothing at all to room for the values but not for the index.
+# From no space at all to space for the values but not for the index.
 @pytest.mark.parametrize("free_pages", [0, 1, 2, 15, 30])
 @pytest.mark.parametrize("step", [1, 2])
 def test_full_disk(small_disk, free_pages, step):
@@ -98,7 +98,7 @@ def test_last_good_checkpoint_is_one_that_can_be_read(folder, monkeypatch, damag
 
 
 def _fail_at(call):
-    """An `os.fsync` whose call of this number fails."""
+    """An `os.fsync` whose call with this number fails."""
     calls = []
 
     def fsync(descriptor):
@@ -192,7 +192,7 @@ def test_interruption_while_replacing_leaves_what_was_there(folder, monkeypatch)
     assert _value(folder, 3) == 3
 
 
-def test_all_is_on_disk_before_it_gets_its_name(folder, monkeypatch):
+def test_everything_is_on_disk_before_it_is_renamed(folder, monkeypatch):
     events = []
 
     def fsync(descriptor):
@@ -237,7 +237,7 @@ def test_file_systems_that_cannot_sync_folders_are_no_reason_to_fail(folder, mon
 
 
 @pytest.mark.parametrize("step", [1, 2])
-def test_what_cannot_be_removed_is_a_warning(folder, monkeypatch, caplog, step):
+def test_failure_to_remove_is_a_warning(folder, monkeypatch, caplog, step):
     folder.save(1, _part(1))
 
     def rmtree(path):

@@ -106,7 +106,7 @@ def test_milestones_stay_and_do_not_count(folder):
     assert folder.steps() == [2, 3]
     assert _content(folder.checkpoints / "step_00000003")["milestone"] == b""
     _save(folder, 4, keep=2)
-    assert folder.steps() == [3, 4]  # among the last two it needs no other reason
+    assert folder.steps() == [3, 4]  # it is among the last two anyway
     _save(folder, 5, keep=2)
     assert folder.steps() == [3, 4, 5]
     _save(folder, 6, keep=1)
@@ -130,7 +130,7 @@ def test_best_stays_until_another_is(folder):
     assert folder.steps() == [1, 3, 4]
     assert folder.mark_best(4, 90.25) is True
     assert folder.best() == {"step": 4, "nelbo": 90.25}
-    assert folder.steps() == [1, 3, 4]  # the former best goes at the next save
+    assert folder.steps() == [1, 3, 4]  # the next save removes the former best
     _save(folder, 5, 6, keep=2)
     assert folder.steps() == [4, 5, 6]
     assert sorted(path.name for path in folder.checkpoints.iterdir() if not path.is_dir()) == ["best.json"]
@@ -156,7 +156,7 @@ def test_damaged_mark_of_the_best(folder, caplog, content):
     assert folder.mark_best(1, 90.0) is True and folder.best() == {"step": 1, "nelbo": 90.0}
 
 
-def test_best_that_is_gone(folder, caplog):
+def test_missing_best(folder, caplog):
     _save(folder, 1, 2)
     folder.mark_best(1, 90.0)
     for file in (path := folder.checkpoints / "step_00000001").iterdir():
@@ -186,7 +186,7 @@ def test_words_that_are_not_a_step(folder, step):
         folder.resolve_step(step)
 
 
-def test_steps_that_are_not_there(folder):
+def test_missing_steps(folder):
     for step in ("best", "latest", "1"):
         with pytest.raises(CheckpointError, match="at least one checkpoint"):
             folder.resolve_step(step)

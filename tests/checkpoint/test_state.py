@@ -1,4 +1,4 @@
-"""Values come back whole or not at all."""
+"""Values are restored completely or not at all."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def _values(parts):
 
 
 def _flip_within(folder, values):
-    """Flips a bit in the middle of these values in the checkpoint."""
+    """Flips a bit in the middle of the given values in the checkpoint."""
     path = folder / "state.data-00000-of-00001"
     content = bytearray(path.read_bytes())
     assert content.count(values.tobytes()) == 1
@@ -51,7 +51,7 @@ def test_a_flipped_bit_in_any_tensor_is_noticed_and_no_variable_changes(folder, 
     np.testing.assert_equal(_values(parts), _values(_parts(0)))
 
 
-def test_damage_in_a_part_not_asked_for_does_not_matter(folder):
+def test_damage_in_another_part_does_not_matter(folder):
     path = folder.save(1, _parts(1000))
     _flip_within(path, _values(_parts(1000))["optimizer", "z"])
     model = {"model": _parts(0)["model"]}
@@ -60,7 +60,7 @@ def test_damage_in_a_part_not_asked_for_does_not_matter(folder):
 
 
 def test_lost_end_of_a_long_index_is_damage_not_a_misfit(folder):
-    # TensorFlow reads an index of several blocks up to the damaged one without an error.
+    # TensorFlow reads an index of several blocks up to a damaged one without an error.
     parts = {"model": {f"{i:02d}{'x' * 10_000}": tf.Variable(0.0) for i in range(60)}}
     path = folder.save(1, parts) / "state.index"
     content = bytearray(path.read_bytes())

@@ -7,7 +7,7 @@ from nvae_tf.checkpoint import CheckpointError, DamagedCheckpointError
 from nvae_tf.checkpoint.statistics import list_temperatures, load_statistics, save_statistics
 
 
-def test_come_back_by_temperature_and_average(tmp_path):
+def test_statistics_are_loaded_by_temperature_and_average(tmp_path):
     for number, (temperature, average) in enumerate(((0.6, False), (1.0, False), (0.6, True))):
         save_statistics(tmp_path, temperature, average, {"0000/moving_mean": np.full(3, number, np.float32)})
     assert [load_statistics(tmp_path, *key)["0000/moving_mean"][0] for key in ((0.6, False), (1, False), (0.6, 1))] == [

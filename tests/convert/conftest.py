@@ -1,4 +1,4 @@
-"""An official checkpoint of any small model, made without the original program."""
+"""Official checkpoints of small models, made without the original program."""
 
 import numpy as np
 import pytest
@@ -40,17 +40,17 @@ def _checkpoint(model, seed=0, **changes):
 
 @pytest.fixture(scope="session")
 def official_arguments():
-    """Function that gives the arguments of a small model of two scales and four groups; keywords override them."""
+    """Function that returns the arguments of a small model with two scales and four groups; keywords override them."""
     return _arguments
 
 
 @pytest.fixture(scope="session")
 def official_model():
-    """Function that builds the model of `official_arguments`, with its initial values."""
+    """Function that builds the model of `official_arguments` with initial values."""
     return _model
 
 
 @pytest.fixture(scope="session")
 def official_checkpoint():
-    """Function that gives an `OfficialCheckpoint` of random values: official_checkpoint(model, seed=0, **arguments)."""
+    """Function that makes an `OfficialCheckpoint` of random values: official_checkpoint(model, seed=0, **arguments)."""
     return _checkpoint

@@ -1,4 +1,4 @@
-"""A checkpoint fits its model exactly, or nothing is converted and the differing names are listed."""
+"""A checkpoint matches its model exactly, or the differing names are listed and nothing is converted."""
 
 import dataclasses
 
@@ -73,11 +73,11 @@ def test_the_config_must_be_that_of_the_weights(checkpoint):
 
 
 def test_a_model_larger_than_memory_is_refused_without_making_it(checkpoint):
-    # One kernel of such a model has 618 GB.
+    # A single kernel of this model has 618 GB.
     wide = {"num_channels_enc": 4096, "num_channels_dec": 4096, "num_latent_scales": 5, "num_preprocess_blocks": 1}
     groups = {"num_groups_per_scale": 1}
     assert_refused(changed(checkpoint, wide | groups), "stem.bias: expected (4096,). Received: (8,)")
-    # Nothing is left behind that Keras would give values at the end of another scope.
+    # No variable is left behind that Keras would give values at the end of another scope.
     with keras.StatelessScope():
         pass
 

@@ -1,4 +1,4 @@
-"""Official arguments become a `Config`, or an error that names the argument."""
+"""Official arguments give a `Config`, or an error that names the argument."""
 
 import math
 
@@ -25,7 +25,7 @@ def without(*names):
 
 
 def assert_refused(arguments, *parts):
-    """Refused with a message that names the expected and the received value and contains every part."""
+    """Asserts that an error names the expected and received values and contains every part."""
     with pytest.raises(ConversionError) as caught:
         config_from_arguments(arguments)
     for part in ("expected", "Received: ", *parts):
@@ -120,7 +120,7 @@ OLD = {"ada_groups", "min_groups_per_scale", "num_mixture_dec", "arch_instance",
 
 
 @pytest.mark.parametrize("name", sorted(set(MNIST) - OLD))
-def test_what_old_files_had_is_required(name):
+def test_arguments_that_old_files_had_are_required(name):
     assert_refused(without(name), f"args.{name}", "no such argument")
 
 
@@ -177,7 +177,7 @@ def test_contradictions():
     assert_refused(narrow, "args.num_channels_dec", "a multiple of 8")
 
 
-def test_what_says_where_the_original_ran_is_ignored():
+def test_arguments_about_where_the_original_ran_are_ignored():
     ran = {"data": "/data", "root": "", "seed": 1, "num_proc_node": 4, "num_process_per_node": 8, "distributed": True}
     ran |= {"fast_adamax": True, "local_rank": 3, "master_address": "127.0.0.1", "cont_training": True}
     assert config_from_arguments(changed(**ran)) == config_from_arguments(MNIST)
@@ -186,7 +186,7 @@ def test_what_says_where_the_original_ran_is_ignored():
 @pytest.mark.parametrize("name, value", [("use_attention", True), ("num_classes", 10), ("res_scale", [0.5])])
 def test_unsupported_model_argument(name, value):
     assert_refused(changed(**{name: value}), f"args.{name}", repr(value))
-    # Switched off, it cannot have changed the model.
+    # If it is switched off, it cannot have changed the model.
     for off in (None, False, 0, ""):
         assert config_from_arguments(changed(**{name: off})) == config_from_arguments(MNIST)
 
@@ -198,5 +198,5 @@ def test_argument_names_are_text():
 def test_cell_sets():
     for cell_set in CELL_SETS:
         assert config_from_arguments(changed(arch_instance=cell_set)).model.cell_set == cell_set
-    # The original lists res_mbconv9, but cannot build it.
+    # The original lists res_mbconv9 but cannot build it.
     assert_refused(changed(arch_instance="res_mbconv9"), "args.arch_instance", "'res_mbconv9'", "res_mbconv")

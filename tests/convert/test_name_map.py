@@ -1,4 +1,4 @@
-"""Every variable has one official name, and the names are those that the original program numbers."""
+"""Every variable has exactly one official name, numbered as in the original program."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def test_every_variable_has_one_name(official_model, arguments):
 
 
 def test_towers_are_numbered_as_the_forward_pass_meets_them(model, entries):
-    # Upwards: group 3, group 2, down, group 1, group 0; group 0 has no combiner. Downwards: group 0 has no cell.
+    # Bottom-up: group 3, group 2, down, group 1, group 0, which has no combiner. Top-down: group 0 has no cell.
     combiners = {name for name in entries if name.endswith(".conv.weight") and name.count(".") == 3}
     assert combiners == {f"enc_tower.{i}.conv.weight" for i in (1, 3, 6)} | {
         f"dec_tower.{i}.conv.weight" for i in (0, 2, 5, 7)

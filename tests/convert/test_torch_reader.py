@@ -1,4 +1,4 @@
-"""The official checkpoint is read as data, and nothing in it is run."""
+"""The official checkpoint is read as data, and none of it is executed."""
 
 import argparse
 import collections
@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch", reason="torch is an optional extra, needed 
 
 
 class Hostile:
-    """Unpickles into a call that creates the file `path`."""
+    """An object whose unpickling creates the file `path`."""
 
     def __init__(self, path):
         self.path = path
@@ -47,13 +47,13 @@ def save(tmp_path):
 
 
 def assert_refused(path, *parts):
-    """The file is refused with a message that names it and holds every part."""
+    """Asserts that an error names the file and contains every part."""
     with pytest.raises(ConversionError) as caught:
         read_checkpoint(path)
     message = str(caught.value)
     for part in (str(path), "expected", "Received: ", *parts):
         assert part in message
-    # Torch advises to read the file again without its protection; we must not.
+    # Torch advises reading the file again without its protection; we must not.
     assert "weights_only" not in message
     return message
 
@@ -98,7 +98,7 @@ def test_hostile_plain_pickle_runs_nothing(tmp_path):
     path.write_bytes(pickle.dumps(Hostile(marker), protocol=2))
     assert_refused(path)
     assert not marker.exists()
-    # The bait works: a plain unpickle does run it.
+    # The bait works: ordinary unpickling executes it.
     pickle.loads(path.read_bytes())
     assert marker.exists()
 
@@ -112,7 +112,7 @@ def test_truncated_file(save, part, zipped):
     assert_refused(path, "a damaged or foreign file")
 
 
-def test_files_that_are_no_checkpoint(tmp_path):
+def test_files_that_are_not_checkpoints(tmp_path):
     path = tmp_path / "checkpoint.pt"
     assert_refused(path, "No such file")
     for data in (b"", b"epoch: 3\n", np.random.default_rng(0).bytes(1000)):
@@ -155,7 +155,7 @@ def test_wrong_structure_is_named(save, changes, parts):
     assert_refused(save(content(**changes)), *parts)
 
 
-def test_content_that_is_no_dict(save):
+def test_content_that_is_not_a_dict(save):
     assert_refused(save([1, 2]), "the content", "list")
 
 

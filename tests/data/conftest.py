@@ -1,4 +1,4 @@
-"""Images as a split of files, without files."""
+"""Splits of images that behave like files."""
 
 import functools
 
@@ -18,7 +18,7 @@ def _read(images, damaged, indices):
 
 @pytest.fixture
 def split_images():
-    """Function of uint8 [N, H, W, C] and the numbers of damaged images that returns `SplitImages`."""
+    """Function that takes uint8 [N, H, W, C] and the numbers of damaged images and returns `SplitImages`."""
 
     def make(images, damaged=()):
         split = SourceSplit("numbers", len(images), functools.partial(_read, images, damaged))

@@ -15,7 +15,7 @@ ALL = DataConfig(binarize=True, horizontal_flip=True)
 
 
 def numbered(count):
-    """Images whose every pixel is the image's number."""
+    """Images in which every pixel is the number of the image."""
     return np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], (count, 4, 6, 1)).copy()
 
 
@@ -24,7 +24,7 @@ def noise(count, seed=0):
 
 
 def take(dataset, count):
-    """The first batches as arrays; of a dataset of tuples the batch of the first shard."""
+    """The first batches as arrays; from a dataset of tuples, the batches of the first shard."""
     batches = itertools.islice(dataset, count)
     return [(batch[0] if isinstance(batch, tuple) else batch).numpy() for batch in batches]
 
@@ -41,7 +41,7 @@ def test_batches_are_floats_in_the_unit_interval():
     assert dataset.element_spec[0].shape.as_list() == [5, 4, 6, 3]
 
 
-def test_every_image_once_an_epoch_in_another_order():
+def test_every_image_occurs_once_in_each_epoch_in_a_new_order():
     batches = take(train_batches(numbered(12), PLAIN, 8, 4, seed=3), 6)
     first, second = numbers(batches[:3]), numbers(batches[3:])
     assert sorted(first) == sorted(second) == list(range(12))
@@ -55,8 +55,8 @@ def test_remainder_is_dropped_but_not_always_the_same():
     assert set(numbers(epochs)) == set(range(7))
 
 
-def test_orders_do_not_come_round_again():
-    # A shuffle with few orders (TensorFlow's index_shuffle has 256) would repeat itself within 400 epochs.
+def test_orders_do_not_repeat():
+    # A shuffle with few orders, such as TensorFlow's index_shuffle with 256, would repeat within 400 epochs.
     batches = take(train_batches(numbered(20), PLAIN, 8, 20, seed=0), 400)
     assert len({tuple(numbers([batch])) for batch in batches}) == 400
 
@@ -70,22 +70,22 @@ def test_start_step_equals_skipping(start_step):
 
 
 def test_seeds_differ_beyond_32_bits():
-    # The generator's low bits alone would make seeds 0 and 2**32 the same.
+    # With only the low bits of the seed, 0 and 2**32 would be the same.
     orders = {tuple(numbers(take(train_batches(numbered(20), PLAIN, 8, 20, seed), 1))) for seed in (0, 1, 2**32)}
     assert len(orders) == 3
 
 
-def test_shards_part_each_step():
+def test_shards_divide_each_step():
     shards = [take(train_batches(numbered(17), PLAIN, 8, 2, 5, 0, 4, (shard,)), 2) for shard in range(4)]
     seen = [number for shard in shards for number in numbers(shard)]
     assert len(seen) == len(set(seen)) == 16
-    # Together they are the batches of one shard of four times the size.
+    # Together they are the batches of a single shard of four times the size.
     whole = take(train_batches(numbered(17), PLAIN, 8, 8, 5), 2)
     for step in range(2):
         assert numbers(shard[step] for shard in shards) == numbers([whole[step]])
 
 
-def test_shards_of_one_worker_come_together_and_as_alone():
+def test_shards_of_one_worker_equal_those_read_separately():
     images = np.full((8, 16, 16, 3), 128, np.uint8)
     together = next(iter(train_batches(images, ALL, 5, 2, 0, 0, 4, (2, 3))))
     alone = [take(train_batches(images, ALL, 5, 2, 0, 0, 4, (shard,)), 1)[0] for shard in (2, 3)]
@@ -151,7 +151,7 @@ def test_evaluation_never_flips():
     np.testing.assert_allclose(next(iter(eval_batches(images, FLIPPED, 8, 30, 0))), images / 255, rtol=1e-6)
 
 
-def test_evaluation_draw_depends_on_index_and_seed_alone():
+def test_evaluation_draw_depends_only_on_index_and_seed():
     images = np.full((9, 8, 8, 1), 128, np.uint8)
 
     def draw(batch_size, seed, images=images):

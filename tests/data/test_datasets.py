@@ -14,7 +14,7 @@ def test_rows_name_what_exists():
 
 
 @pytest.mark.parametrize("size", [32, 64])
-def test_the_two_imagenets_say_that_they_are_not_comparable(size):
+def test_the_notes_of_both_imagenets_say_that_they_are_not_comparable(size):
     old, new = (DATASETS[f"imagenet{size}{year}"] for year in ("", "_2021"))
     assert f"than imagenet{size}_2021, and results are not comparable" in old.note
     assert f"than imagenet{size}, and results are not comparable" in new.note

@@ -1,4 +1,4 @@
-"""Image files to pixels by one rule, and pixels to the size of a data set."""
+"""Decoding of image files to pixels by the same rules."""
 
 import io
 import struct
@@ -13,7 +13,7 @@ from nvae_tf.data.decode import DamagedImageError, decode, encode_png, to_channe
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (5, 7, 3), np.uint8)
 GREY = COLOUR[..., 0]
-# Pillow's weights, of which each channel's is rounded to 1/65536.
+# Pillow's weights of the channels, each rounded to 1/65536.
 LUMA = np.rint(COLOUR @ np.array([0.299, 0.587, 0.114]) - 1e-4)
 
 
@@ -24,7 +24,7 @@ def saved(image, kind="PNG", **options):
 
 
 def png(size, depth, colour_type, rows, *chunks):
-    """A PNG file by hand, for what Pillow does not write; `chunks` are (name, data) before the pixels."""
+    """Builds PNG files that Pillow cannot write; `chunks` are (name, data) before the pixels."""
     header = struct.pack(">IIBBBBB", *size, depth, colour_type, 0, 0, 0)
     chunks = ((b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
@@ -92,7 +92,7 @@ def test_jpeg(mode):
 
 
 def turned(orientation, pixels):
-    """How a camera stores an upright image, by the standard's table: where row 0 and column 0 are."""
+    """The pixels of an upright image as a camera stores them, by the standard's table of row 0 and column 0."""
     flipped = {2: pixels[:, ::-1], 3: pixels[::-1, ::-1], 4: pixels[::-1]}
     swapped = pixels.transpose(1, 0, 2)
     flipped |= {5: swapped, 6: swapped[::-1], 7: swapped[::-1, ::-1], 8: swapped[:, ::-1]}

@@ -1,4 +1,4 @@
-"""Pixels brought to the size of a data set."""
+"""Cropping and resizing to the size of a data set."""
 
 import numpy as np
 import pytest

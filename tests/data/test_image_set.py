@@ -10,7 +10,7 @@ from nvae_tf.data.image_set import in_memory
 
 
 def numbered(count):
-    """Images whose every value is the image's number."""
+    """Images in which every value is the number of the image."""
     return np.broadcast_to((np.arange(count) % 256).astype(np.uint8)[:, None, None, None], (count, 2, 3, 1)).copy()
 
 

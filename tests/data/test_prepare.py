@@ -1,4 +1,4 @@
-"""Preparing a data set: what is written, and again after a stop, with other options and when it is complete."""
+"""Preparation of data sets: the files, resuming after an interruption, other options, and complete folders."""
 
 import errno
 import fcntl
@@ -144,7 +144,7 @@ def test_damaged_images_are_named_and_keep_their_numbers(source, tmp_path):
     np.testing.assert_array_equal(images[4:20], IMAGES[4:20])
 
 
-@pytest.mark.parametrize("names", [(3, 20, 30), (1, 2, 3)])  # over several shards, and in one
+@pytest.mark.parametrize("names", [(3, 20, 30), (1, 2, 3)])  # in several shards, and in one
 def test_too_many_damaged_images_and_then_a_larger_limit(source, tmp_path, names):
     for name in names:
         (source / "train" / f"{name:02}.png").write_bytes(b"damaged")
@@ -187,7 +187,7 @@ def test_images_of_a_shard(monkeypatch, num_images, image_bytes, expected):
 
 @pytest.fixture
 def stop_after(monkeypatch):
-    """Function that lets a number of images be written; the next raises the error."""
+    """Function that allows a number of images to be written, and makes the next one raise the error."""
 
     def limit(count, error):
         encode, encoded = shards.encode_png, []
@@ -205,7 +205,7 @@ def stop_after(monkeypatch):
 
 @pytest.fixture
 def stopped(source, tmp_path, stop_after, monkeypatch):
-    """Folder of a run that was stopped in its fifth shard."""
+    """Folder of a run that was stopped while writing its fifth shard."""
     stop_after(30, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         prepare(source, tmp_path / "out")
@@ -233,9 +233,9 @@ def _flip(path):
 
 
 @pytest.mark.parametrize("damage", [_cut, _flip, os.remove])
-def test_what_a_stopped_run_has_left_is_verified(source, stopped, damage):
+def test_the_files_of_a_stopped_run_are_verified(source, stopped, damage):
     damage(stopped / shard("train", 1))
-    (stopped / ".progress" / f"{shard('train', 2)}.json").unlink()  # as after a kill between the two
+    (stopped / ".progress" / f"{shard('train', 2)}.json").unlink()  # as if killed between the two writes
     (stopped / f"tmp_123_{shard('train', 4)}").write_bytes(b"half")
     log = []
     prepare(source, stopped, log=log)

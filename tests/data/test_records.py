@@ -18,7 +18,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (80, 8, 8, 3), np.uint8)
 
 @pytest.fixture
 def folder(tmp_path):
-    """Prepared set of 80 images to train on, in two shards, and one to test with."""
+    """Prepared set of 80 training images in two shards, and one test image."""
     (tmp_path / "source").mkdir()
     np.save(tmp_path / "source" / "train.npy", IMAGES)
     np.save(tmp_path / "source" / "test.npy", IMAGES[:1])
@@ -27,7 +27,7 @@ def folder(tmp_path):
 
 
 def change(folder, function):
-    """Changes manifest.json by a function of its values."""
+    """Applies a function to the values of manifest.json."""
     values = json.loads((folder / "manifest.json").read_text())
     function(values)
     (folder / "manifest.json").write_text(json.dumps(values))

@@ -1,4 +1,4 @@
-"""From a data set's name and folder to its images."""
+"""Opening the images of a data set by its name and folder."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def test_three_splits(tmp_path):
 def test_seeded_split():
     assert [len(part) for part in seeded_split(10, 3, 0).values()] == [7, 3]
     assert [len(part) for part in seeded_split(10, 0.01, 0).values()] == [9, 1]
-    assert seeded_split(100, 3, 0)["test"].tolist() == [2, 26, 86]  # what it must stay
+    assert seeded_split(100, 3, 0)["test"].tolist() == [2, 26, 86]  # must never change
     with pytest.raises(ValueError, match="expected more than 1 images, of which 1 are held out. Received: 1"):
         seeded_split(1, 0.1, 0)
 
@@ -54,7 +54,7 @@ def test_unknown_split():
         open_images(dataset_info("digits"), None, "valid")
 
 
-def test_a_split_that_is_not_there():
+def test_missing_split():
     with pytest.raises(ValueError, match=r"split: digits as found \(digits\) has \['test', 'train'\]"):
         open_images(dataset_info("digits"), None, "validation")
 
@@ -72,7 +72,7 @@ def test_data_dir_that_does_not_exist(tmp_path):
         open_images(dataset_info("cifar10"), tmp_path / "nowhere", "train")
 
 
-def test_what_is_there_and_what_was_looked_for(tmp_path):
+def test_error_lists_the_contents_and_the_expected_formats(tmp_path):
     for index in range(25):
         (tmp_path / f"file{index:02}.txt").write_bytes(b"")
     with pytest.raises(FileNotFoundError) as caught:

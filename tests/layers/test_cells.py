@@ -35,7 +35,7 @@ def _built(layer, shape=SHAPE):
 
 
 def _describe(operations):
-    """Short name of each operation, as the original writes them."""
+    """Short name of each operation, as in the original."""
     names = []
     for factory in operations:
         operation = factory(8)
@@ -48,7 +48,7 @@ def _describe(operations):
     return " ".join(names)
 
 
-# Encoder, preprocess, decoder, postprocess cells.
+# Cells of encoder, preprocess, decoder, postprocess.
 EXPECTED = {
     "res_mbconv": ("bnswish bnswish", "bnswish bnswish", "e6k5g0", "e3k5g0"),
     "res_bnswish": ("bnswish bnswish",) * 4,

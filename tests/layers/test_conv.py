@@ -18,7 +18,7 @@ def _randomize(layer, seed=1):
 
 
 def _convolution(x, kernel, strides, dilation, groups):
-    """Cross-correlation tap by tap, zeros on every side, in float64."""
+    """Zero-padded cross-correlation in float64, tap by tap."""
     size, height, width = kernel.shape[0], x.shape[1], x.shape[2]
     pad = size // 2 * dilation
     padded = np.pad(x.astype(np.float64), [(0, 0), (pad, pad), (pad, pad), (0, 0)])
@@ -90,7 +90,7 @@ def test_output_and_gradients_are_those_of_conv2d(size, in_channels, filters):
     inputs = tf.constant(inputs)
     np.testing.assert_allclose(convolution(inputs, kernel), _native(inputs, kernel), atol=1e-4)
 
-    # The size of the batch is unknown, as in a graph that serves batches of any size.
+    # The batch size is unknown, as in a graph that serves batches of any size.
     @tf.function(input_signature=[tf.TensorSpec([None, 5, 7, in_channels])])
     def gradients(inputs):
         return _gradients(convolution, inputs, kernel, weights)
@@ -107,7 +107,7 @@ def test_initial_values(groups, fan_in):
     bound = fan_in**-0.5
     for values in (np.asarray(layer.kernel), np.asarray(layer.bias)):
         assert np.abs(values).max() <= bound
-        # A uniform draw of n values comes within a few n-ths of its bound, on both sides.
+        # The extremes of n uniform values lie within a few n-ths of the bounds.
         slack = 8.0 / values.size
         assert values.max() > bound * (1 - 2 * slack) and values.min() < -bound * (1 - 2 * slack)
     norm = np.sqrt((np.asarray(layer.kernel) ** 2).sum((0, 1, 2)))

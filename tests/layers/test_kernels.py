@@ -1,4 +1,4 @@
-"""Weight norm, and work on stacks of variables."""
+"""Weight norm, and operations on stacks of variables."""
 
 import contextlib
 
@@ -63,7 +63,7 @@ def test_shared_kernels_give_the_outputs_and_gradients_of_each_layer_by_itself()
     variables = [variable.value for layer in layers for variable in layer.trainable_variables]
 
     def run(make_context):
-        # The stacks are computed on entry, so the tape must be there first.
+        # The stacks are computed on entry, so the tape must be opened first.
         with tf.GradientTape() as tape, make_context():
             outputs = [layer(x) for layer in layers]
             loss = tf.add_n([tf.reduce_sum(tf.sin(output)) for output in outputs])

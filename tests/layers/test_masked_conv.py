@@ -6,7 +6,7 @@ from nvae_tf.layers.masked_conv import MaskedConv2D, causal_mask, channel_mask
 
 
 def _order(height, width, channels, mirrored):
-    """Flat indices in raster-then-channel order; mirrored reverses the raster, never the channels."""
+    """Flat indices in raster-then-channel order; `mirrored` reverses the raster, not the channels."""
     pixels = np.arange(height * width)
     pixels = pixels[::-1] if mirrored else pixels
     return (pixels[:, np.newaxis] * channels + np.arange(channels)).ravel()
@@ -24,7 +24,7 @@ def _jacobian(layer, x):
 @pytest.mark.parametrize(
     "inputs, outputs, strict, expected",
     [
-        # Rows are inputs, columns outputs.
+        # Rows are inputs, and columns are outputs.
         (2, 4, True, [[0, 0, 1, 1], [0, 0, 0, 0]]),
         (2, 4, False, [[1, 1, 1, 1], [0, 0, 1, 1]]),
         (4, 2, True, [[0, 1], [0, 1], [0, 0], [0, 0]]),
@@ -57,7 +57,7 @@ def test_jacobian_is_triangular(strict, mirrored):
     order = _order(3, 3, 2, mirrored)
     jacobian = _jacobian(layer, rng.normal(size=(1, 3, 3, 2)).astype(np.float32))[order][:, order]
     np.testing.assert_array_equal(np.triu(jacobian, 0 if strict else 1), np.zeros_like(jacobian))
-    # Everything before an output inside the 3x3 window is seen: at the last pixel of the middle row all of it.
+    # An output sees everything before it in its 3x3 window; these two are at the last pixel of the middle row.
     seen = np.count_nonzero(jacobian[8:10], axis=1)
     np.testing.assert_array_equal(seen, [8, 9] if strict else [9, 10])
 

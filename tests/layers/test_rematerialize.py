@@ -1,4 +1,4 @@
-"""What a cell keeps for its backward pass; tests/training/test_step.py compares gradients and statistics."""
+"""Tensors kept for the backward pass of a cell; tests/training/test_step.py compares gradients and statistics."""
 
 import keras
 import pytest
@@ -25,7 +25,7 @@ def _forward(cell, x, active, training=True):
 
 
 def _backward_inputs(cell, active, training=True):
-    """Names of forward tensors [2, 8, 8, C] that the backward pass reads, and how often it convolves depthwise."""
+    """Names of forward tensors [2, 8, 8, C] read by the backward pass, and the number of its depthwise convolutions."""
 
     @tf.function(autograph=False)
     def run(x):

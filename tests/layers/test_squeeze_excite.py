@@ -27,5 +27,5 @@ def test_hidden_width_and_initial_ranges(channels, hidden):
     for variable, fan_in in zip(layer.variables, (channels, channels, hidden, hidden), strict=True):
         largest = np.abs(variable.numpy()).max()
         assert largest <= fan_in**-0.5
-        # Of the few values of a bias the largest may be small.
+        # A bias has so few values that the largest may be small.
         assert largest > (0.6 if len(variable.shape) == 2 else 0.0) * fan_in**-0.5

@@ -1,4 +1,4 @@
-"""Tiny models that the tests of this folder share."""
+"""Tiny models shared by the tests in this folder."""
 
 import numpy as np
 import pytest
@@ -16,17 +16,17 @@ def _draw(model, batch_size, seed=0):
 
 @pytest.fixture(scope="session")
 def draw():
-    """Function that gives images and noise for a model: draw(model, batch_size, seed=0)."""
+    """Function that returns images and noise for a model: draw(model, batch_size, seed=0)."""
     return _draw
 
 
 @pytest.fixture(scope="session")
 def model():
-    """Model without flows on 8 x 8 images. Shared: no test may change its variables."""
+    """Model without flows for 8 x 8 images. Shared: tests must not change its variables."""
     return tiny.model(8)
 
 
 @pytest.fixture(scope="session")
 def flow_model():
-    """Model with one flow step per group. Shared: no test may change its variables."""
+    """Model with one flow step per group. Shared: tests must not change its variables."""
     return tiny.model(8, num_flows=1)

@@ -29,7 +29,7 @@ def _model_config(name):
     ],
 )
 def test_published_counts(name, parameters, convolutions, batch_norms):
-    # Variables get their shapes but no values: this takes seconds and no memory.
+    # Variables have shapes but no values, so this takes only seconds and no memory.
     model = shapes_only(_model_config(name))
     trainable = model.trainable_variables
     assert sum(math.prod(variable.shape) for variable in trainable) == parameters

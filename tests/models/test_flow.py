@@ -13,7 +13,7 @@ def _latents(batch_size=1, seed=0):
 
 
 def _built(layer, seed=1):
-    """Weights far from the small initial ones, so that everything that may depend does."""
+    """Builds a layer with weights far from the small initial ones, so that every possible dependency is visible."""
     layer.build((None, *SHAPE))
     rng = np.random.default_rng(seed)
     for variable in layer.variables:
@@ -30,7 +30,7 @@ def _jacobian(function, z):
 
 
 def _order(mirrored):
-    """Flat indices in raster-then-channel order; mirrored reverses the raster, never the channels."""
+    """Flat indices in raster-then-channel order; `mirrored` reverses the raster, not the channels."""
     pixels = np.arange(SHAPE[0] * SHAPE[1])
     pixels = pixels[::-1] if mirrored else pixels
     return (pixels[:, np.newaxis] * SHAPE[2] + np.arange(SHAPE[2])).ravel()
@@ -42,12 +42,12 @@ def test_the_shift_is_strictly_causal(mirrored):
     order = _order(mirrored)
     jacobian = _jacobian(net, _latents())[order][:, order]
     np.testing.assert_array_equal(np.triu(jacobian), np.zeros_like(jacobian))
-    # The second channel of a pixel sees the first, and both see the pixel before.
+    # The second channel of a pixel sees the first, and both see the previous pixel.
     assert np.abs(np.diag(jacobian, -1)[::2]).min() > 0
     assert np.count_nonzero(jacobian) > 0.6 * SIZE * (SIZE - 1) / 2
 
 
-def test_the_net_is_its_formula():
+def test_the_net_follows_its_formula():
     net, z = _built(AutoregressiveNet(SHAPE[-1])), _latents(2)
     hidden = tf.nn.elu(net.conv_in(z))
     expected = net.conv_out(tf.nn.elu(tf.nn.elu(net.conv_hidden(hidden))))
@@ -79,6 +79,6 @@ def test_inverse_undoes_forward():
     step, z = _built(FlowStep(SHAPE[-1])), _latents(3)
     y = step.bijector.forward(z)
     assert np.abs(y - z).max() > 0.1
-    # A fresh tensor and a fresh bijector: TFP remembers what it has just computed.
+    # Use a fresh tensor and a fresh bijector, because TFP caches its results.
     inverted = step.bijector.inverse(tf.constant(y.numpy()))
     np.testing.assert_allclose(inverted, z, rtol=1e-3, atol=1e-3)

@@ -14,7 +14,7 @@ from tests import tiny
         {"likelihood": "normal", "image_channels": 3},
     ],
 )
-def test_given_latents_decode_to_what_their_own_pass_gave_and_so_does_their_noise(fields, draw):
+def test_given_latents_and_their_noise_reproduce_the_original_output(fields, draw):
     model = tiny.model(8, **fields)
     images, noise = draw(model, 3)
     output = model(images, noise=noise)

@@ -19,7 +19,7 @@ def _scale(x):
 
 
 class _Case:
-    """A built group with the inputs of one call."""
+    """A built group and the inputs of one call."""
 
     def __init__(self, config, index):
         scale = hierarchy.group_scales(config)[index]
@@ -37,7 +37,7 @@ class _Case:
         return self.group.infer(self.state, self.feature, self.noise)
 
     def posterior_and_prior(self):
-        """((loc, log_scale), (loc, log_scale)) of a group after the first, by the definition."""
+        """((loc, log_scale), (loc, log_scale)) of a later group, from the definition."""
         state = self.group.cells[0](self.state)
         prior = np.split(self.group.prior_head(tf.nn.elu(state)).numpy(), 2, axis=-1)
         feature = self.feature + self.group.encoder_combiner.conv(state)
@@ -87,7 +87,7 @@ def test_posterior_sample_kl_and_densities(residual):
 
 def test_residual_parameters_are_added_before_the_clamp():
     case = _make(1)
-    # Both far outside the clamp: added after it they would give a loc of almost 10.
+    # Both are far outside the clamp; added after it, they would give a loc of almost 10.
     case.group.prior_head.bias.assign([50.0, 50.0, 0.0, 0.0])
     case.group.posterior_head.bias.assign([50.0, 50.0, -5.0, -5.0])
     _, terms = case.infer()

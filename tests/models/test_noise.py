@@ -1,4 +1,4 @@
-"""Noise of rows that does not depend on their batch."""
+"""Noise of rows is independent of their batch."""
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ FRACTIONS = np.linspace(0.0, 1.0, 9)
 
 @pytest.fixture
 def ends():
-    """Nine rows of norm 3, all alike, and nine of norm 5."""
+    """Nine equal rows of norm 3, and nine rows of norm 5."""
     rng = np.random.default_rng(0)
     ends = [norm * v / np.linalg.norm(v) for norm, v in zip((3.0, 5.0), rng.normal(size=(2, 4, 4, 2)), strict=True)]
     return [np.repeat(end[np.newaxis].astype(np.float32), 9, axis=0) for end in ends]

@@ -11,7 +11,7 @@ from nvae_tf.models.noise import draw_noise
 from nvae_tf.models.nvae import NVAE
 from tests import tiny
 
-# Fields that each case changes in the tiny model.
+# Fields of the tiny model that each case changes.
 VARIANTS = {
     "flow": {"num_flows": 2},
     "absolute_posterior": {"residual_posterior": False},
@@ -55,7 +55,7 @@ def test_analytic_kl_is_the_mean_of_log_q_minus_log_p(model, draw):
     difference = (output.log_q - output.log_p).numpy() - total
     standard_error = difference.std() / np.sqrt(len(difference))
     assert abs(difference.mean()) < 4 * standard_error
-    # The test is precise enough to notice a wrong KL.
+    # The test is precise enough to detect a wrong KL.
     assert standard_error < 0.05 * total.mean()
 
 
@@ -77,7 +77,7 @@ def test_encode_and_infer_give_the_call_and_kernels_decide_what_is_computed(mode
     zeros = [tf.zeros_like(kernel) for kernel in model.effective_kernels()]
     other = tiny.perturb(NVAE(model.model_config), seed=1)
     for variable, value in zip(other.variables, model.variables, strict=True):
-        if len(variable.shape) != 4 and variable.name != "log_norm":  # everything but the convolutions' kernels
+        if len(variable.shape) != 4 and variable.name != "log_norm":  # all except the kernels of the convolutions
             variable.assign(value)
     for nvae, kernels in ((model, None), (other, model.effective_kernels())):
         features = nvae.encode(images, kernels=kernels)
@@ -93,7 +93,7 @@ def test_encode_and_infer_give_the_call_and_kernels_decide_what_is_computed(mode
     np.testing.assert_array_equal(silent, np.broadcast_to(silent[:1, :1, :1], silent.shape))
 
 
-def test_an_image_does_not_see_the_others_in_its_batch(model, draw):
+def test_an_image_does_not_depend_on_the_others_in_its_batch(model, draw):
     images, noise = draw(model, 3)
     together = model(images, noise=noise)
     alone = model(images[1:2], noise=[eps[1:2] for eps in noise])
@@ -160,7 +160,7 @@ def test_every_trainable_variable_gets_a_gradient(case, draw):
     assert not missing
     assert all(np.isfinite(gradient.numpy()).all() for gradient in gradients)
     silent = [path for path, gradient in zip(paths, gradients, strict=True) if not np.any(gradient)]
-    # A ReLU of squeeze-and-excitation may be off for both images; every other gradient must be non-zero.
+    # A ReLU of squeeze-and-excitation may be inactive for both images; all other gradients must be non-zero.
     assert not [path for path in silent if "squeeze_excite" not in path]
     assert len(silent) <= 0.1 * len(paths)
 

@@ -11,7 +11,7 @@ from nvae_tf.models.nvae import NVAE
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
-# What a user writes to load a model: the class need only be imported.
+# How a user loads a model: the class only needs to be imported.
 _LOAD_AND_RUN = """
 import sys
 import keras, numpy as np
@@ -25,7 +25,7 @@ np.savez(sys.argv[3], params=output.likelihood_params, kl=output.kl_per_group, p
 
 
 def _paths(model):
-    """Without the model's name, which depends on how many were made before."""
+    """Paths without the name of the model, which depends on how many were created before."""
     return [variable.path.removeprefix(f"{model.name}/") for variable in model.variables]
 
 
@@ -45,13 +45,13 @@ def test_config_round_trip(flow_model):
 
 
 @pytest.mark.parametrize("name", ["model", "flow_model"])
-def test_a_keras_file_brings_every_variable_back(request, tmp_path, name):
+def test_a_keras_file_restores_every_variable(request, tmp_path, name):
     model = request.getfixturevalue(name)
     model.save(tmp_path / "model.keras")
     _assert_same_variables(model, keras.models.load_model(tmp_path / "model.keras"))
 
 
-def test_a_checkpoint_brings_every_variable_back(flow_model, tmp_path):
+def test_a_checkpoint_restores_every_variable(flow_model, tmp_path):
     path = tf.train.Checkpoint(model=flow_model).save(tmp_path / "checkpoint")
     other = NVAE(flow_model.model_config)
     tf.train.Checkpoint(model=other).restore(path).assert_existing_objects_matched()

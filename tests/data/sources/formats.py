@@ -1,4 +1,4 @@
-"""The table of formats, and one way to read what a source finds."""
+"""The table of formats, and functions that read the splits that a source finds."""
 
 import dataclasses
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from tests.data.sources import writers
 
 
 def read(split, indices=None):
-    """Images of a `SourceSplit`, [N, H, W, C]; raises the error of a damaged one."""
+    """Images of a `SourceSplit`, [N, H, W, C]; raises the error of a damaged image."""
     images = []
     for _, image in split.read(np.arange(split.num_images) if indices is None else np.array(indices)):
         if isinstance(image, Exception):
@@ -27,13 +27,13 @@ def names(split):
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """A format with a program that writes it.
+    """A format and a function that writes it.
 
     Attributes:
         source: name in `SOURCES`.
-        dataset: name of a data set that comes in this format.
+        dataset: name of a data set that is distributed in this format.
         write: function of a folder and {split: images}.
-        splits: those that it has.
+        splits: names of the splits in this format.
         has_items: whether a single image can be damaged.
     """
 
@@ -48,7 +48,7 @@ class Format:
         return dataset_info(self.dataset).with_size(32, 3)
 
     def find(self, root):
-        """{split: `SourceSplit`} of what the source finds."""
+        """{split: `SourceSplit`} that the source finds."""
         return {split: make() for split, make in SOURCES[self.source].find(root, self.info).items()}
 
     def images(self):

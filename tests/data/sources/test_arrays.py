@@ -1,4 +1,4 @@
-"""NumPy arrays: names of files and keys, which of several arrays holds the images, other arrays."""
+"""NumPy arrays: names of files and keys, the choice among several arrays, and arrays that are not images."""
 
 import numpy as np
 import pytest
@@ -95,7 +95,7 @@ def test_grey_and_transparent_arrays(tmp_path, name):
         (["train.npy", "train.npz"], "one name for the split 'train'. Received: train.npy, train.npz"),
     ],
 )
-def test_several_files_that_may_be_meant(tmp_path, files, received):
+def test_ambiguous_files(tmp_path, files, received):
     for name in files:
         write(tmp_path / name, IMAGES)
     with pytest.raises(ValueError, match=received):
@@ -113,7 +113,7 @@ def test_several_files_that_may_be_meant(tmp_path, files, received):
         (IMAGES.reshape(6, 60), r"(arr_0 )?uint8 \[6, 60\]"),
     ],
 )
-def test_arrays_of_something_else(tmp_path, name, array, received):
+def test_arrays_that_are_not_images(tmp_path, name, array, received):
     write(tmp_path / name, array)
     make = find_npz(tmp_path, INFO)["train"]
     with pytest.raises(ValueError, match=rf"^{tmp_path}/{name}.*: expected .*uint8 \[N, H, W\].*Received: {received}"):

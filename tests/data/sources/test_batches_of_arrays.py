@@ -1,4 +1,4 @@
-"""Batches of CIFAR-10 and ImageNet: their places and order, other content, and pickles that attack."""
+"""Batches of CIFAR-10 and ImageNet: places, order, unexpected content, and malicious pickles."""
 
 import dataclasses
 import os
@@ -19,12 +19,12 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), np.uint8)
 
 
 def read_batch(root, data):
-    """The training images of CIFAR-10 of which this is the only batch."""
+    """The training images of a CIFAR-10 with only this batch."""
     put(root / "data_batch_1", data)
     return read(find_cifar(root, CIFAR)["train"]())
 
 
-def test_cifar_from_what_is_there(tmp_path):
+def test_cifar_from_the_available_batches(tmp_path):
     put(tmp_path / "test_batch", cifar_pickle(IMAGES))
     assert list(find_cifar(tmp_path, CIFAR)) == ["test"]
     write_cifar_binary(tmp_path, {"train": IMAGES, "test": IMAGES[:1]})
@@ -39,8 +39,8 @@ def test_pickles_of_every_protocol(tmp_path, protocol, key):
     np.testing.assert_array_equal(read_batch(tmp_path, data), IMAGES)
 
 
-def test_pickle_as_python_2_wrote_it(tmp_path):
-    # The authors' files come from Python 2: 8-bit strings where Python 3 has bytes, and NumPy's old module names.
+def test_pickle_written_by_python_2(tmp_path):
+    # The authors' files were written by Python 2, with 8-bit strings for bytes and NumPy's old module names.
     row = planes(IMAGES[:1]).tobytes()
     data = (
         b"\x80\x02}(U\x04datacnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
@@ -82,7 +82,7 @@ def test_hostile_pickle_executes_nothing(tmp_path, protocol, function):
     with pytest.raises(ValueError, match="data_batch_1: expected .*does not belong in a batch of images"):
         read_batch(tmp_path, hostile)
     assert not victim.exists()
-    pickle.loads(hostile)  # the attack works on the ordinary unpickler
+    pickle.loads(hostile)  # the attack works with the ordinary unpickler
     assert victim.exists()
 
 
@@ -112,7 +112,7 @@ def test_imagenet_names_and_grey_images(tmp_path):
 
 
 def bytes_read():
-    """Bytes that this process has read from files."""
+    """Number of bytes that this process has read from files."""
     return int(pathlib.Path("/proc/self/io").read_text().split()[1])
 
 

@@ -1,4 +1,4 @@
-"""Glow's TFRecords: names of shards, splits and resolutions; shards that are missing, and damaged records."""
+"""Glow's TFRecords: names of shards, splits and resolutions; missing shards and damaged records."""
 
 import numpy as np
 import pytest

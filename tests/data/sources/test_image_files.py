@@ -1,4 +1,4 @@
-"""Image files in folders and zip files: which ones count, links, odd and damaged archives."""
+"""Image files in folders and zip files: the choice of files, links, and unusual or damaged archives."""
 
 import os
 import zipfile
@@ -32,7 +32,7 @@ VISIBLE = ["B.Webp", "a.bmp", "a/b/c.jpeg", "a/z.JPG", "b.png"]
 
 
 def found(root):
-    """{split: paths of the images relative to the folder} of what the source finds."""
+    """{split: paths relative to the folder} of the images that the source finds."""
     splits = find_image_folder(root, INFO)
     return {split: [os.path.relpath(name, root) for name in names(make())] for split, make in splits.items()}
 

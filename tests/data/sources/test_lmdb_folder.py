@@ -1,4 +1,4 @@
-"""LMDB environments: raw and encoded values, keys, and which of LSUN's categories is meant."""
+"""LMDB environments: raw and encoded values, keys, and the choice of LSUN's category."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_image_files_and_raw_pixels_of_one_length(tmp_path):
     grey = np.full((40, 40, 3), 7, np.uint8)
     file = encoded(grey, "JPEG", quality=95)
     file += bytes(32 * 32 * 3 - len(file))
-    pink = np.full((32, 32, 3), (255, 216, 255), np.uint8)  # begins as a JPEG file does
+    pink = np.full((32, 32, 3), (255, 216, 255), np.uint8)  # begins like a JPEG file
     write_environment(tmp_path / "train.lmdb", numbered([file, pink.tobytes(), encoded(IMAGES[0])]))
     images = [image for _, image in find_lmdb(tmp_path, INFO)["train"]().read(np.arange(3))]
     for image, expected in zip(images, (grey, pink, IMAGES[0]), strict=True):

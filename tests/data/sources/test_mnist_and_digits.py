@@ -1,4 +1,4 @@
-"""MNIST's files, of which Fashion-MNIST has the same names, stacked MNIST, and scikit-learn's digits."""
+"""MNIST, Fashion-MNIST with the same file names, stacked MNIST, and scikit-learn's digits."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ MNIST, FASHION = dataset_info("mnist"), dataset_info("fashion_mnist")
 
 @pytest.mark.parametrize("folder", ["mnist", "MNIST", "MNIST/raw"])
 @pytest.mark.parametrize("other", ["fashion_mnist", "fashion-mnist", "FashionMNIST/raw"])
-def test_each_takes_its_own_of_two_data_sets(tmp_path, folder, other):
+def test_each_data_set_reads_its_own_files(tmp_path, folder, other):
     write_idx(tmp_path / other, {"train": IMAGES[:2]})
     assert find_idx(tmp_path, MNIST) is None
     assert find_idx(tmp_path / other, MNIST) is None
@@ -64,9 +64,9 @@ def test_digits():
     train, test = splits["train"], splits["test"]
     assert train.shape == (1437, 16, 16, 1) and test.shape == (360, 16, 16, 1)
     resized = tf.image.resize(load_digits().images[..., np.newaxis], (16, 16), method="bilinear").numpy()
-    # Quarter weights in both directions are exact: these are the images, each of them once.
+    # Weights in quarters are exact: these are the images, each of them once.
     whole = np.rint(255 / 16 * resized.astype(np.float64)).astype(np.uint8)
     received = sorted(image.tobytes() for image in np.concatenate([train, test]))
     assert received == sorted(image.tobytes() for image in whole)
-    # By a fixed permutation, so that neither split is a run of the whole.
+    # The permutation is fixed, and neither split is a contiguous part of the whole.
     np.testing.assert_array_equal(train[:5], whole[np.random.RandomState(0).permutation(1797)[:5]])

@@ -1,4 +1,4 @@
-"""Which names stand for splits."""
+"""Names that stand for splits."""
 
 import pytest
 
@@ -61,7 +61,7 @@ def test_several_names_of_one_split(names):
         (["top/train/1.png", "top/test/2.png"], {"train": ["top/train/1.png"], "test": ["top/test/2.png"]}),
         (["train_32x32/1.png", "train_64x64/2.png"], {"train": ["train_32x32/1.png"]}),
         (["test/1.png", "bus/2.png"], {"test": ["test/1.png"]}),
-        # Below one of several folders, the names are those of classes.
+        # If there are several top folders, the names below them are those of classes.
         (["a/train/1.png", "b/2.png"], {"all": ["a/train/1.png", "b/2.png"]}),
         (["1.png", "a/train/2.png"], {"all": ["1.png", "a/train/2.png"]}),
         (["a/b/train/1.png"], {"all": ["a/b/train/1.png"]}),

@@ -1,4 +1,4 @@
-"""CelebA's list of splits and OMNIGLOT's chardata.mat: the forms they come in, and other content."""
+"""CelebA's list of splits and OMNIGLOT's chardata.mat: their variants, and unexpected content."""
 
 import pathlib
 
@@ -65,7 +65,7 @@ def test_celeba_with_missing_images(tmp_path, archive):
     files = {f"img_align_celeba/{name}": FILES[name] for name in ("000001.jpg", "000003.jpg", "000004.jpg")}
     if archive:
         write_zip(tmp_path / "img_align_celeba.zip", files)
-        (tmp_path / "img_align_celeba").mkdir()  # of an attempt to unpack it
+        (tmp_path / "img_align_celeba").mkdir()  # left by an attempt to unpack the archive
     else:
         for name, data in files.items():
             put(tmp_path / name, data)

@@ -1,4 +1,4 @@
-"""What all formats have in common: they are written by other programs, found, read in parts, and may be damaged."""
+"""Tests of all formats: files of other programs are found and read in parts, and damage is reported."""
 
 import pickle
 
@@ -37,7 +37,7 @@ def test_other_processes_read_parts(form, tmp_path):
     split = form.find(tmp_path)["train"]
     whole = list(split.read(np.arange(7)))
     copy = pickle.dumps(split)
-    assert len(copy) < 3000  # the images do not travel
+    assert len(copy) < 3000  # the pickle does not contain the images
     part = list(pickle.loads(copy).read(np.array([1, 2, 5])))
     assert [name for name, _ in part] == [whole[index][0] for index in (1, 2, 5)]
     np.testing.assert_array_equal([image for _, image in part], images[[1, 2, 5]])
@@ -45,7 +45,7 @@ def test_other_processes_read_parts(form, tmp_path):
 
 
 def errors(form, root):
-    """Messages of what is damaged, as a whole or in part."""
+    """Messages about everything that is damaged, wholly or in part."""
     try:
         return [
             str(image)
@@ -97,7 +97,7 @@ def test_real_mnist(shared_data, dataset, shape):
     splits = SOURCES[form].find(shared_data, dataset_info(dataset))
     images = read(splits["train"]())
     assert images.shape == shape and splits["test"]().num_images == 10_000
-    # The mean and deviation that every program normalises MNIST with.
+    # The usual mean and standard deviation for normalising MNIST.
     assert images.mean() / 255 == pytest.approx(0.1307, abs=5e-5)
     assert images.std() / 255 == pytest.approx(0.3081, abs=5e-5)
 
@@ -108,6 +108,6 @@ def test_real_cifar(shared_data):
     path = shared_data / "cifar-10-batches-bin" / "data_batch_1.bin"
     records = np.fromfile(path, np.uint8).reshape(-1, 3073)
     assert images["train"].shape == (len(records), 32, 32, 3) and images["test"].shape[1:] == (32, 32, 3)
-    # What is shared is a part of CIFAR-10, whose means these are.
+    # The shared data is a part of CIFAR-10; these are the means of the whole.
     np.testing.assert_allclose(images["train"].mean(axis=(0, 1, 2)), [125.31, 122.95, 113.87], atol=1.0)
     np.testing.assert_array_equal(images["train"][7], records[7, 1:].reshape(3, 32, 32).transpose(1, 2, 0))

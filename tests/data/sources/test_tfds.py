@@ -1,4 +1,4 @@
-"""Data sets of TensorFlow Datasets: versions, configurations and features; no network."""
+"""Data sets of TensorFlow Datasets: versions, configurations and features, without a network."""
 
 import dataclasses
 import sys
@@ -68,7 +68,7 @@ def test_package_is_missing(tmp_path, monkeypatch):
 
 
 def test_prepare(tmp_path):
-    pytest.importorskip("importlib_resources")  # the package needs it here and does not declare it
+    pytest.importorskip("importlib_resources")  # an undeclared dependency of the package
 
     class PreparedHere(tfds.core.GeneratorBasedBuilder):
         VERSION = tfds.core.Version("1.0.0")

@@ -1,4 +1,4 @@
-"""Writers of the formats: other programs than those that read them."""
+"""Writers of the formats, which share no code with the readers."""
 
 import gzip
 import io
@@ -15,7 +15,7 @@ from PIL import Image
 
 
 def encoded(image, kind="PNG", **options):
-    """The file of an image; bytes, which stand for a damaged file, are left as they are."""
+    """Encodes an image as a file; bytes, which stand for a damaged file, are returned unchanged."""
     if isinstance(image, bytes):
         return image
     buffer = io.BytesIO()
@@ -24,7 +24,7 @@ def encoded(image, kind="PNG", **options):
 
 
 def put(path, data):
-    """Writes a file and its folder."""
+    """Writes a file and creates its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
 
@@ -59,7 +59,7 @@ def cifar_pickle(images):
 
 
 def cifar_files(splits, kind):
-    """{name: bytes} of the batches; those of the training images are divided in two."""
+    """{name: bytes} of the batches; the training images are divided into two."""
     encode, suffix = {"bin": (cifar_binary, ".bin"), "py": (cifar_pickle, "")}[kind]
     folder = f"cifar-10-batches-{kind}"
     files = {f"{folder}/test_batch{suffix}": encode(splits["test"])}
@@ -91,7 +91,7 @@ def write_cifar_pickle_archive(root, splits):
 
 
 def write_batches(root, splits, save):
-    """ImageNet's batches; those of the training images are divided in two, the second with the number 10."""
+    """Writes ImageNet's batches; the training images are divided into two, numbered 9 and 10."""
     batches = {"train_data_batch_9": splits["train"][:2], "train_data_batch_10": splits["train"][2:]}
     for name, images in {**batches, "val_data": splits["validation"]}.items():
         save(root / name, {"data": planes(images), "labels": [7] * len(images), "mean": planes(images).mean(0)})
@@ -137,7 +137,7 @@ def write_omniglot_zips(root, splits):
 
 
 def celeba_files(root, splits):
-    """{name: bytes}; writes the list."""
+    """Writes the list and returns the images, {name: bytes}."""
     files, lines = {}, []
     for number, split in enumerate(splits):
         for image in splits[split]:
@@ -234,7 +234,7 @@ def write_glow(root, splits):
 
 
 def write_environment(path, values, subdir=True):
-    """An LMDB environment with {key: value}."""
+    """Writes an LMDB environment with {key: value}."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with lmdb.open(str(path), map_size=1 << 24, subdir=subdir) as environment, environment.begin(write=True) as txn:
         for key, value in values.items():
@@ -260,7 +260,7 @@ def write_lsun(root, splits):
 
 
 def write_tfds(root, splits, keys=("image",), folder="tiny/1.0.0"):
-    """A data set as TensorFlow Datasets documents that an outside program may write it, each split in two shards."""
+    """Writes a data set in the documented format of TensorFlow Datasets, with two shards for each split."""
     import tensorflow_datasets as tfds
 
     folder = root / folder
