@@ -9,7 +9,7 @@ from nvae_tf.serving.protocol import InputError
 
 
 def open_picture(name, content):
-    """Loaded `PIL.Image.Image` of the bytes of a file; InputError, with `name`, unless it is a complete PNG or JPEG."""
+    """Loads the bytes of a file as `PIL.Image.Image`; InputError, naming `name`, unless a complete PNG or JPEG."""
     try:
         picture = PIL.Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
         picture.load()

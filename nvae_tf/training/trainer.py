@@ -1,4 +1,4 @@
-"""The trainer, which takes steps by one `tf.function` over `strategy.run`."""
+"""The trainer, which takes steps with one `tf.function` over `strategy.run`."""
 
 import functools
 import math
@@ -45,7 +45,7 @@ class Trainer:
         last_step: step at which the run ends.
         state: {part: Keras layer or model} whose variables are the state of the run.
         average: `WeightAverage`, or None.
-        num_replicas, num_workers: number of replicas of all workers together, and of workers.
+        num_replicas, num_workers: number of replicas, of all workers together, and number of workers.
         num_traces: how often the step was traced.
         trace_seconds, first_seconds: duration of the last trace, and of the trace and the step it came with.
     """

@@ -83,7 +83,7 @@ def test_bound_converges_to_the_log_likelihood(images, log_likelihood, factor):
         gaps = scores.arrays["nll_bound"] + log_likelihood  # nats, of each image
         errors.append((gaps.mean(), gaps.std(ddof=1) / math.sqrt(len(gaps))))
     gaps = [gap for gap, _ in errors]
-    # An upper bound on -log p(x) up to its own standard error, tighter with K, and there at K = 2,000.
+    # An upper bound on -log p(x) up to its own standard error, tighter with larger K, and reached at K = 2,000.
     assert all(gap > -4 * error for gap, error in errors)
     assert gaps[0] > gaps[1] > gaps[2] - 4 * errors[2][1]
     assert abs(gaps[2]) < 4 * errors[2][1] + 0.005 and errors[2][1] < 0.02

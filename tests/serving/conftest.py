@@ -1,4 +1,4 @@
-"""Servers for the tests: the stand-in in a process of its own, and its services with the toy model in this one."""
+"""Servers for the tests: the stand-in in a separate process, and its services with the toy model in this one."""
 
 import json
 import pathlib
@@ -114,7 +114,7 @@ def model(served):
 
 @pytest.fixture
 def connect(served):
-    """Function that gives the `Target`, with a `Card` or without."""
+    """Function that returns the `Target`, with a `Card` or without."""
     ports = served[1]
     transports = {"grpc": GrpcTransport("127.0.0.1", ports["grpc"]), "rest": RestTransport("127.0.0.1", ports["rest"])}
     yield lambda card=None: Target(transports, ModelSpec("toy"), 10, card)

@@ -66,7 +66,7 @@ class Batcher:
 
     Args:
         parameters: `BatchingParameters`.
-        runs: {signature: function of {input: array} that gives {output: array}}.
+        runs: {signature: function from {input: array} to {output: array}}.
     """
 
     def __init__(self, parameters, runs):

@@ -18,7 +18,7 @@ def _fails(export):
 
 
 def test_saved_model(program, digits_run, tmp_path, capsys, monkeypatch):
-    # The checks have tests of their own, and tests/export runs them on an export.
+    # The checks are tested separately, and tests/export runs them on an export.
     checks = [RuleResult("executes", "", "passed", "loaded in 2.0 s, warmed up in 9.0 s")]
     monkeypatch.setattr(saved_model, "lint_saved_model", lambda folder, published: checks)
     base = tmp_path / "models" / "digits"

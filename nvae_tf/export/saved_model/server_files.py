@@ -8,7 +8,7 @@ from nvae_tf.files import new_file
 _TEMPLATES = pathlib.Path(__file__).parent / "server_templates"
 _BATCHING, _MODELS = "batching_parameters.txt", "models.config"
 _BATCH_THREADS = 4  # batches that run at once, and processors that a pod requests
-# What the server is started with everywhere; the image's own start adds the two ports.
+# Flags with which every server is started; the image's own entry point adds the two ports.
 _FLAGS = (
     "--model_config_file=/models/{name}/models.config",
     "--model_config_file_poll_wait_seconds=10",

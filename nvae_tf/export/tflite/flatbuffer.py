@@ -155,7 +155,7 @@ class TFLiteGraph:
         return len(self.subgraph.tensors) - 1
 
     def pack(self):
-        """Bytes of a file with the model as it is now."""
+        """Returns the bytes of a file with the current model."""
         return flatbuffer_utils.convert_object_to_bytearray(self.model)
 
 

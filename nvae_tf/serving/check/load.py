@@ -60,7 +60,7 @@ def _beside_bad(target, protocol):
             try:
                 answer = target.sample(protocol)
             except ServerError as error:
-                # A batch fails as a whole, for all whose rows are in it; they may send theirs again.
+                # A batch fails as a whole, for every client with rows in it; each may send its rows again.
                 merged = error.code == "INVALID_ARGUMENT" and "temperature" in error.message
                 if not merged or attempt == _TRIES - 1:
                     raise

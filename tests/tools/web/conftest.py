@@ -76,7 +76,7 @@ def decoders(export):
 
 @pytest.fixture(scope="module")
 def naive(decoders, tmp_path_factory):
-    """Folder like the Bernoulli decoder's, whose decoder has an operation that no delegate takes."""
+    """Folder like the Bernoulli decoder's, whose decoder has an operation that no delegate supports."""
     folder = shutil.copytree(decoders["bernoulli"].folder, tmp_path_factory.mktemp("naive") / "export")
     inputs = json.loads((folder / "decoder.json").read_text())["inputs"]
     module, specs = tf.Module(), {one["name"]: tf.TensorSpec(one["shape"], name=one["name"]) for one in inputs}
@@ -96,7 +96,7 @@ def naive(decoders, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def serve():
-    """Function that gives a context with the address of the page with the model in a folder."""
+    """Function that returns a context with the address of the page for the model in a folder."""
 
     @contextlib.contextmanager
     def served(model_dir):

@@ -83,7 +83,7 @@ def test_wrong_tf_config_is_named(monkeypatch, text, message):
         find_workers()
 
 
-def test_flags_beside_tf_config_are_refused(monkeypatch):
+def test_flags_together_with_tf_config_are_refused(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", _tf_config({"worker": WORKERS}))
     with pytest.raises(ValueError, match="--workers: expected no TF_CONFIG.*Received: .*a:1"):
         find_workers(["c:1"], 0)

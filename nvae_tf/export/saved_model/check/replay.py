@@ -50,7 +50,7 @@ class _Library:
 
     @contextlib.contextmanager
     def status(self):
-        """A TF_Status; raises RuntimeError with its message if it is not OK at the end."""
+        """Context with a TF_Status; on exit raises RuntimeError with its message if it is not OK."""
         status = self.call("TF_NewStatus")
         yield status
         if self.call("TF_GetCode", status, result=ctypes.c_int):

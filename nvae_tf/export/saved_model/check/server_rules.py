@@ -49,7 +49,7 @@ def _batching_class():
 
 
 def _read_config(model, name, message):
-    """A configuration file beside the version folders as a message."""
+    """Reads a configuration file beside the version folders into a message."""
     path = model.path.parent / name
     if not path.is_file():
         raise NotChecked(f"no {name} beside the version")

@@ -17,7 +17,7 @@ from nvae_tf.export.tflite.check.run import run_file
 from nvae_tf.export.tflite.flatbuffer import TFLiteGraph, unary_operator
 
 LARGEST_HALF = float(np.finfo(np.float16).max)
-# Other draws may give larger numbers than those seen.
+# Other draws may give larger numbers than these.
 SAFE_MARGIN = 4.0
 
 
