@@ -4,7 +4,7 @@ RUN_DIR/
   config.json
   checkpoints/
     best.json        step and nelbo of the best checkpoint, if one is marked
-    step_00002811/   one checkpoint, whole or absent
+    step_00002811/   one checkpoint, complete or absent
       milestone      empty; if it exists, the checkpoint is never removed
 """
 
@@ -74,7 +74,7 @@ class RunFolder:
         return load_config(self.config_path)
 
     def steps(self):
-        """Steps of the whole checkpoints, in increasing order."""
+        """Steps of the complete checkpoints, in increasing order."""
         return list_steps(self.checkpoints)
 
     def resolve_step(self, step=None):

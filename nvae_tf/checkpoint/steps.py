@@ -1,4 +1,4 @@
-"""Which folder holds the checkpoint of which step, and which of them is the best."""
+"""Maps between the steps of checkpoints and their folders, and reads which one is the best."""
 
 import json
 import os
@@ -17,7 +17,7 @@ class CheckpointError(ValueError):
 
 
 class DamagedCheckpointError(CheckpointError):
-    """A checkpoint whose files are missing or do not hold what was written; another one may still be good."""
+    """A checkpoint whose files are missing or differ from what was written; other checkpoints may still be good."""
 
 
 def step_of(name):
@@ -42,7 +42,7 @@ def current_folder(final):
 
 
 def read_best(path, steps):
-    """What `RunFolder.best` returns, from the file of the mark and the steps with a checkpoint."""
+    """The result of `RunFolder.best`, from the file of the mark and the steps that have a checkpoint."""
     try:
         values = json.loads(path.read_text())
         best = {"step": int(values["step"]), "nelbo": float(values["nelbo"])}

@@ -31,7 +31,7 @@ __all__ = [
 
 @dataclasses.dataclass(slots=True)
 class Config:
-    """A whole run: `model`, `data` and `train`."""
+    """Configuration of a whole run: `model`, `data` and `train`."""
 
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
@@ -58,22 +58,22 @@ def _part_from_dict(cls, values, prefix):
 
 
 def config_to_dict(config):
-    """Nested plain dict of a `Config` (or of one of its parts)."""
+    """Converts a `Config`, or one of its parts, to a nested plain dict."""
     return dataclasses.asdict(config)
 
 
 def flat_dict(config):
-    """`{"train.batch_size": 32, ...}` of a `Config`."""
+    """Converts a `Config` to a flat dict, `{"train.batch_size": 32, ...}`."""
     return {f"{part}.{name}": v for part, values in config_to_dict(config).items() for name, v in values.items()}
 
 
 def model_config_from_dict(values):
-    """`ModelConfig` from a dict; raises `ConfigError` on unknown fields and wrong types."""
+    """Makes a `ModelConfig` from a dict; raises `ConfigError` on unknown fields and wrong types."""
     return _part_from_dict(ModelConfig, values, "model").validate()
 
 
 def config_from_dict(values):
-    """`Config` from a nested dict; raises `ConfigError` on unknown fields and wrong types."""
+    """Makes a `Config` from a nested dict; raises `ConfigError` on unknown fields and wrong types."""
     require_field(isinstance(values, dict), "config", values, "an object with model, data and train")
     parts = {"model": ModelConfig, "data": DataConfig, "train": TrainConfig}
     unknown = sorted(set(values) - set(parts))

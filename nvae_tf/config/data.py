@@ -11,8 +11,8 @@ class DataConfig:
 
     Attributes:
         dataset: name of a data set in `nvae_tf.data.datasets`, or `tfds:NAME`. Default `"digits"`.
-        binarize: draw each pixel as a fresh Bernoulli (dynamic binarisation, paper appendix A). Default False.
-        horizontal_flip: flip images left to right at random in training. Default False.
+        binarize: whether to draw pixels afresh from Bernoullis (dynamic binarisation, paper appendix A). Default False.
+        horizontal_flip: whether to flip images left to right at random in training. Default False.
         validation_images: number of images held out from the training split, drawn with `split_seed`. Default 0.
         split_seed: seed of the draw of the validation images, and of the test images if a data set has no test split.
             Default 0.
@@ -23,7 +23,7 @@ class DataConfig:
             Default False.
         max_damaged: maximum number of damaged images in a split, which are reported and left out; more are an error.
             Default 10.
-        cache_gib: decode the images once and keep them in memory if they take at most this many GiB. Default 4.
+        cache_gib: images are decoded once and kept in memory if they take at most this many GiB. Default 4.
     """
 
     dataset: str = "digits"

@@ -44,9 +44,9 @@ class ModelConfig:
         postprocess_blocks, postprocess_cells: blocks after the decoder tower, and cells in each. Defaults 2, 3.
         encoder_cells_per_group, decoder_cells_per_group: cells before each combiner. Defaults 2.
         num_flows: flow steps of each posterior; 0 for none. Default 0.
-        cell_set: operations that the cells are made of, one of `CELL_SETS`. Default `"res_mbconv"`.
-        squeeze_excite: gate every cell by squeeze-and-excitation. Default True.
-        residual_posterior: posterior parameters are relative to those of the prior (paper section 3.2). Default True.
+        cell_set: operations in the cells, one of `CELL_SETS`. Default `"res_mbconv"`.
+        squeeze_excite: whether to gate every cell by squeeze-and-excitation. Default True.
+        residual_posterior: whether posterior parameters are relative to the prior's (paper section 3.2). Default True.
     """
 
     image_height: int = 32
@@ -76,7 +76,7 @@ class ModelConfig:
 
     @property
     def downsampling(self):
-        """Factor from the image to the coarsest latents."""
+        """Factor between the size of the image and that of the coarsest latents."""
         return 2 ** (self.preprocess_blocks + self.num_scales - 1)
 
     def validate(self):

@@ -224,7 +224,7 @@ def test_everything_is_on_disk_before_it_is_renamed(folder, monkeypatch):
 
 
 @pytest.mark.parametrize("only_folders", [True, False])
-def test_file_systems_that_cannot_sync_folders_are_no_reason_to_fail(folder, monkeypatch, only_folders):
+def test_file_systems_that_cannot_sync_folders_are_accepted(folder, monkeypatch, only_folders):
     def fsync(descriptor):
         if not only_folders or os.path.isdir(f"/proc/self/fd/{descriptor}"):
             raise OSError(errno.EINVAL, "Invalid argument")

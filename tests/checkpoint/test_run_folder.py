@@ -64,7 +64,7 @@ def test_restore_latest_of_only_damaged_checkpoints(folder, damage):
     assert _value(fresh) == 7
 
 
-def test_restore_latest_does_not_go_back_to_one_that_fits(folder, caplog):
+def test_restore_latest_does_not_fall_back_after_a_mismatch(folder, caplog):
     _save(folder, 1)
     folder.save(2, _part(2, name="other"))
     fresh = _part(7)
@@ -114,14 +114,14 @@ def test_milestones_stay_and_do_not_count(folder):
     assert not (folder.checkpoints / "step_00000006" / "milestone").exists()
 
 
-def test_milestone_saved_again_is_still_one(folder):
+def test_milestone_saved_again_stays_a_milestone(folder):
     _save(folder, 1, milestone=True)
     _save(folder, 1)
     _save(folder, 2, 3, keep=1)
     assert folder.steps() == [1, 3]
 
 
-def test_best_stays_until_another_is(folder):
+def test_best_is_kept_until_another_is_marked(folder):
     assert folder.best() is None
     _save(folder, 1)
     assert folder.mark_best(1, np.float32(90.5)) is True
@@ -137,7 +137,7 @@ def test_best_stays_until_another_is(folder):
 
 
 @pytest.mark.parametrize("nelbo", [90.0, 91.0, float("nan"), float("inf"), float("-inf")])
-def test_no_better_than_the_best(folder, nelbo):
+def test_checkpoint_that_is_not_better_is_not_marked(folder, nelbo):
     _save(folder, 1, 2)
     assert folder.mark_best(2, float("nan")) is False and folder.best() is None
     folder.mark_best(1, 90.0)

@@ -100,7 +100,7 @@ def test_shards_draw_their_own_noise():
     assert 0.4 < (first == second).mean() < 0.6
 
 
-def test_binarisation_is_drawn_anew_each_epoch_around_the_intensities():
+def test_binarisation_is_drawn_in_each_epoch_around_the_intensities():
     images = noise(1)
     draws = np.array(take(train_batches(images, BINARIZED, 8, 1, seed=0), 400))[:, 0]
     assert set(np.unique(draws)) == {0.0, 1.0}
@@ -125,7 +125,7 @@ def test_flip_mirrors_about_half_of_the_images():
     assert abs(mirrored.mean() - 0.5) < 5 * 0.5 / np.sqrt(400)
 
 
-def test_flips_are_drawn_anew_each_step():
+def test_flips_are_drawn_in_each_step():
     batches = take(train_batches(noise(1), FLIPPED, 8, 1, seed=0), 30)
     assert len({batch.tobytes() for batch in batches}) == 2
 

@@ -286,7 +286,7 @@ def test_other_images_than_the_stopped_run_had(source, stopped):
         prepare(source, stopped)
 
 
-def test_a_complete_folder_is_verified_and_mended(source, tmp_path):
+def test_a_complete_folder_is_verified_and_repaired(source, tmp_path):
     folder, log = tmp_path / "out", []
     prepare(source, folder)
     whole = contents(folder)
@@ -304,7 +304,7 @@ def test_a_complete_folder_is_verified_and_mended(source, tmp_path):
     ]
 
 
-def test_mending_with_other_images_is_an_error(source, tmp_path):
+def test_repairing_with_other_images_is_an_error(source, tmp_path):
     folder = tmp_path / "out"
     prepare(source, folder)
     _cut(folder / shard("train", 0))

@@ -83,7 +83,7 @@ def test_error_lists_the_contents_and_the_expected_formats(tmp_path):
     assert "file20" not in message
 
 
-def test_the_other_imagenet_is_told(tmp_path):
+def test_the_other_imagenet_is_named(tmp_path):
     batch = {"data": np.zeros((2, 3 * 32 * 32), np.uint8), "labels": np.zeros(2, np.int64)}
     np.savez(tmp_path / "train_data_batch_1.npz", **batch)
     np.savez(tmp_path / "val_data.npz", **batch)

@@ -68,7 +68,7 @@ def test_keys_of_one_file(tmp_path, keys, splits):
         assert names(found[split])[0] == f"{tmp_path}/set.npz, {key}, image 0"
 
 
-def test_the_array_of_images_among_others(tmp_path):
+def test_the_array_of_images_is_found_among_others(tmp_path):
     np.savez(tmp_path / "set.npz", mean=np.zeros((5, 4, 3)), faces=IMAGES, y=LABELS)
     np.testing.assert_array_equal(read(opened(tmp_path)["all"]), IMAGES)
     np.savez(tmp_path / "set.npz", masks=IMAGES[..., :1], images=IMAGES)

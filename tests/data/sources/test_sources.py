@@ -79,7 +79,7 @@ def test_damaged_image_is_named_and_the_others_are_read(name, tmp_path):
 
 
 @pytest.mark.parametrize("source", sorted(set(SOURCES) - {"digits"}))
-def test_nothing_there(source, tmp_path):
+def test_folder_without_images(source, tmp_path):
     info = next(
         (info for info in map(dataset_info, DATASETS) if source in info.sources), dataset_info("folder")
     ).with_size(32, 3)
