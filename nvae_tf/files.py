@@ -14,6 +14,7 @@ import json
 import math
 import os
 import pathlib
+import secrets
 import shutil
 
 from absl import logging
@@ -57,11 +58,11 @@ def put_folder(final):
 def new_file(path):
     """Yields a temporary path to write to, which becomes `path` at the end; an exception leaves `path` unchanged.
 
-    The temporary name keeps the suffix, from which libraries infer the format, and contains the process id, so that
-    two processes do not write to one file.
+    The temporary name keeps the suffix, from which libraries infer the format, and is drawn anew each time, so that
+    two processes, also of two machines, do not write to one file.
     """
     path = pathlib.Path(path)
-    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}_{path.name}")
+    temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(4)}_{path.name}")
     try:
         yield temporary
         sync(temporary)

@@ -5,6 +5,12 @@ Scale 0 is the coarsest; groups are numbered in generation order (coarsest scale
 
 import dataclasses
 
+# The noise of an image has a counter: its purpose in the highest bits, then the image's index, then the sample. The
+# counters of different purposes never coincide.
+LATENTS, PIXELS = range(2)
+PURPOSE_BITS = 60
+SAMPLE_BITS = 24
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Scale:

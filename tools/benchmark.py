@@ -67,9 +67,9 @@ def _memory_table(config):
 
 
 def _speed(config):
-    from nvae_tf.runs.benchmark_step import speed
+    from nvae_tf.runs.benchmark_step import training_speed
 
-    figures = speed(config, FLAGS.steps, chosen_strategy())
+    figures = training_speed(config, FLAGS.steps, chosen_strategy())
     for name, value in figures.items():
         print(f"{name:<32}{value:>16,.3f}" if isinstance(value, float) else f"{name:<32}{value:>16,}")
     return figures

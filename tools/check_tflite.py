@@ -22,7 +22,7 @@ from tools.flags import define_run, define_statistics, run
 
 FLAGS = flags.FLAGS
 
-EXIT_STATUS = {"lint": 2, "gpu": 4, "keras": 8, "half": 16}
+STATUS_BITS = {"lint": 2, "gpu": 4, "keras": 8, "half": 16}
 # Details printed of a part that fails; --verbose prints all.
 _MAX_DETAILS = 20
 
@@ -67,7 +67,7 @@ def main(arguments):
     bad, status = {"FAIL", "NOT SHOWN"} if FLAGS.require_all else {"FAIL"}, 0
     for part in check_file(path, nvae=nvae, reference=FLAGS.reference, **draws):
         show(part)
-        status += EXIT_STATUS[part.name] if part.verdict in bad else 0
+        status += STATUS_BITS[part.name] if part.verdict in bad else 0
     sys.exit(status)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from absl import flags
 
 from nvae_tf.files import new_file
+from nvae_tf.hierarchy import SAMPLE_BITS
 from nvae_tf.runs.data import load_images
 from nvae_tf.runs.progress import Progress
 from nvae_tf.runs.starts import run_config
@@ -28,7 +29,9 @@ _SAVE_SECONDS = 20.0
 
 define_run()
 define_images()
-flags.DEFINE_integer("num_samples", 1, "Number K of posterior samples per image.", lower_bound=1, upper_bound=2**24 - 1)
+flags.DEFINE_integer(
+    "num_samples", 1, "Number K of posterior samples per image.", lower_bound=1, upper_bound=2**SAMPLE_BITS - 1
+)
 flags.DEFINE_integer("batch_size", 100, "Number of images per batch.", lower_bound=1)
 flags.DEFINE_integer(
     "max_rows",

@@ -5,8 +5,9 @@ import tensorflow as tf
 
 from nvae_tf import hierarchy
 from nvae_tf.evaluation.write_images import grid
+from nvae_tf.hierarchy import PIXELS
 from nvae_tf.layers.replicas import round_up, run_on_replicas
-from nvae_tf.models.noise import PIXELS, keyed_noise, row_keys
+from nvae_tf.models.noise import keyed_noise, row_keys
 from nvae_tf.models.pixels import PIXEL_CHOICES, crop_padding, draw_pixels
 
 

@@ -3,11 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-# The counters for different purposes never coincide: an index uses only the bits below these.
-_PURPOSE_BITS = 60
-_COUNTER_BITS = 24
-LATENTS, PIXELS = range(2)
-MAX_SAMPLES = 2**_COUNTER_BITS
+from nvae_tf.hierarchy import LATENTS, PURPOSE_BITS, SAMPLE_BITS
 
 
 def draw_noise(shapes, seed=None):
@@ -59,7 +55,7 @@ def row_keys(seed, index, sample=0, purpose=LATENTS):
         int64 [B, 2].
     """
     index = tf.cast(index, tf.int64)
-    counter = (purpose << _PURPOSE_BITS) + index * 2**_COUNTER_BITS + tf.cast(sample, tf.int64)
+    counter = (purpose << PURPOSE_BITS) + index * 2**SAMPLE_BITS + tf.cast(sample, tf.int64)
     return tf.stack([tf.broadcast_to(tf.cast(seed, tf.int64), tf.shape(counter)), counter], axis=1)
 
 

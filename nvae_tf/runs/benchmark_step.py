@@ -53,7 +53,7 @@ def _trainer(config, strategy):
     return Trainer(model, config.train, 1000, strategy), [images] * strategy.num_replicas_in_sync
 
 
-def speed(config, count, strategy):
+def training_speed(config, count, strategy):
     """Measures a configuration: start-up, training step, sampling, and peak memory of this process.
 
     Args:

@@ -24,6 +24,8 @@ def _tensorflow_message(error):
     if isinstance(error, (errors.InvalidArgumentError, errors.UnknownError)):
         # The message contains a Python traceback, whose last line is the error raised while reading an image.
         raised = re.findall(r"^(?:\w+\.)*\w+Error: (.*)$", error.message, re.MULTILINE)
+        if "Could not start gRPC server" in error.message:
+            return "--workers: expected free ports. Received: the port of this worker is in use"
         return raised[-1] if raised else None
     # What TensorFlow raises when another process no longer answers.
     lost = (errors.UnavailableError, errors.AbortedError, errors.CancelledError, errors.DeadlineExceededError)

@@ -5,7 +5,8 @@ import pytest
 import scipy.stats
 import tensorflow as tf
 
-from nvae_tf.models.noise import LATENTS, MAX_SAMPLES, PIXELS, keyed_noise, row_keys, slerp
+from nvae_tf.hierarchy import LATENTS, PIXELS, SAMPLE_BITS
+from nvae_tf.models.noise import keyed_noise, row_keys, slerp
 
 SHAPES = [(None, 2, 2, 3), (None, 4, 4, 3)]
 
@@ -36,7 +37,7 @@ def test_rows_are_independent_standard_normals():
 
 
 def test_no_two_keys_are_the_same():
-    last = MAX_SAMPLES - 1
+    last = 2**SAMPLE_BITS - 1
     cases = [(0, 0, 0, LATENTS), (1, 0, 0, LATENTS), (0, 1, 0, LATENTS), (0, 0, 1, LATENTS), (0, 0, last, LATENTS)]
     cases += [(0, 0, 0, PIXELS), (0, 2**36 - 1, last, LATENTS), (2**62, 0, 0, LATENTS)]
     keys = {tuple(row_keys(seed, tf.constant([index], tf.int64), *rest).numpy()[0]) for seed, index, *rest in cases}

@@ -5,14 +5,14 @@ import tensorflow as tf
 
 from nvae_tf.config import Config, TrainConfig
 from nvae_tf.runs.benchmark_export import device_speed, serving_speed
-from nvae_tf.runs.benchmark_step import measure_memory, speed
+from nvae_tf.runs.benchmark_step import measure_memory, training_speed
 from tests import tiny
 
 _CONFIG = Config(model=tiny.model_config(groups_per_scale=1), train=TrainConfig(batch_size=2))
 
 
 def test_figures_of_speed_agree_with_each_other():
-    figures = speed(_CONFIG, count=3, strategy=tf.distribute.get_strategy())
+    figures = training_speed(_CONFIG, count=3, strategy=tf.distribute.get_strategy())
     assert min(figures.values()) > 0
     assert figures["step_units"] == pytest.approx(figures["step_seconds"] / figures["unit_seconds"])
     assert figures["images_per_second"] == pytest.approx(2 / figures["step_seconds"])

@@ -5,7 +5,8 @@ import tensorflow as tf
 
 from nvae_tf.export.parity import measure
 from nvae_tf.export.saved_model.decode_in_graph import to_bytes, to_model
-from nvae_tf.models.noise import PIXELS, keyed_noise, row_keys
+from nvae_tf.hierarchy import PIXELS
+from nvae_tf.models.noise import keyed_noise, row_keys
 from nvae_tf.models.pixels import draw_pixels
 
 # Limits of rounding: the largest error relative to an output's largest value, and the share of differing pixel values.

@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from nvae_tf import hierarchy
 from nvae_tf.export.saved_model.decode_in_graph import DECODING, MAX_PIXELS, decode_files, require, to_bytes, to_model
-from nvae_tf.models.noise import LATENTS, keyed_noise, row_keys, slerp
-from nvae_tf.models.noise import PIXELS as PIXEL_NOISE
+from nvae_tf.hierarchy import LATENTS, PIXELS
+from nvae_tf.models.noise import keyed_noise, row_keys, slerp
 from nvae_tf.models.pixels import draw_pixels
 
 
@@ -177,7 +177,7 @@ class Signatures(tf.Module):
         return {**dict(latents), **dict(noise), "kl_per_group": tf.stack([group.kl for group in terms], axis=1)}
 
     def _pictures(self, params, seed):
-        keys = row_keys(seed, tf.zeros_like(seed), purpose=PIXEL_NOISE)
+        keys = row_keys(seed, tf.zeros_like(seed), purpose=PIXELS)
         images = to_bytes(draw_pixels(self.model, params, self._pixels, keys))
         return {"image": images, "png_bytes": tf.io.encode_png(images)} if self._has_files else {"image": images}
 

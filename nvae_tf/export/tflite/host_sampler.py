@@ -10,7 +10,7 @@ Swift of saved_models/ON_DEVICE.md). The likelihoods are those of nvae_tf.distri
 import numpy as np
 
 from nvae_tf.export.tflite import philox
-from nvae_tf.hierarchy import num_mixture_pieces, sort_mixture_pieces
+from nvae_tf.hierarchy import PIXELS, num_mixture_pieces, sort_mixture_pieces
 
 _MIN_LOG_SCALE = -7.0
 # Some uniforms have their logarithm taken twice, so they stay away from 0 and 1.
@@ -106,7 +106,7 @@ def draw_image(params, likelihood, num_channels, seed, index=0):
     params = _checked(params, likelihood, num_channels)
     if params.ndim != 4 or params.shape[0] != 1:
         raise ValueError(f"params: expected [1, H, W, P], of one image. Received: shape {params.shape}")
-    key = philox.row_key(seed, index, philox.PIXELS)
+    key = philox.row_key(seed, index, PIXELS)
     shape = [*params.shape[:-1], num_channels]
     if likelihood == "bernoulli":
         return (philox.uniform(key, shape) < bernoulli_mean(params)).astype(np.float32)

@@ -8,10 +8,7 @@ import math
 
 import numpy as np
 
-# As in nvae_tf.models.noise, which imports TensorFlow; a test compares the keys.
-LATENTS, PIXELS = range(2)
-_PURPOSE_BITS = 60
-_COUNTER_BITS = 24
+from nvae_tf.hierarchy import LATENTS, PURPOSE_BITS, SAMPLE_BITS
 
 _MULTIPLIERS = 0xD2511F53, 0xCD9E8D57
 _KEY_STEPS = 0x9E3779B9, 0xBB67AE85
@@ -44,10 +41,10 @@ def row_key(seed, index=0, purpose=LATENTS):
     Raises:
         ValueError: a number out of range.
     """
-    for name, value, bits in (("seed", seed, 63), ("index", index, _PURPOSE_BITS - _COUNTER_BITS)):
+    for name, value, bits in (("seed", seed, 63), ("index", index, PURPOSE_BITS - SAMPLE_BITS)):
         if not 0 <= value < 2**bits:
             raise ValueError(f"{name}: expected 0 to 2^{bits} - 1. Received: {value}")
-    counter = (purpose << _PURPOSE_BITS) + (index << _COUNTER_BITS)
+    counter = (purpose << PURPOSE_BITS) + (index << SAMPLE_BITS)
     return np.array([seed & _WORD, seed >> 32, counter & _WORD, counter >> 32], np.uint32)
 
 

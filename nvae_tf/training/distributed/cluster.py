@@ -46,7 +46,7 @@ def find_workers(workers=None, index=None):
         if from_variable:
             text = os.environ["TF_CONFIG"]
             raise ValueError(f"--workers: expected no TF_CONFIG, which names the workers too. Received: {text}")
-    if workers:
+    if workers or source == "--workers":
         _check(workers, index, source)
         task = {"type": "worker", "index": index}
         os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": workers}, "task": task})
@@ -78,6 +78,8 @@ def _from_tf_config():
         if resolver.task_type not in cluster or not {"chief", "worker"}.issuperset(cluster):
             raise ValueError("expected tasks of type chief and worker")
         chiefs = cluster.get("chief", [])
+        if len(chiefs) > 1 or (resolver.task_type == "chief" and resolver.task_id):
+            raise ValueError("expected at most one chief, with index 0")
         return chiefs + cluster.get("worker", []), resolver.task_id + len(chiefs) * (resolver.task_type == "worker")
     except (ValueError, AttributeError, TypeError) as error:
         example = '{"cluster": {"worker": ["HOST:PORT"]}, "task": {"type": "worker", "index": 0}}'

@@ -9,11 +9,11 @@ import tensorflow as tf
 
 from nvae_tf.distributions import BernoulliLikelihood, LogisticMixtureLikelihood, NormalLikelihood
 from nvae_tf.export.tflite import host_sampler
-from nvae_tf.hierarchy import num_mixture_pieces
+from nvae_tf.hierarchy import PIXELS, num_mixture_pieces
 from nvae_tf.models import noise
 
 _SEED, _INDEX = 2**35 + 11, 3
-_KEY = noise.row_keys(_SEED, tf.constant([_INDEX], tf.int64), purpose=noise.PIXELS)[0]
+_KEY = noise.row_keys(_SEED, tf.constant([_INDEX], tf.int64), purpose=PIXELS)[0]
 _MIXTURES = 4
 _CASES = [("bernoulli", 1), ("bernoulli", 3), ("normal", 3), *(("logistic_mixture", c) for c in (1, 2, 3, 4))]
 

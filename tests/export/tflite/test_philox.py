@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from nvae_tf.export.tflite import philox
+from nvae_tf.hierarchy import LATENTS, PIXELS
 from nvae_tf.models import noise
 
 # Seeds and indices that fill one word, and both.
@@ -26,13 +27,11 @@ def test_known_answers_of_random123(counter, key, expected):
     assert philox.philox([counter], key)[0].tolist() == expected
 
 
-@pytest.mark.parametrize("purpose", ["LATENTS", "PIXELS"])
+@pytest.mark.parametrize("purpose", [LATENTS, PIXELS])
 @pytest.mark.parametrize(("seed", "index"), _ROWS)
 def test_keys_are_those_of_the_model(seed, index, purpose):
-    expected = noise.row_keys(seed, tf.constant([index], tf.int64), purpose=getattr(noise, purpose))
-    np.testing.assert_array_equal(
-        philox.row_key(seed, index, getattr(philox, purpose)), expected.numpy().view(np.uint32)[0]
-    )
+    expected = noise.row_keys(seed, tf.constant([index], tf.int64), purpose=purpose)
+    np.testing.assert_array_equal(philox.row_key(seed, index, purpose), expected.numpy().view(np.uint32)[0])
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 1000])

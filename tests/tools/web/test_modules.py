@@ -9,7 +9,7 @@ import pytest
 
 from nvae_tf.evaluation.write_images import to_uint8
 from nvae_tf.export.tflite import host_sampler, philox
-from nvae_tf.hierarchy import num_mixture_pieces
+from nvae_tf.hierarchy import PIXELS, num_mixture_pieces
 from nvae_tf.models.noise import slerp
 from nvae_tf.models.pixels import crop_padding
 
@@ -51,8 +51,8 @@ def _values(results, *shape):
 
 
 def test_random_numbers_equal_those_of_python(call):
-    key = philox.row_key(_SEED, _INDEX, philox.PIXELS)
-    calls = [("rowKey", _SEED, _INDEX, philox.PIXELS), ("randomWords", key, 1001), ("uniform", key, 1001, 1e-5, 0.9)]
+    key = philox.row_key(_SEED, _INDEX, PIXELS)
+    calls = [("rowKey", _SEED, _INDEX, PIXELS), ("randomWords", key, 1001), ("uniform", key, 1001, 1e-5, 0.9)]
     calls += [("standardNormal", key, 1001)]
     words, stream, uniforms, normals = _values(call(*(("philox.js", *call) for call in calls)))
     np.testing.assert_array_equal(words, key)
