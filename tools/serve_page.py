@@ -44,6 +44,8 @@ def model_files(model_dir):
     try:
         content = json.loads(sidecar.read_bytes())
         decoder, golden = map(sidecar.with_name, (content["files"]["float32"], content["golden"]["file"]))
+        if missing := [path.name for path in (decoder, golden) if not path.is_file()]:
+            raise FileNotFoundError(f"no {missing[0]} in it")
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ValueError(
             "--model_dir: expected a folder with decoder.json, written by tools/export.py --format=tflite. "

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from nvae_tf.config import config_to_dict
 from nvae_tf.export.device_graph import decode_graph, encode_graph, sample_graph
-from nvae_tf.export.parity import compare, draw_cases, runtime_version, write_parity
+from nvae_tf.export.parity import compare_outputs, draw_cases, runtime_version, write_parity
 from nvae_tf.files import new_folder
 from nvae_tf.inference.blocks import Convolution
 from nvae_tf.inference.folding import fold
@@ -70,7 +70,7 @@ def export_onnx(nvae, out_dir, provenance, *, opset=18, temperature=0.7):
                 path = folder / f"{graph.name}{suffix}.onnx"
                 onnx.save(full if precision == "float32" else half_onnx(full), path)
                 onnx.checker.check_model(str(path), full_check=True)
-                entries.append(compare(path, precision, _RUNTIME, version, onnx_runner(path), cases))
+                entries.append(compare_outputs(path, precision, _RUNTIME, version, onnx_runner(path), cases))
         write_parity(folder, "ONNX", entries)
     return sorted(pathlib.Path(out_dir).iterdir())
 

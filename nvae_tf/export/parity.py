@@ -88,7 +88,7 @@ def measure(received, expected):
     return {"max_error": float(errors.max()), "mean_error": float(errors.mean()), "relative": relative}
 
 
-def compare(path, precision, runtime, version, run, cases):
+def compare_outputs(path, precision, runtime, version, run, cases):
     """Runs an exported file and compares its outputs with those of Keras.
 
     Args:
@@ -137,7 +137,7 @@ def _median_seconds(run, inputs):
 
 
 def write_parity(folder, export, entries):
-    """Writes parity.json of an export (TFLite, ONNX or SavedModel) with the entries of `compare`."""
+    """Writes parity.json of an export (TFLite, ONNX or SavedModel) with the entries of `compare_outputs`."""
     against = f"NVAE of Keras {keras.__version__}, TensorFlow {tf.__version__}"
     content = {"format": _FORMAT, "export": export, "against": against, "files": entries}
     write_json(folder / PARITY, content)

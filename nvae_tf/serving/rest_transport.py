@@ -42,8 +42,8 @@ class RestTransport:
     Raises:
         ServerError: raised by every method if there is no answer. HTTP's 400 is INVALID_ARGUMENT (and stands for
             FAILED_PRECONDITION too), 404 NOT_FOUND, 429 RESOURCE_EXHAUSTED, 500 INTERNAL, 503 UNAVAILABLE, 504
-            DEADLINE_EXCEEDED; an answer that is cut short is UNAVAILABLE. The timeout of a request is the longest wait
-            for its connection and for any part of its answer, so an answer that trickles in is waited for.
+            DEADLINE_EXCEEDED; an answer that is cut short is UNAVAILABLE. Connecting, head and body share the timeout
+            of a request; only a head that trickles in is waited for.
     """
 
     def __init__(self, host="localhost", port=8501, tls=None, max_message_bytes=2**28):
@@ -128,11 +128,11 @@ class RestTransport:
 
     def _exchange(self, method, url, data, timeout, fail):
         deadline = time.monotonic() + timeout
-        # Connecting and the wait for the head share the time.
+        # Connecting and the wait for the head share the time; the body gets what is left of it.
         options = {"data": data, "timeout": urllib3.Timeout(total=timeout), "stream": True, **self._tls}
         try:
             with self._session.request(method, url, **options) as response:
-                content = response.raw.read(self._max_bytes + 1, decode_content=True)
+                return response.status_code, self._content(response.raw, deadline, fail)
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             late = isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError)
             if late or time.monotonic() >= deadline:
@@ -140,9 +140,21 @@ class RestTransport:
             # A body that is cut short is a ProtocolError.
             lost = isinstance(error, requests.ConnectionError | urllib3.exceptions.ProtocolError)
             raise fail("UNAVAILABLE" if lost else "UNKNOWN", str(error)) from error
-        if len(content) > self._max_bytes:
-            raise fail("RESOURCE_EXHAUSTED", f"an answer of more than {self._max_bytes} bytes")
-        return response.status_code, content
+
+    def _content(self, response, deadline, fail):
+        content = bytearray()
+        while (left := deadline - time.monotonic()) > 0:
+            # Without a socket (at the end, or if the server closes the connection) each wait has the whole time.
+            if socket := getattr(response.connection, "sock", None):
+                socket.settimeout(left)
+            # `read` may wait for every byte of its size; `read1` returns what is there.
+            piece = response.read1(2**16, decode_content=True)
+            if not piece:
+                return bytes(content)
+            content += piece
+            if len(content) > self._max_bytes:
+                raise fail("RESOURCE_EXHAUSTED", f"an answer of more than {self._max_bytes} bytes")
+        raise fail("DEADLINE_EXCEEDED", f"{len(content)} bytes of an answer within the time")
 
 
 def json_value(array):

@@ -30,9 +30,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Length", str(len(content) + self.server.bytes_cut))
         self.end_headers()
-        time.sleep(self.server.seconds_before_the_body)
-        with contextlib.suppress(ConnectionError):
+        if not self.server.seconds_a_byte:
             self.wfile.write(content)
+            return
+        with contextlib.suppress(ConnectionError):
+            for byte in content:
+                time.sleep(self.server.seconds_a_byte)
+                self.wfile.write(bytes([byte]))
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +53,7 @@ def scripted():
 
 @pytest.fixture
 def server(scripted):
-    scripted.paths, scripted.seconds_before_the_body, scripted.bytes_cut = [], 0, 0
+    scripted.paths, scripted.seconds_a_byte, scripted.bytes_cut = [], 0, 0
     tensor = {"dtype": "DT_UINT8", "tensor_shape": {"dim": [{"size": "-1"}, {"size": "2"}]}}
     definitions = {"sample": {"inputs": {}, "outputs": {"image": tensor}}}
     metadata = {"model_spec": {"version": "3"}, "metadata": {"signature_def": {"signature_def": definitions}}}
@@ -126,8 +130,10 @@ def test_status_and_metadata_of_another_kind(transport, server, content):
         assert error.value.code == "UNKNOWN"
 
 
-def test_a_body_that_does_not_arrive_ends_at_the_deadline(transport, server):
-    server.seconds_before_the_body, start = 2, time.monotonic()
+@pytest.mark.parametrize(("seconds_a_byte", "length"), [(0.1, 20), (2, 1)], ids=["trickles", "does not arrive"])
+def test_a_body_that_is_late_ends_at_the_deadline(transport, server, seconds_a_byte, length):
+    server.answers["POST"], server.seconds_a_byte = (200, bytes(length)), seconds_a_byte
+    start = time.monotonic()
     with pytest.raises(ServerError) as error:
         transport.post(_MODEL, {}, 0.3)
     assert error.value.code == "DEADLINE_EXCEEDED" and time.monotonic() - start < 1

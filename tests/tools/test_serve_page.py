@@ -129,7 +129,14 @@ def test_a_browser_may_leave_before_it_has_a_file(serve_page, model_dir, capsys)
 
 
 @pytest.mark.parametrize(
-    "content", [None, "{", "[]", '{"files": {"float32": "../secret.js"}, "golden": {"file": "a"}}']
+    "content",
+    [
+        None,
+        "{",
+        "[]",
+        '{"files": {"float32": "../secret.js"}, "golden": {"file": "golden.bin"}}',
+        '{"files": {"float32": "missing.tflite"}, "golden": {"file": "golden.bin"}}',
+    ],
 )
 def test_a_wrong_model_ends_it_before_it_starts(serve_page, model_dir, content):
     path = model_dir / "decoder.json"

@@ -35,7 +35,7 @@ def _tensors(specs):
     return {name: {"dtype": spec.dtype.name, "shape": spec.shape.as_list()} for name, spec in specs.items()}
 
 
-def checksums(folder):
+def folder_checksums(folder):
     """`{path: SHA-256}` of every file in a folder except the card, with paths relative to the folder."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != CARD)
     return {path.relative_to(folder).as_posix(): file_sum(path) for path in paths}

@@ -24,8 +24,8 @@ from nvae_tf.export.saved_model.assets_extra import (
     CARD,
     GOLDEN,
     WARM_UP,
-    checksums,
     example_request,
+    folder_checksums,
     model_card,
     write_warm_up,
 )
@@ -137,7 +137,7 @@ def _write(nvae, folder, origin, name, pixels, temperature, batch_sizes, report)
         folded=signatures.model.folded,
         parity={"outputs": outputs, "pixels_that_differ": pixels_that_differ},
         golden={"file": GOLDEN, "sha256": files.file_sum(extra / GOLDEN)},
-        checksums=checksums(folder),
+        checksums=folder_checksums(folder),
     )
     files.write_json(extra / CARD, card)
     return card

@@ -16,7 +16,7 @@ import tempfile
 import tensorflow as tf
 
 from nvae_tf.export.device_graph import encode_graph, sample_graph, save_graph
-from nvae_tf.export.parity import compare, draw_cases, runtime_version, write_parity
+from nvae_tf.export.parity import compare_outputs, draw_cases, runtime_version, write_parity
 from nvae_tf.export.tflite.flatbuffer import cost, half_tflite
 from nvae_tf.export.tflite.sidecar import write_sidecar
 from nvae_tf.files import new_folder
@@ -61,7 +61,8 @@ def export_tflite(nvae, out_dir, provenance, *, num_groups=None, encoder=False, 
             for precision, data in (("float32", content), ("float16", half_tflite(content))):
                 path = folder / f"{name}_{precision}.tflite"
                 path.write_bytes(data)
-                entries.append(compare(path, precision, _RUNTIME, version, tflite_runner(path, graph.name), cases))
+                runner = tflite_runner(path, graph.name)
+                entries.append(compare_outputs(path, precision, _RUNTIME, version, runner, cases))
             inputs, outputs = cases[0]
             golden[name] = inputs, {key: value for key, value in outputs.items() if key in entries[-1]["outputs"]}
         facts = {"temperature": temperature, "provenance": provenance, "cost": decoder_cost}

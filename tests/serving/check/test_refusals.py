@@ -5,7 +5,7 @@ import tensorflow as tf
 from nvae_tf.serving.check.refusals import refusal_checks, wrong_inputs
 from nvae_tf.serving.inputs import check_inputs
 from nvae_tf.serving.protocol import InputError
-from tests.serving import toy_model
+from tests.serving import stand_in_json, toy_model
 from tests.serving.toy_model import EXAMPLES, Rattled, failures
 
 
@@ -59,6 +59,13 @@ def test_wrong_codes(connect, model, monkeypatch):
     failed = failures(refusal_checks(target))
     assert failed["grpc: refuses unknown model"] == "expected NOT_FOUND. Received: INTERNAL: lost"
     assert failed["rest: refuses status of an unknown version"] == "expected NOT_FOUND. Received: INTERNAL: lost"
+
+
+def test_malformed_bodies_with_another_code(connect, card, monkeypatch):
+    monkeypatch.setattr(stand_in_json, "_invalid", lambda message: tf.errors.InternalError(None, None, message))
+    failed = failures(refusal_checks(connect(card)))
+    for what in ("a body that is not JSON", "a body that is not an object", "invalid base64"):
+        assert failed[f"rest: refuses {what}"].startswith("expected INVALID_ARGUMENT. Received: INTERNAL: JSON")
 
 
 def test_the_client_refuses_what_servers_must_refuse(card):

@@ -1,5 +1,7 @@
 """Rules about the folder and the files of a SavedModel; see graph_rules.py for their form."""
 
+import tensorflow as tf
+
 from nvae_tf.export.saved_model.assets_extra import CARD
 from nvae_tf.export.saved_model.check.contents import NotChecked, is_version
 from nvae_tf.files import file_sum
@@ -9,6 +11,26 @@ def version_name(model):
     """The server skips folders with other names."""
     if model.published and not is_version(model.path.name):
         yield f"expected a folder named by a number: 1, 2, .... Received: {model.path.name}"
+
+
+def card_signatures(model):
+    """The check of a server takes names, dtypes and shapes from the card."""
+    if not model.card:
+        raise NotChecked(f"no {CARD} that can be read")
+    actual, described = {}, {}
+    for text, _, info in model.tensors:
+        shape = [None if dim.size == -1 else dim.size for dim in info.tensor_shape.dim]
+        actual[text] = {"dtype": tf.as_dtype(info.dtype).name, "shape": shape}
+    try:
+        for name, signature in model.card["signatures"].items():
+            for kind in ("input", "output"):
+                described |= {f"{kind} {tensor} of {name}": spec for tensor, spec in signature[f"{kind}s"].items()}
+    except (LookupError, TypeError, AttributeError) as error:
+        yield f"{CARD}: expected inputs and outputs of each signature in signatures. Received: {error!r}"
+        return
+    for text in sorted({*described, *actual}):
+        if (received := described.get(text)) != actual.get(text):
+            yield f"{CARD}, {text}: expected {actual.get(text)}, as in the graph. Received: {received}"
 
 
 def checksums(model):

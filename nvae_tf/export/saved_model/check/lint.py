@@ -17,8 +17,8 @@ _REPLAY = "nvae_tf.export.saved_model.check.replay"
 # What must hold before a model is run at all.
 _TO_LOAD = (*graph_rules.GRAPH_RULES, server_rules.warm_up)
 _TO_PUBLISH = (
-    *(file_rules.version_name, file_rules.checksums),
-    *(server_rules.batching_parameters, server_rules.models_config),
+    *(file_rules.version_name, file_rules.card_signatures, file_rules.checksums),
+    *(server_rules.batching_parameters, server_rules.models_config, server_rules.monitoring_config),
 )
 RULES = (*_TO_LOAD, *_TO_PUBLISH)
 

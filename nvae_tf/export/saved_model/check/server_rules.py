@@ -24,28 +24,33 @@ except ImportError as error:
 
 _MAX_WARM_UP_REQUESTS = 1000  # the server does not read more
 _NUMBERS = ("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads")
-# Fields of BatchingParameters (servables/tensorflow/session_bundle_config.proto), which tensorflow-serving-api leaves
-# out. Its text format needs only names and types.
-_BATCHING_FIELDS = {
-    **dict.fromkeys((*_NUMBERS, "max_execution_batch_size"), 'type_name: ".google.protobuf.Int64Value"'),
-    "thread_pool_name": 'type_name: ".google.protobuf.StringValue"',
-    "enable_large_batch_splitting": 'type_name: ".google.protobuf.BoolValue"',
-    "pad_variable_length_inputs": "type: TYPE_BOOL",
-    "allowed_batch_sizes": "type: TYPE_INT64 label: LABEL_REPEATED",
+# Messages of servables/tensorflow/session_bundle_config.proto and config/monitoring_config.proto, which
+# tensorflow-serving-api leaves out. The text format needs only the names and types of the fields.
+_MESSAGES = {
+    "BatchingParameters": {
+        **dict.fromkeys((*_NUMBERS, "max_execution_batch_size"), 'type_name: ".google.protobuf.Int64Value"'),
+        "thread_pool_name": 'type_name: ".google.protobuf.StringValue"',
+        "enable_large_batch_splitting": 'type_name: ".google.protobuf.BoolValue"',
+        "pad_variable_length_inputs": "type: TYPE_BOOL",
+        "allowed_batch_sizes": "type: TYPE_INT64 label: LABEL_REPEATED",
+    },
+    "PrometheusConfig": {"enable": "type: TYPE_BOOL", "path": "type: TYPE_STRING"},
+    "MonitoringConfig": {"prometheus_config": 'type_name: ".PrometheusConfig"'},
 }
 
 
 @functools.cache
-def _batching_class():
+def _message_class(message_name):
     file = descriptor_pb2.FileDescriptorProto(name="serving.proto", syntax="proto3")
     file.dependency.append(wrappers_pb2.DESCRIPTOR.name)
-    message = file.message_type.add(name="BatchingParameters")
-    for number, (field, text) in enumerate(_BATCHING_FIELDS.items(), 1):
-        text_format.Parse(text, message.field.add(name=field, number=number))
+    for name, fields in _MESSAGES.items():
+        message = file.message_type.add(name=name)
+        for number, (field, text) in enumerate(fields.items(), 1):
+            text_format.Parse(text, message.field.add(name=field, number=number))
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
     pool.AddSerializedFile(file.SerializeToString())
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("BatchingParameters"))
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(message_name))
 
 
 def _read_config(model, name, message):
@@ -60,7 +65,7 @@ def _read_config(model, name, message):
 
 
 def _read_batching_parameters(model):
-    return _read_config(model, "batching_parameters.txt", _batching_class()())
+    return _read_config(model, "batching_parameters.txt", _message_class("BatchingParameters")())
 
 
 def batching_parameters(model):
@@ -118,6 +123,13 @@ def _missing_versions(config, present):
         served = present if policy.HasField("all") else present[-max(policy.latest.num_versions, 1) :]
     for version in sorted(set(config.version_labels.values()) - set(served)):
         yield f"version_labels name the version {version}, which is not served. Served: {sorted(served)}"
+
+
+def monitoring_config(model):
+    """The server does not start with a wrong file."""
+    prometheus = _read_config(model, "monitoring.config", _message_class("MonitoringConfig")()).prometheus_config
+    if prometheus.enable and not prometheus.path.startswith("/"):
+        yield f"monitoring.config: expected a path that starts with /. Received: {prometheus.path!r}"
 
 
 def warm_up(model):

@@ -24,6 +24,7 @@ allowed_batch_sizes: 2
 _MODELS = """model_config_list { config {
   name: "nvae" base_path: "/models/nvae" model_platform: "tensorflow" version_labels { key: "stable" value: 1 }
 } }"""
+_MONITORING = 'prometheus_config { enable: true path: "/metrics" }'
 WARMUP = pathlib.Path("assets.extra", "tf_serving_warmup_requests")
 
 
@@ -72,11 +73,25 @@ def complete(version):
     signatures = read_saved_model(version).signatures
     files = [version / "saved_model.pb", *(version / "variables").glob("*")]
     sums = {f.relative_to(version).as_posix(): file_sum(f) for f in files}
-    card = {"allowed_batch_sizes": [1, 2], "checksums": sums}
+    specs = {
+        name: {"inputs": _specs(signature.inputs), "outputs": _specs(signature.outputs)}
+        for name, signature in signatures.items()
+    }
+    card = {"allowed_batch_sizes": [1, 2], "signatures": specs, "checksums": sums}
     (version / "assets.extra").mkdir(exist_ok=True)
     (version / "assets.extra" / "model.json").write_text(json.dumps(card))
     with_inputs = [name for name, signature in signatures.items() if signature.inputs]
     write_warmup(version, [sample_record(name, rows) for name in with_inputs for rows in (1, 2)])
+
+
+def _specs(infos):
+    return {
+        name: {
+            "dtype": tf.as_dtype(info.dtype).name,
+            "shape": [None if dim.size < 0 else dim.size for dim in info.tensor_shape.dim],
+        }
+        for name, info in infos.items()
+    }
 
 
 def build(version):
@@ -87,7 +102,8 @@ def build(version):
     inputs = {"seed": np.array([3, 4]), "temperature": np.array([1, 0.5], np.float32)}
     answer = {name: value.numpy() for name, value in module.sample(**inputs).items()}
     write_npz(version / "assets.extra" / "golden.npz", {"sample": (inputs, answer)})
-    for name, text in (("batching_parameters.txt", _BATCHING), ("models.config", _MODELS)):
+    configs = {"batching_parameters.txt": _BATCHING, "models.config": _MODELS, "monitoring.config": _MONITORING}
+    for name, text in configs.items():
         (version.parent / name).write_text(text)
 
 

@@ -26,6 +26,25 @@ _FILES = {
 }
 
 
+_CARDS = {
+    "dtype": (replace_text("assets.extra/model.json", "int64", "int32"), "model.json, input seed of sample: expected"),
+    "shape": (replace_text("assets.extra/model.json", "2, 6, 1", "2, 8, 1"), "[None, 2, 8, 1]"),
+    "output": (
+        replace_text("assets.extra/model.json", '"png_bytes"', '"file"'),
+        "output file of sample: expected None",
+    ),
+    "signature": (replace_text("assets.extra/model.json", '"sample"', '"other"'), "image of other: expected None"),
+    "none": (change_card(signatures=None), "expected inputs and outputs of each signature"),
+}
+
+
+@pytest.mark.parametrize("case", _CARDS)
+def test_signatures_of_the_card_that_the_graph_has_not(version, case):
+    edit, words = _CARDS[case]
+    edit(version)
+    assert_breaks(version, "card_signatures", words)
+
+
 @pytest.mark.parametrize("case", _FILES)
 def test_files_that_are_not_those_of_the_card(version, case):
     edit, words = _FILES[case]

@@ -91,6 +91,8 @@ _FILES = {
         "Received: ['digits', 'digits']",
     ),
     "models-empty": ("models_config", lambda version: (version.parent / "models.config").write_text(""), "a config"),
+    "monitoring-field": ("monitoring_config", replace_text("../monitoring.config", "path", "file"), 'named "file"'),
+    "monitoring-path": ("monitoring_config", replace_text("../monitoring.config", "/metrics", "metrics"), "'metrics'"),
     "no-warmup": ("warm_up", lambda version: (version / WARMUP).unlink(), "expected assets.extra/"),
     "warmup-no-record": ("warm_up", lambda version: (version / WARMUP).write_bytes(b"x" * 40), "TFRecord"),
     "warmup-cut": ("warm_up", lambda version: os.truncate(version / WARMUP, 150), "TFRecord"),
