@@ -82,5 +82,16 @@ def test_changed_bytes_are_an_error_that_names_the_file(tmp_path):
     data = bytearray(path.read_bytes())
     data[-60] ^= 1
     path.write_bytes(data)
+    split = find_glow(tmp_path, INFO)["all"]()
     with pytest.raises(ValueError, match=f"^{path}: expected TFRecords. Received: DataLossError"):
+        list(split.read(np.arange(split.num_images)))
+
+
+@pytest.mark.parametrize("missing, received", [(1, "ValueError: a truncated record"), (-5, "error: unpack")])
+def test_file_that_does_not_end_with_a_record(tmp_path, missing, received):
+    path = tmp_path / "a.tfrecords"
+    write_records(path, map(glow_record, IMAGES))
+    data = path.read_bytes()
+    path.write_bytes(data[:-missing] if missing > 0 else data + bytes(-missing))
+    with pytest.raises(ValueError, match=f"^{path}: expected TFRecords. Received: {received}"):
         find_glow(tmp_path, INFO)["all"]()
