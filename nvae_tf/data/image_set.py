@@ -2,6 +2,8 @@
 
 import collections.abc
 import dataclasses
+import functools
+import threading
 
 import numpy as np
 from absl import logging
@@ -26,11 +28,13 @@ class ImageSet:
         source: description of what the images were read from.
         image_shape: (H, W, C), padding included.
         num_images: number of images, damaged ones included.
-        damaged: int64 array of the numbers of damaged images.
+        damaged: int64 array of the numbers of the images known to be damaged when the set was opened.
         array: uint8 [N, H, W, C], padding included; None for images in prepared records.
         read_png: function of an image's number that returns the bytes of its PNG file, without padding; None for
             images in memory.
         padding: number of zeros to add on every side of the images that `read_png` returns. Default 0.
+        find_damaged: function of no arguments that reads all records, the first time, and returns `damaged` with those
+            that were damaged since; None for images in memory.
     """
 
     source: str
@@ -40,14 +44,16 @@ class ImageSet:
     array: np.ndarray | None = None
     read_png: collections.abc.Callable | None = None
     padding: int = 0
+    find_damaged: collections.abc.Callable | None = None
 
     def __len__(self):
         return self.num_images
 
     @property
     def good(self):
-        """int64 array of the numbers of the undamaged images, in order."""
-        return np.setdiff1d(np.arange(self.num_images), self.damaged)
+        """int64 array of the numbers of the undamaged images, in order. Prepared records are read to find them."""
+        damaged = self.find_damaged() if self.find_damaged else self.damaged
+        return np.setdiff1d(np.arange(self.num_images), damaged)
 
 
 def from_array(array):
@@ -69,18 +75,57 @@ def stand_ins(num_images, damaged):
     return good[np.searchsorted(good, np.arange(num_images)) % len(good)]
 
 
-def from_records(images, padding=0):
-    """`ImageSet` of the `SplitImages` of a prepared set, which stay on disk."""
+class _Damage:
+    """Numbers of damaged images. Each is logged once; more than `limit` are an error. For use by any thread."""
+
+    def __init__(self, limit, known=()):
+        self.numbers, self._limit, self._lock = set(known), limit, threading.Lock()
+
+    def add(self, number, message):
+        with self._lock:
+            if number in self.numbers:
+                return
+            self.numbers.add(number)
+            count = len(self.numbers)
+        if count > self._limit:
+            raise ValueError(
+                f"data.max_damaged: expected at most {self._limit} damaged images. "
+                f"Received: {count}, the last: {message}"
+            )
+        logging.warning("damaged image, left out (%d, at most %d): %s", count, self._limit, message)
+
+    def array(self):
+        return np.array(sorted(self.numbers), np.int64)
+
+
+def from_records(images, padding=0, max_damaged=0):
+    """`ImageSet` of the `SplitImages` of a prepared set, which stay on disk.
+
+    At most `max_damaged` records may be damaged, or else `read_png` and `good` raise ValueError.
+    """
     records = images.split.open_records()
-    damaged = np.flatnonzero(np.isin(images.indices, records.damaged))
-    _check_any_good(images, damaged)
-    indices = images.indices[stand_ins(len(images), damaged)]
-    shape = image_shape(images, padding)
+    known = np.flatnonzero(np.isin(images.indices, records.damaged))
+    _check_any_good(images, known)
+    damage = _Damage(max_damaged + len(known), known.tolist())
 
     def read_png(number):
-        return records.read(int(indices[number]))
+        for place in range(number, number + len(images)):
+            candidate = place % len(images)
+            if candidate not in damage.numbers:
+                try:
+                    return records.read(int(images.indices[candidate]))
+                except DamagedImageError as error:
+                    damage.add(candidate, str(error))
+        _check_any_good(images, damage.numbers)
 
-    return ImageSet(images.split.source, shape, len(images), damaged, read_png=read_png, padding=padding)
+    @functools.cache
+    def find_damaged():
+        for number in range(len(images)):
+            read_png(number)
+        return damage.array()
+
+    shape = image_shape(images, padding)
+    return ImageSet(images.split.source, shape, len(images), known, None, read_png, padding, find_damaged)
 
 
 def in_memory(images, padding=0, max_damaged=0, progress=None):
@@ -95,19 +140,13 @@ def in_memory(images, padding=0, max_damaged=0, progress=None):
     shape = image_shape(images, padding)
     array = np.zeros((len(images), *shape), np.uint8)
     known = images.split.open_records().damaged if images.split.open_records else ()
-    limit, damaged = max_damaged + int(np.isin(images.indices, known).sum()), []
+    damage = _Damage(max_damaged + int(np.isin(images.indices, known).sum()))
     for found, done in _read_into(array[:, padding : shape[0] - padding, padding : shape[1] - padding], images):
         for number, message in found:
-            damaged.append(number)
-            if len(damaged) > limit:
-                raise ValueError(
-                    f"data.max_damaged: expected at most {limit} damaged images. "
-                    f"Received: {len(damaged)}, the last: {message}"
-                )
-            logging.warning("damaged image, left out (%d, at most %d): %s", len(damaged), limit, message)
+            damage.add(number, message)
         if progress is not None:
             progress(done)
-    damaged = np.array(damaged, np.int64)
+    damaged = damage.array()
     _check_any_good(images, damaged)
     array[damaged] = array[stand_ins(len(images), damaged)[damaged]]
     return ImageSet(images.split.source, shape, len(images), damaged, array)

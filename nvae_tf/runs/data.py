@@ -85,7 +85,7 @@ def load_images(config, data_dir, split, max_images=0, cache_dir=None):
     if images.split.open_records is None:
         folder = _prepare(info, data, data_dir, cache_dir or default_cache_dir())
         images = _open(info, data, folder, split, max_images)
-    return from_records(images, info.padding)
+    return from_records(images, info.padding, data.max_damaged)
 
 
 def _prepare(info, data, data_dir, cache_dir):

@@ -1,5 +1,7 @@
 """The images of a run: in memory, or in records that are prepared automatically."""
 
+import logging
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -79,12 +81,41 @@ def _few(shared_data, tmp_path):
     return tmp_path / "prepared"
 
 
-def test_a_damaged_record_ends_the_pipeline_with_its_name(folder, tmp_path):
+def test_a_record_damaged_after_preparation_is_left_out(folder, tmp_path, caplog):
+    unflipped = DataConfig()
+    memory = load_images(config(4), folder, "test").array / np.float32(255)
+    images = load_images(config(0), folder, "test", cache_dir=tmp_path)
+    (path,) = tmp_path.glob("*/test-*.array_record")
+    data = bytearray(path.read_bytes())
+    data[data.index(images.read_png(3)) + 40] ^= 1
+    path.write_bytes(data)
+    expected = memory.copy()
+    expected[3] = memory[4]
+    caplog.set_level(logging.WARNING)
+    for evaluates_first in (False, True):
+        images = load_images(config(0, max_damaged=1), folder, "test", cache_dir=tmp_path)
+        if evaluates_first:
+            (batch,) = eval_batches(images, unflipped, 8, 10, 0)
+            np.testing.assert_array_equal(batch, np.delete(memory, 3, axis=0))
+        batch = next(iter(train_batches(images, unflipped, 8, 10, seed=0)))[0].numpy()
+        assert sorted(map(bytes, batch)) == sorted(map(bytes, expected))
+        assert images.good.tolist() == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+        [message] = [record.getMessage() for record in caplog.records]
+        assert message.startswith(f"damaged image, left out (1, at most 1): {path}, record 3: expected an undamaged")
+        caplog.clear()
+    images = load_images(config(0, max_damaged=0), folder, "test", cache_dir=tmp_path)
+    with pytest.raises(ValueError, match="data.max_damaged: expected at most 0 damaged images. Received: 1, the last"):
+        eval_batches(images, unflipped, 8, 10, 0)
+
+
+def test_a_shard_without_records_is_an_error_that_names_it(folder, tmp_path):
     images = load_images(config(0, max_damaged=5), folder, "test", cache_dir=tmp_path)
     (path,) = tmp_path.glob("*/test-*.array_record")
     path.write_bytes(bytes(path.stat().st_size))
+    with pytest.raises(ValueError, match=f"{path}: expected 10 records. Received: 0; tools/prep"):
+        eval_batches(images, DataConfig(), 8, 3, 0)
     with pytest.raises(tf.errors.InvalidArgumentError, match=f"{path}: expected 10 records. Received: 0; tools/prep"):
-        list(eval_batches(images, DataConfig(), 8, 3, 0))
+        next(iter(train_batches(images, DataConfig(), 8, 3, 0)))
 
 
 def test_the_default_cache(monkeypatch):
