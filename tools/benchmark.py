@@ -8,7 +8,7 @@ Each of these flags measures something else instead:
 --estimate  the memory from the graph only, without running anything, for machines that are not available
 --device    one image of the decoder as TFLite, ONNX, SavedModel and Keras model, on one thread
 --serving   a batch from a SavedModel and from the Keras model
---data      images per second of the data pipeline for each source, and of decoding; needs no --config
+--data      images per second from prepared records, from memory, and of decoding only; needs no --config
 
 Times are also given in units of a 2048 x 2048 float32 matrix product measured in the same run, so that machines can be
 compared.
@@ -31,7 +31,7 @@ flags.DEFINE_integer("batch_size", 16, "Number of images in a step, and in a dra
 flags.DEFINE_integer("steps", 10, "Number of steps, draws and matrix products to time.", lower_bound=3)
 flags.DEFINE_bool("memory", False, "Measure and estimate the memory of a training step for each setting.")
 flags.DEFINE_bool("estimate", False, "Only estimate the memory; runs nothing and needs no memory for the model.")
-flags.DEFINE_bool("data", False, "Measure the data pipeline for each source.")
+flags.DEFINE_bool("data", False, "Measure the data pipeline, from prepared records and from memory.")
 flags.DEFINE_bool("device", False, "Measure one image of the decoder in every runtime, on one thread.")
 flags.DEFINE_bool("serving", False, "Measure a batch drawn by the SavedModel and by the Keras model.")
 define_devices(default="one")

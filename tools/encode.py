@@ -22,7 +22,7 @@ means of the groups before it. With --draw=sample the noise depends only on the 
 
 from absl import flags
 
-from nvae_tf.evaluation.latent_files import PARTS, check_size, layout, row_arrays, write_npz, write_records
+from nvae_tf.evaluation import latent_files
 from nvae_tf.runs.data import load_images
 from nvae_tf.runs.progress import Progress
 from nvae_tf.runs.starts import indexed_batches, run_config
@@ -37,14 +37,14 @@ define_images()
 define_output("File to write: .npz or .tfrecord.", ".npz", ".tfrecord")
 flags.mark_flag_as_required("out")
 flags.DEFINE_enum("draw", "mean", ["mean", "sample"], "Mean of each posterior, or a sample of it.")
-flags.DEFINE_list("what", ["latents"], f"What to write, some of {', '.join(PARTS)}, separated by commas.")
+flags.DEFINE_list("what", ["latents"], f"What to write, some of {', '.join(latent_files.PARTS)}, separated by commas.")
 flags.DEFINE_integer("batch_size", 64, "Number of images encoded at once.", lower_bound=1)
 flags.DEFINE_integer("max_images", 0, "Encode only the first images; 0 for all.", lower_bound=0)
 flags.DEFINE_float("max_gib", 2.0, "Maximum size of an .npz in GiB.", lower_bound=0.0)
 flags.register_validator(
     "what",
-    lambda parts: bool(parts) and set(parts) <= set(PARTS),
-    message=f"expected some of {', '.join(PARTS)}, separated by commas",
+    lambda parts: bool(parts) and set(parts) <= set(latent_files.PARTS),
+    message=f"expected some of {', '.join(latent_files.PARTS)}, separated by commas",
 )
 
 
@@ -56,7 +56,7 @@ def encoded_batches(model, images, names):
     done = 0
     for numbers, batch in indexed_batches(images, model.config, size, FLAGS.seed):
         encoded = encode(model, batch, numbers, FLAGS.seed, FLAGS.draw, kernels, size)
-        yield numbers, row_arrays(encoded, names)
+        yield numbers, latent_files.row_arrays(encoded, names)
         done += len(numbers)
         progress(done)
 
@@ -66,14 +66,14 @@ def main():
 
     config = run_config(FLAGS.run_dir, FLAGS.step)
     images = load_images(config, FLAGS.data_dir, FLAGS.split, FLAGS.max_images, FLAGS.cache_dir)
-    shapes = layout(config.model, FLAGS.what)
-    check_size(FLAGS.out, shapes, len(images), FLAGS.max_gib)
+    shapes = latent_files.layout(config.model, FLAGS.what)
+    latent_files.check_size(FLAGS.out, shapes, len(images), FLAGS.max_gib)
     model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
     batches = encoded_batches(model, images, shapes)
     if FLAGS.out.endswith(".npz"):
-        write_npz(FLAGS.out, shapes, len(images.good), batches)
+        latent_files.write_latents_npz(FLAGS.out, shapes, len(images.good), batches)
     else:
-        write_records(FLAGS.out, batches)
+        latent_files.write_latents_tfrecord(FLAGS.out, batches)
     print(f"written: {FLAGS.out}, {len(images.good)} images, step {model.restored_step}")
 
 

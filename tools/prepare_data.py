@@ -17,6 +17,7 @@ import sys
 
 from absl import flags
 
+from nvae_tf.runs.interruption import EXIT_STATUS
 from tools.flags import run
 
 # The worker processes import this file too, so whatever they do not need is imported where it is used.
@@ -50,7 +51,6 @@ flags.register_multi_flags_validator(
     message="--out_dir: expected another folder than --data_dir",
 )
 
-_EXIT_STATUS = 75  # as in tools/train.py: stopped; the same command resumes
 _SHEET_COLUMNS, _SHEET_GAP = 10, 8
 
 
@@ -153,7 +153,7 @@ def main():
         # In one write: print could let a line of progress in before the newline.
         sys.stderr.write("prepare_data.py: stopped; the same command resumes\n")
         sys.stdout.flush()
-        os._exit(_EXIT_STATUS)  # a normal exit would wait for the shards that are being written
+        os._exit(EXIT_STATUS)  # a normal exit would wait for the shards that are being written
 
 
 if __name__ == "__main__":

@@ -200,7 +200,7 @@ def _open(folder, shards, channels):
 
 
 def find_prepared(root, info):
-    """Finds the splits of a prepared data set, like any source; the data set `folder` accepts one of any name.
+    """Finds the splits of a prepared data set; the data set `folder` accepts one of any name.
 
     Raises:
         ValueError: the data set or image size differs, the manifest is damaged, or a shard is missing or truncated.

@@ -41,7 +41,7 @@ def check_size(path, shapes, num_images, max_gib):
         )
 
 
-def write_npz(path, shapes, num_images, batches):
+def write_latents_npz(path, shapes, num_images, batches):
     """Writes an .npz of `num_images` images, from (numbers, `{name: array [B, ...]}`) for each batch."""
     import numpy as np
 
@@ -55,8 +55,8 @@ def write_npz(path, shapes, num_images, batches):
         np.savez(temporary, index=np.array(index, np.int64), **arrays)
 
 
-def write_records(path, batches):
-    """Writes a .tfrecord with a tf.train.Example for each image, from the same `batches` as `write_npz`."""
+def write_latents_tfrecord(path, batches):
+    """Writes a .tfrecord with a tf.train.Example for each image, from the same `batches` as `write_latents_npz`."""
     import tensorflow as tf
 
     with new_file(path) as temporary, tf.io.TFRecordWriter(str(temporary)) as file:
