@@ -33,7 +33,7 @@ def test_passed(run, base_path):
     assert lines[0] == f"checking: {base_path / '1'}"
     assert [line.split()[:3] for line in lines if " executes " in line] == [["passed", "executes", "loaded"]]
     assert [line.split()[2] for line in lines if line.startswith("not checked")] == ["models_config"]
-    assert lines[-1] == "16 checks, 0 failed"
+    assert lines[-1] == "18 checks, 0 failed"
 
 
 def test_failed(run, base_path):
@@ -46,7 +46,7 @@ def test_failed(run, base_path):
         "failed      warm_up              expected assets.extra/tf_serving_warmup_requests\n  What was not run" in text
     )
     assert "failed      models_config        models.config: 1:1" in text
-    assert text.endswith("16 checks, 2 failed\n")
+    assert text.endswith("18 checks, 2 failed\n")
 
 
 def test_without_running(run, base_path):
