@@ -77,10 +77,15 @@ def in_batches(request, *columns):
 
 
 def read_files():
-    """Contents of --images."""
+    """Contents of --images, each a complete PNG or JPEG."""
+    from nvae_tf.serving.read_images import open_picture
+
     if not FLAGS.images:
         raise ValueError("--images: expected files separated by commas. Received: none")
-    return [pathlib.Path(path).read_bytes() for path in FLAGS.images]
+    contents = [pathlib.Path(path).read_bytes() for path in FLAGS.images]
+    for path, content in zip(FLAGS.images, contents, strict=True):
+        open_picture(f"--images: {path}", content)
+    return contents
 
 
 def seeds(count):

@@ -7,6 +7,8 @@ from typing import NamedTuple
 from nvae_tf.golden_answers import check_sum, read_npz
 from nvae_tf.serving.protocol import Signature, TensorSpec
 
+_NAME = "model.json"
+
 
 class Card(NamedTuple):
     """What a client can compare a served model with.
@@ -41,6 +43,31 @@ def read_card(path):
         raise ValueError(f"{path}: expected a model card. Received: {error!r}") from error
     check_sum(golden, expected, path.name)
     return Card(signatures, read_npz(golden), max_levels, max_rows)
+
+
+def find_card(path, version):
+    """Path of the model card of a version.
+
+    Args:
+        path: folder of the versions, one of them, or the card of any of them. A card that is not in a folder
+            N/assets.extra does not tell its version, and is taken as it is.
+        version: number of the version.
+
+    Raises:
+        ValueError: the folder has no card of that version.
+    """
+    path = pathlib.Path(path).resolve()
+    if (path / "assets.extra").is_dir():
+        path = path / "assets.extra" / _NAME
+    if path.parent.name == "assets.extra" and path.parent.parent.name.isdecimal():
+        path = path.parents[2]
+    if not path.is_dir():
+        return path
+    card = path / str(version) / "assets.extra" / _NAME
+    if not card.is_file():
+        expected = f"the card of version {version}, which answers, as {card}, or a copy of it and golden.npz elsewhere"
+        raise ValueError(f"card: expected {expected}. Received: no such file")
+    return card
 
 
 def _specs(specs):

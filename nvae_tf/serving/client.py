@@ -120,7 +120,7 @@ class Client:
             images: image files, uint8 [B, H, W, C], or floats [B, H, W, C] in [0, 1].
         """
         kind = getattr(getattr(images, "dtype", None), "kind", "O")
-        if kind == "O":
+        if kind in "OSU":
             return self.predict("encode", {"image_bytes": images})
         return self.predict("encode_floats" if kind == "f" else "encode_pixels", {"image": images})
 

@@ -1,6 +1,7 @@
 """gRPC to a server of TensorFlow Serving's protocol, with the official protobufs."""
 
 import pathlib
+import re
 
 try:
     import grpc
@@ -89,7 +90,10 @@ class GrpcTransport:
         try:
             return method(request, timeout=timeout)
         except grpc.RpcError as error:
-            raise ServerError(error.code().name, error.details(), self.endpoint, model, signature) from error
+            code, details = error.code().name, error.details()
+            if code == "UNAVAILABLE" and re.search(r"http1\.x|parsing HTTP/2", details):
+                code = "UNIMPLEMENTED"  # another try would not help
+            raise ServerError(code, details, self.endpoint, model, signature) from error
 
 
 def _model_spec(model, signature=""):

@@ -1,5 +1,7 @@
 """Checks inputs before they are sent: one wrong row fails a whole batch on the server, also for other clients."""
 
+import os
+
 import numpy as np
 
 from nvae_tf.serving.protocol import InputError
@@ -26,21 +28,23 @@ def check_inputs(inputs, specs):
         `{name: array}`.
 
     Raises:
-        InputError: missing or unknown names; a wrong dtype, rank or shape; no rows, or different numbers of rows; a
-            temperature that is not positive and finite; an alpha or a float image outside [0, 1]; other floats that
-            are not finite; image bytes that are not a complete PNG or JPEG.
+        InputError: missing or unknown names; a wrong dtype, rank or shape; integers that int64 cannot hold; no rows, or
+            different numbers of rows; a temperature that is not positive and finite; an alpha or a float image outside
+            [0, 1]; other floats that are not finite; image bytes that are not a complete PNG or JPEG, or are a path.
     """
     if set(inputs) != set(specs):
         raise InputError(f"inputs: expected {sorted(specs)}. Received: {sorted(inputs)}")
     arrays = {name: _checked(name, inputs[name], spec) for name, spec in specs.items()}
     rows = {name: len(array) for name, array in arrays.items()}
-    if len(set(rows.values())) != 1 or 0 in rows.values():
-        raise InputError(f"inputs: expected the same number of rows in each, at least one. Received: {rows}")
+    if len(set(rows.values())) != 1:
+        raise InputError(f"inputs: expected the same number of rows in each. Received: {rows}")
     return arrays
 
 
 def _checked(name, value, spec):
     array = _strings(name, value) if spec.dtype == "string" else _numbers(name, value, spec.dtype)
+    if array.shape[:1] == (0,):
+        raise InputError(f"{name}: expected at least one row. Received: none")
     fits = array.ndim == len(spec.shape) and all(
         size in (None, received) for size, received in zip(spec.shape, array.shape, strict=True)
     )
@@ -65,7 +69,13 @@ def _numbers(name, value, dtype):
         raise InputError(f"{name}: expected {dtype}. Received: {error}") from error
     floats = dtype == "float32" and array.dtype.kind == "f"
     integers = array.dtype.kind in "iu" and np.dtype(dtype).kind in "iu" and np.can_cast(array.dtype, dtype)
-    if not (floats or integers):
+    if not (floats or integers or array.size == 0):  # an empty list has no dtype of its own
+        if np.dtype(dtype).kind in "iu":
+            least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
+            # NumPy makes uint64, floats or objects of them.
+            outside = [n for n in np.asarray(value, object).flat if isinstance(n, int) and not least <= n <= most]
+            if outside:
+                raise InputError(f"{name}: expected integers from {least} to {most}. Received: {outside[0]}")
         raise InputError(f"{name}: expected {dtype}. Received: {array.dtype}")
     return array.astype(dtype)
 
@@ -73,8 +83,15 @@ def _numbers(name, value, dtype):
 def _strings(name, value):
     # NumPy's arrays of bytes (dtype S) have lost the zeros at the end of every row.
     listed = isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.dtype.kind == "O")
-    if not listed or not all(isinstance(row, bytes) for row in value):
-        raise InputError(f"{name}: expected a list or object array of bytes. Received: {type(value).__name__}")
+    if not listed:
+        received = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
+        raise InputError(f"{name}: expected a list or object array of bytes. Received: {received}")
+    for row, content in enumerate(value):
+        if not isinstance(content, bytes):
+            received = (
+                f"the path {str(content)!r}" if isinstance(content, str | os.PathLike) else type(content).__name__
+            )
+            raise InputError(f"{name}, row {row}: expected the bytes of a file. Received: {received}")
     array = np.empty(len(value), object)
     array[:] = value
     return array

@@ -9,6 +9,9 @@ _ADVICE = {
     "DEADLINE_EXCEEDED": "no answer in time: allow more, or send fewer rows",
     "RESOURCE_EXHAUSTED": "the message is larger than max_message_bytes (--max_message_mb) or the server's limit",
     "INVALID_ARGUMENT": "wrong input, in this request or in one that was merged with it into a batch",
+    "FAILED_PRECONDITION": "no such signature, or a request of another shape was merged with this one into a batch",
+    "INTERNAL": "an error of the server, or a request of another dtype was merged with this one into a batch",
+    "UNIMPLEMENTED": "another protocol at that port: check host, port and TLS; gRPC has 8500 and REST 8501 by default",
 }
 
 

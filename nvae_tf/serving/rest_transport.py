@@ -42,8 +42,8 @@ class RestTransport:
     Raises:
         ServerError: raised by every method if there is no answer. HTTP's 400 is INVALID_ARGUMENT (and stands for
             FAILED_PRECONDITION too), 404 NOT_FOUND, 429 RESOURCE_EXHAUSTED, 500 INTERNAL, 503 UNAVAILABLE, 504
-            DEADLINE_EXCEEDED; an answer that is cut short is UNAVAILABLE. Connecting, head and body share the timeout
-            of a request; only a head that trickles in is waited for.
+            DEADLINE_EXCEEDED; an answer that is cut short is UNAVAILABLE, and one that is not HTTP UNIMPLEMENTED.
+            Connecting, head and body share the timeout of a request; only a head that trickles in is waited for.
     """
 
     def __init__(self, host="localhost", port=8501, tls=None, max_message_bytes=2**28):
@@ -137,6 +137,8 @@ class RestTransport:
             late = isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError)
             if late or time.monotonic() >= deadline:
                 raise fail("DEADLINE_EXCEEDED", f"none within {timeout:.3g} s") from error
+            if "BadStatusLine(" in str(error):  # another try would not help
+                raise fail("UNIMPLEMENTED", "an answer that is not HTTP") from error
             # A body that is cut short is a ProtocolError.
             lost = isinstance(error, requests.ConnectionError | urllib3.exceptions.ProtocolError)
             raise fail("UNAVAILABLE" if lost else "UNKNOWN", str(error)) from error

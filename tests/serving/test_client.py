@@ -113,6 +113,7 @@ def test_wrong_inputs_are_not_sent(client, model, monkeypatch):
         (lambda: client.sample([1], -1.0), "temperature: expected positive"),
         (lambda: client.sample(1, 1.0), "seed: expected shape"),
         (lambda: client.score(_IMAGES, [1]), "inputs: expected the same number of rows"),
+        (lambda: client.encode(np.array(["a.png"])), "image_bytes: expected a list .* Received: an array of <U5"),
         (lambda: client.decode([_NOISE, _NOISE], 1.0), "noise: expected 1 arrays, one for each group. Received: 2"),
         (lambda: client.predict("draw", {}), "signature: expected one of .*'sample'.* Received: 'draw'"),
     ):
@@ -210,6 +211,24 @@ def test_a_server_that_starts_later_is_found(protocol):
         ready.set()
         server.join()
         client.close()
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+def test_the_port_of_the_other_protocol(served, waits, kind):
+    with socket.create_server(("127.0.0.1", 0)) as http:
+
+        def answer():  # as a server of REST answers to what is not HTTP/1
+            connection, _ = http.accept()
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            connection.recv(100)
+            connection.close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        ports = [served[1]["grpc"]] if kind == "rest" else [served[1]["rest"], http.getsockname()[1]]
+        for port in ports:
+            with pytest.raises(ServerError, match="UNIMPLEMENTED .another protocol at that port: .* REST 8501"):
+                Client(_KINDS[kind]("127.0.0.1", port), "toy").sample([1], 1.0)
+    assert not waits
 
 
 def test_a_late_answer_is_not_waited_for(transport, model, monkeypatch):

@@ -233,6 +233,7 @@ EXAMPLES = _examples()
 
 def write_card(folder, model, examples):
     """Writes model.json, and golden.npz of a model's answers to `{signature: inputs}`. Returns the card's path."""
+    folder.mkdir(parents=True, exist_ok=True)
     answers = {name: (inputs, model.predict(name, inputs)) for name, inputs in examples.items()}
     write_npz(folder / "golden.npz", answers)
     signatures = {

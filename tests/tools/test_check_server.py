@@ -7,7 +7,7 @@ import sys
 import pytest
 from absl.flags import IllegalFlagValueError
 
-from tests.serving.toy_model import EXAMPLES, write_card
+from tests.serving.toy_model import EXAMPLES, ToyModel, write_card
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
@@ -23,14 +23,29 @@ def run(served, program, tmp_path):
 def test_a_correct_server(run, served, tmp_path, capsys):
     card, out = write_card(tmp_path, served[0], {"sample": EXAMPLES["sample"]}), tmp_path / "out.json"
     run(f"--card={card}", "--concurrency=1,2", f"--json={out}")
-    *lines, written, last = capsys.readouterr().out.splitlines()
+    first, *lines, written, last = capsys.readouterr().out.splitlines()
+    assert first == f"version 3 answers, compared with {card}"
     assert all(line.startswith("PASS  ") for line in lines) and written == f"written: {out}"
     assert last == f"meets the TensorFlow Serving contract in all {len(lines)} checks"
     results = json.loads(out.read_text())
-    assert results["failed"] == 0 and results["card"] == str(card)
+    assert results["failed"] == 0 and (results["card"], results["version"]) == (str(card), 3)
     assert [f"PASS  {check['name']}: {check['reason']}" for check in results["checks"]] == lines
     expected = [(protocol, number) for protocol in ("grpc", "rest") for number in (1, 2)]
     assert [(row["protocol"], row["concurrency"]) for row in results["load"]] == expected
+
+
+@pytest.mark.parametrize("given", ["", "2", "2/assets.extra/model.json", "1/assets.extra/model.json"])
+def test_the_card_is_that_of_the_version_that_answers(run, served, tmp_path, capsys, given):
+    other = ToyModel()
+    other.change = lambda name, outputs: outputs | {"image": outputs["image"] ^ 4}
+    for version, model in (("2", other), ("3", served[0])):
+        write_card(tmp_path / version / "assets.extra", model, {"sample": EXAMPLES["sample"]})
+    run(f"--card={tmp_path / given}", "--concurrency=")
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first == f"version 3 answers, compared with {tmp_path / '3' / 'assets.extra' / 'model.json'}"
+    (tmp_path / "3").rename(tmp_path / "incoming")
+    with pytest.raises(ValueError, match=r"card: expected the card of version 3, .*/3/assets.extra/model.json, or a"):
+        run(f"--card={tmp_path / given}")
 
 
 def test_failures_are_in_the_exit_status(run, served, tmp_path, monkeypatch, capsys):

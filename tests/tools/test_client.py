@@ -112,7 +112,11 @@ def test_messages_over_the_limit(run, served, monkeypatch):
         ("score", [], "--images: expected files separated by commas. Received: none"),
         ("score", ["--images=wide.png"], "--images: wide.png: expected 6 x 6 pixels. Received: 7 x 6"),
         ("encode", ["--images=missing.png", "--out=l.npz"], "missing.png"),
-        ("encode", ["--images=text.png", "--out=l.npz"], "image_bytes, row 0: expected a complete PNG or JPEG"),
+        ("encode", ["--images=a.png,text.png", "--out=l.npz"], "--images: text.png: expected a complete PNG or JPEG"),
+        ("reconstruct", ["--images=a.png,text.png", "--out=r.png"], "--images: text.png: expected a complete PNG"),
+        ("interpolate", ["--images=a.png,text.png", "--out=w.png"], "--images: text.png: expected a complete PNG"),
+        ("sample", [f"--seed={2**63 - 2}", "--num=4", "--out=s.png"], f"seed: expected integers .*: {2**63}"),
+        ("interpolate", [f"--seeds=1,{2**64}", "--out=w.png"], f"seed_b: expected integers from .*: {2**64}"),
         (
             "interpolate",
             ["--images=a.png", "--out=w.png"],

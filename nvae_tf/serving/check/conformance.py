@@ -3,6 +3,7 @@
 They apply to any server of that protocol, whatever it runs inside.
 """
 
+import contextlib
 import dataclasses
 import functools
 import io
@@ -63,6 +64,13 @@ class Target:
     def sample(self, protocol, signature="sample", model=None):
         """Outputs of the example inputs of `sample`."""
         return self.predict(protocol, signature, self.examples["sample"], model)
+
+    def version(self):
+        """Number of the version that answers; None without an answer."""
+        for transport in self.transports.values():
+            with contextlib.suppress(ServerError):
+                return transport.metadata(self.model, self.timeout).version
+        return None
 
     @property
     def max_levels(self):
