@@ -3,10 +3,10 @@ r"""Checks that a running server meets the TensorFlow Serving contract with an e
     python tools/check_server.py --grpc_port=8500 --rest_port=8501 --card=saved_models/nvae
     python tools/check_server.py --host=gpu-7 --grpc_port=8500 --concurrency=1,16,64 --load_seconds=20 --json=load.json
 
-It checks gRPC, REST or both: status and metadata; with --card, every signature against the golden answers of the version
-that answers; that a seed gives the same image in any batch; the right error codes for wrong requests; correct requests
-beside wrong ones; and measures latencies and images per second. Each check prints a line. The exit status is 1 if any
-fails.
+It checks gRPC, REST or both: status and metadata; with --card, every signature against the golden answers of the
+version that answers; that a seed gives the same image in any batch; the right error codes for wrong requests; correct
+requests beside wrong ones; and measures latencies and images per second. Each check prints a line. The exit status is 1
+if any fails.
 """
 
 import math
