@@ -25,12 +25,11 @@ def _reader(images, count=None):
     padding = images.padding
     stored = [height - 2 * padding, width - 2 * padding, channels]
 
-    def fetch(numbers):
-        return np.array([images.read_png(number) for number in numbers.tolist()], object)
-
     def read(numbers):
         # Python reads the bytes of a whole batch, and TensorFlow decodes them.
-        batch = _decode(tf.ensure_shape(tf.numpy_function(fetch, [numbers], tf.string), [count]), count, stored)
+        batch = _decode(
+            tf.ensure_shape(tf.numpy_function(images.read_pngs, [numbers], tf.string), [count]), count, stored
+        )
         return tf.pad(batch, [(0, 0), (padding, padding), (padding, padding), (0, 0)]) if padding else batch
 
     return read

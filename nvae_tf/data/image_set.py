@@ -15,6 +15,7 @@ _MAX_PART_BYTES = 64 * 2**20
 _PARTS_PER_PROCESS = 8
 # Reading fewer images here is faster than starting other processes.
 _MIN_PARALLEL = 2000
+_RECORDS_AT_ONCE = 256
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class ImageSet:
         array: uint8 [N, H, W, C], padding included; None for images in prepared records.
         read_png: function of an image's number that returns the bytes of its PNG file, without padding; None for
             images in memory.
-        padding: number of zeros to add on every side of the images that `read_png` returns. Default 0.
+        padding: number of zeros to add on every side of the images that `read_pngs` returns. Default 0.
         find_damaged: function of no arguments that reads all records, the first time, and returns `damaged` with those
             that were damaged since; None for images in memory.
     """
@@ -42,7 +43,7 @@ class ImageSet:
     num_images: int
     damaged: np.ndarray
     array: np.ndarray | None = None
-    read_png: collections.abc.Callable | None = None
+    read_pngs: collections.abc.Callable | None = None
     padding: int = 0
     find_damaged: collections.abc.Callable | None = None
 
@@ -101,31 +102,35 @@ class _Damage:
 def from_records(images, padding=0, max_damaged=0):
     """`ImageSet` of the `SplitImages` of a prepared set, which stay on disk.
 
-    At most `max_damaged` records may be damaged, or else `read_png` and `good` raise ValueError.
+    At most `max_damaged` records may be damaged, or else `read_pngs` and `good` raise ValueError.
     """
     records = images.split.open_records()
     known = np.flatnonzero(np.isin(images.indices, records.damaged))
     _check_any_good(images, known)
     damage = _Damage(max_damaged + len(known), known.tolist())
 
-    def read_png(number):
-        for place in range(number, number + len(images)):
-            candidate = place % len(images)
-            if candidate not in damage.numbers:
-                try:
-                    return records.read(int(images.indices[candidate]))
-                except DamagedImageError as error:
-                    damage.add(candidate, str(error))
-        _check_any_good(images, damage.numbers)
+    readable = stand_ins(len(images), known)
+
+    def read_pngs(numbers):
+        nonlocal readable
+        while True:
+            files = records.read(images.indices[readable[numbers]])
+            found = [place for place, file in enumerate(files) if isinstance(file, DamagedImageError)]
+            if not found:
+                return files
+            for place in found:
+                damage.add(int(readable[numbers[place]]), str(files[place]))
+            _check_any_good(images, damage.numbers)
+            readable = stand_ins(len(images), damage.array())
 
     @functools.cache
     def find_damaged():
-        for number in range(len(images)):
-            read_png(number)
+        for start in range(0, len(images), _RECORDS_AT_ONCE):
+            read_pngs(np.arange(start, min(start + _RECORDS_AT_ONCE, len(images))))
         return damage.array()
 
     shape = image_shape(images, padding)
-    return ImageSet(images.split.source, shape, len(images), known, None, read_png, padding, find_damaged)
+    return ImageSet(images.split.source, shape, len(images), known, None, read_pngs, padding, find_damaged)
 
 
 def in_memory(images, padding=0, max_damaged=0, progress=None):

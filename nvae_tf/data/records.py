@@ -138,6 +138,7 @@ class PreparedRecords:
         self._paths = [str(folder / shard.file) for shard in shards]
         self._counts = [shard.num_images for shard in shards]
         self._ends = np.cumsum(self._counts)
+        self._starts = self._ends - self._counts
         self._readers = {}
         self.damaged = np.array([index for shard in shards for index, _ in shard.damaged], np.int64)
 
@@ -153,27 +154,35 @@ class PreparedRecords:
         self._readers[shard] = reader
         return reader
 
-    def _locate(self, index):
-        """(shard, record in that shard) of an image."""
-        record = index - int(np.searchsorted(self.damaged, index))
-        shard = int(np.searchsorted(self._ends, record, "right"))
-        return shard, record - int(self._ends[shard]) + self._counts[shard]
+    def _locate(self, indices):
+        """(shards, records in these shards) of images."""
+        records = indices - np.searchsorted(self.damaged, indices)
+        shards = np.searchsorted(self._ends, records, "right")
+        return shards, records - self._starts[shards]
 
     def name(self, index):
         """Name of an image in messages: its file and record."""
         shard, record = self._locate(index)
         return f"{self._paths[shard]}, record {record}"
 
-    def read(self, index):
-        """Bytes of the PNG file of an image; raises `DamagedImageError` for a damaged record."""
-        shard, record = self._locate(index)
-        reader = self._readers.get(shard) or self._reader(shard)
+    def read(self, indices):
+        """Bytes of the PNG files of images, an int64 array [N]; for a damaged record a `DamagedImageError`."""
+        shards, records = self._locate(indices)
+        files = np.empty(len(indices), object)
+        for shard in np.unique(shards).tolist():
+            places = np.flatnonzero(shards == shard)
+            reader = self._readers.get(shard) or self._reader(shard)
+            try:  # One call for all records of a shard, because each call takes time.
+                files[places] = reader.read(records[places].tolist())
+            except RuntimeError:  # a wrong checksum
+                files[places] = [self._read_one(reader, index) for index in indices[places]]
+        return files
+
+    def _read_one(self, reader, index):
         try:
-            return reader.read([record])[0]
-        except RuntimeError as error:  # a wrong checksum
-            raise DamagedImageError(
-                f"{self.name(index)}: expected an undamaged record. Received: {error}; {_AGAIN}"
-            ) from error
+            return reader.read([int(self._locate(index)[1])])[0]
+        except RuntimeError as error:
+            return DamagedImageError(f"{self.name(index)}: expected an undamaged record. Received: {error}; {_AGAIN}")
 
 
 def _read(folder, shards, channels, indices):
@@ -182,9 +191,9 @@ def _read(folder, shards, channels, indices):
         if index in damaged:
             yield damaged[index], DamagedImageError(f"{damaged[index]}: damaged when the set was prepared")
             continue
-        name = records.name(index)
+        name, file = records.name(index), records.read(np.array([index]))[0]
         try:
-            yield name, decode(records.read(index), channels, name)
+            yield name, file if isinstance(file, DamagedImageError) else decode(file, channels, name)
         except DamagedImageError as error:
             yield name, error
 
