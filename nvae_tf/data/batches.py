@@ -2,7 +2,6 @@
 
 import functools
 
-import numpy as np
 import tensorflow as tf
 
 from nvae_tf.data.image_set import ImageSet, from_array

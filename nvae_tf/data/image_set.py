@@ -31,8 +31,8 @@ class ImageSet:
         num_images: number of images, damaged ones included.
         damaged: int64 array of the numbers of the images known to be damaged when the set was opened.
         array: uint8 [N, H, W, C], padding included; None for images in prepared records.
-        read_png: function of an image's number that returns the bytes of its PNG file, without padding; None for
-            images in memory.
+        read_pngs: function of the numbers of images, int64 [B], that returns the bytes of their PNG files, without
+            padding; None for images in memory.
         padding: number of zeros to add on every side of the images that `read_pngs` returns. Default 0.
         find_damaged: function of no arguments that reads all records, the first time, and returns `damaged` with those
             that were damaged since; None for images in memory.

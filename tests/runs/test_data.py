@@ -87,7 +87,7 @@ def test_a_record_damaged_after_preparation_is_left_out(folder, tmp_path, caplog
     images = load_images(config(0), folder, "test", cache_dir=tmp_path)
     (path,) = tmp_path.glob("*/test-*.array_record")
     data = bytearray(path.read_bytes())
-    data[data.index(images.read_png(3)) + 40] ^= 1
+    data[data.index(images.read_pngs(np.array([3]))[0]) + 40] ^= 1
     path.write_bytes(data)
     expected = memory.copy()
     expected[3] = memory[4]
