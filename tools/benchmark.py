@@ -7,7 +7,7 @@ Each of these flags measures something else instead:
 --memory    memory and time of a training step for each setting that trades one for the other, each in its own process
 --estimate  the memory from the graph only, without running anything, for machines that are not available
 --device    one image of the decoder as TFLite, ONNX, SavedModel and Keras model, on one thread
---serving   a batch from a SavedModel and from the Keras model
+--serving   a batch from a SavedModel, and as sample.py draws it
 --data      images per second from prepared records, from memory, and of decoding only; needs no --config
 
 Times are also given in units of a 2048 x 2048 float32 matrix product measured in the same run, so that machines can be
@@ -33,7 +33,7 @@ flags.DEFINE_bool("memory", False, "Measure and estimate the memory of a trainin
 flags.DEFINE_bool("estimate", False, "Only estimate the memory; runs nothing and needs no memory for the model.")
 flags.DEFINE_bool("data", False, "Measure the data pipeline, from prepared records and from memory.")
 flags.DEFINE_bool("device", False, "Measure one image of the decoder in every runtime, on one thread.")
-flags.DEFINE_bool("serving", False, "Measure a batch drawn by the SavedModel and by the Keras model.")
+flags.DEFINE_bool("serving", False, "Measure a batch drawn by the SavedModel, and as sample.py does.")
 define_devices(default="one")
 define_output("File to which the figures are also written.", ".json", name="json")
 

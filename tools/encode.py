@@ -52,23 +52,22 @@ def encoded_batches(model, images, names):
     """Yields (numbers, `{name: array [B, ...]}`) of all images for the names of a `layout`."""
     from nvae_tf.evaluation.latents import encode
 
-    kernels, progress, size = model.effective_kernels(), Progress(len(images)), min(FLAGS.batch_size, len(images))
-    done = 0
+    progress, size, done = Progress(len(images)), min(FLAGS.batch_size, len(images)), 0
     for numbers, batch in indexed_batches(images, model.config, size, FLAGS.seed):
-        encoded = encode(model, batch, numbers, FLAGS.seed, FLAGS.draw, kernels, size)
+        encoded = encode(model, batch, numbers, FLAGS.seed, FLAGS.draw, size)
         yield numbers, latent_files.row_arrays(encoded, names)
         done += len(numbers)
         progress(done)
 
 
 def main():
-    from nvae_tf.runs.load import load_run
+    from nvae_tf.runs.load import load_folded
 
     config = run_config(FLAGS.run_dir, FLAGS.step)
     images = load_images(config, FLAGS.data_dir, FLAGS.split, FLAGS.max_images, FLAGS.cache_dir)
     shapes = latent_files.layout(config.model, FLAGS.what)
     latent_files.check_size(FLAGS.out, shapes, len(images), FLAGS.max_gib)
-    model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
+    model = load_folded(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
     batches = encoded_batches(model, images, shapes)
     if FLAGS.out.endswith(".npz"):
         latent_files.write_latents_npz(FLAGS.out, shapes, len(images.good), batches)

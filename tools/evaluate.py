@@ -109,13 +109,12 @@ def evaluate_all(model, images, strategy, settings):
 
 def main():
     from nvae_tf.checkpoint.figures import evaluation_context, write_evaluation
-    from nvae_tf.runs.load import load_run
+    from nvae_tf.runs.load import load_folded
     from nvae_tf.runs.provenance import weights
 
     config, strategy = run_config(FLAGS.run_dir, FLAGS.step), chosen_strategy()
     images = load_images(config, FLAGS.data_dir, FLAGS.split, FLAGS.max_images, FLAGS.cache_dir)
-    with strategy.scope():
-        model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
+    model = load_folded(FLAGS.run_dir, FLAGS.step, FLAGS.ema, strategy=strategy)
     which = "moving average of the weights" if model.averaged else "weights as trained"
     dataset = model.config.data.dataset
     print(f"{dataset} {FLAGS.split}: {len(images)} images, step {model.restored_step}, {which}", flush=True)

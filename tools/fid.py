@@ -76,15 +76,14 @@ def prepare():
     from nvae_tf.evaluation.fid.features import Features, load_moments
     from nvae_tf.evaluation.fid.inception import InceptionFeatures
     from nvae_tf.evaluation.sampling import spread_temperatures
-    from nvae_tf.runs.load import load_run
+    from nvae_tf.runs.load import load_folded
 
     config, strategy = run_config(FLAGS.run_dir, FLAGS.step), chosen_strategy()
     extractor = InceptionFeatures(FLAGS.inception, FLAGS.inception_input, FLAGS.inception_output)
     shape = config.model
     extractor.check(shape.image_height - 2 * shape.padding, shape.image_width - 2 * shape.padding)
     data = Features(None, *load_moments(FLAGS.statistics, extractor.dim), None) if FLAGS.statistics else None
-    with strategy.scope():
-        model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema, FLAGS.bn_temperature)
+    model = load_folded(FLAGS.run_dir, FLAGS.step, FLAGS.ema, FLAGS.bn_temperature, strategy)
     temperatures = spread_temperatures(model, [float(value) for value in FLAGS.temperature])
     images = None
     if not FLAGS.statistics:
@@ -118,10 +117,10 @@ def sample_batches(model, strategy, temperatures):
     from nvae_tf.evaluation.fid.inception import to_rgb
     from nvae_tf.evaluation.sampling import sample_images
 
-    kernels, size = model.effective_kernels(), min(FLAGS.batch_size, FLAGS.num_samples)
+    size = min(FLAGS.batch_size, FLAGS.num_samples)
     for first in range(0, FLAGS.num_samples, size):
         # The last batch is drawn in full and then cut: one trace serves all.
-        options = {"batch_size": size, "pixels": FLAGS.pixels, "kernels": kernels, "first": first, "strategy": strategy}
+        options = {"batch_size": size, "pixels": FLAGS.pixels, "first": first, "strategy": strategy}
         images = sample_images(model, size, temperatures, FLAGS.seed, **options)
         yield to_rgb(images[: FLAGS.num_samples - first])
 

@@ -42,13 +42,11 @@ for _name in ("images", "seeds"):
 def main():
     from nvae_tf.evaluation.latents import interpolate
     from nvae_tf.evaluation.write_images import grid, save_animation, save_grid
-    from nvae_tf.runs.load import load_run
+    from nvae_tf.runs.load import load_folded
 
     starts = Starts(run_config(FLAGS.run_dir, FLAGS.step), FLAGS)
-    model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
-    kernels = model.effective_kernels()
-    noise = starts.noise(model, kernels)
-    options = (FLAGS.frames, kernels, FLAGS.batch_size)
+    model = load_folded(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
+    noise, options = starts.noise(model), (FLAGS.frames, FLAGS.batch_size)
     rows = np.stack([interpolate(model, *pair, *options) for pair in zip(noise[::2], noise[1::2], strict=True)])
     path = pathlib.Path(FLAGS.out or os.path.join(FLAGS.run_dir, "interpolation.png"))
     save_grid(path, rows.reshape(-1, *rows.shape[2:]), FLAGS.frames)

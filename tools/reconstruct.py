@@ -37,7 +37,7 @@ def kept_counts(num_groups):
     return sorted({round(1 + (num_groups - 1) * step / max(steps - 1, 1)) for step in range(steps)})
 
 
-def reconstruct(model, numbers, images, counts, kernels, num_at_once):
+def reconstruct(model, numbers, images, counts, num_at_once):
     """Images with their reconstructions, mean squared errors and log p(x|z).
 
     `counts` are S numbers of groups to keep, and the last keeps them all; batches are padded to `num_at_once` images.
@@ -48,7 +48,7 @@ def reconstruct(model, numbers, images, counts, kernels, num_at_once):
     from nvae_tf.evaluation.latents import decode_noise, draw_rows, keep_first, posterior_noise
     from nvae_tf.models.pixels import crop_padding
 
-    noise = posterior_noise(model, images, numbers, FLAGS.seed, kernels=kernels, batch_size=num_at_once)
+    noise = posterior_noise(model, images, numbers, FLAGS.seed, num_at_once)
     rows = []
     for place, number in enumerate(numbers):
         own = [eps[place : place + 1] for eps in noise]
@@ -57,7 +57,7 @@ def reconstruct(model, numbers, images, counts, kernels, num_at_once):
         rows.append(keep_first(own, fresh, counts))
     noise = [np.concatenate(parts) for parts in zip(*rows, strict=True)]
     repeated = np.repeat(images, len(counts), axis=0)
-    decoded, log_likelihood = decode_noise(model, noise, repeated, kernels, num_at_once * len(counts))
+    decoded, log_likelihood = decode_noise(model, noise, repeated, num_at_once * len(counts))
     decoded = decoded.reshape(len(images), len(counts), *decoded.shape[1:])
     originals = crop_padding(images, model.model_config.padding)[:, np.newaxis]
     errors = np.mean((decoded - originals) ** 2, axis=(2, 3, 4))
@@ -66,16 +66,16 @@ def reconstruct(model, numbers, images, counts, kernels, num_at_once):
 
 def main():
     from nvae_tf.evaluation.write_images import save_grid
-    from nvae_tf.runs.load import load_run
+    from nvae_tf.runs.load import load_folded
 
     config = run_config(FLAGS.run_dir, FLAGS.step)
     images = load_images(config, FLAGS.data_dir, FLAGS.split, FLAGS.num, FLAGS.cache_dir)
-    model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
-    groups, kernels = len(model.groups), model.effective_kernels()
+    model = load_folded(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
+    groups = len(model.groups)
     counts = kept_counts(groups) if FLAGS.progressive else [groups]
     num_at_once = max(1, min(FLAGS.batch_size // len(counts), len(images)))
     batches = indexed_batches(images, model.config, num_at_once, FLAGS.seed)
-    parts = [reconstruct(model, numbers, batch, counts, kernels, num_at_once) for numbers, batch in batches]
+    parts = [reconstruct(model, numbers, batch, counts, num_at_once) for numbers, batch in batches]
     rows, errors, log_likelihoods = (np.concatenate(values) for values in zip(*parts, strict=True))
     print(f"{len(rows)} {FLAGS.split} images, step {model.restored_step}, {groups} groups")
     print(f"{'groups kept':<14}{'mean squared error':>20}{'log p(x|z), nats':>20}")

@@ -70,16 +70,19 @@ def load_first_images(config):
         return None, f"The images of {config.data.dataset} are needed, and no folder with them was given:"
 
 
-def add_images(report, model, folder):
+def add_images(report, nvae, folder):
     """Draws the grids of the report."""
     from nvae_tf.evaluation.report import grids
     from nvae_tf.evaluation.sampling import reconstruction_grid
+    from nvae_tf.inference.folding import fold
+    from nvae_tf.inference.model import InferenceModel
 
+    model = InferenceModel(fold(nvae))
     report.num_samples = FLAGS.num or grids.default_count(report.config.model.image_height)
     options = {"seed": FLAGS.seed, "batch_size": FLAGS.batch_size}
     temperatures = [float(value) for value in FLAGS.temperature]
     print(f"drawing {report.num_samples} images at each of the temperatures {', '.join(FLAGS.temperature)}", flush=True)
-    report.samples = grids.samples(model, folder, temperatures, report.num_samples, **options)
+    report.samples = grids.samples(nvae, model, folder, temperatures, report.num_samples, **options)
     images, report.no_images = load_first_images(report.config)
     ends = None if images is None else images[: 2 * _INTERPOLATIONS]
     report.interpolations = grids.interpolations(model, ends, _INTERPOLATIONS, **options)

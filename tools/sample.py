@@ -74,10 +74,10 @@ def draw_shards(model, temperatures, strategy):
     origin = weights(FLAGS.run_dir, model, FLAGS.bn_temperature)
     begin(folder, {**origin, "seed": FLAGS.seed, "temperature": temperatures, "pixels": FLAGS.pixels, "size": size})
     missing = [number for number in numbers if not shard_path(folder, number).exists()]
-    batch, progress, kernels = min(FLAGS.batch_size, size), Progress(len(missing) * size), model.effective_kernels()
+    batch, progress = min(FLAGS.batch_size, size), Progress(len(missing) * size)
 
     def draw(first):
-        options = {"pixels": FLAGS.pixels, "kernels": kernels, "strategy": strategy}
+        options = {"pixels": FLAGS.pixels, "strategy": strategy}
         return to_uint8(sample_images(model, batch, temperatures, FLAGS.seed, batch, first=first, **options))
 
     for done, number in enumerate(missing):
@@ -106,11 +106,10 @@ def draw_images(model, temperatures, strategy):
 
 def main():
     from nvae_tf.evaluation.sampling import spread_temperatures
-    from nvae_tf.runs.load import load_run
+    from nvae_tf.runs.load import load_folded
 
     strategy = chosen_strategy()
-    with strategy.scope():
-        model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema, FLAGS.bn_temperature)
+    model = load_folded(FLAGS.run_dir, FLAGS.step, FLAGS.ema, FLAGS.bn_temperature, strategy)
     temperatures = spread_temperatures(model, [float(value) for value in FLAGS.temperature])
     (draw_shards if FLAGS.shards_dir else draw_images)(model, temperatures, strategy)
 

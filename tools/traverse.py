@@ -65,16 +65,16 @@ def changed_noise(model, noise, key, groups):
 def main():
     from nvae_tf.evaluation.latents import decode_noise
     from nvae_tf.evaluation.write_images import save_grid
-    from nvae_tf.runs.load import load_run
+    from nvae_tf.runs.load import load_folded
 
     config = run_config(FLAGS.run_dir, FLAGS.step)
     groups = chosen_groups(config.model)
     starts = Starts(config, FLAGS)
-    model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
-    kernels, rows = model.effective_kernels(), []
-    for key, noise in zip(starts.keys, starts.noise(model, kernels), strict=True):
+    model = load_folded(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
+    rows = []
+    for key, noise in zip(starts.keys, starts.noise(model), strict=True):
         changed = changed_noise(model, noise, key, groups)
-        rows.append(decode_noise(model, changed, kernels=kernels, batch_size=min(FLAGS.batch_size, FLAGS.columns))[0])
+        rows.append(decode_noise(model, changed, batch_size=min(FLAGS.batch_size, FLAGS.columns))[0])
     path = FLAGS.out or os.path.join(FLAGS.run_dir, "traversal.png")
     save_grid(path, np.concatenate(rows), FLAGS.columns)
     print(f"groups that change: {', '.join(map(str, groups))} of {len(model.groups)}")

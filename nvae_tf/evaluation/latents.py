@@ -1,6 +1,6 @@
 """Latents of images, and images decoded from latents that are kept, mixed or moved.
 
-Latents are moved as noise of the prior (`NVAE.prior_noise`): the standard normals from which the model generates them.
+Latents are moved as noise of the prior (`GroupTerms.noise`): the standard normals from which the model generates them.
 Every point there gives a valid image, whatever the other groups hold, and values far from 0 are unlikely.
 """
 
@@ -10,6 +10,7 @@ import typing
 import numpy as np
 import tensorflow as tf
 
+from nvae_tf.inference.groups import kl_per_group
 from nvae_tf.layers.replicas import pad_rows
 from nvae_tf.models.noise import keyed_noise, row_keys, slerp
 from nvae_tf.models.pixels import draw_pixels
@@ -31,32 +32,34 @@ class Encoded(typing.NamedTuple):
     kl_per_group: np.ndarray
 
 
-def _infer(model, kernels, images, indices, seed, draw):
-    shapes = model.noise_shapes(tf.shape(images)[0])
-    noise = keyed_noise(shapes, row_keys(seed, indices)) if draw == "sample" else [tf.zeros(shape) for shape in shapes]
-    return model.infer(model.encode(images, kernels=kernels), noise, kernels=kernels)
+def _infer(model, images, indices, seed, draw):
+    """`GroupTerms` of each group."""
+    noise = None
+    if draw == "sample":
+        noise = keyed_noise(model.noise_shapes(tf.shape(images)[0]), row_keys(seed, indices))
+    return model.infer(images, noise)[1]
 
 
 # As in `likelihood`, the model is an argument, not captured: one trace per model, and no reference to keep it alive.
 @tf.function(autograph=False)
-def _encode(model, kernels, seed, draw, images, indices):
-    output = _infer(model, kernels, images, indices, seed, draw)
+def _encode(model, seed, draw, images, indices):
+    groups = _infer(model, images, indices, seed, draw)
     return Encoded(
-        latents=output.latents,
-        locs=[group.posterior_loc for group in output.groups],
-        log_scales=[tf.math.log(group.posterior_scale) for group in output.groups],
-        kl_per_group=output.kl_per_group,
+        latents=[group.latent for group in groups],
+        locs=[group.posterior.loc for group in groups],
+        log_scales=[tf.math.log(group.posterior.scale) for group in groups],
+        kl_per_group=kl_per_group(groups),
     )
 
 
 @tf.function(autograph=False)
-def _posterior_noise(model, kernels, seed, draw, images, indices):
-    return model.prior_noise(_infer(model, kernels, images, indices, seed, draw).latents, kernels)
+def _posterior_noise(model, seed, draw, images, indices):
+    return [group.noise for group in _infer(model, images, indices, seed, draw)]
 
 
 @tf.function(autograph=False)
-def _decode(model, kernels, noise, images=None):
-    params = model.generate(noise, kernels=kernels)
+def _decode(model, noise, images=None):
+    params = model.generate(noise)
     decoded = draw_pixels(model, params)
     return (decoded,) if images is None else (decoded, model.likelihood(params).log_prob(images))
 
@@ -76,56 +79,52 @@ def _in_batches(function, inputs, batch_size):
     return tf.nest.map_structure(lambda *parts: np.concatenate(parts)[:count], *outputs)
 
 
-def _of_images(function, model, images, indices, seed, draw, kernels, batch_size):
-    kernels = model.effective_kernels() if kernels is None else kernels
+def _of_images(function, model, images, indices, seed, draw, batch_size):
     inputs, seed = (np.asarray(images, np.float32), np.asarray(indices, np.int64)), tf.constant(seed, tf.int64)
-    return _in_batches(functools.partial(function, model, kernels, seed, draw), inputs, batch_size)
+    return _in_batches(functools.partial(function, model, seed, draw), inputs, batch_size)
 
 
-def encode(model, images, indices, seed=0, draw="sample", kernels=None, batch_size=None):
+def encode(model, images, indices, seed=0, draw="sample", batch_size=None):
     """Encodes images.
 
     Args:
-        model: `NVAE`.
+        model: `InferenceModel`.
         images: [N, H, W, C] in [0, 1], padding included.
         indices: int [N], positions of the images in their data set, which determine the draw together with the seed.
         seed: random seed, at least 0. Default 0.
         draw: `"sample"` for a sample of the posteriors, `"mean"` for the mean of each group given the means before it.
             Default `"sample"`.
-        kernels: `effective_kernels` of the model; computed if None. Default None.
         batch_size: images at once, smaller batches are padded; None for all. Default None.
 
     Returns:
         `Encoded`.
     """
-    return _of_images(_encode, model, images, indices, seed, draw, kernels, batch_size)
+    return _of_images(_encode, model, images, indices, seed, draw, batch_size)
 
 
-def posterior_noise(model, images, indices, seed=0, kernels=None, batch_size=None):
+def posterior_noise(model, images, indices, seed=0, batch_size=None):
     """Returns the prior's noise of samples of the posteriors: a list of float32 arrays [N, h, w, latent_channels].
 
     The arguments are those of `encode`.
     """
-    return _of_images(_posterior_noise, model, images, indices, seed, "sample", kernels, batch_size)
+    return _of_images(_posterior_noise, model, images, indices, seed, "sample", batch_size)
 
 
-def decode_noise(model, noise, images=None, kernels=None, batch_size=None):
+def decode_noise(model, noise, images=None, batch_size=None):
     """Decodes images from noise of the prior.
 
     Args:
-        model: `NVAE`.
+        model: `InferenceModel`.
         noise: list of standard normals [N, h, w, latent_channels], possibly times a temperature.
         images: [N, H, W, C] in [0, 1], padding included, whose likelihood is computed; None to skip it. Default None.
-        kernels: `effective_kernels` of the model; computed if None. Default None.
         batch_size: images at once, smaller batches are padded; None for all. Default None.
 
     Returns:
         (means of p(x | z), float32 [N, h, w, C] in [0, 1], padding cropped; log p(x | z) of `images` [N], nats, or
         None).
     """
-    kernels = model.effective_kernels() if kernels is None else kernels
     inputs = (list(noise),) if images is None else (list(noise), np.asarray(images, np.float32))
-    decoded, *log_likelihood = _in_batches(functools.partial(_decode, model, kernels), inputs, batch_size)
+    decoded, *log_likelihood = _in_batches(functools.partial(_decode, model), inputs, batch_size)
     return decoded, log_likelihood[0] if log_likelihood else None
 
 
@@ -138,7 +137,7 @@ def draw_rows(model, seed, index, samples, temperature=1.0):
     return [eps.numpy() * np.float32(temperature) for eps in _draw(model, keys)]
 
 
-def interpolate(model, first, second, num, kernels, batch_size):
+def interpolate(model, first, second, num, batch_size):
     """Images [num, h, w, C] on the spherical interpolation between two images' noise, both ends included.
 
     `first` and `second` are lists of arrays [1, h, w, latent_channels].
@@ -148,7 +147,7 @@ def interpolate(model, first, second, num, kernels, batch_size):
         part = fractions[start : start + size]
         ends = zip(first, second, strict=True)
         noise = [slerp(*(np.repeat(end, len(part), axis=0) for end in pair), part).numpy() for pair in ends]
-        parts.append(decode_noise(model, noise, kernels=kernels, batch_size=size)[0])
+        parts.append(decode_noise(model, noise, batch_size=size)[0])
     return np.concatenate(parts)
 
 

@@ -69,8 +69,7 @@ def _score(model, images, indices, num_samples, at_once, seed):
     batch_size = tf.shape(images)[0]
     channels = model.model_config.latent_channels
     shapes = model.noise_shapes(batch_size * at_once)
-    kernels = model.effective_kernels()
-    features = model.encode(images, kernels=kernels)
+    features = model.encode(images)
     # Rows: the samples of the first image, of the second, ...
     images, indices, *features = [tf.repeat(part, at_once, axis=0) for part in (images, indices, *features)]
 
@@ -78,14 +77,14 @@ def _score(model, images, indices, num_samples, at_once, seed):
         samples = first + tf.range(at_once)
         counts = tf.cast(samples < num_samples, tf.float64)  # the last pass may have more samples than are left
         keys = row_keys(seed, indices, tf.tile(samples, [batch_size]))
-        output = model.infer(features, keyed_noise(shapes, keys), kernels=kernels)
-        log_likelihood = tf.cast(model.likelihood(output.likelihood_params).log_prob(images), tf.float64)
-        # Not `output.log_p` and `log_q`: the terms are large and nearly cancel, and a sum in float32 would lose digits.
-        log_p = tf.add_n([tf.cast(group.log_p, tf.float64) for group in output.groups])
-        log_q = tf.add_n([tf.cast(group.log_q, tf.float64) for group in output.groups])
+        params, groups = model.infer_features(features, keyed_noise(shapes, keys))
+        log_likelihood = tf.cast(model.likelihood(params).log_prob(images), tf.float64)
+        # The terms are large and nearly cancel: sums in float32 would lose digits.
+        log_p = tf.add_n([tf.cast(group.log_p, tf.float64) for group in groups])
+        log_q = tf.add_n([tf.cast(group.log_q, tf.float64) for group in groups])
         log_weight = _by_sample(log_likelihood + log_p - log_q, at_once) + tf.math.log(counts)
         log_sum = tf.reduce_logsumexp(tf.concat([log_sum[:, tf.newaxis], log_weight], axis=1), axis=1)
-        kl_rows = tf.cast(output.kl_per_channel, tf.float64)
+        kl_rows = tf.cast(tf.stack([group.kl_per_channel for group in groups], axis=1), tf.float64)
         return (
             first + at_once,
             log_sum,
@@ -151,7 +150,7 @@ def evaluate(model, batches, num_samples=1, seed=0, progress=None, max_rows=None
     result only by rounding.
 
     Args:
-        model: `NVAE`.
+        model: `InferenceModel`.
         batches: iterable of images [B, H, W, C] in [0, 1]; none larger than the first, smaller ones are padded.
         num_samples: K, the number of posterior samples for each image, below 2^24. Default 1.
         seed: seed of the noise, at least 0. Default 0.

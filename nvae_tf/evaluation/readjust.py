@@ -3,7 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from nvae_tf.models.noise import keyed_noise, row_keys
+from nvae_tf.layers.kernels import shared_kernels
+from nvae_tf.models.noise import group_temperatures, keyed_noise, row_keys
 
 _CHECK_EVERY = 50
 
@@ -11,7 +12,8 @@ _CHECK_EVERY = 50
 @tf.function(autograph=False)
 def _generate(model, indices, temperatures, seed, kernels):
     noise = keyed_noise(model.noise_shapes(tf.shape(indices)[0]), row_keys(seed, indices))
-    model.generate(noise, temperature=tf.unstack(temperatures), training=True, kernels=kernels)
+    with shared_kernels(model.kernel_stacks, kernels):
+        model.generate(noise, temperature=tf.unstack(temperatures), training=True)
 
 
 def statistics_variables(model):
@@ -49,9 +51,9 @@ def readjust(model, temperature, num_batches=500, batch_size=16, seed=0, progres
     Raises:
         ValueError: a temperature is not positive, or the statistics are not finite.
     """
-    temperatures = tf.constant(model.group_temperatures(temperature), tf.float32)
+    temperatures = tf.constant(group_temperatures(temperature, len(model.groups)), tf.float32)
     key = tf.constant(seed, tf.int64)
-    variables, kernels = statistics_variables(model), model.effective_kernels()
+    variables, kernels = statistics_variables(model), [stack.effective() for stack in model.kernel_stacks]
     before = {name: variable.numpy() for name, variable in variables.items()}
     try:
         for batch in range(num_batches):

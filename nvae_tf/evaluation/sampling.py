@@ -7,15 +7,15 @@ from nvae_tf import hierarchy
 from nvae_tf.evaluation.write_images import grid
 from nvae_tf.hierarchy import PIXELS
 from nvae_tf.layers.replicas import round_up, run_on_replicas
-from nvae_tf.models.noise import keyed_noise, row_keys
+from nvae_tf.models.noise import group_temperatures, keyed_noise, row_keys
 from nvae_tf.models.pixels import PIXEL_CHOICES, crop_padding, draw_pixels
 
 
 # As in `likelihood`, the model is an argument, not captured: one trace per model, and no reference to keep it alive.
 @tf.function(autograph=False)
-def _generate(model, indices, temperatures, seed, pixels, kernels):
+def _generate(model, indices, temperatures, seed, pixels):
     noise = keyed_noise(model.noise_shapes(tf.shape(indices)[0]), row_keys(seed, indices))
-    params = model.generate(noise, temperature=tf.unstack(temperatures), kernels=kernels)
+    params = model.generate([eps * one for eps, one in zip(noise, tf.unstack(temperatures), strict=True)])
     return draw_pixels(model, params, pixels, row_keys(seed, indices, purpose=PIXELS))
 
 
@@ -23,7 +23,7 @@ def _generate(model, indices, temperatures, seed, pixels, kernels):
 def _reconstruct(model, images, seed):
     indices = tf.range(tf.shape(images)[0])
     noise = keyed_noise(model.noise_shapes(tf.shape(images)[0]), row_keys(seed, indices))
-    return draw_pixels(model, model(images, noise=noise).likelihood_params, "mean")
+    return draw_pixels(model, model.infer(images, noise)[0])
 
 
 def sample_images(
@@ -33,7 +33,6 @@ def sample_images(
     seed=0,
     batch_size=64,
     pixels="mean",
-    kernels=None,
     first=0,
     progress=None,
     strategy=None,
@@ -44,14 +43,13 @@ def sample_images(
     of the convolutions.
 
     Args:
-        model: `NVAE`.
+        model: `InferenceModel`.
         num: number of images.
         temperature: factor of every prior's scale, > 0 (arXiv 2007.03898, section 4.2), or a list, one for each group
             in generation order. Default 1.
         seed: random seed, at least 0. Default 0.
         batch_size: images per batch. Default 64.
         pixels: `"mean"` for the mean of the likelihood, `"sample"` for a sample of it. Default `"mean"`.
-        kernels: `effective_kernels` of the model; computed if None. Default None.
         first: number i of the first image. Default 0.
         progress: called with the number of images drawn after each batch; None for no calls. Default None.
         strategy: `tf.distribute.Strategy` in whose scope the model was built, all its replicas in this process, which
@@ -63,17 +61,16 @@ def sample_images(
     Raises:
         ValueError: a temperature is not positive, or `pixels` is neither of its two values.
     """
-    temperatures = tf.constant(model.group_temperatures(temperature), tf.float32)
+    temperatures = tf.constant(group_temperatures(temperature, len(model.groups)), tf.float32)
     if pixels not in PIXEL_CHOICES:
         raise ValueError(f"pixels: expected one of {PIXEL_CHOICES}. Received: {pixels!r}")
     strategy = strategy or tf.distribute.get_strategy()
     batch_size = round_up(min(batch_size, num), strategy)
-    kernels = model.effective_kernels() if kernels is None else kernels
     key, batches = tf.constant(seed, tf.int64), []
     for start in range(0, num, batch_size):
         # The last batch is as large as the others, so that one trace serves all.
         indices = np.arange(first + start, first + start + batch_size, dtype=np.int64)
-        batches += run_on_replicas(strategy, _generate, model, [indices], temperatures, key, pixels, kernels)
+        batches += run_on_replicas(strategy, _generate, model, [indices], temperatures, key, pixels)
         if progress is not None:
             progress(min(start + batch_size, num))
     return np.concatenate(batches)[:num]

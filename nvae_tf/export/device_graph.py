@@ -11,6 +11,7 @@ import tensorflow as tf
 from nvae_tf.distributions.normal import BOUND
 from nvae_tf.hierarchy import num_mixture_pieces, numbered, sort_mixture_pieces
 from nvae_tf.inference.blocks import channels
+from nvae_tf.inference.groups import kl_per_group
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +87,7 @@ def encode_graph(model, batch_size=None, noise_only=False):
         if noise_only:
             return outputs
         outputs |= zip(numbered("latent", config), [group.latent for group in terms], strict=True)
-        return {**outputs, "kl_per_group": tf.stack([group.kl for group in terms], axis=1)}
+        return {**outputs, "kl_per_group": kl_per_group(terms)}
 
     shape = [batch_size, config.image_height, config.image_width, config.image_channels]
     inputs = {"image": tf.TensorSpec(shape, name="image"), **_specs(names, model.noise_shapes(batch_size))}

@@ -24,6 +24,7 @@ from nvae_tf.files import new_folder
 from nvae_tf.inference.blocks import Convolution
 from nvae_tf.inference.folding import fold
 from nvae_tf.inference.model import InferenceModel
+from nvae_tf.models.noise import group_temperatures
 
 _RUNTIME = "onnxruntime"
 _LEAST_WEIGHTS = 1000
@@ -47,7 +48,7 @@ def export_onnx(nvae, out_dir, provenance, *, opset=18, temperature=0.7):
         ValueError: an argument out of range, or a file that does not agree with Keras.
         ImportError: onnxruntime is not installed.
     """
-    nvae.group_temperatures(temperature)  # raises if it is out of range
+    group_temperatures(temperature, 1)  # raises if it is out of range
     import onnx
 
     version = runtime_version(_RUNTIME)

@@ -1,6 +1,6 @@
 """A latent group at inference: prior, posterior, flow and merge, folded."""
 
-import typing
+import dataclasses
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -11,18 +11,60 @@ from nvae_tf.inference.blocks import Convolution, InferenceCell, apply, channels
 tfd = tfp.distributions
 
 
-class GroupTerms(typing.NamedTuple):
-    """Latents and KL of a group for a batch of images.
+@dataclasses.dataclass(frozen=True)
+class GroupTerms:
+    """Latents of a group for a batch of images; the properties add their operations only where they are read.
 
     Attributes:
         latent: z after the flows [B, h, w, latent_channels].
-        noise: the standard normal from which the prior produces this latent at temperature 1, of the same shape.
-        kl: KL(q || p) [B], in nats; with flows, log q - log p at the sample.
+        sample: z before the flows, of the same shape.
+        posterior, prior: `tfd.Normal`s of the sample and of the latent.
+        has_flows: whether latent and sample differ.
     """
 
     latent: tf.Tensor
-    noise: tf.Tensor
-    kl: tf.Tensor
+    sample: tf.Tensor
+    posterior: tfd.Normal
+    prior: tfd.Normal
+    has_flows: bool
+
+    @property
+    def noise(self):
+        """The standard normal from which the prior produces this latent at temperature 1, of the same shape."""
+        return (self.latent - self.prior.loc) / self.prior.scale
+
+    @property
+    def kl(self):
+        """KL(q || p) [B], in nats; with flows, log q - log p at the sample."""
+        return tf.reduce_sum(self._kl(), axis=(1, 2, 3))
+
+    @property
+    def kl_per_channel(self):
+        """The same for each latent channel [B, latent_channels]."""
+        return tf.reduce_sum(self._kl(), axis=(1, 2))
+
+    @property
+    def log_q(self):
+        """Log density of the posterior at the sample [B], nats."""
+        return tf.reduce_sum(self.posterior.log_prob(self.sample), axis=(1, 2, 3))
+
+    @property
+    def log_p(self):
+        """Log density of the prior at the latent [B], nats."""
+        return tf.reduce_sum(self.prior.log_prob(self.latent), axis=(1, 2, 3))
+
+    def _kl(self):
+        if self.has_flows:
+            return self.posterior.log_prob(self.sample) - self.prior.log_prob(self.latent)
+        # TFP's own KL uses expm1, which ONNX lacks.
+        ratio = self.posterior.scale / self.prior.scale
+        distance = tf.square((self.posterior.loc - self.prior.loc) / self.prior.scale)
+        return 0.5 * (distance + (ratio - 1.0) * (ratio + 1.0)) - tf.math.log(ratio)
+
+
+def kl_per_group(terms):
+    """KL of each group [B, G], nats, from a list of `GroupTerms`."""
+    return tf.stack([group.kl for group in terms], axis=1)
 
 
 def _halves(both):
@@ -107,14 +149,5 @@ class InferenceGroup(tf.Module):
             latent = sample = posterior.loc + posterior.scale * (noise if temperature is None else noise * temperature)
         for net in self.flows:
             latent = _shift(net, latent)
-        prior = tfd.Normal(*prior)
-        kl = posterior.log_prob(sample) - prior.log_prob(latent) if self.flows else _kl(posterior, prior)
-        terms = GroupTerms(latent, (latent - prior.loc) / prior.scale, tf.reduce_sum(kl, axis=(1, 2, 3)))
+        terms = GroupTerms(latent, sample, posterior, tfd.Normal(*prior), bool(self.flows))
         return self._merge(state, latent), terms
-
-
-def _kl(posterior, prior):
-    """KL(posterior || prior) of two `tfd.Normal`s, in nats; TFP's own uses expm1, which ONNX lacks."""
-    ratio = posterior.scale / prior.scale
-    distance = tf.square((posterior.loc - prior.loc) / prior.scale)
-    return 0.5 * (distance + (ratio - 1.0) * (ratio + 1.0)) - tf.math.log(ratio)

@@ -1,4 +1,4 @@
-"""The model in the form that is exported: float32, for inference only, with all exact folding done."""
+"""The model as everything but training runs and exports it: float32, with all exact folding done."""
 
 import tensorflow as tf
 
@@ -19,6 +19,7 @@ class InferenceModel(tf.Module):
     Attributes:
         model_config: the `ModelConfig`.
         folded: `{description of what was folded: number of times}`.
+        config, averaged, restored_step: as those of an `NVAE`; set by `nvae_tf.runs.load.load_folded`.
 
     Example:
 
@@ -35,6 +36,11 @@ class InferenceModel(tf.Module):
         self.groups = [InferenceGroup(group) for group in folded.groups]
         self.postprocess = [InferenceCell(cell) for cell in folded.postprocess]
         self.likelihood_head = Convolution(folded.likelihood_head)
+
+    def assign(self, folded):
+        """Takes the weights of another `FoldedNVAE` of the same configuration; traced functions stay valid."""
+        for variable, value in zip(self.variables, InferenceModel(folded).variables, strict=True):
+            variable.assign(value)
 
     def noise_shapes(self, batch_size):
         """Shape [B, h, w, latent_channels] of each group's noise, in generation order."""
@@ -76,15 +82,19 @@ class InferenceModel(tf.Module):
         Returns:
             Likelihood parameters [B, H, W, P] and the list of the groups' `GroupTerms`.
         """
+        return self.infer_features(self.encode(images), noise, temperature)
+
+    def infer_features(self, features, noise=None, temperature=None):
+        """`infer` from the result of `encode`."""
         state, temperature, terms = None, _as_factor(temperature), []
         noise = [None] * len(self.groups) if noise is None else noise
-        for group, feature, eps in zip(self.groups, self._features(images), noise, strict=True):
+        for group, feature, eps in zip(self.groups, features, noise, strict=True):
             state, group_terms = group.infer(state, feature, eps, temperature)
             terms.append(group_terms)
         return self._finish(state), terms
 
-    def _features(self, images):
-        """The encoder's feature for the posterior of each group, in generation order."""
+    def encode(self, images):
+        """Features of images: the encoder's for the posterior of each group, in generation order."""
         x, features = self.stem(2.0 * images - 1.0), []
         for cells in self.encoder:
             x = apply(cells, x)

@@ -55,7 +55,7 @@ def run_on_replicas(strategy, function, model, rows, *arguments):
     Args:
         strategy: `tf.distribute.Strategy` in whose scope the model was created, with all replicas in this process.
         function: `tf.function` that returns a tensor or a tuple of tensors, with the rows as their first axis.
-        model: `NVAE`.
+        model: the model to pass on.
         rows: list of arrays [B, ...], where B is a multiple of the number of replicas.
         *arguments: passed unchanged to every replica.
 

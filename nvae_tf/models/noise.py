@@ -42,6 +42,19 @@ def check_per_group(name, tensors, shapes):
     return tensors
 
 
+def group_temperatures(temperature, num_groups):
+    """A temperature for each group, from one or a list of them; raises the `ValueError`s of `NVAE.generate`."""
+    temperatures = list(temperature) if isinstance(temperature, (list, tuple)) else [temperature] * num_groups
+    if len(temperatures) != num_groups:
+        raise ValueError(
+            f"temperature: expected one, or {num_groups}, one for each group. Received: {len(temperatures)}"
+        )
+    for value in temperatures:
+        if not tf.is_tensor(value) and not 0.0 < value < float("inf"):
+            raise ValueError(f"temperature: expected a positive, finite number. Received: {value}")
+    return temperatures
+
+
 def row_keys(seed, index, sample=0, purpose=LATENTS):
     """Keys of the noise of rows, independent of the batch that the rows are in.
 

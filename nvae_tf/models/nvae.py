@@ -15,7 +15,7 @@ from nvae_tf.layers.norm import BatchNorm
 from nvae_tf.layers.squeeze_excite import SqueezeExcite
 from nvae_tf.models.decoder import Decoder
 from nvae_tf.models.encoder import Encoder
-from nvae_tf.models.noise import check_per_group, draw_noise, to_float32
+from nvae_tf.models.noise import check_per_group, draw_noise, group_temperatures, to_float32
 
 
 class NVAEOutput(typing.NamedTuple):
@@ -62,8 +62,8 @@ class NVAE(keras.Model):
         squeeze_excites: every `SqueezeExcite`.
         kernel_stacks: the `KernelStack`s of the convolutions.
 
-    Every method that runs the model takes `kernels`, the result of `effective_kernels`, so that the weights are
-    normalised only once for many calls. Activations have the type of the kernels.
+    Activations have the type of the kernels. Everything but training is faster with the folded model,
+    `nvae_tf.inference`.
 
     Example:
 
@@ -115,10 +115,6 @@ class NVAE(keras.Model):
         """Shape [B, h, w, latent_channels] of each group's noise, in generation order."""
         return hierarchy.noise_shapes(self.model_config, batch_size)
 
-    def effective_kernels(self):
-        """The current kernels of the convolutions, masked and normalised: a tensor for each kernel stack."""
-        return [stack.effective() for stack in self.kernel_stacks]
-
     def call(self, images, noise=None, seed=None, training=False, kernels=None):
         """Encodes images and decodes posterior samples.
 
@@ -127,7 +123,7 @@ class NVAE(keras.Model):
             noise: standard normals [B, h, w, latent_channels] in generation order; drawn if None. Default None.
             seed: int or int tensor [2] that determines the draw; None for a fresh one. Default None.
             training: whether to use batch statistics and update the running ones. Default False.
-            kernels: result of `effective_kernels`; computed if None. Default None.
+            kernels: effective kernels of each of the `kernel_stacks`; computed if None. Default None.
 
         Returns:
             `NVAEOutput`.
@@ -137,33 +133,33 @@ class NVAE(keras.Model):
         with shared_kernels(self.kernel_stacks, kernels):
             return self.infer(self.encode(images, training), noise, training)
 
-    def encode(self, images, training=False, kernels=None):
+    def encode(self, images, training=False):
         """Features of images: a list of one tensor [B, h, w, C] for each group, in generation order.
 
         Args:
             images: [B, H, W, C] in [0, 1].
-            training, kernels: see `call`.
+            training: see `call`.
         """
         images, config = to_float32("images", images), self.model_config
         expected = (config.image_height, config.image_width, config.image_channels)
         if images.shape.rank != 4 or tuple(images.shape[1:]) != expected:
             raise ValueError(f"images: expected shape [B, {', '.join(map(str, expected))}]. Received: {images.shape}")
-        with shared_kernels(self.kernel_stacks, kernels):
+        with shared_kernels(self.kernel_stacks):
             return self.encoder(images, training=training)
 
-    def infer(self, features, noise, training=False, kernels=None):
+    def infer(self, features, noise, training=False):
         """Draws latents from the posteriors and decodes them.
 
         Args:
             features: result of `encode`.
             noise: standard normals [B, h, w, latent_channels] in generation order.
-            training, kernels: see `call`.
+            training: see `call`.
 
         Returns:
             `NVAEOutput`.
         """
         noise = check_per_group("noise", noise, self.noise_shapes(_batch_size(features[0])))
-        with shared_kernels(self.kernel_stacks, kernels):
+        with shared_kernels(self.kernel_stacks):
             params, groups = self.decoder.infer(features, noise, training=training)
         kl_per_channel = tf.stack([group.kl_per_channel for group in groups], axis=1)
         return NVAEOutput(
@@ -175,7 +171,7 @@ class NVAE(keras.Model):
             groups=groups,
         )
 
-    def generate(self, noise=None, batch_size=None, temperature=1.0, seed=None, training=False, kernels=None):
+    def generate(self, noise=None, batch_size=None, temperature=1.0, seed=None, training=False):
         """Draws latents from the prior and decodes them.
 
         Args:
@@ -186,7 +182,6 @@ class NVAE(keras.Model):
             seed: int or int tensor [2] that determines the draw; None for a fresh one. Default None.
             training: whether to use batch statistics and update the running ones, as in the readjustment of batch
                 norm for sampling (paper, appendix A). Default False.
-            kernels: see `call`.
 
         Returns:
             Likelihood parameters [B, H, W, P].
@@ -200,52 +195,38 @@ class NVAE(keras.Model):
         # A shape of [B] would broadcast along the channels.
         temperatures = [
             tf.reshape(value, [-1, 1, 1, 1]) if tf.is_tensor(value) and value.shape.rank else value
-            for value in self.group_temperatures(temperature)
+            for value in group_temperatures(temperature, len(self.groups))
         ]
         noise = self._noise(noise, batch_size, seed)
-        with shared_kernels(self.kernel_stacks, kernels):
+        with shared_kernels(self.kernel_stacks):
             return self.decoder.generate(noise, temperatures, training=training)
 
-    def decode(self, latents, kernels=None):
+    def decode(self, latents):
         """Likelihood parameters [B, H, W, P] for given latents.
 
         Args:
             latents: z of each group [B, h, w, latent_channels] after the flows, in generation order, as in
                 `NVAEOutput.latents`.
-            kernels: see `call`.
         """
-        return self._decode(latents, kernels)[0]
+        return self._decode(latents)[0]
 
-    def prior_noise(self, latents, kernels=None):
+    def prior_noise(self, latents):
         """The noise from which `generate` produces the given latents; arguments as in `decode`.
 
         It is (z - loc) / scale of the prior of each group, given the groups before it: a list of tensors
         [B, h, w, latent_channels], which are standard normal if the latents are samples from the prior.
         """
-        return self._decode(latents, kernels)[1]
+        return self._decode(latents)[1]
 
-    def _decode(self, latents, kernels):
+    def _decode(self, latents):
         batch_size = _batch_size(tf.convert_to_tensor(latents[0])) if len(latents) else 0
         latents = check_per_group("latents", latents, self.noise_shapes(batch_size))
-        with shared_kernels(self.kernel_stacks, kernels):
+        with shared_kernels(self.kernel_stacks):
             return self.decoder.decode(latents, training=False)
 
     def _noise(self, noise, batch_size, seed):
         shapes = self.noise_shapes(batch_size)
         return draw_noise(shapes, seed) if noise is None else check_per_group("noise", noise, shapes)
-
-    def group_temperatures(self, temperature):
-        """Converts the `temperature` of `generate` to one for each group, and raises the same errors."""
-        groups = len(self.groups)
-        temperatures = list(temperature) if isinstance(temperature, (list, tuple)) else [temperature] * groups
-        if len(temperatures) != groups:
-            raise ValueError(
-                f"temperature: expected one, or {groups}, one for each group. Received: {len(temperatures)}"
-            )
-        for value in temperatures:
-            if not tf.is_tensor(value) and not 0.0 < value < float("inf"):
-                raise ValueError(f"temperature: expected a positive, finite number. Received: {value}")
-        return temperatures
 
     def likelihood(self, params):
         """Distribution p(x | z) of images [B, H, W, C] in [0, 1], from likelihood parameters [B, H, W, P].

@@ -14,7 +14,7 @@ def draw_pixels(model, params, pixels="mean", keys=None):
     """Means or samples of p(x | z), without padding.
 
     Args:
-        model: `NVAE`.
+        model: `NVAE` or its `InferenceModel`.
         params: likelihood parameters [B, H, W, P].
         pixels: `"mean"` or `"sample"`. Default `"mean"`.
         keys: int64 [B, 2], `row_keys` of the sample's noise. Default None.

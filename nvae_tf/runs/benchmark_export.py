@@ -1,4 +1,4 @@
-"""Speed of exported models against the Keras model; for `benchmark.py --device` and `--serving`."""
+"""Speed of exported models against the model in this program; for `benchmark.py --device` and `--serving`."""
 
 import pathlib
 import tempfile
@@ -12,7 +12,7 @@ from nvae_tf.inference.model import InferenceModel
 from nvae_tf.models.nvae import NVAE
 from nvae_tf.runs.benchmark_step import matrix_product, median_seconds
 
-_GENERATE = "model.generate"
+_GENERATE, _SAMPLE = "model.generate", "sample_images"
 
 
 def _in_every_runtime(config, folder):
@@ -47,12 +47,12 @@ def _in_every_runtime(config, folder):
     }
 
 
-def _table(title, seconds):
-    """Prints the times next to that of `model.generate`; returns them as {"seconds": {name: seconds}}."""
+def _table(title, seconds, base):
+    """Prints the times next to that of the name `base`; returns them as {"seconds": {name: seconds}}."""
     print(title)
     for name, value in seconds.items():
-        ratio = seconds[_GENERATE] / value
-        print(f"  {name:<34}{value * 1e3:>10.2f} ms{ratio:>8.2f} times as fast as {_GENERATE}")
+        ratio = seconds[base] / value
+        print(f"  {name:<34}{value * 1e3:>10.2f} ms{ratio:>8.2f} times as fast as {base}")
     return {"seconds": seconds}
 
 
@@ -67,11 +67,12 @@ def device_speed(config, count):
         return _table(
             "one image of the decoder, one thread:",
             median_seconds(_in_every_runtime(config, pathlib.Path(folder)), count),
+            _GENERATE,
         )
 
 
 def serving_speed(config, count):
-    """Median seconds to draw a batch of images, noise included, from the SavedModel and from the Keras model.
+    """Median seconds to draw a batch of images, noise included, from the SavedModel and as tools/sample.py does.
 
     The times, and that of a matrix product, are printed and returned.
 
@@ -81,16 +82,15 @@ def serving_speed(config, count):
     """
     from nvae_tf.export.saved_model.signatures import Signatures
 
-    nvae, batch_size = NVAE(config.model), config.train.batch_size
-    kernels = nvae.effective_kernels()
+    model, batch_size = InferenceModel(fold(NVAE(config.model))), config.train.batch_size
     inputs = {"seed": tf.zeros(batch_size, tf.int64), "temperature": tf.fill([batch_size], 0.7)}
     with tempfile.TemporaryDirectory() as folder:
-        signatures = Signatures(InferenceModel(fold(nvae)))
+        signatures = Signatures(model)
         tf.saved_model.save(signatures, folder, signatures.functions)
         loaded = tf.saved_model.load(folder)
     runs = {
         "sample of the SavedModel": lambda: loaded.signatures["sample"](**inputs)["image"].numpy(),
-        _GENERATE: lambda: sample_images(nvae, batch_size, 0.7, batch_size=batch_size, kernels=kernels),
+        _SAMPLE: lambda: sample_images(model, batch_size, 0.7, batch_size=batch_size),
         "unit": matrix_product(),
     }
-    return _table(f"drawing {batch_size} images:", median_seconds(runs, count))
+    return _table(f"drawing {batch_size} images:", median_seconds(runs, count), _SAMPLE)

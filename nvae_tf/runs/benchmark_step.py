@@ -12,6 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from nvae_tf.evaluation.sampling import sample_images
+from nvae_tf.inference.folding import fold
+from nvae_tf.inference.model import InferenceModel
 from nvae_tf.models.nvae import NVAE
 from nvae_tf.training.trainer import Trainer, configure_runtime
 
@@ -70,16 +72,16 @@ def training_speed(config, count, strategy):
     trainer.advance(*shards)
     start_up = time.perf_counter() - start
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})  # as when sampling
-    model, kernels = trainer.model, trainer.model.effective_kernels()
+    model = InferenceModel(fold(trainer.model))
     runs = {
         "step": lambda: trainer.advance(*shards)["loss"].numpy(),
-        "sample": lambda: sample_images(model, batch_size, batch_size=batch_size, kernels=kernels),
+        "sample": lambda: sample_images(model, batch_size, batch_size=batch_size),
         "unit": matrix_product(),
     }
     step, sample, unit = median_seconds(runs, count).values()
     return {
         "start_up_seconds": start_up,
-        "parameters": sum(math.prod(variable.shape) for variable in model.trainable_variables),
+        "parameters": sum(math.prod(variable.shape) for variable in trainer.model.trainable_variables),
         "step_seconds": step,
         "sample_seconds": sample,
         "unit_seconds": unit,

@@ -25,11 +25,12 @@ class ImageLog(Callback):
     def on_epoch(self, trainer, epoch):
         if not is_due(trainer.config.image_epochs, trainer, epoch):
             return
-        with self._writer.as_default(trainer.step), self._run.evaluated_weights():
-            tf.summary.image("reconstructions", reconstruction_grid(trainer.model, self._images)[np.newaxis])
+        model = self._run.folded()
+        with self._writer.as_default(trainer.step):
+            tf.summary.image("reconstructions", reconstruction_grid(model, self._images)[np.newaxis])
             for temperature in _TEMPERATURES:
                 self._run.give_up_if_interrupted()
-                samples = sample_images(trainer.model, _NUM_PICTURES, temperature, trainer.config.seed)
+                samples = sample_images(model, _NUM_PICTURES, temperature, trainer.config.seed)
                 tf.summary.image(f"samples/temperature_{temperature}", grid(samples)[np.newaxis])
 
 

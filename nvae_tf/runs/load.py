@@ -1,8 +1,12 @@
 """Loading the model of a run."""
 
+import tensorflow as tf
+
 from nvae_tf.checkpoint import RunFolder, model_variables
 from nvae_tf.checkpoint.statistics import load_statistics
 from nvae_tf.evaluation.readjust import assign_statistics
+from nvae_tf.inference.folding import fold
+from nvae_tf.inference.model import InferenceModel
 from nvae_tf.models.nvae import NVAE
 
 _AVERAGE = "ema"  # the part of a checkpoint with the moving average of the weights
@@ -43,4 +47,16 @@ def load_run(run_dir, step=None, average=True, batch_norm_temperature=None):
     if batch_norm_temperature is not None:
         assign_statistics(model, load_statistics(folder.step_folder(step), batch_norm_temperature, model.averaged))
     model.config = config
+    return model
+
+
+def load_folded(run_dir, step=None, average=True, batch_norm_temperature=None, strategy=None):
+    """`InferenceModel` of a run, with the extra attributes of `load_run`, which takes the same arguments.
+
+    Its variables are created in the scope of `strategy`, a `tf.distribute.Strategy`; None for one device. Default None.
+    """
+    nvae = load_run(run_dir, step, average, batch_norm_temperature)
+    with (strategy or tf.distribute.get_strategy()).scope():
+        model = InferenceModel(fold(nvae))
+    model.config, model.averaged, model.restored_step = nvae.config, nvae.averaged, nvae.restored_step
     return model

@@ -67,7 +67,7 @@ class Starts:
         self.keys = [(flags.seed, number) for number in numbers]
         self._images = chosen_images(config, flags.data_dir, flags.split, numbers, flags.seed, flags.cache_dir)
 
-    def noise(self, model, kernels):
+    def noise(self, model):
         """The prior's noise of each start: a list of lists of float32 arrays [1, h, w, latent_channels]."""
         from nvae_tf.evaluation.latents import draw_rows, posterior_noise
 
@@ -75,5 +75,5 @@ class Starts:
             return [draw_rows(model, seed, index, [0], self.temperature) for seed, index in self.keys]
         numbers = [number for _, number in self.keys]
         size = min(len(numbers), _ENCODED_AT_ONCE)
-        noise = posterior_noise(model, self._images, numbers, self.keys[0][0], kernels=kernels, batch_size=size)
+        noise = posterior_noise(model, self._images, numbers, self.keys[0][0], size)
         return [[eps[row : row + 1] for eps in noise] for row in range(len(numbers))]

@@ -15,6 +15,8 @@ from nvae_tf.checkpoint.figures import MetricsFile
 from nvae_tf.config import flat_dict
 from nvae_tf.data import batches
 from nvae_tf.evaluation.likelihood import evaluate
+from nvae_tf.inference.folding import fold
+from nvae_tf.inference.model import InferenceModel
 from nvae_tf.runs.checkpoints import Checkpoints
 from nvae_tf.runs.evaluation_log import Evaluation, ImageLog
 from nvae_tf.runs.interruption import Interrupted, Interruption
@@ -55,6 +57,7 @@ class TrainingRun:
     def __post_init__(self):
         self.metrics = MetricsFile(self.folder.path / "metrics.jsonl")
         self.log_dir = self.folder.path / "tensorboard"
+        self._folded = None
 
     @property
     def is_chief(self):
@@ -104,10 +107,15 @@ class TrainingRun:
             shard_indices=strategies.local_replicas(self.strategy),
         )
 
-    def evaluated_weights(self):
-        """Context manager within which the model has the weights to evaluate: the moving average if there is one."""
+    def folded(self):
+        """`InferenceModel` of the weights to evaluate: the moving average if there is one."""
         average = self.trainer.average
-        return contextlib.nullcontext() if average is None else average.applied()
+        with contextlib.nullcontext() if average is None else average.applied():
+            folded = fold(self.trainer.model)
+        if self._folded is None:
+            self._folded = InferenceModel(folded)
+        self._folded.assign(folded)  # one model for all evaluations, so that each function is traced once
+        return self._folded
 
     def give_up_if_interrupted(self, *unused):
         """Raises `Interrupted` if the process has been asked to stop."""
@@ -117,8 +125,7 @@ class TrainingRun:
     def evaluate(self):
         """`LikelihoodResult` of the first `eval_images` held-out images."""
         images = self.held_out_batches(self.config.train.batch_size, self.config.train.eval_images)
-        with self.evaluated_weights():
-            return evaluate(self.trainer.model, images, progress=self.give_up_if_interrupted)
+        return evaluate(self.folded(), images, progress=self.give_up_if_interrupted)
 
     def callbacks(self, profile):
         """Callbacks of the run; they write to the run's folder, so only the chief has any."""

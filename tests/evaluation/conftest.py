@@ -4,25 +4,29 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nvae_tf.models.nvae import NVAE
+from nvae_tf.inference.folding import fold
+from nvae_tf.inference.model import InferenceModel
 from tests import tiny
 
 
 @pytest.fixture(scope="session")
-def evaluated_model():
+def evaluated_nvae():
     """Bernoulli model of 8 x 8 images with one pixel of padding and two groups, each with a flow."""
     return tiny.model(8, padding=1, groups_per_scale=1, adaptive_groups=False, num_flows=1)
 
 
 @pytest.fixture(scope="session")
-def mirrored(evaluated_model):
+def evaluated_model(evaluated_nvae):
+    """Its `InferenceModel`."""
+    return InferenceModel(fold(evaluated_nvae))
+
+
+@pytest.fixture(scope="session")
+def mirrored(evaluated_nvae):
     """(strategy with two replicas, the same model in its scope)."""
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     with strategy.scope():
-        model = NVAE(evaluated_model.model_config)
-    for copy, variable in zip(model.variables, evaluated_model.variables, strict=True):
-        copy.assign(variable.numpy())
-    return strategy, model
+        return strategy, InferenceModel(fold(evaluated_nvae))
 
 
 @pytest.fixture(scope="session")

@@ -30,28 +30,23 @@ class LinearGaussian:
         self.covariance = np.linalg.inv(precision)
         self.scale = (factor * np.sqrt(np.diag(self.covariance))).astype(np.float32)
 
-    def effective_kernels(self):
-        return []
-
     def noise_shapes(self, batch_size):
         return [(batch_size, 1, 1, _LATENTS)]
 
-    def encode(self, images, kernels):
+    def encode(self, images):
         weights = tf.constant(self.covariance @ _MIXING.T / _SCALE**2, tf.float32)
         return [tf.reshape(images, [-1, _OUTPUTS]) @ tf.transpose(weights)]
 
-    def infer(self, features, noise, kernels):
+    def infer_features(self, features, noise):
         (loc,) = features
         z = loc + self.scale * tf.reshape(noise[0], [-1, _LATENTS])
         posterior, prior = tfd.Normal(loc, self.scale), tfd.Normal(tf.zeros([_LATENTS]), tf.ones([_LATENTS]))
         terms = types.SimpleNamespace(
-            log_p=tf.reduce_sum(prior.log_prob(z), 1), log_q=tf.reduce_sum(posterior.log_prob(z), 1)
+            log_p=tf.reduce_sum(prior.log_prob(z), 1),
+            log_q=tf.reduce_sum(posterior.log_prob(z), 1),
+            kl_per_channel=tfd.kl_divergence(posterior, prior),
         )
-        return types.SimpleNamespace(
-            likelihood_params=z @ tf.constant(_MIXING.T),
-            groups=[terms],
-            kl_per_channel=tfd.kl_divergence(posterior, prior)[:, tf.newaxis],
-        )
+        return z @ tf.constant(_MIXING.T), [terms]
 
     def likelihood(self, params):
         def log_prob(images):

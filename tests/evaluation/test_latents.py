@@ -10,7 +10,7 @@ from nvae_tf.evaluation.latents import (
     replace_groups,
 )
 from nvae_tf.evaluation.sampling import reconstruct, sample_images
-from nvae_tf.models.latent_group import LatentGroup
+from nvae_tf.inference.groups import InferenceGroup
 from nvae_tf.models.noise import keyed_noise, row_keys, slerp
 
 
@@ -26,11 +26,11 @@ def _flow(model, group, values):
     return values.numpy()
 
 
-def test_a_draw_depends_only_on_seed_and_index(evaluated_model, binary_images):
+def test_a_draw_depends_only_on_seed_and_index(evaluated_nvae, evaluated_model, binary_images):
     model, indices = evaluated_model, [4, 5, 900]
     encoded = encode(model, binary_images[:3], indices, seed=7)
     keys = row_keys(7, np.array(indices))
-    output = model(binary_images[:3], noise=keyed_noise(model.noise_shapes(3), keys))
+    output = evaluated_nvae(binary_images[:3], noise=keyed_noise(model.noise_shapes(3), keys))
     _close(encoded.latents, output.latents)
     np.testing.assert_allclose(encoded.kl_per_group, output.kl_per_group, rtol=1e-4, atol=1e-3)
     halves = encode(model, binary_images[:3][::-1], indices[::-1], seed=7, batch_size=2)
@@ -39,16 +39,16 @@ def test_a_draw_depends_only_on_seed_and_index(evaluated_model, binary_images):
     assert np.abs(other.latents[0] - encoded.latents[0])[2].max() > 0.1
 
 
-def test_means_and_scales_make_the_latents_through_the_flows(evaluated_model, binary_images):
-    model = evaluated_model
+def test_means_and_scales_make_the_latents_through_the_flows(evaluated_nvae, evaluated_model, binary_images):
+    nvae, model = evaluated_nvae, evaluated_model
     means = encode(model, binary_images, range(7), draw="mean")
     zeros = [np.zeros(shape, np.float32) for shape in model.noise_shapes(7)]
-    _close(means.latents, model(binary_images, noise=zeros).latents)
-    _close(means.latents, [_flow(model, group, loc) for group, loc in enumerate(means.locs)])
+    _close(means.latents, nvae(binary_images, noise=zeros).latents)
+    _close(means.latents, [_flow(nvae, group, loc) for group, loc in enumerate(means.locs)])
     drawn = encode(model, binary_images, range(7), seed=1)
     noise = keyed_noise(model.noise_shapes(7), row_keys(1, np.arange(7)))
     samples = [
-        _flow(model, group, loc + np.exp(log_scale) * eps)
+        _flow(nvae, group, loc + np.exp(log_scale) * eps)
         for group, (loc, log_scale, eps) in enumerate(zip(drawn.locs, drawn.log_scales, noise, strict=True))
     ]
     _close(drawn.latents, samples)
@@ -76,12 +76,12 @@ def test_drawn_rows_are_the_samples_of_the_program(evaluated_model):
 
 
 def test_each_group_is_interpolated(evaluated_model):
-    model, kernels = evaluated_model, evaluated_model.effective_kernels()
+    model = evaluated_model
     first, second = (draw_rows(model, seed, 0, [0]) for seed in (1, 2))
     fractions = np.linspace(0.0, 1.0, 5)
     noise = [slerp(*(np.repeat(end, 5, 0) for end in ends), fractions) for ends in zip(first, second, strict=True)]
     expected, _ = decode_noise(model, noise)
-    np.testing.assert_allclose(interpolate(model, first, second, 5, kernels, batch_size=2), expected, atol=1e-5)
+    np.testing.assert_allclose(interpolate(model, first, second, 5, batch_size=2), expected, atol=1e-5)
 
 
 def test_the_first_groups_are_kept():
@@ -94,8 +94,8 @@ def test_only_chosen_groups_and_what_comes_after_them_change(evaluated_model, mo
     model = evaluated_model
     noise = draw_rows(model, 0, 0, [0])
     rows = replace_groups(noise, draw_rows(model, 0, 0, [1, 2]), [1])
-    latents, merge = [], LatentGroup._merge
-    monkeypatch.setattr(LatentGroup, "_merge", lambda *args: latents.append(args[2].numpy()) or merge(*args))
+    latents, merge = [], InferenceGroup._merge
+    monkeypatch.setattr(InferenceGroup, "_merge", lambda *args: latents.append(np.asarray(args[2])) or merge(*args))
     model.generate(rows)
     np.testing.assert_array_equal(latents[0], np.repeat(latents[0][:1], 3, axis=0))
     assert np.abs(latents[1][1:] - latents[1][:1]).max() > 0.1

@@ -24,13 +24,13 @@ def result(evaluated_model, batches):
 
 
 @pytest.fixture(scope="module")
-def direct(evaluated_model, batches):
+def direct(evaluated_nvae, batches):
     """log p(x|z), log w and KL per channel of each image and sample, from calling the model with the same noise."""
     images, rows = np.concatenate(batches), []
     for sample in range(SAMPLES):
-        noise = keyed_noise(evaluated_model.noise_shapes(7), row_keys(SEED, tf.range(7), sample))
-        output = evaluated_model(images, noise=noise)
-        log_likelihood = evaluated_model.likelihood(output.likelihood_params).log_prob(images)
+        noise = keyed_noise(evaluated_nvae.noise_shapes(7), row_keys(SEED, tf.range(7), sample))
+        output = evaluated_nvae(images, noise=noise)
+        log_likelihood = evaluated_nvae.likelihood(output.likelihood_params).log_prob(images)
         log_weight = log_likelihood + output.log_p - output.log_q
         rows.append([value.numpy() for value in (log_likelihood, log_weight, output.kl_per_channel)])
     return [np.stack(part).astype(np.float64) for part in zip(*rows, strict=True)]  # [K, N, ...]

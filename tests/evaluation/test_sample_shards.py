@@ -7,7 +7,7 @@ import pytest
 from nvae_tf.evaluation.sample_shards import begin, shard_numbers, shard_path, write_shard
 from nvae_tf.evaluation.sampling import sample_images
 from nvae_tf.evaluation.write_images import to_uint8
-from nvae_tf.runs.load import load_run
+from nvae_tf.runs.load import load_folded
 
 
 def _numbered(first):
@@ -64,6 +64,6 @@ def test_workers_draw_the_images_of_a_single_draw_and_skip_existing_shards(progr
     assert all(path.stat().st_mtime_ns == time for path, time in times.items())
     work(1)
     shards = [np.load(shard_path(tmp_path, number)) for number in (1, 2, 3)]
-    expected = sample_images(load_run(digits_run), 12, 0.7, first=4)
+    expected = sample_images(load_folded(digits_run), 12, 0.7, first=4)
     np.testing.assert_allclose(np.concatenate(shards), to_uint8(expected), atol=1)
     assert json.loads((tmp_path / "shards.json").read_text())["step"] == 3

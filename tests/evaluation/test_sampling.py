@@ -50,20 +50,20 @@ def test_replicas_share_a_batch(evaluated_model, mirrored, pixels):
     np.testing.assert_allclose(images, reference, atol=2e-6)
 
 
-def test_a_temperature_for_each_group(evaluated_model):
+def test_a_temperature_for_each_group(evaluated_nvae, evaluated_model):
     noise = keyed_noise(evaluated_model.noise_shapes(2), row_keys(1, tf.range(2)))
-    params = evaluated_model.generate([noise[0] * 0.25, noise[1] * 2.0])
+    params = evaluated_nvae.generate([noise[0] * 0.25, noise[1] * 2.0])
     expected = crop_padding(evaluated_model.likelihood(params).mean(), 1)
     np.testing.assert_allclose(sample_images(evaluated_model, 2, [0.25, 2.0], seed=1), expected, rtol=1e-5, atol=1e-6)
     with pytest.raises(ValueError, match="temperature: expected one, or 2, one for each group. Received: 3"):
         sample_images(evaluated_model, 2, [0.5] * 3)
 
 
-def test_reconstruction_is_the_mean_of_a_posterior_sample(evaluated_model, binary_images):
+def test_reconstruction_is_the_mean_of_a_posterior_sample(evaluated_nvae, evaluated_model, binary_images):
     images = binary_images[:2]
     result = reconstruct(evaluated_model, images, seed=3)
     noise = keyed_noise(evaluated_model.noise_shapes(2), row_keys(3, tf.range(2)))
-    params = evaluated_model(images, noise=noise).likelihood_params
+    params = evaluated_nvae(images, noise=noise).likelihood_params
     expected = evaluated_model.likelihood(params).mean().numpy()[:, 1:7, 1:7]
     np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nvae_tf.runs.load import load_run
+from nvae_tf.runs.load import load_folded
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 # The smallest model of the digits with every kind of state, and two steps per epoch.
@@ -36,8 +36,8 @@ _TINY_RUN = {
 
 @pytest.fixture(scope="session")
 def model(digits_run):
-    """The model of `digits_run`. Shared: no test may change it."""
-    return load_run(digits_run)
+    """The folded model of `digits_run`. Shared: no test may change it."""
+    return load_folded(digits_run)
 
 
 @pytest.fixture

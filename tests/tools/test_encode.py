@@ -8,6 +8,7 @@ import tensorflow as tf
 from nvae_tf.data.batches import eval_batches
 from nvae_tf.models.noise import keyed_noise, row_keys
 from nvae_tf.runs.data import load_images
+from nvae_tf.runs.load import load_run
 
 SHAPES = [(4, 4, 2), (8, 8, 2), (8, 8, 2)]
 
@@ -33,7 +34,7 @@ def test_an_npz_has_the_latents_of_the_means(digits_run, model, program, tmp_pat
         arrays = dict(file)
     assert sorted(arrays) == ["index", "latents_00", "latents_01", "latents_02"]
     np.testing.assert_array_equal(arrays["index"], np.arange(7))
-    output = model(_images(model, 7), noise=[tf.zeros(shape) for shape in model.noise_shapes(7)])
+    output = load_run(digits_run)(_images(model, 7), noise=[tf.zeros(shape) for shape in model.noise_shapes(7)])
     for group, expected in enumerate(output.latents):
         received = arrays[f"latents_{group:02}"]
         assert received.dtype == np.float32 and received.shape == (7, *SHAPES[group])
@@ -57,7 +58,7 @@ def test_records_have_what_the_npz_has(digits_run, model, program, tmp_path, cap
     for name, values in arrays.items():
         np.testing.assert_allclose(records[name], values, rtol=1e-4, atol=1e-4, err_msg=name)
     noise = keyed_noise(model.noise_shapes(5), row_keys(2, np.arange(5)))
-    output = model(_images(model, 5, seed=2), noise=noise)
+    output = load_run(digits_run)(_images(model, 5, seed=2), noise=noise)
     np.testing.assert_allclose(arrays["kl_per_group"], output.kl_per_group, rtol=1e-4, atol=1e-3)
     for group, latent in enumerate(output.latents):
         np.testing.assert_allclose(arrays[f"latents_{group:02}"], latent, rtol=1e-4, atol=1e-4)
@@ -79,7 +80,7 @@ def test_a_damaged_image_is_left_out(digits_run, program, tmp_path, monkeypatch)
 
 
 def test_too_large_an_npz_is_refused_before_the_model_is_built(digits_run, program, tmp_path, monkeypatch):
-    monkeypatch.setattr("nvae_tf.runs.load.load_run", None)
+    monkeypatch.setattr("nvae_tf.runs.load.load_folded", None)
     flags = (f"--run_dir={digits_run}", f"--out={tmp_path / 'a.npz'}", "--max_gib=1e-5", "--max_images=20")
     with pytest.raises(ValueError, match=r"--out: expected at most --max_gib=1e-05 GiB .* a .tfrecord may"):
         program("encode", *flags).main()

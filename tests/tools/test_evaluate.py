@@ -9,7 +9,7 @@ import pytest
 from nvae_tf.data.batches import eval_batches
 from nvae_tf.evaluation.likelihood import evaluate
 from nvae_tf.runs.data import load_images
-from nvae_tf.runs.load import load_run
+from nvae_tf.runs.load import load_folded
 
 
 def test_an_interrupted_evaluation_is_resumed(digits_run, tmp_path, program, monkeypatch, capsys):
@@ -30,7 +30,7 @@ def test_an_interrupted_evaluation_is_resumed(digits_run, tmp_path, program, mon
     printed = capsys.readouterr().out
     assert "resuming after 8 images" in printed and not partial.exists()
     values = json.loads((run_dir / "evaluation.json").read_text())
-    model = load_run(run_dir)
+    model = load_folded(run_dir)
     images = load_images(model.config, None, "test", 10)
     expected = evaluate(model, eval_batches(images, model.config.data, 8, 5, 0), num_samples=3)
     assert values["num_images"] == 10 and values["num_samples"] == 3 and values["step"] == 3

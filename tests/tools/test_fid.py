@@ -10,7 +10,7 @@ from nvae_tf.evaluation.fid.distances import compare
 from nvae_tf.evaluation.fid.features import Features
 from nvae_tf.evaluation.sampling import sample_images
 from nvae_tf.runs.data import load_images
-from nvae_tf.runs.load import load_run
+from nvae_tf.runs.load import load_folded
 
 _DIM = 16
 
@@ -41,7 +41,7 @@ def _features(images):
 
 def _expected(run_dir, num, seed):
     """Figures of samples at temperature 0.7 and the training digits, from all features at once."""
-    model = load_run(run_dir)
+    model = load_folded(run_dir)
     images = load_images(model.config, None, "train")
     data = _features(np.concatenate(list(eval_batches(images, model.config.data, 8, 500, seed).as_numpy_iterator())))
     samples = _features(sample_images(model, num, 0.7, seed))
@@ -91,7 +91,7 @@ def test_writes_the_figures_and_keeps_the_features(fid, digits_run, tmp_path):
 
 
 def test_wrong_files_are_named_before_any_work(fid, graph_file, tmp_path, monkeypatch):
-    monkeypatch.setattr("nvae_tf.runs.load.load_run", None)
+    monkeypatch.setattr("nvae_tf.runs.load.load_folded", None)
     other = tmp_path / "other.npz"
     np.savez(other, mu=np.zeros(2048), sigma=np.eye(2048, dtype=np.float32))
     with pytest.raises(ValueError, match=r"other.npz: expected mu \[16\] and sigma \[16, 16\], because the Inception"):

@@ -9,7 +9,6 @@ from nvae_tf.data.batches import eval_batches
 from nvae_tf.evaluation.latents import decode_noise, interpolate, posterior_noise
 from nvae_tf.evaluation.sampling import sample_images
 from nvae_tf.runs.data import load_images
-from nvae_tf.runs.load import load_run
 from nvae_tf.runs.starts import Starts, chosen_images
 
 
@@ -27,9 +26,7 @@ def test_writes_a_strip_and_an_animation(digits_run, program, tmp_path, capsys):
 def test_the_ends_are_the_reconstructions(digits_run, model, program):
     flags = (f"--run_dir={digits_run}", "--images=3,17", "--seed=4")
     tool = program("interpolate", *flags)
-    kernels = model.effective_kernels()
-    noise = Starts(model.config, tool.FLAGS).noise(model, kernels)
-    pictures = interpolate(model, *noise, 5, kernels, batch_size=2)
+    pictures = interpolate(model, *Starts(model.config, tool.FLAGS).noise(model), 5, batch_size=2)
     assert pictures.shape == (5, 16, 16, 1)
     images = load_images(model.config, None, "test", 18)
     images = next(iter(eval_batches(images, model.config.data, 8, 18, 4))).numpy()[[3, 17]]
@@ -50,10 +47,10 @@ def test_seeds_give_the_samples_of_sample_py(digits_run, model, program, tmp_pat
         np.testing.assert_allclose(end, 255 * sample_images(model, 1, 0.7, seed=seed)[0, ..., 0], atol=0.6)
 
 
-def test_an_image_that_is_not_there_is_named_before_the_model_is_built(digits_run, program, monkeypatch):
-    monkeypatch.setattr("nvae_tf.runs.load.load_run", None)
+def test_an_image_that_is_not_there_is_named_before_the_model_is_built(digits_run, model, program, monkeypatch):
+    monkeypatch.setattr("nvae_tf.runs.load.load_folded", None)
     tool = program("interpolate", f"--run_dir={digits_run}", "--images=3,99999")
-    count = len(load_images(load_run(digits_run).config, None, "test"))
+    count = len(load_images(model.config, None, "test"))
     with pytest.raises(ValueError, match=f"--images: expected numbers below {count}, the number of test images"):
         tool.main()
 

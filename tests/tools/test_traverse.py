@@ -32,7 +32,7 @@ def test_only_the_noise_of_the_group_changes(digits_run, model, program, what):
     flags = (f"--run_dir={digits_run}", "--images=3,17", "--group=1", "--columns=4", "--seed=5", "--temperature=0.25")
     tool = program("traverse", *flags, *what)
     starts = Starts(model.config, tool.FLAGS)
-    noise = starts.noise(model, model.effective_kernels())[1]
+    noise = starts.noise(model)[1]
     changed = tool.changed_noise(model, noise, starts.keys[1], [1])
     for group in (0, 2):
         np.testing.assert_array_equal(changed[group], np.repeat(noise[group], 4, axis=0))
@@ -59,6 +59,6 @@ def test_groups_of_a_scale(digits_run, model, program):
     ],
 )
 def test_missing_groups_are_named_before_the_model_is_built(digits_run, program, monkeypatch, flags, message):
-    monkeypatch.setattr("nvae_tf.runs.load.load_run", None)
+    monkeypatch.setattr("nvae_tf.runs.load.load_folded", None)
     with pytest.raises(ValueError, match=f"^{message}$"):
         program("traverse", f"--run_dir={digits_run}", "--seeds=1", *flags).main()

@@ -7,6 +7,7 @@ from nvae_tf.evaluation.latents import draw_rows, interpolate, posterior_noise
 from nvae_tf.evaluation.readjust import assign_statistics, statistics_variables
 from nvae_tf.evaluation.sampling import sample_images
 from nvae_tf.evaluation.write_images import grid
+from nvae_tf.inference.folding import fold
 
 _INTERPOLATION_STEPS = 8
 _PRIOR_TEMPERATURE = 0.8  # of the samples at the ends of interpolations if there are no images
@@ -17,20 +18,22 @@ def default_count(height):
     return 64 if height <= 64 else 36 if height <= 128 else 16
 
 
-def samples(model, folder, temperatures, count, seed, batch_size):
+def samples(nvae, model, folder, temperatures, count, seed, batch_size):
     """List of (temperature, uint8 grid of samples, whether batch norm was readjusted for it); all have the same noise.
 
-    `folder` is that of the model's checkpoint, which may hold batch-norm statistics for a temperature.
+    `model` is the `InferenceModel` of `nvae`; `folder` is that of the checkpoint, which may hold batch-norm statistics
+    for a temperature.
     """
-    result, kernels = [], model.effective_kernels()
-    own = {name: variable.numpy() for name, variable in statistics_variables(model).items()}
-    available = list_temperatures(folder, model.averaged)
+    result, own = [], {name: variable.numpy() for name, variable in statistics_variables(nvae).items()}
+    available = list_temperatures(folder, nvae.averaged)
     for temperature in temperatures:
         readjusted = temperature in available
-        assign_statistics(model, load_statistics(folder, temperature, model.averaged) if readjusted else own)
-        images = sample_images(model, count, temperature, seed, batch_size, kernels=kernels)
+        assign_statistics(nvae, load_statistics(folder, temperature, nvae.averaged) if readjusted else own)
+        model.assign(fold(nvae))
+        images = sample_images(model, count, temperature, seed, batch_size)
         result.append((temperature, grid(images), readjusted))
-    assign_statistics(model, own)
+    assign_statistics(nvae, own)
+    model.assign(fold(nvae))
     return result
 
 
@@ -39,14 +42,13 @@ def interpolations(model, images, rows, seed, batch_size):
 
     The ends are reconstructions of `images` [2 * rows, H, W, C], or samples of the prior if they are None.
     """
-    kernels = model.effective_kernels()
     if images is None:
         noise = draw_rows(model, seed, 0, range(2 * rows), _PRIOR_TEMPERATURE)
         ends = f"samples of the prior at temperature {_PRIOR_TEMPERATURE:g}"
     else:
-        noise = posterior_noise(model, images, np.arange(len(images)), seed, kernels, batch_size)
+        noise = posterior_noise(model, images, np.arange(len(images)), seed, batch_size)
         ends = "reconstructions of two images"
     single = [[eps[i : i + 1] for eps in noise] for i in range(len(noise[0]))]
     pairs = zip(single[::2], single[1::2], strict=False)
-    images = [interpolate(model, *pair, _INTERPOLATION_STEPS, kernels, batch_size) for pair in pairs]
+    images = [interpolate(model, *pair, _INTERPOLATION_STEPS, batch_size) for pair in pairs]
     return grid(np.concatenate(images), columns=_INTERPOLATION_STEPS), f"Each row goes from one end to another: {ends}."

@@ -11,6 +11,7 @@ import tensorflow as tf
 from nvae_tf import hierarchy
 from nvae_tf.export.saved_model.decode_in_graph import DECODING, MAX_PIXELS, decode_files, require, to_bytes, to_model
 from nvae_tf.hierarchy import LATENTS, PIXELS
+from nvae_tf.inference.groups import kl_per_group
 from nvae_tf.models.noise import keyed_noise, row_keys, slerp
 from nvae_tf.models.pixels import draw_pixels
 
@@ -52,7 +53,7 @@ class Signatures(tf.Module):
         # Traced once and called by all signatures.
         self._generate = _function(model.generate, [noise, rows])
         self._posterior_means = _function(self._infer_means, [seen])
-        self._posterior_sample = _function(model.infer, [seen, noise, rows])
+        self._posterior_sample = _function(self._infer_samples, [seen, noise, rows])
         self.functions = self._make()
         self.image_rules = {
             "height": self._size[0],
@@ -137,8 +138,8 @@ class Signatures(tf.Module):
         alpha = _fraction(alpha)
         ends = (("image_bytes_a", image_bytes_a), ("image_bytes_b", image_bytes_b))
         images = tf.concat([self._read(name, files) for name, files in ends], axis=0)
-        noise = [tf.split(terms.noise, 2) for terms in self._posterior_means(self._seen(images))]
-        params = self._generate([slerp(one, other, alpha) for one, other in noise], tf.ones_like(alpha))
+        ends = [tf.split(noise, 2) for noise in self._posterior_means(self._seen(images))[1]]
+        params = self._generate([slerp(one, other, alpha) for one, other in ends], tf.ones_like(alpha))
         return self._pictures(params, tf.zeros_like(alpha, tf.int64))
 
     def _interpolate_seeds(self, seed_a, seed_b, alpha, temperature):
@@ -149,8 +150,7 @@ class Signatures(tf.Module):
 
     def _score(self, image, seed):
         seen, noise = self._seen(image), self._noise(seed)
-        params, terms = self._posterior_sample(seen, noise, tf.ones(tf.shape(seed)))
-        kl = tf.stack([group.kl for group in terms], axis=1)
+        params, kl = self._posterior_sample(seen, noise, tf.ones(tf.shape(seed)))
         nelbo = tf.reduce_sum(kl, axis=1) - self.model.likelihood(params).log_prob(seen)
         dimensions = hierarchy.num_outputs(self._config) * math.log(2.0)
         return {"nelbo": nelbo, "bits_per_dim": nelbo / dimensions, "kl_per_group": kl}
@@ -158,7 +158,14 @@ class Signatures(tf.Module):
     # Shared by several signatures.
 
     def _infer_means(self, images):
-        return self.model.infer(images)[1]
+        """Latent and noise of each group, and the KL of the groups [B, G]."""
+        terms = self.model.infer(images)[1]
+        return [group.latent for group in terms], [group.noise for group in terms], kl_per_group(terms)
+
+    def _infer_samples(self, images, noise, temperature):
+        """Likelihood parameters, and the KL of the groups [B, G]."""
+        params, terms = self.model.infer(images, noise, temperature)
+        return params, kl_per_group(terms)
 
     def _noise(self, seed):
         keys = row_keys(seed, tf.zeros_like(seed), purpose=LATENTS)
@@ -171,10 +178,9 @@ class Signatures(tf.Module):
         return to_model(images, self._config, self._binarize)
 
     def _encoded(self, images):
-        terms = self._posterior_means(self._seen(images))
-        latents = zip(hierarchy.numbered("latent", self._config), (group.latent for group in terms), strict=True)
-        noise = zip(self.noise_names, (group.noise for group in terms), strict=True)
-        return {**dict(latents), **dict(noise), "kl_per_group": tf.stack([group.kl for group in terms], axis=1)}
+        latents, noise, kl = self._posterior_means(self._seen(images))
+        latents = zip(hierarchy.numbered("latent", self._config), latents, strict=True)
+        return {**dict(latents), **dict(zip(self.noise_names, noise, strict=True)), "kl_per_group": kl}
 
     def _pictures(self, params, seed):
         keys = row_keys(seed, tf.zeros_like(seed), purpose=PIXELS)

@@ -22,6 +22,7 @@ from nvae_tf.export.tflite.sidecar import write_sidecar
 from nvae_tf.files import new_folder
 from nvae_tf.inference.folding import fold
 from nvae_tf.inference.model import InferenceModel
+from nvae_tf.models.noise import group_temperatures
 
 _RUNTIME = "ai-edge-litert"
 
@@ -46,7 +47,7 @@ def export_tflite(nvae, out_dir, provenance, *, num_groups=None, encoder=False, 
         ValueError: an argument out of range, or a file that does not agree with Keras.
         ImportError: ai-edge-litert is not installed.
     """
-    nvae.group_temperatures(temperature)  # raises if it is out of range
+    group_temperatures(temperature, 1)  # raises if it is out of range
     version = runtime_version(_RUNTIME)
     with new_folder(out_dir) as folder:
         model = InferenceModel(fold(nvae))
