@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp")
+_LEVELS = {"L;2": 85, "L;4": 17}  # to which Pillow multiplies the pixels, but not the transparent level
 
 
 class DamagedImageError(ValueError):
@@ -21,10 +22,33 @@ def _upright(image):
         return image
 
 
+def _open(data):
+    return Image.open(io.BytesIO(data), formats=FORMATS)
+
+
+def _make_colour_transparent(image, raw_mode, data):
+    """Makes the transparent colour of a PNG known to Pillow, which compares it with pixels of 8 bits."""
+    colour = image.info.get("transparency")
+    if colour is not None and raw_mode in _LEVELS:
+        image.info["transparency"] = colour * _LEVELS[raw_mode]
+    elif colour is not None and raw_mode == "RGB;16B":  # of which Pillow reads the high bytes
+        with _open(data) as low:
+            low.tile = [low.tile[0]._replace(args="RGB;16L")]
+            values = np.asarray(image) * np.uint16(256) + np.asarray(low)
+        image.putalpha(Image.fromarray(_alpha((values == colour).all(2))))
+        del image.info["transparency"]
+
+
+def _alpha(transparent):
+    return np.where(transparent, 0, 255).astype(np.uint8)
+
+
 def _flatten(image, channels):
     if image.mode == "I" or image.mode.startswith("I;16"):  # 16 bits: Pillow would clip all values above 255
-        values = np.asarray(image).astype(np.int64)
+        values, level = np.asarray(image).astype(np.int64), image.info.get("transparency")
         image = Image.fromarray((np.clip(values, 0, 65535) >> 8).astype(np.uint8))
+        if level is not None:
+            image.putalpha(Image.fromarray(_alpha(values == level)))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -35,7 +59,8 @@ def decode(data, channels, name):
     """Decodes an image file.
 
     The rules are the same for every format: the first frame is turned upright according to its EXIF tag; 16-bit
-    values keep their high byte; palettes are resolved; transparent images are laid over white; grey is repeated for
+    values keep their high byte; palettes are resolved; transparent images, also those with one transparent colour, are
+    laid over white; grey is repeated for
     RGB, and colour becomes grey as 0.299 R + 0.587 G + 0.114 B.
 
     Args:
@@ -50,8 +75,10 @@ def decode(data, channels, name):
         DamagedImageError: the file is damaged, truncated or of another format, or too large.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with _open(data) as image:
+            raw_mode = image.tile[0].args if image.format == "PNG" and image.tile else None
             image.load()
+            _make_colour_transparent(image, raw_mode, data)
             pixels = np.asarray(_flatten(_upright(image), channels))
     except Exception as error:  # a damaged file can make a decoder raise nearly anything
         # Pillow's own message for an unknown format contains the address of the buffer.

@@ -6,6 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from nvae_tf.data.decode import DamagedImageError, decode, encode_png, to_channels
@@ -80,6 +81,26 @@ def test_the_high_byte_of_16_bits_counts():
     assert values(png((2, 1), 16, 2, b"\0" + colour), 3).tolist() == [[[0x12, 0xAB, 255], [0, 1, 0x80]]]
     with_alpha = np.array([0x1234, 0x5678, 0x9ABC, 0xFFFF, 1, 2, 3, 0], ">u2").tobytes()
     assert values(png((2, 1), 16, 6, b"\0" + with_alpha), 3).tolist() == [[[0x12, 0x56, 0x9A], [255] * 3]]
+
+
+@pytest.mark.parametrize(
+    ("colour_type", "depth"), [*((kind, depth) for kind in (0, 3) for depth in (1, 2, 4, 8)), (0, 16), (2, 8), (2, 16)]
+)
+def test_transparent_colours_of_every_kind_of_png(colour_type, depth):
+    """Against libpng in TensorFlow. Colours are compared with all their bits: a neighbour in the last bit is opaque."""
+    pixels = RNG.integers(0, 2**depth, (64, 3 if colour_type == 2 else 1))
+    pixels[1:5] = pixels[0]
+    pixels[2] ^= 1
+    bits = "".join(f"{value:0{depth}b}" for value in pixels.ravel())
+    row = b"\0" + int(bits, 2).to_bytes(len(bits) // 8, "big")
+    chunks = [(b"tRNS", pixels[0].astype(">u2").tobytes())]
+    if colour_type == 3:
+        chunks = [(b"PLTE", RNG.bytes(3 * 2**depth)), (b"tRNS", RNG.bytes(2**depth - 1))]
+    data = png((64, 1), depth, colour_type, row, *chunks)
+    reference = tf.io.decode_png(data, 4).numpy().astype(float)
+    share = reference[..., 3:] / 255
+    assert (share != 1).any() and (share == 1).any()
+    np.testing.assert_allclose(values(data, 3), reference[..., :3] * share + 255 * (1 - share), atol=1)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "CMYK", "L"])
