@@ -45,7 +45,7 @@ def _fingerprint(splits):
     for path in sorted({pathlib.Path(path) for images in splits.values() for path in images.split.paths}):
         below = sorted(os.path.join(top, name) for top, _, names in os.walk(path) for name in names)
         for file in below if path.is_dir() else [path]:
-            status = os.stat(file)
+            status = os.stat(file, follow_symlinks=os.path.exists(file))  # a link to nothing stands for itself
             entry = f"{os.path.relpath(file, path.parent)}\n{status.st_size}\n{status.st_mtime_ns}\n"
             digest.update(entry.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
@@ -109,7 +109,7 @@ class Preparation:
         with self._only_writer(folder, wait):
             manifest = read_manifest(folder)
             if manifest is None:
-                return self._make(folder)
+                return self._make(folder, quiet=wait)
             if wait:
                 return manifest  # written by the program that this one waited for
             _compare(folder / MANIFEST, dataclasses.asdict(manifest), self._fields())
@@ -155,8 +155,10 @@ class Preparation:
                     with contextlib.suppress(OSError):
                         folder.rmdir()  # a new folder in which nothing was written
 
-    def _make(self, folder):
+    def _make(self, folder, quiet):
         source, splits = self._open()
+        if (selection := splits["train"].split.selection) and not quiet:
+            self.log(selection)
         tasks, plan, path = make_tasks(splits), self._plan(source, splits), folder / _PROGRESS / _PLAN
         there = sorted(path.name for path in folder.glob(f"*{SUFFIX}"))
         if there and path.exists():  # a plan does not count before the first shard is finished

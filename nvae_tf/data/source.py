@@ -20,6 +20,8 @@ class SourceSplit:
             prepared copy of the split is made again. Default ().
         decodes: whether reading decodes the images one by one, so that several processes are faster than one. False if
             the file is read as one array. Default True.
+        selection: text that names and counts what was taken of the place and what was left out. Default "", for formats
+            in which all is taken.
         open_records: function of no arguments that opens the split's `PreparedRecords`; None for images that are not
             prepared. Default None.
     """
@@ -29,4 +31,5 @@ class SourceSplit:
     read: collections.abc.Callable
     paths: tuple = ()
     decodes: bool = True
+    selection: str = ""
     open_records: collections.abc.Callable | None = None

@@ -117,7 +117,8 @@ def open_splits(info, data_dir, resize=False, split_seed=0, test_fraction=0.1):
     if whole:
         return source, {part: lambda part=part: make(whole, part) for part in ("train", "test")}
     if "train" not in found:
-        raise ValueError(f"data_dir: expected training images beside {sorted(found)}. Received: none in {data_dir}")
+        received = f"none in {data_dir}\n{next(iter(found.values()))().selection}".strip()
+        raise ValueError(f"data_dir: expected training images beside {sorted(found)}. Received: {received}")
     return source, {name: lambda name=name: make(name) for name in found}
 
 

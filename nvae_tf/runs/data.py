@@ -47,7 +47,7 @@ def held_out_split(config, data_dir):
     return "validation" if config.data.validation_images or "validation" in splits else "test"
 
 
-def load_images(config, data_dir, split, max_images=0, cache_dir=None):
+def load_images(config, data_dir, split, max_images=0, cache_dir=None, more_splits=False):
     """Loads a split: into memory if it takes no more than `data.cache_gib`, otherwise from prepared records.
 
     A data set that neither fits nor has been prepared is first prepared in the cache, once.
@@ -58,6 +58,7 @@ def load_images(config, data_dir, split, max_images=0, cache_dir=None):
         split: `"train"` (without the held-out images), `"validation"` or `"test"`.
         max_images: keep only the first `max_images`; 0 for all. Default 0.
         cache_dir: folder for prepared data sets. Default `default_cache_dir()`.
+        more_splits: whether another split is loaded next, and only then is said what was left out. Default False.
 
     Returns:
         `ImageSet`.
@@ -77,11 +78,13 @@ def load_images(config, data_dir, split, max_images=0, cache_dir=None):
         )
     height, width, channels = image_shape(images, info.padding)
     gib = len(images) * height * width * channels / _GIB
-    size = f"{len(images)} {split} images, {images.split.source}"
-    if gib <= data.cache_gib:
-        print(f"{size}: read into memory", flush=True)
+    fits = gib <= data.cache_gib
+    how = "read into memory" if fits else f"{gib:.1f} GiB, more than data.cache_gib; read from prepared records"
+    print(f"{len(images)} {split} images, {images.split.source}: {how}", flush=True)
+    if images.split.selection and not more_splits:
+        print(images.split.selection, flush=True)
+    if fits:
         return in_memory(images, info.padding, data.max_damaged, Progress(len(images)))
-    print(f"{size}: {gib:.1f} GiB, more than data.cache_gib; read from prepared records", flush=True)
     if images.split.open_records is None:
         folder = _prepare(info, data, data_dir, cache_dir or default_cache_dir())
         images = _open(info, data, folder, split, max_images)

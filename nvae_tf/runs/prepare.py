@@ -89,7 +89,7 @@ def prepare(config, run_dir, data_dir, interruption, strategy=None, jit_compile=
     folder = RunFolder(run_dir)
     if folder.config_path.exists():
         _check_resumable(config, folder.config)
-    train_images = load_images(config, data_dir, "train", cache_dir=cache_dir)
+    train_images = load_images(config, data_dir, "train", cache_dir=cache_dir, more_splits=True)
     held_out_name = held_out_split(config, data_dir)
     held_out = load_images(config, data_dir, held_out_name, cache_dir=cache_dir)
     train = config.train

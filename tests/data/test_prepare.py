@@ -43,7 +43,9 @@ def source(tmp_path):
 
 def prepare(source, folder, options=DEFAULT, info=INFO, log=None):
     lines = [] if log is None else log
-    return Preparation(info, source, options, lines.append).run(folder)
+    manifest = Preparation(info, source, options, lines.append).run(folder)
+    lines[:] = [line for line in lines if not line.startswith("images taken from")]
+    return manifest
 
 
 def contents(folder):

@@ -54,6 +54,16 @@ def test_records_give_the_batches_of_images_in_memory(folder, tmp_path, capsys, 
     assert capsys.readouterr().err.count("folder: prepared once, in ") == 1
 
 
+def test_what_was_left_out_is_said_after_the_last_split(folder, tmp_path, capsys):
+    said = []
+    for gib in (4, 0):
+        for split in ("train", "test"):
+            load_images(config(gib), folder, split, cache_dir=tmp_path, more_splits=split == "train")
+        said.append([line.partition(":")[0] for line in capsys.readouterr().out.splitlines()])
+    taken = [f"70 train images, {folder}", f"10 test images, {folder}", f"images taken from {folder}", "left out"]
+    assert said == [taken, taken]
+
+
 def test_padding_and_the_first_images(shared_data, tmp_path, monkeypatch):
     monkeypatch.setattr("nvae_tf.data.processes.num_cores", lambda: 1)
     model = ModelConfig(image_height=32, image_width=32, image_channels=1, padding=2)

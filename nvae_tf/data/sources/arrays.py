@@ -95,7 +95,7 @@ def find_npz(root, info):
         keys = choose_splits(array_headers(path), info.stored_size, path)
         if keys:
             return {split: functools.partial(_open, path, info.channels, key) for split, key in keys.items()}
-    names = choose_splits(paths, info.stored_size, root, are_files=True)
+    names = choose_splits(paths, info.stored_size, root)
     if not names:
         found = [name for name, path in paths.items() if _image_key(array_headers(path), path) is not None]
         if len(found) > 1:

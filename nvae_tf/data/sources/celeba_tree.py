@@ -5,7 +5,7 @@ import functools
 import os
 
 from nvae_tf.data.sources.image_folder import file_split
-from nvae_tf.data.sources.zip_file import zip_names, zip_split
+from nvae_tf.data.sources.zip_file import list_zip, zip_split
 
 _PARTS = ("train", "validation", "test")
 _PLACES = ("", "celeba", "CelebA")
@@ -45,7 +45,7 @@ def _find_images(place, first):
 
 
 def _open(path, list_path, part, names, channels):
-    entries = os.listdir(path) if path.is_dir() else zip_names(path)
+    entries = os.listdir(path) if path.is_dir() else list_zip(path)[0]
     present = {entry.rpartition("/")[2]: entry for entry in entries}
     missing = [name for name in names if name not in present]
     if missing:

@@ -1,6 +1,9 @@
 """Recognises by their names the files and folders that hold images, and the split that each belongs to."""
 
+import os
 import re
+
+from nvae_tf.data.decode import SUFFIXES
 
 SPLIT_NAMES = {
     "train": "train",
@@ -8,27 +11,43 @@ SPLIT_NAMES = {
     "validation": "validation",
     "valid": "validation",
     "val": "validation",
+    "dev": "validation",
     "test": "test",
     "testing": "test",
+    "eval": "test",
+    "evaluation": "test",
+    "holdout": "test",
+    "held_out": "test",
 }
-# train, Valid, train_32x32 (downsampled ImageNet), x_train (Keras), val_images (MedMNIST)
+# train, Valid, train_32x32 (downsampled ImageNet), x_train (Keras), val_images (MedMNIST), train2017 (COCO)
 _PATTERN = re.compile(
-    rf"((x|images)_)?(?P<split>{'|'.join(SPLIT_NAMES)})(_(?P<height>\d{{1,5}})x(?P<width>\d{{1,5}}))?(_(x|images))?",
+    rf"((x|images)_)?(?P<split>{'|'.join(SPLIT_NAMES)})((19|20)\d\d)?"
+    r"(_(?P<height>\d{1,5})x(?P<width>\d{1,5}))?(_(x|images))?(\.(zip|npy|npz))?",
     re.IGNORECASE | re.ASCII,
 )
+_MADE_BY_SYSTEMS = ("__macosx", "thumbs.db", "desktop.ini", "lost+found", "$recycle.bin", "@eadir")
 _MAX_LISTED = 20
 
 
 def is_hidden(name):
     """Whether a file or folder is hidden or created by the system."""
-    return name.startswith(".") or name == "__MACOSX"
+    return name.startswith(".") or name.lower() in _MADE_BY_SYSTEMS
+
+
+def is_image(name):
+    """Whether a file is a visible image, by its name."""
+    return name.lower().endswith(SUFFIXES) and not is_hidden(name)
+
+
+def listed(names, most=_MAX_LISTED):
+    """The first names as text, with the number of the others."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def contents(folder):
     """Description of the contents of a folder, for messages."""
-    names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
-    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
-    return f"{folder} holds {', '.join(names[:_MAX_LISTED]) or 'nothing'}{more}"
+    names = sorted(path.name + "/" * os.path.isdir(path) for path in folder.iterdir())
+    return f"{folder} holds {listed(names) or 'nothing'}"
 
 
 def visible_files(folder, suffixes):
@@ -36,7 +55,7 @@ def visible_files(folder, suffixes):
     return sorted(
         path
         for path in folder.iterdir()
-        if path.name.lower().endswith(suffixes) and not is_hidden(path.name) and path.is_file()
+        if path.name.lower().endswith(suffixes) and not is_hidden(path.name) and os.path.isfile(path)
     )
 
 
@@ -54,18 +73,28 @@ def find_files(root, folders, patterns):
     return []
 
 
-def choose_splits(names, size, place, are_files=False):
+def split_of(name):
+    """The split that the name of a folder, file or key stands for, or None."""
+    match = _PATTERN.fullmatch(name)
+    return match and SPLIT_NAMES[match["split"].lower()]
+
+
+def names_fit(names):
+    """Whether names side by side stand for splits: for several, or all of them for one. A single one may be a class."""
+    splits = set(map(split_of, names))
+    return len(splits - {None}) > 1 or None not in splits
+
+
+def choose_splits(names, size, place):
     """{split: name} of the folders, files or keys that are named after splits; two names for one split are an error.
 
-    With a `size` of 32, train_32x32 is preferred to train_64x64. `place` is where the names are, for the message; with
-    `are_files` the names have a suffix, which is ignored.
+    With a `size` of 32, train_32x32 is preferred to train_64x64. `place` is where the names are, for the message.
     """
     sizes = {}
-    for name in sorted(names):
-        match = _PATTERN.fullmatch(name.rpartition(".")[0] if are_files else name)
-        if match:
-            stored_size = match["height"] and (int(match["height"]), int(match["width"]))
-            sizes.setdefault(SPLIT_NAMES[match["split"].lower()], {})[name] = stored_size
+    for name in sorted(filter(split_of, names)):
+        match = _PATTERN.fullmatch(name)
+        stored_size = match["height"] and (int(match["height"]), int(match["width"]))
+        sizes.setdefault(split_of(name), {})[name] = stored_size
     chosen = {}
     for split, size_of in sizes.items():
         for preferred in ((size, size), None):
@@ -77,21 +106,3 @@ def choose_splits(names, size, place, are_files=False):
             raise ValueError(f"{place}: expected one name for the split {split!r}. Received: {', '.join(found)}")
         chosen[split] = found[0]
     return chosen
-
-
-def splits_by_folder(names, size, place):
-    """Files by split, {split: names}, from their top folders or those in a single top folder; or {"all": names}.
-
-    `names` are paths with "/"; see `choose_splits` for the other arguments.
-    """
-    for depth in (0, 1):
-        tops = [parts[depth] if len(parts) > depth + 1 else "" for parts in (name.split("/") for name in names)]
-        splits = choose_splits(set(tops), size, place)
-        if splits:
-            return {
-                split: [name for name, top in zip(names, tops, strict=True) if top == folder]
-                for split, folder in splits.items()
-            }
-        if len(set(tops)) > 1:
-            break
-    return {"all": names}

@@ -6,10 +6,10 @@ import functools
 import numpy as np
 
 from nvae_tf.data.decode import DamagedImageError
-from nvae_tf.data.sources.image_folder import file_split, image_names
+from nvae_tf.data.sources.image_folder import file_split, list_images
 from nvae_tf.data.sources.names import find_files
 from nvae_tf.data.sources.reading import array_split, named_damage
-from nvae_tf.data.sources.zip_file import zip_names, zip_split
+from nvae_tf.data.sources.zip_file import list_zip, zip_split
 
 _FOLDERS = ("omniglot", "OMNIGLOT")
 _MAT_KEYS = {"train": "data", "test": "testdata"}
@@ -57,8 +57,8 @@ def _read_inverted(read, indices):
 
 def _open_tree(path, channels):
     if path.is_dir():
-        return inverted(file_split(path, image_names(path), channels))
-    return inverted(zip_split(path, zip_names(path), channels))
+        return inverted(file_split(path, list_images(path)[0], channels))
+    return inverted(zip_split(path, list_zip(path)[0], channels))
 
 
 def find_omniglot_tree(root, info):

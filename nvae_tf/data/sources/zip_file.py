@@ -4,22 +4,44 @@ import functools
 import os
 import zipfile
 
-from nvae_tf.data.decode import SUFFIXES, DamagedImageError
+from nvae_tf.data.decode import DamagedImageError
 from nvae_tf.data.source import SourceSplit
-from nvae_tf.data.sources.names import choose_splits, is_hidden, splits_by_folder, visible_files
+from nvae_tf.data.sources.names import is_hidden, is_image, listed, visible_files
 from nvae_tf.data.sources.reading import decode_or_error, named_damage
+from nvae_tf.data.sources.selection import describe, splits_by_folder
 
 
-def zip_names(path):
-    """Sorted names of the images in a zip file, without hidden files."""
+def list_zip(path):
+    """Names of the images in a zip file and of its other entries, as in `list_images`."""
     with named_damage(path, "a zip file"), zipfile.ZipFile(path) as archive:
-        names = {name for name in archive.namelist() if name.lower().endswith(SUFFIXES)}
-    return sorted(name for name in names if not any(map(is_hidden, name.split("/"))))
+        entries = sorted(set(archive.namelist()))
+    images, others = [], {}
+    for name, following in zip(entries, [*entries[1:], ""], strict=True):
+        parts = name.split("/")
+        hidden = next((end for end, part in enumerate(parts, 1) if is_hidden(part)), None)
+        if hidden:
+            others["/".join(parts[:hidden]) + "/" * (hidden < len(parts))] = None
+        elif is_image(name):
+            images.append(name)
+        elif not (name.endswith("/") and following.startswith(name)):
+            others[name] = None
+    return images, list(others)
 
 
 def zip_split(path, names, channels):
     """The `SourceSplit` of the images with these names in a zip file."""
-    return SourceSplit(str(path), len(names), functools.partial(_read, str(path), names, channels), (path,))
+    return _split(path.parent, [f"{path.name}/{name}" for name in names], channels)
+
+
+def _archives(names):
+    return list(dict.fromkeys(name.partition("/")[0] for name in names))
+
+
+def _split(folder, names, channels, selection=""):
+    """The `SourceSplit` of images that are named ARCHIVE/ENTRY."""
+    paths = tuple(folder / archive for archive in _archives(names))
+    read = functools.partial(_read, str(folder), names, channels)
+    return SourceSplit(", ".join(map(str, paths)), len(names), read, paths, selection=selection)
 
 
 # Kept open, because a process reads many parts, and listing the million entries of an archive takes seconds.
@@ -29,13 +51,15 @@ def _open_archive(path, modified):
     return zipfile.ZipFile(path)
 
 
-def _read(path, names, channels, indices):
-    archive = _open_archive(path, os.stat(path).st_mtime_ns)
+def _read(folder, names, channels, indices):
     for index in indices:
-        name = f"{path}, entry {names[index]}"
+        file, _, entry = names[index].partition("/")
+        path = os.path.join(folder, file)
+        name = f"{path}, entry {entry}"
+        archive = _open_archive(path, os.stat(path).st_mtime_ns)
         try:
             with named_damage(name, "a sound entry"):
-                data = archive.read(names[index])
+                data = archive.read(entry)
         except ValueError as error:
             yield name, DamagedImageError(str(error))
         else:
@@ -49,20 +73,18 @@ def find_zip(root, info):
     folders are treated as in `find_image_folder`. Files without images are ignored.
 
     Raises:
-        ValueError: a file is damaged, several are named after one split, or there are several and none is named so.
+        ValueError: a file is damaged, several are named after one split, or there are several with other names.
     """
-    found = {path: names for path in visible_files(root, (".zip",)) if (names := zip_names(path))}
-    if not found:
+    images, others = [], []
+    for path in visible_files(root, (".zip",)):
+        for names, found in zip((images, others), list_zip(path), strict=True):
+            names += [f"{path.name}/{name}" for name in found]
+    if not images:
         return None
-    paths = {path.name: path for path in found}
-    by_name = choose_splits(paths, info.stored_size, root, are_files=True)
-    if len(found) > 1 and not by_name:
-        received = ", ".join(paths)
+    # As if each archive were a folder.
+    splits = splits_by_folder(images, info.stored_size, root)
+    if "all" in splits and len(archives := _archives(images)) > 1:
+        received = listed(archives)
         raise ValueError(f"{root}: expected one .zip file of images, or one for each split. Received: {received}")
-    if by_name:
-        parts = {split: (paths[name], found[paths[name]]) for split, name in by_name.items()}
-    else:
-        [(path, names)] = found.items()
-        inner = splits_by_folder(names, info.stored_size, path)
-        parts = {split: (path, part) for split, part in inner.items()}
-    return {split: functools.partial(zip_split, path, names, info.channels) for split, (path, names) in parts.items()}
+    rest = info.channels, describe(root, splits, images, others)
+    return {split: functools.partial(_split, root, names, *rest) for split, names in splits.items()}

@@ -1,6 +1,8 @@
 """Image files in folders and zip files: the choice of files, links, and unusual or damaged archives."""
 
+import errno
 import os
+import socket
 import zipfile
 
 import numpy as np
@@ -10,7 +12,7 @@ from nvae_tf.data.datasets import dataset_info
 from nvae_tf.data.decode import DamagedImageError
 from nvae_tf.data.sources.image_folder import find_image_folder
 from nvae_tf.data.sources.zip_file import find_zip
-from tests.data.sources.formats import names, read
+from tests.data.sources.formats import names
 from tests.data.sources.writers import encoded, put, write_zip
 
 INFO = dataset_info("folder").with_size(32, 3)
@@ -18,6 +20,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (3, 9, 8, 3), np.uint8)
 PNG = encoded(IMAGES[0])
 MIXED = [
     "b.png",
+    "c.JFIF",
     "a/z.JPG",
     "a/b/c.jpeg",
     "B.Webp",
@@ -27,8 +30,9 @@ MIXED = [
     "._x.png",
     ".a/y.png",
     "__MACOSX/z.png",
+    "__MACOSX/y.png",
 ]
-VISIBLE = ["B.Webp", "a.bmp", "a/b/c.jpeg", "a/z.JPG", "b.png"]
+VISIBLE = ["B.Webp", "a.bmp", "a/b/c.jpeg", "a/z.JPG", "b.png", "c.JFIF"]
 
 
 def found(root):
@@ -42,10 +46,13 @@ def test_visible_images_in_the_order_of_their_paths(tmp_path):
         put(tmp_path / "folder" / name, PNG)
     (tmp_path / "folder" / "folder.png").mkdir()
     assert found(tmp_path / "folder") == {"all": VISIBLE}
-    write_zip(tmp_path / "faces.ZIP", {**dict.fromkeys(MIXED, PNG), "folder/": b""})
-    write_zip(tmp_path / "labels.zip", {"1.txt": b""})
+    write_zip(tmp_path / "faces.ZIP", {**dict.fromkeys(MIXED, PNG), "a/": b"", "folder.png/": b""})
     [(split, make)] = find_zip(tmp_path, INFO).items()
     assert split == "all" and names(make()) == [f"{tmp_path}/faces.ZIP, entry {name}" for name in VISIBLE]
+    hidden = "._x.png, .a/, .x.png and 1 more"
+    for split in (make(), find_image_folder(tmp_path / "folder", INFO)["all"]()):
+        _, line = split.selection.replace("faces.ZIP/", "").splitlines()
+        assert line == f"left out: .txt (1: labels.txt), empty folders (1: folder.png/), hidden (4: {hidden})"
 
 
 def test_links_and_loops(tmp_path):
@@ -59,13 +66,31 @@ def test_links_and_loops(tmp_path):
     assert found(root) == {"all": ["file.png", "linked/1.png", "real/2.png"]}
 
 
-def test_link_to_nothing_is_an_error(tmp_path):
-    put(tmp_path / "a.png", PNG)
-    (tmp_path / "b.png").symlink_to(tmp_path / "gone.png")
+def test_files_that_cannot_be_opened_are_damaged_images(tmp_path, monkeypatch):
+    for name in ("a.png", "forbidden.png", "locked/1.png"):
+        put(tmp_path / name, PNG)
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "itself.png").symlink_to("itself.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    with socket.socket(socket.AF_UNIX) as server:
+        monkeypatch.chdir(tmp_path)  # the name of a socket has at most 108 bytes
+        server.bind("socket.png")
+    for function in (os.open, os.scandir):  # permissions do not bind root
+
+        def forbid(path, *arguments, function=function):
+            if os.fspath(path).endswith(("forbidden.png", "locked")):
+                raise PermissionError(errno.EACCES, "Permission denied", os.fspath(path))
+            return function(path, *arguments)
+
+        monkeypatch.setattr(os, function.__name__, forbid)
     split = find_image_folder(tmp_path, INFO)["all"]()
-    assert split.num_images == 2
-    with pytest.raises(FileNotFoundError, match="b.png"):
-        read(split)
+    (_, first), *others = split.read(np.arange(split.num_images))
+    np.testing.assert_array_equal(first, IMAGES[0])
+    expected = ["forbidden.png", "gone.png", "itself.png", "locked/", "pipe.png", "socket.png"]
+    assert [os.path.relpath(name, tmp_path) + "/" * name.endswith("/") for name, _ in others] == expected
+    for name, error in others:
+        assert isinstance(error, DamagedImageError)
+        assert str(error).startswith(f"{name}: expected a file that can be read. Received: ")
 
 
 def test_archive_named_after_a_split(tmp_path):

@@ -1,8 +1,9 @@
-"""Names that stand for splits."""
+"""Names that stand for splits, and the images that are taken because of them."""
 
 import pytest
 
-from nvae_tf.data.sources.names import choose_splits, splits_by_folder
+from nvae_tf.data.sources.names import choose_splits
+from nvae_tf.data.sources.selection import describe, splits_by_folder
 
 
 @pytest.mark.parametrize(
@@ -19,12 +20,15 @@ from nvae_tf.data.sources.names import choose_splits, splits_by_folder
         ("x_train", "train"),
         ("test_x", "test"),
         ("val_images", "validation"),
+        ("Dev", "validation"),
+        ("holdout", "test"),
+        ("train2017", "train"),
         *((name, None) for name in ("trains", "retrain", "y_train", "train_data_batch_1", "val_data", "train_32", "")),
     ],
 )
 def test_names_of_splits(name, split):
     assert choose_splits([name], 32, "here") == ({split: name} if split else {})
-    assert choose_splits([f"{name}.zip"], 32, "here", are_files=True) == ({split: f"{name}.zip"} if split else {})
+    assert choose_splits([f"{name}.zip"], 32, "here") == ({split: f"{name}.zip"} if split else {})
 
 
 @pytest.mark.parametrize(
@@ -48,24 +52,49 @@ def test_several_names_of_one_split(names):
 
 
 @pytest.mark.parametrize(
-    ("names", "splits"),
+    "taken",
     [
-        (
-            ["Training/cat/1.png", "Training/dog/1.png", "TEST/2.png", "val/3.png", "stray.png", "other/4.png"],
-            {
-                "train": ["Training/cat/1.png", "Training/dog/1.png"],
-                "test": ["TEST/2.png"],
-                "validation": ["val/3.png"],
-            },
-        ),
-        (["top/train/1.png", "top/test/2.png"], {"train": ["top/train/1.png"], "test": ["top/test/2.png"]}),
-        (["train_32x32/1.png", "train_64x64/2.png"], {"train": ["train_32x32/1.png"]}),
-        (["test/1.png", "bus/2.png"], {"test": ["test/1.png"]}),
-        # If there are several top folders, the names below them are those of classes.
-        (["a/train/1.png", "b/2.png"], {"all": ["a/train/1.png", "b/2.png"]}),
-        (["1.png", "a/train/2.png"], {"all": ["1.png", "a/train/2.png"]}),
-        (["a/b/train/1.png"], {"all": ["a/b/train/1.png"]}),
+        {"train": "Training/cat/1 Training/dog/1", "test": "TEST/2", "validation": "val/3", "": "stray other/4"},
+        {"train": "top/train/1", "test": "top/test/2"},
+        {"train": "train_32x32/1", "": "train_64x64/2"},
+        {"train": "train/cat/1 train/dog/1"},
+        {"train": "a/b/train/1 a/b/train/c/1", "test": "a/b/HoldOut/1"},
+        # A single name of a split beside others is that of a class.
+        {"all": "airplane/1 car/1 train/1"},
+        {"all": "bus/2 test/1"},
+        {"all": "a/train/1 b/2"},
+        {"all": "1 a/train/2"},
+        # Each class is divided, or one folder is and the others belong to nothing.
+        {"train": "bottle/train/1 nut/train/1", "test": "bottle/test/1 nut/test/1", "": "nut/scratched/1"},
+        {"train": "faces/train/1", "test": "faces/test/2", "": "previews/1"},
+        {"train": "train/train/1", "validation": "train/val/2"},
+        # Annotations are no images.
+        {"train": "images/train/1", "validation": "images/val/2", "": "labels/train/1 labels/val/2"},
+        {"train": "train/images/1", "test": "test/images/2", "": "test/masks/2 train/masks/1"},
+        {"all": "JPEGImages/1", "": "SegmentationClass/1"},
+        {"train": "train/1", "": "ground_truth/1"},
+        {"train": "train_images/1", "": "train_masks/1"},
+        {"all": "dog/1 mask/1 train/1"},
+        {"all": "/".join("a" * 3000) + "/1"},
     ],
+    ids=lambda taken: taken.get("all", taken.get("train"))[:40].replace("/", "_"),
 )
-def test_splits_by_folder(names, splits):
-    assert splits_by_folder(names, 32, "here") == splits
+def test_splits_by_folder(taken):
+    taken = {split: [f"{name}.png" for name in names.split()] for split, names in taken.items()}
+    names = sorted(name for part in taken.values() for name in part)
+    taken.pop("", None)
+    assert splits_by_folder(names, 32, "here") == taken
+
+
+def test_what_is_taken_and_left_is_named_and_counted():
+    splits = {"train": ["images/train/a/1.png", "images/train/b/1.png"], "test": ["images/val/2.png"]}
+    left = ["labels/train/1.png", "labels/val/1.png", "images/3.png", "x\ud800/4.png"]
+    others = ["images/1.TIF", *(f"{number}.gif" for number in range(5)), "README", "a/.git/", "test/", "Thumbs.db"]
+    images = sorted([name for part in splits.values() for name in part] + left)
+    assert describe("here", splits, images, others) == (
+        "images taken from here: images/train/ (2), images/val/ (1)\n"
+        "left out: images/ (1), labels/ (2), 'x\\ud800/' (1), .gif (5: 0.gif, 1.gif, 2.gif and 2 "
+        "more), .tif (1: images/1.TIF), empty folders (1: test/), hidden (2: a/.git/, Thumbs.db), "
+        "without a suffix (1: README)"
+    )
+    assert describe("here", {"all": ["1.png"]}, ["1.png"], []) == "images taken from here: ./ (1)\nleft out: nothing"
