@@ -22,25 +22,20 @@ def _upright(image):
         return image
 
 
-def _open(data):
-    return Image.open(io.BytesIO(data), formats=FORMATS)
-
-
-def _make_colour_transparent(image, raw_mode, data):
-    """Makes the transparent colour of a PNG known to Pillow, which compares it with pixels of 8 bits."""
+def _make_colour_transparent(image, data):
+    """Makes the transparent colour of a PNG right, which Pillow compares with pixels of 8 bits."""
     colour = image.info.get("transparency")
-    if colour is not None and raw_mode in _LEVELS:
-        image.info["transparency"] = colour * _LEVELS[raw_mode]
-    elif colour is not None and raw_mode == "RGB;16B":  # of which Pillow reads the high bytes
-        with _open(data) as low:
+    if image.format != "PNG" or colour is None:
+        return
+    with Image.open(io.BytesIO(data)) as low:
+        raw_mode = low.tile[0].args
+        if raw_mode in _LEVELS:
+            image.info["transparency"] = colour * _LEVELS[raw_mode]
+        elif raw_mode == "RGB;16B":  # of which Pillow has read the high bytes
             low.tile = [low.tile[0]._replace(args="RGB;16L")]
             values = np.asarray(image) * np.uint16(256) + np.asarray(low)
-        image.putalpha(Image.fromarray(_alpha((values == colour).all(2))))
-        del image.info["transparency"]
-
-
-def _alpha(transparent):
-    return np.where(transparent, 0, 255).astype(np.uint8)
+            image.putalpha(Image.fromarray((values != colour).any(2)))
+            del image.info["transparency"]
 
 
 def _flatten(image, channels):
@@ -48,7 +43,7 @@ def _flatten(image, channels):
         values, level = np.asarray(image).astype(np.int64), image.info.get("transparency")
         image = Image.fromarray((np.clip(values, 0, 65535) >> 8).astype(np.uint8))
         if level is not None:
-            image.putalpha(Image.fromarray(_alpha(values == level)))
+            image.putalpha(Image.fromarray(values != level))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -75,10 +70,9 @@ def decode(data, channels, name):
         DamagedImageError: the file is damaged, truncated or of another format, or too large.
     """
     try:
-        with _open(data) as image:
-            raw_mode = image.tile[0].args if image.format == "PNG" and image.tile else None
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             image.load()
-            _make_colour_transparent(image, raw_mode, data)
+            _make_colour_transparent(image, data)
             pixels = np.asarray(_flatten(_upright(image), channels))
     except Exception as error:  # a damaged file can make a decoder raise nearly anything
         # Pillow's own message for an unknown format contains the address of the buffer.

@@ -51,7 +51,7 @@ SOURCES = {
     "omniglot_mat": Source("chardata.mat", find_omniglot_mat),
     "omniglot_tree": Source("images_background/ and images_evaluation/, or their .zip files", find_omniglot_tree),
     "celeba_tree": Source("img_align_celeba/ (or .zip) and list_eval_partition.txt", find_celeba_tree),
-    "image_folder": Source(f".png, .jpg, .jpeg, .webp or .bmp files in {_SPLIT_FOLDERS}", find_image_folder),
+    "image_folder": Source(f"PNG, JPEG, WebP or BMP files in {_SPLIT_FOLDERS}", find_image_folder),
     "zip": Source(f"one .zip file of such images with {_SPLIT_FOLDERS}, or one .zip file for each split", find_zip),
     "npz": Source(
         "train.npy and test.npy (or validation.npy), one .npy or .npz file, all of uint8 [N, H, W, C]", find_npz

@@ -8,14 +8,14 @@ from nvae_tf.data.decode import DamagedImageError
 from nvae_tf.data.source import SourceSplit
 from nvae_tf.data.sources.names import is_hidden, is_image
 from nvae_tf.data.sources.reading import decode_or_error
-from nvae_tf.data.sources.selection import describe, splits_by_folder
+from nvae_tf.data.sources.selection import select
 
 
 def list_images(folder):
     """Files in a folder and its subfolders: sorted paths relative to the folder, with "/", of images and of others.
 
-    The others are files that are not images, hidden files and folders, and empty folders. Links are followed, but no
-    folder is visited twice. A folder that cannot be read stands among the images, as one that cannot be read either.
+    The others are all other files, hidden folders and empty ones. Links are followed, but no folder is visited twice. A
+    folder that cannot be read stands among the images, as one that cannot be read either.
     """
     images, others, visited = [], [], set()
 
@@ -31,7 +31,7 @@ def list_images(folder):
             continue
         visited.add((status.st_dev, status.st_ino))
         prefix = os.path.relpath(top, folder) + "/" if top != os.fspath(folder) else ""
-        others += [prefix] * (not folders and not files) + [f"{prefix}{name}/" for name in folders if is_hidden(name)]
+        others += [f"{prefix}{name}/" for name in folders if is_hidden(name)] if folders or files else [prefix]
         # Sorted, so that of two links to one folder the same one is followed every time.
         folders[:] = sorted(name for name in folders if not is_hidden(name))
         for name in files:
@@ -45,22 +45,17 @@ def file_split(folder, names, channels, selection=""):
     return SourceSplit(str(folder), len(names), read, (folder,), selection=selection)
 
 
-def _open(path, flags):
-    return os.open(path, flags | os.O_NONBLOCK)  # does not wait for the other end of a named pipe
-
-
 def _read(folder, names, channels, indices):
     for index in indices:
         name = os.path.join(folder, names[index])
         try:
-            with open(name, "rb", opener=_open) as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    raise OSError("a pipe or device")
-                data = file.read()
+            if not stat.S_ISREG(os.stat(name).st_mode):  # opening a pipe would wait for ever
+                raise OSError("no file")
+            with open(name, "rb") as file:
+                image = decode_or_error(file.read(), channels, name)
         except OSError as error:
-            yield name, DamagedImageError(f"{name}: expected a file that can be read. Received: {error}")
-        else:
-            yield name, decode_or_error(data, channels, name)
+            image = DamagedImageError(f"{name}: expected a file that can be read. Received: {error}")
+        yield name, image
 
 
 def find_image_folder(root, info):
@@ -72,10 +67,4 @@ def find_image_folder(root, info):
         ValueError: several folders are named after one split.
     """
     names, others = list_images(root)
-    if not names:
-        return None
-    splits = splits_by_folder(names, info.stored_size, root)
-    selection = describe(root, splits, names, others)
-    return {
-        split: functools.partial(file_split, root, part, info.channels, selection) for split, part in splits.items()
-    }
+    return select(root, names, others, info, file_split) if names else None

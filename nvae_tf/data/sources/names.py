@@ -34,14 +34,15 @@ def is_hidden(name):
     return name.startswith(".") or name.lower() in _MADE_BY_SYSTEMS
 
 
-def is_image(name):
-    """Whether a file is a visible image, by its name."""
-    return name.lower().endswith(SUFFIXES) and not is_hidden(name)
+def is_image(path):
+    """Whether a file is a visible image, by its path with "/"."""
+    return path.lower().endswith(SUFFIXES) and not any(map(is_hidden, path.split("/")))
 
 
 def listed(names, most=_MAX_LISTED):
-    """The first names as text, with the number of the others."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    """The first names as printable text, with the number of the others."""
+    text = ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def contents(folder):

@@ -1,6 +1,7 @@
 """Divides the images of a folder or archive by its folders, and describes what was taken and what was left out."""
 
 import collections
+import functools
 import posixpath
 
 from nvae_tf.data.sources.names import choose_splits, is_hidden, listed, names_fit, split_of
@@ -52,16 +53,11 @@ def _divide(folders, size, place, above=""):
 
 
 def splits_by_folder(names, size, place):
-    """Divides images by the names of their folders: {split: names}, or {"all": names} if they are not divided.
+    """Divides images, paths with "/", by the names of their folders: {split: names}, or else {"all": names}.
 
     The folders of the splits lie side by side, at the top or deeper, or in each of several folders. The name of a
     split counts only where it fits: a single one beside other folders is that of a class. Masks and other annotations
-    are left out if they lie beside `images` or beside the splits.
-
-    Args:
-        names: paths with "/".
-        size: see `choose_splits`.
-        place: what holds the images, for messages.
+    are left out if they lie beside `images` or beside the splits. For `size` and `place` see `choose_splits`.
     """
     splits = _divide(dict.fromkeys(map(_folder, names)), size, place)
     owner = {folder: split for split, inside in splits.items() for folder in inside}
@@ -73,10 +69,9 @@ def splits_by_folder(names, size, place):
 
 
 def describe(place, splits, images, others):
-    """Two lines that name and count what was taken of the images in a place, by folder, and all that was left out.
+    """Two lines: what was taken of the images in a place, by folder and number, and all that was left out.
 
-    `splits` is what `splits_by_folder` made of `images`. `others` are the names of everything else; those of folders
-    end with "/".
+    `splits` is what `splits_by_folder` made of `images`; `others` are the names of all other files.
     """
     owner = {_folder(name): split for split, names in splits.items() for name in names}
     counts, owners = collections.Counter(map(_folder, images)), collections.defaultdict(set)
@@ -84,24 +79,31 @@ def describe(place, splits, images, others):
     for folder, prefixes in above.items():
         for prefix in prefixes:
             owners[prefix].add(owner.get(folder))
-    groups = {True: collections.Counter(), False: collections.Counter()}
+    common, groups = posixpath.commonprefix([*counts]), {True: collections.Counter(), False: collections.Counter()}
     for folder, count in counts.items():
-        # The topmost folder whose images have all the same fate.
-        group = next((prefix for prefix in above[folder] if len(owners[prefix]) == 1), folder or "./")
-        groups[folder in owner][_shown(group)] += count
+        # The topmost folder whose images have all the same fate; one that holds everything would tell nothing.
+        found = (top for top in above[folder] if len(owners[top]) == 1 and not common.startswith(top))
+        groups[folder in owner][next(found, folder or "./")] += count
     taken, left = ([f"{group} ({count})" for group, count in groups[part].items()] for part in (True, False))
     return f"images taken from {place}: {listed(taken)}\nleft out: {listed(left + _by_kind(others)) or 'nothing'}"
 
 
 def _by_kind(names):
-    kinds = collections.defaultdict(list)
+    kinds = collections.defaultdict(dict)
     for name in names:
-        base = posixpath.basename(name.rstrip("/"))
-        suffix = posixpath.splitext(base)[1].lower() or "without a suffix"
-        kind = "hidden" if is_hidden(base) else "empty folders" if name.endswith("/") else suffix
-        kinds[kind].append(_shown(name))
-    return [f"{kind} ({len(found)}: {listed(found, _MAX_EXAMPLES)})" for kind, found in sorted(kinds.items())]
+        parts = name.split("/")
+        hidden = next((end for end, part in enumerate(parts, 1) if is_hidden(part)), None)
+        suffix = posixpath.splitext(name)[1].lower() or "without a suffix"
+        kind = "hidden" if hidden else suffix if parts[-1] else "empty folders"
+        kinds[kind]["/".join(parts[:hidden])] = None
+    return [f"{kind} ({len(found)}: {listed([*found], _MAX_EXAMPLES)})" for kind, found in sorted(kinds.items())]
 
 
-def _shown(name):
-    return name if name.isprintable() else ascii(name)
+def select(place, images, others, info, make_split):
+    """{split: function that opens it} of images, or of "all"; `others` are the names of all other files.
+
+    `make_split` takes `place`, names, the number of channels, and the text for `SourceSplit.selection`.
+    """
+    splits = splits_by_folder(images, info.stored_size, place)
+    rest = info.channels, describe(place, splits, images, others)
+    return {split: functools.partial(make_split, place, names, *rest) for split, names in splits.items()}

@@ -6,26 +6,16 @@ import zipfile
 
 from nvae_tf.data.decode import DamagedImageError
 from nvae_tf.data.source import SourceSplit
-from nvae_tf.data.sources.names import is_hidden, is_image, listed, visible_files
+from nvae_tf.data.sources.names import is_image, listed, visible_files
 from nvae_tf.data.sources.reading import decode_or_error, named_damage
-from nvae_tf.data.sources.selection import describe, splits_by_folder
+from nvae_tf.data.sources.selection import select
 
 
 def list_zip(path):
-    """Names of the images in a zip file and of its other entries, as in `list_images`."""
+    """Sorted names of the images in a zip file, and of its other files."""
     with named_damage(path, "a zip file"), zipfile.ZipFile(path) as archive:
-        entries = sorted(set(archive.namelist()))
-    images, others = [], {}
-    for name, following in zip(entries, [*entries[1:], ""], strict=True):
-        parts = name.split("/")
-        hidden = next((end for end, part in enumerate(parts, 1) if is_hidden(part)), None)
-        if hidden:
-            others["/".join(parts[:hidden]) + "/" * (hidden < len(parts))] = None
-        elif is_image(name):
-            images.append(name)
-        elif not (name.endswith("/") and following.startswith(name)):
-            others[name] = None
-    return images, list(others)
+        names = sorted(name for name in set(archive.namelist()) if not name.endswith("/"))
+    return [name for name in names if is_image(name)], [name for name in names if not is_image(name)]
 
 
 def zip_split(path, names, channels):
@@ -59,11 +49,10 @@ def _read(folder, names, channels, indices):
         archive = _open_archive(path, os.stat(path).st_mtime_ns)
         try:
             with named_damage(name, "a sound entry"):
-                data = archive.read(entry)
+                image = decode_or_error(archive.read(entry), channels, name)
         except ValueError as error:
-            yield name, DamagedImageError(str(error))
-        else:
-            yield name, decode_or_error(data, channels, name)
+            image = DamagedImageError(str(error))
+        yield name, image
 
 
 def find_zip(root, info):
@@ -78,13 +67,9 @@ def find_zip(root, info):
     images, others = [], []
     for path in visible_files(root, (".zip",)):
         for names, found in zip((images, others), list_zip(path), strict=True):
-            names += [f"{path.name}/{name}" for name in found]
-    if not images:
-        return None
-    # As if each archive were a folder.
-    splits = splits_by_folder(images, info.stored_size, root)
-    if "all" in splits and len(archives := _archives(images)) > 1:
+            names += [f"{path.name}/{name}" for name in found]  # as if each archive were a folder
+    found = images and select(root, images, others, info, _split)
+    if found and "all" in found and len(archives := _archives(images)) > 1:
         received = listed(archives)
         raise ValueError(f"{root}: expected one .zip file of images, or one for each split. Received: {received}")
-    rest = info.channels, describe(root, splits, images, others)
-    return {split: functools.partial(_split, root, names, *rest) for split, names in splits.items()}
+    return found or None

@@ -88,13 +88,13 @@ def test_splits_by_folder(taken):
 
 def test_what_is_taken_and_left_is_named_and_counted():
     splits = {"train": ["images/train/a/1.png", "images/train/b/1.png"], "test": ["images/val/2.png"]}
-    left = ["labels/train/1.png", "labels/val/1.png", "images/3.png", "x\ud800/4.png"]
+    left = ["labels/train/1.png", "labels/val/1.png", "images/3.png", "x\ud800\n/4.png"]
     others = ["images/1.TIF", *(f"{number}.gif" for number in range(5)), "README", "a/.git/", "test/", "Thumbs.db"]
     images = sorted([name for part in splits.values() for name in part] + left)
     assert describe("here", splits, images, others) == (
         "images taken from here: images/train/ (2), images/val/ (1)\n"
-        "left out: images/ (1), labels/ (2), 'x\\ud800/' (1), .gif (5: 0.gif, 1.gif, 2.gif and 2 "
-        "more), .tif (1: images/1.TIF), empty folders (1: test/), hidden (2: a/.git/, Thumbs.db), "
+        "left out: images/ (1), labels/ (2), x\\ud800\\n/ (1), .gif (5: 0.gif, 1.gif, 2.gif and 2 "
+        "more), .tif (1: images/1.TIF), empty folders (1: test/), hidden (2: a/.git, Thumbs.db), "
         "without a suffix (1: README)"
     )
     assert describe("here", {"all": ["1.png"]}, ["1.png"], []) == "images taken from here: ./ (1)\nleft out: nothing"
