@@ -8,6 +8,7 @@ that export.py wrote. The last check runs the model as the server does, with all
 The exit status is 0 if every check passed, 1 if one failed and 2 if there is no SavedModel to check.
 """
 
+import os
 import sys
 
 from absl import flags
@@ -18,6 +19,12 @@ from tools.flags import run
 
 FLAGS = flags.FLAGS
 
+flags.DEFINE_string(
+    "base_dir",
+    None,
+    "Folder of the server's files and the other versions, to check a version before it is moved there; by default the "
+    "folder that holds the version.",
+)
 flags.DEFINE_bool("execute", True, "Run the model too; otherwise only its files are inspected.")
 
 
@@ -27,6 +34,8 @@ def _stop(message):
 
 
 def main(folders):
+    if FLAGS.base_dir is not None and not os.path.isdir(FLAGS.base_dir):
+        _stop(f"--base_dir: expected an existing folder. Received: {FLAGS.base_dir}")
     if len(folders) != 1:
         _stop(f"expected one folder, as in: check_export.py saved_models/nvae. Received: {folders or 'none'}")
     try:
@@ -35,7 +44,7 @@ def main(folders):
 
         folder = find_version(folders[0])
         print(f"checking: {folder}")
-        results = lint_saved_model(folder, execute=FLAGS.execute)
+        results = lint_saved_model(folder, execute=FLAGS.execute, base_dir=FLAGS.base_dir)
     except (ValueError, OSError, ImportError) as error:  # no SavedModel, or no tensorflow-serving-api
         _stop(error)
     for result in results:

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -99,10 +100,13 @@ def start_stand_in():
 
 @pytest.fixture(scope="session")
 def stand_in(tiny_base, tmp_path_factory):
-    """`StandIn` that serves `tiny_base` and merges up to 16 rows. Shared: no test may stop it."""
-    folder = tmp_path_factory.mktemp("batching")
+    """`StandIn` that serves `tiny_base` as `stable` and merges up to 16 rows. Shared: no test may stop it."""
+    folder = tmp_path_factory.mktemp("server_files")
     write_server_files(folder, StandIn.name, [1, 4, 16])
-    server = StandIn(tiny_base, f"--batching_parameters_file={folder / 'batching_parameters.txt'}")
+    config = folder / "models.config"
+    config.write_text(re.sub(r"# (version_labels.*stable)", r"\1", config.read_text()))
+    batching = f"--batching_parameters_file={folder / 'batching_parameters.txt'}"
+    server = StandIn(tiny_base, batching, f"--model_config_file={config}")
     yield server
     server.close()
 

@@ -32,20 +32,23 @@ def _arguments():
     parser.add_argument("--grpc_port", type=int, default=0, help="0 for a free one")
     parser.add_argument("--rest_port", type=int, default=0, help="0 for a free one")
     parser.add_argument("--batching_parameters_file", help="default: batching_parameters.txt of the base path, if any")
+    parser.add_argument("--model_config_file", help="default: models.config of the base path, if any")
     parser.add_argument("--poll_seconds", type=float, default=1, help="between two looks at the base path")
     return parser.parse_args()
 
 
-def _batching(arguments):
-    default = pathlib.Path(arguments.base_path) / "batching_parameters.txt"
-    path = arguments.batching_parameters_file or (default if default.exists() else None)
-    return path and BatchingParameters.read(path)
+def _file(given, arguments, name):
+    default = pathlib.Path(arguments.base_path) / name
+    return pathlib.Path(given) if given else default if default.exists() else None
 
 
 def main():
     tf.get_logger().setLevel("ERROR")  # no deprecation warnings
     arguments = _arguments()
-    versions = Versions(arguments.model_name, pathlib.Path(arguments.base_path), _batching(arguments))
+    batching = _file(arguments.batching_parameters_file, arguments, "batching_parameters.txt")
+    config = _file(arguments.model_config_file, arguments, "models.config")
+    batching = batching and BatchingParameters.read(batching)
+    versions = Versions(arguments.model_name, pathlib.Path(arguments.base_path), batching, config)
     versions.poll()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

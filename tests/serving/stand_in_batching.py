@@ -3,8 +3,10 @@
 The rules are those of `tensorflow_serving/batching/batching_util.h`: dimension 0 of every tensor is the batch; the rows
 of different requests are concatenated, padded by repeating a row to an allowed size, run once, and split.
 
-A full queue is UNAVAILABLE as in TensorFlow's core/kernels/batching_util/shared_batch_scheduler.h, which takes the
-queues in turn where this takes the oldest request first. Unsourced: the words of the other messages.
+Requests that differ in shape fail their whole batch with FAILED_PRECONDITION and the graph's name of the tensor, those
+that differ in dtype with INTERNAL: `tensorflow_serving/batching/batching_session.cc`. A full queue is UNAVAILABLE as in
+TensorFlow's core/kernels/batching_util/shared_batch_scheduler.h, which takes the queues in turn where this takes the
+oldest request first. Unsourced: the words of the other messages.
 """
 
 import collections
@@ -67,11 +69,11 @@ class Batcher:
     Args:
         parameters: `BatchingParameters`.
         runs: {signature: function from {input: array} to {output: array}}.
+        tensors: {signature: {input: name in the graph}}.
     """
 
-    def __init__(self, parameters, runs):
-        self._parameters = parameters
-        self._runs = runs
+    def __init__(self, parameters, runs, tensors):
+        self._parameters, self._runs, self._tensors = parameters, runs, tensors
         self._queues = {name: collections.deque() for name in runs}
         self._changed = threading.Condition()
         self._closed = False
@@ -129,7 +131,7 @@ class Batcher:
         rows = _rows(tasks)
         try:
             size = next(size for size in self._parameters.allowed_batch_sizes if size >= rows)
-            outputs = self._runs[signature](_merge(tasks, size - rows))
+            outputs = self._runs[signature](_merge(tasks, size - rows, self._tensors[signature]))
             for name, value in outputs.items():
                 if value.shape[:1] != (size,):
                     message = f"Output {name}: expected dimension 0 to be the batch, {size}. Received: {value.shape}"
@@ -147,13 +149,14 @@ def _rows(tasks):
     return sum(task.rows for task in tasks)
 
 
-def _merge(tasks, padding):
+def _merge(tasks, padding, tensors):
     merged = {}
     for name, first in tasks[0].inputs.items():
         parts = [task.inputs[name] for task in tasks] + [first[:1]] * padding
         if len({part.shape[1:] for part in parts}) != 1:
-            shapes = sorted({part.shape[1:] for part in parts})
-            message = f"Input {name}: requests of one batch have rows of different shapes: {shapes}"
-            raise tf.errors.InvalidArgumentError(None, None, message)
+            message = f"Tensors with name '{tensors[name]}' from different tasks have different shapes"
+            raise tf.errors.FailedPreconditionError(None, None, f"{message} and padding is turned off.")
+        if len({part.dtype for part in parts}) != 1:
+            raise tf.errors.InternalError(None, None, "Tensor concat operation failed: different dtypes")
         merged[name] = np.concatenate(parts)
     return merged

@@ -1,8 +1,9 @@
 """One version of a served model: a SavedModel in a TF1 Session of the C++ runtime, its batcher and its warm-up.
 
 Names of inputs, outputs and `output_filter`: apis/predict.proto. Warm-up: apis/prediction_log.proto and
-g3doc/saved_model_warmup.md. FAILED_PRECONDITION for an unknown signature and INVALID_ARGUMENT
-for wrong inputs: servables/tensorflow/predict_util.cc. "XLA compilation disabled" is TensorFlow's own message.
+g3doc/saved_model_warmup.md. FAILED_PRECONDITION for an unknown signature and INVALID_ARGUMENT for wrong names:
+servables/tensorflow/predict_util.cc; dtypes and shapes are left to the runtime. "XLA compilation disabled" is
+TensorFlow's own message.
 
 Unlike a server, it refuses a function that needs XLA at the load and not at the call.
 """
@@ -38,7 +39,11 @@ class Version:
         self._batcher = None
         self._warm_up(folder / "assets.extra" / "tf_serving_warmup_requests")
         if batching:
-            self._batcher = Batcher(batching, self._runs)
+            names = {
+                name: {key: self.signatures[name].inputs[key].name for key in self.signatures[name].inputs}
+                for name in self._runs
+            }
+            self._batcher = Batcher(batching, self._runs, names)
 
     def signature(self, name):
         """The SignatureDef of a name, "" for serving_default; FAILED_PRECONDITION if there is none."""
@@ -102,11 +107,6 @@ def _check_inputs(signature, inputs):
     if set(inputs) != set(signature.inputs):
         message = f"inputs: expected exactly {sorted(signature.inputs)}. Received: {sorted(inputs)}"
         raise tf.errors.InvalidArgumentError(None, None, message)
-    for name, value in inputs.items():
-        expected = tf.as_dtype(signature.inputs[name].dtype)
-        if value.dtype != expected.as_numpy_dtype:
-            message = f"{name}: expected {expected.name}. Received: {value.dtype}"
-            raise tf.errors.InvalidArgumentError(None, None, message)
 
 
 def _refuse_xla(graph_def):

@@ -1,8 +1,9 @@
 """The versions of a model: which exist, which are served, and how they come and go while requests run.
 
-Folders whose names are integers, of which the latest is served: config/file_system_storage_path_source.proto. States:
-apis/get_model_status.proto. NOT_FOUND for an unknown model or version. The new version is loaded while the old one
-serves. There are no labels.
+Folders whose names are integers, and the policy by which they are served: config/file_system_storage_path_source.proto.
+Labels: config/model_server_config.proto; a reload updates them before the models (model_servers/server_core.cc), with
+--allow_version_labels_for_unavailable_models for new ones. States: apis/get_model_status.proto. NOT_FOUND for an
+unknown model or version. The new version is loaded while the old one serves.
 
 Unsourced: NOT_FOUND for a label, that a version that failed is not loaded again, and that requests under way are waited
 for.
@@ -13,8 +14,10 @@ import sys
 import threading
 
 import tensorflow as tf
+from google.protobuf import text_format
 from tensorflow_serving.apis import get_model_metadata_pb2
 from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
+from tensorflow_serving.config.model_server_config_pb2 import ModelConfig, ModelServerConfig
 
 from tests.serving.stand_in_model import Version
 
@@ -30,10 +33,12 @@ class Versions:
         name: name of the model.
         base_path: pathlib.Path.
         batching: `BatchingParameters`, or None.
+        config_file: pathlib.Path of a models.config, whose base_path is ignored; None to serve the latest version.
     """
 
-    def __init__(self, name, base_path, batching):
-        self.name, self._base_path, self._batching = name, base_path, batching
+    def __init__(self, name, base_path, batching, config_file=None):
+        self.name, self._base_path, self._batching, self._config_file = name, base_path, batching, config_file
+        self._config = ModelConfig()
         self._changed = threading.Condition()
         self._served = {}  # {number: Version}
         self._users = {}  # {number: requests under way}
@@ -56,8 +61,9 @@ class Versions:
     def status(self, name, number=None, label=""):
         """[ModelVersionStatus], the newest first; of one version if its number is given."""
         with self._changed:
+            number = self._labelled(label) if label else number
             found = [self._states[key] for key in sorted(self._states, reverse=True) if number in (None, key)]
-            if name != self.name or label or not found:
+            if name != self.name or not found:
                 raise tf.errors.NotFoundError(None, None, f"Could not find any versions of model {name}")
             return found
 
@@ -74,9 +80,14 @@ class Versions:
             return response
 
     def poll(self):
-        """Scans the base path once, loads new versions and then drops those no longer needed."""
+        """Reads models.config, scans the base path once, loads new versions and then drops those no longer needed."""
+        self._read_config()
         # Only integers, because a version that is being written has another name.
-        wanted = set(sorted(int(path.name) for path in self._base_path.iterdir() if _is_version(path))[-1:])
+        present = sorted(int(path.name) for path in self._base_path.iterdir() if _is_version(path))
+        policy = self._config.model_version_policy
+        wanted = set(present if policy.HasField("all") else present[-max(1, policy.latest.num_versions) :])
+        if policy.HasField("specific"):
+            wanted = set(present).intersection(policy.specific.versions)
         failed = {number for number, state in self._states.items() if state.status.error_code}
         for number in sorted(wanted - set(self._served) - failed):
             self._load(number)
@@ -90,10 +101,27 @@ class Versions:
         for number in list(self._served):
             self._unload(number)
 
+    def _read_config(self):
+        if self._config_file is None:
+            return
+        server = text_format.Parse(self._config_file.read_text(), ModelServerConfig())
+        config = next((each for each in server.model_config_list.config if each.name == self.name), ModelConfig())
+        for label, number in config.version_labels.items():
+            if self._config.version_labels.get(label, number) != number and number not in self._served:
+                # Nothing of the file is used; it is read again at the next poll.
+                print(f"models.config: label {label}: version {number} is not available", file=sys.stderr)
+                return
+        self._config = config
+
+    def _labelled(self, label):
+        return self._config.version_labels.get(label, -1)
+
     def _find(self, name, number, label):
-        if number is None:
+        if label:
+            number = self._labelled(label)
+        elif number is None:
             number = max(self._served, default=None)
-        if name != self.name or label or number not in self._served:
+        if name != self.name or number not in self._served:
             raise tf.errors.NotFoundError(None, None, f"Servable not found for request: {name} {label or number}")
         return number
 

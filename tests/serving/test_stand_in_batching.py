@@ -17,7 +17,9 @@ class Model:
     def __init__(self, timeout_micros):
         self.batches = []
         self.running, self.let_go = threading.Semaphore(0), threading.Event()
-        self.call = Batcher(BatchingParameters(4, timeout_micros, 2, 2, (1, 4)), {"double": self._run})
+        self.call = Batcher(
+            BatchingParameters(4, timeout_micros, 2, 2, (1, 4)), {"double": self._run}, {"double": {"x": "double_x:0"}}
+        )
 
     def _run(self, inputs):
         x = inputs["x"]
@@ -34,6 +36,7 @@ class Model:
         try:
             return self.call("double", {"x": np.array(rows)})["doubled"].tolist()
         except tf.errors.OpError as error:
+            self.message = error.message
             return type(error).__name__
 
     def ask_at_once(self, *requests):
@@ -62,6 +65,24 @@ def test_rows_of_several_requests_run_and_fail_as_one_batch(start):
     assert [sorted(batch) for batch in patient.batches] == [[1, 2, 3, 4]]
     assert patient.ask_at_once([1], [-1], [2, 3]) == ["InvalidArgumentError"] * 3
     assert patient.ask([1, 2, 3, 4]) == [2, 4, 6, 8]
+
+
+@pytest.mark.parametrize(
+    ("other", "error", "message"),
+    [
+        (
+            [[5], [6]],
+            "FailedPreconditionError",
+            "'double_x:0' from different tasks have different shapes and padding is",
+        ),
+        ([0.5, 6.0], "InternalError", "Tensor concat operation failed"),
+    ],
+    ids=["shape", "dtype"],
+)
+def test_a_request_of_another_kind_fails_the_batch_for_all(start, other, error, message):
+    model = start(60_000_000)
+    assert model.ask_at_once([1], other, [2]) == [error] * 3
+    assert message in model.message and not model.batches
 
 
 def test_pads_to_an_allowed_size_by_repeating_a_row(start):

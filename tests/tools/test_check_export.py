@@ -49,6 +49,23 @@ def test_failed(run, base_path):
     assert text.endswith("18 checks, 2 failed\n")
 
 
+def test_files_of_another_folder(run, base_path):
+    """A version that has yet to be moved beside the others; a label that waits for it fails, and any other warns."""
+    (base_path / "incoming").mkdir()
+    (base_path / "1").rename(base_path / "incoming" / "2")
+    (base_path / "1").mkdir()
+    for number, wanted, word in ((1, 0, "warned      "), (2, 1, "failed      ")):
+        label = f'version_labels {{ key: "a" value: {number} }}'
+        config = f'config {{ name: "nvae" base_path: "/nvae" model_platform: "tensorflow" {label} }}'
+        (base_path / "models.config").write_text(f"model_config_list {{ {config} }}")
+        status, text, _ = run(base_path / "incoming" / "2", flags=["--noexecute", f"--base_dir={base_path}"])
+        (line,) = [line for line in text.splitlines() if " models_config " in line]
+        assert status == wanted and line.startswith(word), text
+        assert f"a to {number}: the server refuses a label moved to a version not yet loaded: add the" in line
+    status, _, errors = run(base_path / "incoming" / "2", flags=["--base_dir=none"])
+    assert status == 2 and errors == "check_export.py: --base_dir: expected an existing folder. Received: none\n"
+
+
 def test_without_running(run, base_path):
     status, text, _ = run(base_path, flags=["--noexecute"])
     assert status == 0

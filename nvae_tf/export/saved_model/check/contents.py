@@ -20,6 +20,10 @@ class NotReadableError(ValueError):
     """Raised by a rule whose file cannot be read; the message is its finding."""
 
 
+class Advice(str):
+    """A finding that is no failure."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Operation:
     """A NodeDef that a signature reaches, and the name of the function that holds it; empty for the graph itself."""
@@ -38,12 +42,14 @@ class SavedModel:
     Attributes:
         path: absolute path of the version folder.
         published: False for a folder that has yet to get its version number.
+        base: absolute path of the folder with the server's files and the other versions.
         meta_graph: the MetaGraphDef whose only tag is "serve", which is what the server loads.
         card: contents of the model card; empty if there is none, or if it holds no JSON object.
     """
 
     path: pathlib.Path
     published: bool
+    base: pathlib.Path
     meta_graph: meta_graph_pb2.MetaGraphDef
     card: dict
 
@@ -112,7 +118,7 @@ def find_version(path):
     return folders[max(folders)]
 
 
-def read_saved_model(version_dir, published=True):
+def read_saved_model(version_dir, published=True, base_dir=None):
     """`SavedModel` of a folder; ValueError unless its saved_model.pb has a graph for servers."""
     path = pathlib.Path(version_dir).resolve()
     file = path / "saved_model.pb"
@@ -123,7 +129,8 @@ def read_saved_model(version_dir, published=True):
     tags = [list(meta_graph.meta_info_def.tags) for meta_graph in meta_graphs]
     if ["serve"] not in tags:
         raise ValueError(f"{file}: expected a graph whose only tag is serve. Received: {tags or 'no graph'}")
-    return SavedModel(path, published, meta_graphs[tags.index(["serve"])], _read_card(path))
+    base = pathlib.Path(base_dir or path.parent).resolve()
+    return SavedModel(path, published, base, meta_graphs[tags.index(["serve"])], _read_card(path))
 
 
 def _read_card(path):

@@ -10,7 +10,7 @@ import sys
 from typing import NamedTuple
 
 from nvae_tf.export.saved_model.check import file_rules, graph_rules, server_rules
-from nvae_tf.export.saved_model.check.contents import NotChecked, NotReadableError, read_saved_model
+from nvae_tf.export.saved_model.check.contents import Advice, NotChecked, NotReadableError, read_saved_model
 
 _MAX_FINDINGS = 5
 _REPLAY = "nvae_tf.export.saved_model.check.replay"
@@ -29,7 +29,7 @@ class RuleResult(NamedTuple):
     Attributes:
         name: name of the rule.
         reason: sentence that says why it is a rule.
-        status: "passed", "failed" or "not checked".
+        status: "passed", "warned", "failed" or "not checked".
         detail: the findings, why nothing was checked, or how long the run took.
     """
 
@@ -43,14 +43,16 @@ class RuleResult(NamedTuple):
         return self.status != "failed"
 
 
-def lint_saved_model(version_dir, published=True, execute=True):
+def lint_saved_model(version_dir, published=True, execute=True, base_dir=None):
     """Checks a SavedModel against every rule.
 
     Args:
-        version_dir: folder with saved_model.pb; the server's configuration files are expected beside it.
+        version_dir: folder with saved_model.pb.
         published: False for a folder that is not yet named by its version number. Default True.
         execute: False leaves out the check that runs the model. That check is also left out if the graph or the warm-up
             file broke a rule. Default True.
+        base_dir: folder with the server's configuration files and the other versions; None if it holds `version_dir`.
+            Default None.
 
     Returns:
         List of `RuleResult`, one for each of `RULES` and at the end `executes`.
@@ -58,7 +60,7 @@ def lint_saved_model(version_dir, published=True, execute=True):
     Raises:
         ValueError: there is no readable saved_model.pb.
     """
-    model = read_saved_model(version_dir, published)
+    model = read_saved_model(version_dir, published, base_dir)
     results = [_apply(rule, model) for rule in RULES]
     may_run = all(result.passed for result in results[: len(_TO_LOAD)])
     if execute and may_run:
@@ -81,6 +83,8 @@ def _apply(rule, model):
 def _result(rule, findings, detail=""):
     if not findings:
         return RuleResult(rule.__name__, rule.__doc__, "passed", detail)
+    if all(isinstance(finding, Advice) for finding in findings):
+        return RuleResult(rule.__name__, rule.__doc__, "warned", "; ".join(findings))
     shown = "; ".join(findings[:_MAX_FINDINGS])
     more = f"; and {len(findings) - _MAX_FINDINGS} more" if len(findings) > _MAX_FINDINGS else ""
     return RuleResult(rule.__name__, rule.__doc__, "failed", shown + more)

@@ -11,7 +11,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 from google.protobuf.message import DecodeError
 
 from nvae_tf.export.saved_model.assets_extra import WARM_UP
-from nvae_tf.export.saved_model.check.contents import NotChecked, NotReadableError, version_folders
+from nvae_tf.export.saved_model.check.contents import Advice, NotChecked, NotReadableError, version_folders
 from nvae_tf.export.saved_model.check.graph_rules import shape_of
 
 try:
@@ -55,9 +55,9 @@ def _message_class(message_name):
 
 def _read_config(model, name, message):
     """Reads a configuration file beside the version folders into a message."""
-    path = model.path.parent / name
+    path = model.base / name
     if not path.is_file():
-        raise NotChecked(f"no {name} beside the version")
+        raise NotChecked(f"no {name} in {model.base}")
     try:
         return text_format.Parse(path.read_bytes(), message)
     except (text_format.ParseError, UnicodeDecodeError) as error:
@@ -101,14 +101,17 @@ def models_config(model):
         if config.model_platform != "tensorflow":
             yield f"{text}: expected model_platform tensorflow. Received: {config.model_platform!r}"
         if model.published and _is_of(model, config):
-            for finding in _missing_versions(config, sorted(version_folders(model.path.parent))):
+            for finding in _missing_versions(config, sorted(version_folders(model.base))):
                 yield f"{text}: {finding}"
+            if labels := ", ".join(f"{label} to {number}" for label, number in sorted(config.version_labels.items())):
+                order = "add the version, wait until client.py status shows it as AVAILABLE, then move the label"
+                yield Advice(f"{text}: {labels}: the server refuses a label moved to a version not yet loaded: {order}")
 
 
 def _is_of(model, config):
     """Whether a config is the model's, by the name in its card or, without one, by the name of its folder."""
     name = model.card.get("name")
-    return config.name == name if name else pathlib.PurePath(config.base_path).name == model.path.parent.name
+    return config.name == name if name else pathlib.PurePath(config.base_path).name == model.base.name
 
 
 def _missing_versions(config, present):
@@ -118,7 +121,7 @@ def _missing_versions(config, present):
     for version in sorted(chosen - set(present)):
         yield f"the policy names the version {version}, which is not there"
     if policy.HasField("specific"):
-        served = chosen
+        served = chosen.intersection(present)
     else:
         served = present if policy.HasField("all") else present[-max(policy.latest.num_versions, 1) :]
     for version in sorted(set(config.version_labels.values()) - set(served)):

@@ -9,7 +9,7 @@ import pytest
 from tensorflow_serving.apis import prediction_log_pb2
 
 from nvae_tf.export.saved_model.check import server_rules
-from nvae_tf.export.saved_model.check.contents import read_saved_model
+from nvae_tf.export.saved_model.check.contents import Advice, read_saved_model
 from tests.export.saved_model.check.good_saved_model import (
     WARMUP,
     assert_breaks,
@@ -69,6 +69,11 @@ _FILES = {
     "models-no-text": ("models_config", replace_text("../models.config", "config {", "config ["), "models.config: 2:3"),
     "models-relative": ("models_config", replace_text("../models.config", "/models/", "models/"), "'models/nvae'"),
     "models-platform": ("models_config", replace_text("../models.config", '"tensorflow"', '"torch"'), "'torch'"),
+    "models-label-too-early": (
+        "models_config",
+        _models('model_version_policy { specific { versions: 1 versions: 2 } } version_labels { key: "a" value: 2 }'),
+        "version_labels name the version 2, which is not served. Served: [1]",
+    ),
     "models-label": ("models_config", replace_text("../models.config", "value: 1", "value: 7"), "the version 7"),
     "models-not-served": (
         "models_config",
@@ -123,7 +128,8 @@ def test_labels_of_versions_that_are_served(version):
         labels = 'version_labels { key: "a" value: 1 } version_labels { key: "b" value: 2 }'
         _models(f"model_version_policy {{ {policy} }} {labels}")(version)
         version.with_name("2").mkdir(exist_ok=True)
-        assert not list(server_rules.models_config(read_saved_model(version))), policy
+        (advice,) = server_rules.models_config(read_saved_model(version))
+        assert isinstance(advice, Advice) and "a to 1, b to 2: the server refuses a label moved to a" in advice, policy
 
 
 def test_a_missing_package_is_named(monkeypatch):
