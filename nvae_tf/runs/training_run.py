@@ -57,6 +57,7 @@ class TrainingRun:
     def __post_init__(self):
         self.metrics = MetricsFile(self.folder.path / "metrics.jsonl")
         self.log_dir = self.folder.path / "tensorboard"
+        self._in_step = False
         self._folded = None
 
     @property
@@ -179,12 +180,21 @@ class TrainingRun:
                     raise
                 for callback in callbacks:
                     callback.on_recovery(trainer, error)
+            except (ValueError, tf.errors.InvalidArgumentError, tf.errors.UnknownError) as error:
+                # Between steps the weights are sound; most likely an image can no longer be read.
+                if not self._in_step and not isinstance(error, CheckpointError):
+                    self._call(callbacks, "on_stop")
+                    how = "once it is mended, the same command resumes the run"
+                    print(f"stopped by an error after step {trainer.step}; {how}", flush=True)
+                raise
         self._call(callbacks, "on_stop")
 
     def _take_steps(self, callbacks):
         trainer = self.trainer
         for shards in self._train_batches():
+            self._in_step = True
             report = trainer.advance(*shards, stop=self.interruption.requested)
+            self._in_step = False
             self._watch()
             self.stopped = float(report["stop"]) > 0 or (trainer.num_workers == 1 and self.interruption.requested)
             for callback in callbacks:

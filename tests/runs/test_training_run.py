@@ -3,8 +3,9 @@
 import time
 
 import pytest
+import tensorflow as tf
 
-from nvae_tf.checkpoint import RunFolder
+from nvae_tf.checkpoint import CheckpointError, RunFolder
 from nvae_tf.config import Config
 from nvae_tf.runs.interruption import Interrupted, Interruption
 from nvae_tf.runs.training_run import TrainingRun
@@ -15,8 +16,6 @@ from tests.runs.conftest import Events
 @pytest.fixture
 def training(trainer, tmp_path, monkeypatch):
     """`TrainingRun` of the stand-in trainer, without data."""
-    import tensorflow as tf
-
     monkeypatch.setattr(TrainingRun, "_train_batches", lambda self: iter([("shard",)] * 100))
     parts = RunFolder(tmp_path), Config(), tf.distribute.get_strategy(), trainer
     return TrainingRun(*parts, train_images=None, held_out=None, held_out_name="test", interruption=Interruption())
@@ -85,6 +84,26 @@ def test_ruined_run_without_a_way_back_raises(training, trainer, monkeypatch, ma
     with pytest.raises(NonFiniteLossError):
         training.train([events])
     assert events.seen == [("on_start", 0), ("on_step", 1)]  # no callback, and so no checkpoint, after the error
+
+
+def _raise(error):
+    raise error
+
+
+@pytest.mark.parametrize("place", ["batch", "evaluation", "step", "checkpoint"])
+def test_run_is_saved_if_an_image_cannot_be_read_any_more(training, trainer, monkeypatch, capsys, place):
+    saves = place in ("batch", "evaluation")
+    error = (CheckpointError if place == "checkpoint" else ValueError)("x.png: expected an image")
+    if place == "batch":
+        error = tf.errors.InvalidArgumentError(None, None, "ValueError: x.png: expected an image")
+    batches = (("shard",) if place != "batch" or step < 2 else _raise(error) for step in range(9))
+    monkeypatch.setattr(TrainingRun, "_train_batches", lambda self: batches)
+    trainer.errors = {3: error} if place == "step" else {}
+    events = Events(**({"on_epoch": lambda trainer: _raise(error)} if place in ("evaluation", "checkpoint") else {}))
+    with pytest.raises(type(error), match="x.png: expected an image"):
+        training.train([events])
+    assert (events.seen[-1] == ("on_stop", 2)) == saves
+    assert ("stopped by an error after step 2; once it is mended" in capsys.readouterr().out) == saves
 
 
 def test_watchdog_prints_where_a_run_hangs(training, trainer, monkeypatch, capfd):

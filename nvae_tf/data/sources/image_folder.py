@@ -50,7 +50,7 @@ def _read(folder, names, channels, indices):
         name = os.path.join(folder, names[index])
         try:
             if not stat.S_ISREG(os.stat(name).st_mode):  # opening a pipe would wait for ever
-                raise OSError("no file")
+                raise OSError("a pipe, socket or device")
             with open(name, "rb") as file:
                 image = decode_or_error(file.read(), channels, name)
         except OSError as error:
