@@ -8,6 +8,7 @@ import dataclasses
 import enum
 import functools
 
+import keras
 import tensorflow as tf
 
 from nvae_tf.layers.conv import Conv2D
@@ -20,7 +21,7 @@ from nvae_tf.layers.squeeze_excite import SqueezeExcite, gated
 RESIDUAL_SCALE = 0.1
 
 
-class Resampling(enum.Enum):
+class Resampling(enum.StrEnum):
     """Change of the resolution by a cell or an operation."""
 
     NONE = "none"
@@ -55,9 +56,11 @@ class _PreActivatedConv(Layer):
 
     def __init__(self, filters, resampling=Resampling.NONE, dilation=1, **kwargs):
         super().__init__(**kwargs)
-        self.resampling = resampling
+        self.resampling = Resampling(resampling)
         self.norm = BatchNorm(name="norm") if self.normalizes else None
-        self.conv = Conv2D(filters, 3, resampling.strides, dilation, data_dependent=not self.normalizes, name="conv")
+        self.conv = Conv2D(
+            filters, 3, self.resampling.strides, dilation, data_dependent=not self.normalizes, name="conv"
+        )
 
     def build(self, input_shape):
         if self.norm is not None:
@@ -108,7 +111,7 @@ class InvertedResidual(Layer):
     def __init__(self, filters, resampling=Resampling.NONE, *, expansion, kernel_size, groups="depthwise", **kwargs):
         super().__init__(**kwargs)
         self.filters = filters
-        self.resampling = resampling
+        self.resampling = Resampling(resampling)
         self.expansion = expansion
         self.kernel_size = kernel_size
         self.groups = groups
@@ -140,11 +143,26 @@ class InvertedResidual(Layer):
         return self.norm_out(self.project(x), training=training)
 
 
+def _described(factory):
+    """An operation's factory in the configuration of a cell: [registered name of the class, arguments]."""
+    cls, arguments = getattr(factory, "func", factory), getattr(factory, "keywords", {})
+    return [keras.saving.get_registered_name(cls), arguments]
+
+
+def _factory(operation):
+    """The factory that `_described` describes; a factory is returned as it is."""
+    if callable(operation):
+        return operation
+    name, arguments = operation
+    return functools.partial(keras.saving.get_registered_object(name), **arguments)
+
+
 class Cell(Layer):
     """A residual cell: skip(x) + 0.1 * SE(operations(x)).
 
     Args:
-        operations: factories of the operations in sequence, each called with (filters, resampling, name=...).
+        operations: factories of the operations in sequence, each called with (filters, resampling, name=...): layer
+            classes, or partials of them.
         filters: output channels.
         resampling: whether the skip path is the identity, a factorised downsampling or a bilinear upsampling.
         squeeze_excite: whether to gate the residual per channel. Default True.
@@ -155,13 +173,23 @@ class Cell(Layer):
     def __init__(self, operations, filters, resampling=Resampling.NONE, squeeze_excite=True, **kwargs):
         super().__init__(**kwargs)
         self.filters = filters
-        self.resampling = resampling
-        first, *rest = operations
-        self.operations = [first(filters, resampling, name="op_0")]
+        self.resampling = Resampling(resampling)
+        self.factories = tuple(map(_factory, operations))
+        first, *rest = self.factories
+        self.operations = [first(filters, self.resampling, name="op_0")]
         self.operations += [op(filters, Resampling.NONE, name=f"op_{i}") for i, op in enumerate(rest, start=1)]
         skips = {Resampling.DOWN: FactorizedDownsample, Resampling.UP: BilinearUpsample}
-        self.skip = skips[resampling](filters, name="skip") if resampling in skips else None
+        self.skip = skips[self.resampling](filters, name="skip") if self.resampling in skips else None
         self.squeeze_excite = SqueezeExcite(name="squeeze_excite") if squeeze_excite else None
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "operations": [_described(factory) for factory in self.factories],
+            "filters": self.filters,
+            "resampling": self.resampling,
+            "squeeze_excite": self.squeeze_excite is not None,
+        }
 
     def build(self, input_shape):
         output_shape = self.resampling.output_shape(input_shape, self.filters)

@@ -140,9 +140,7 @@ class Conv2D(Layer):
         uniform = keras.initializers.RandomUniform(-(fan_in**-0.5), fan_in**-0.5)
         self.kernel = self.add_weight(shape=shape, initializer=uniform, name="kernel")
         if self.weight_norm:
-            self.log_norm = self.add_weight(
-                shape=(self.filters,), initializer=self._initial_log_norm, name="log_norm", autocast=False
-            )
+            self.log_norm = self.add_weight(shape=(self.filters,), initializer=self._initial_log_norm, name="log_norm")
         if self.use_bias:
             self.bias = self.add_weight(shape=(self.filters,), initializer=uniform.clone(), name="bias")
 
@@ -182,9 +180,11 @@ class Conv2D(Layer):
         inputs = tf.cast(inputs, kernel.dtype)
         if self.depthwise:
             filters = tf.transpose(kernel, (0, 1, 3, 2))  # [kh, kw, channels, 1]
-            return tf.nn.depthwise_conv2d(
-                inputs, filters, (1, self.strides, self.strides, 1), _padding(self.kernel_size)
-            )
+            padding = "SAME"
+            if self.strides > 1:
+                # Not explicit padding of the convolution, on whose gradient TensorFlow's graph optimiser may crash.
+                inputs, padding = tf.pad(inputs, _padding(self.kernel_size)), "VALID"
+            return tf.nn.depthwise_conv2d(inputs, filters, (1, self.strides, self.strides, 1), padding)
         dtype = other_arithmetic_dtype()
         if dtype is not None:
             return tf.cast(self._dense(tf.cast(inputs, dtype), tf.cast(kernel, dtype)), inputs.dtype)

@@ -6,14 +6,21 @@ import keras
 
 
 class Layer(keras.layers.Layer):
-    """A layer that computes in the type of its input.
+    """A layer that computes in the type of its input. Its subclasses are registered with Keras.
 
     Keras casts the inputs of a layer to the type of the layer. Here the images and kernels that enter the model
     determine the type of all activations, so that one model can train in mixed precision and be evaluated in float32.
     """
 
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        keras.saving.register_keras_serializable("nvae_tf")(cls)
+
     def __init__(self, **kwargs):
         super().__init__(autocast=False, **kwargs)
+
+    def add_weight(self, *args, **kwargs):
+        return super().add_weight(*args, autocast=False, **kwargs)
 
 
 def without_values(build):

@@ -68,14 +68,10 @@ class BatchNorm(Layer):
 
     def build(self, input_shape):
         shape = (input_shape[-1],)
-        self.gamma = self.add_weight(shape=shape, initializer="ones", name="gamma", autocast=False)
-        self.beta = self.add_weight(shape=shape, initializer="zeros", name="beta", autocast=False)
-        self.moving_mean = self.add_weight(
-            shape=shape, initializer="zeros", name="moving_mean", trainable=False, autocast=False
-        )
-        self.moving_variance = self.add_weight(
-            shape=shape, initializer="ones", name="moving_variance", trainable=False, autocast=False
-        )
+        self.gamma = self.add_weight(shape=shape, initializer="ones", name="gamma")
+        self.beta = self.add_weight(shape=shape, initializer="zeros", name="beta")
+        self.moving_mean = self.add_weight(shape=shape, initializer="zeros", name="moving_mean", trainable=False)
+        self.moving_variance = self.add_weight(shape=shape, initializer="ones", name="moving_variance", trainable=False)
 
     def call(self, inputs, training=False):
         mean, variance = (tf.convert_to_tensor(v) for v in (self.moving_mean, self.moving_variance))

@@ -1,0 +1,49 @@
+"""Keras's own test of a layer: configuration, shapes, a training step, mixed precision."""
+
+import functools
+
+import pytest
+from keras.src.testing import TestCase
+
+from nvae_tf.layers.cells import Cell, EluConv, InvertedResidual, NormEluConv, NormSwishConv, Resampling
+from nvae_tf.layers.conv import Conv2D
+from nvae_tf.layers.masked_conv import MaskedConv2D
+from nvae_tf.layers.norm import BatchNorm
+from nvae_tf.layers.resample import BilinearUpsample, FactorizedDownsample
+from nvae_tf.layers.squeeze_excite import SqueezeExcite
+from nvae_tf.models.flow import AutoregressiveNet, FlowStep
+from nvae_tf.models.latent_group import DecoderCombiner, EncoderCombiner
+
+DOWN, UP = Resampling.DOWN, Resampling.UP
+INVERTED = functools.partial(InvertedResidual, expansion=3, kernel_size=5)
+SHAPE = (2, 4, 4, 4)
+# Layer, arguments, shape of the output.
+LAYERS = [
+    (Conv2D, {"filters": 3, "kernel_size": 3, "strides": 2}, (2, 2, 2, 3)),
+    (MaskedConv2D, {"filters": 4, "kernel_size": 3, "strict": True, "groups": "depthwise"}, (2, 4, 4, 4)),
+    (BatchNorm, {"count_factor": 4}, (2, 4, 4, 4)),
+    (SqueezeExcite, {}, (2, 1, 1, 4)),
+    (FactorizedDownsample, {"filters": 6}, (2, 2, 2, 6)),
+    (BilinearUpsample, {"filters": 3}, (2, 8, 8, 3)),
+    (NormSwishConv, {"filters": 3, "resampling": UP, "dilation": 2}, (2, 8, 8, 3)),
+    (NormEluConv, {"filters": 3, "resampling": DOWN}, (2, 2, 2, 3)),
+    (EluConv, {"filters": 3}, (2, 4, 4, 3)),
+    (InvertedResidual, {"filters": 3, "resampling": DOWN, "expansion": 3, "kernel_size": 5}, (2, 2, 2, 3)),
+    (Cell, {"operations": (INVERTED, NormEluConv), "filters": 4, "resampling": UP}, (2, 8, 8, 4)),
+    (AutoregressiveNet, {"latent_channels": 4, "mirrored": True}, (2, 4, 4, 4)),
+    (FlowStep, {"latent_channels": 4}, (2, 4, 4, 4)),
+    (EncoderCombiner, {"filters": 4}, (2, 4, 4, 4)),
+    (DecoderCombiner, {"filters": 3}, (2, 4, 4, 3)),
+]
+
+
+@pytest.mark.parametrize("layer, arguments, output_shape", LAYERS, ids=[layer.__name__ for layer, *_ in LAYERS])
+def test_layer(layer, arguments, output_shape):
+    names = {EncoderCombiner: ("feature_shape", "state_shape"), DecoderCombiner: ("state_shape", "latent_shape")}
+    shape, trains = SHAPE, True
+    if layer in names:
+        # Keras's training step passes a single input.
+        shape, trains = dict.fromkeys(names[layer], SHAPE), False
+    TestCase().run_layer_test(
+        layer, arguments, input_shape=shape, expected_output_shape=output_shape, run_training_check=trains
+    )
