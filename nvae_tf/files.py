@@ -9,6 +9,7 @@ tmp_old_NAME        being removed
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import math
@@ -22,6 +23,7 @@ from absl import logging
 TEMPORARY = "tmp_"
 REPLACED = f"{TEMPORARY}replaced_"
 _OLD = f"{TEMPORARY}old_"
+LOST_AND_FOUND = "lost+found"  # in the root of many volumes
 
 
 def sync(path):
@@ -55,6 +57,21 @@ def put_folder(final):
 
 
 @contextlib.contextmanager
+def lock(path, wait=True):
+    """Locks a file or folder, at most until the process ends; yields whether it could (some network disks cannot)."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            locked = True
+        except OSError:
+            locked = False
+        yield locked
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
 def new_file(path):
     """Yields a temporary path to write to, which becomes `path` at the end; an exception leaves `path` unchanged.
 
@@ -72,22 +89,40 @@ def new_file(path):
     sync(path.absolute().parent)
 
 
+def is_vacant(path):
+    """Whether `new_folder` takes a path: there is nothing, or only lost+found and what a killed `new_folder` left."""
+    path = pathlib.Path(path).absolute()
+    if not path.is_dir():
+        return not os.path.lexists(path)
+    return {entry.name for entry in path.iterdir()} <= {LOST_AND_FOUND, temporary_name(path).name}
+
+
 @contextlib.contextmanager
 def new_folder(path):
     """Yields a temporary folder to write to, which becomes `path` at the end; an exception removes it.
 
+    A vacant folder is written inside and filled at the end, because a volume cannot be renamed.
+
     Raises:
-        FileExistsError: `path` exists already.
+        FileExistsError: `path` is not vacant.
     """
-    path = pathlib.Path(path)
-    if path.exists():
-        raise FileExistsError(f"{path}: expected a new folder. Received: one that exists")
-    temporary = temporary_name(path)
+    path = pathlib.Path(path).absolute()
+    if not is_vacant(path):
+        raise FileExistsError(f"{path}: expected a new folder or an empty one. Received: a file or a folder with files")
+    fills = path.is_dir()
+    temporary = temporary_name(path / path.name if fills else path)
     shutil.rmtree(temporary, ignore_errors=True)  # left by a killed process
     temporary.mkdir(parents=True)
     try:
         yield temporary
-        put_folder(path)
+        if fills:
+            for entry in sorted(temporary.iterdir()):
+                sync(entry)
+                os.rename(entry, path / entry.name)
+            temporary.rmdir()
+            sync(path)
+        else:
+            put_folder(path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

@@ -66,6 +66,14 @@ def num_groups(config):
     return sum(groups_per_scale(config))
 
 
+def num_sampled_groups(config, requested=None):
+    """Number of groups that have noise: all, or those requested, from the first; ValueError if there are fewer."""
+    count = num_groups(config)
+    if requested is not None and not 1 <= requested <= count:
+        raise ValueError(f"num_groups: expected 1 to {count}. Received: {requested}")
+    return requested or count
+
+
 def group_scales(config):
     """The `Scale` of each group, in generation order."""
     return tuple(scale for scale in scales(config) for _ in range(scale.num_groups))

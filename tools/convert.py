@@ -9,6 +9,8 @@ import os
 
 from absl import flags
 
+from nvae_tf.files import is_vacant
+
 # TensorFlow is imported only after the flags were checked, so that a wrong flag is reported at once.
 from tools.flags import run
 
@@ -18,24 +20,21 @@ flags.DEFINE_string("checkpoint", None, "The official checkpoint.pt.", required=
 flags.DEFINE_string("run_dir", None, "Folder to write, new or empty.", required=True)
 
 
-def _is_free(path):
-    return path is None or not os.path.lexists(path) or (os.path.isdir(path) and not os.listdir(path))
-
-
 flags.register_validator(
     "checkpoint", lambda path: path is None or os.path.isfile(path), message="expected an existing file"
 )
-flags.register_validator("run_dir", _is_free, message="expected a new or empty folder; nothing is overwritten")
+flags.register_validator(
+    "run_dir",
+    lambda path: path is None or is_vacant(path),
+    message="expected a new or empty folder; nothing is overwritten",
+)
 
 
 def _write_run(run_dir, step, model):
     from nvae_tf.checkpoint import RunFolder, model_variables
     from nvae_tf.files import new_folder
 
-    path = os.path.abspath(run_dir)
-    if os.path.isdir(path):
-        os.rmdir(path)  # the validator found it empty
-    with new_folder(path) as temporary:
+    with new_folder(run_dir) as temporary:
         RunFolder(temporary).create(model.config).save(step, {"model": model_variables(model)})
 
 

@@ -9,13 +9,16 @@ how to serve it see saved_models/README.md.
 """
 
 import math
-import os
 import pathlib
 import time
 
 from absl import flags
 
+from nvae_tf.config import load_config
+from nvae_tf.export.saved_model.server_files import check_server_options, takes_versions
 from nvae_tf.export.summary import show_files, show_saved_model
+from nvae_tf.files import is_vacant
+from nvae_tf.hierarchy import num_sampled_groups
 from tools.flags import define_run, define_statistics, run
 
 # Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
@@ -43,18 +46,10 @@ flags.DEFINE_bool("encoder", False, "tflite: write the encoder too.")
 flags.DEFINE_integer("opset", 18, "onnx: opset of the files.", 13, 18)
 
 
-def _has_versions(path):
-    """Whether a path is the folder of a served model: empty, or containing versions or the server's files."""
-    names = os.listdir(path) if os.path.isdir(path) else ["not a folder"]
-    return not names or "models.config" in names or any(name.isdigit() for name in names)
-
-
 flags.register_multi_flags_validator(
     ["format", "out"],
-    lambda values: (
-        not os.path.exists(values["out"]) or (values["format"] == "saved_model" and _has_versions(values["out"]))
-    ),
-    message="--out exists: expected a new folder or, for a SavedModel, one that has versions",
+    lambda values: (takes_versions if values["format"] == "saved_model" else is_vacant)(values["out"]),
+    message="--out exists: expected a new or empty folder or, for a SavedModel, one that has versions",
 )
 flags.register_validator(
     "temperature", lambda value: 0.0 < value < math.inf, message="expected a positive, finite number"
@@ -73,19 +68,20 @@ for _name, _format in _OF_FORMATS.items():
 
 
 def main():
-    import tensorflow as tf
-
+    out, sizes = pathlib.Path(FLAGS.out), [int(size) for size in FLAGS.batch_sizes]
+    # The model is loaded only if the other flags fit the run and the folder.
+    num_sampled_groups(load_config(pathlib.Path(FLAGS.run_dir) / "config.json").model, FLAGS.num_groups)
+    if FLAGS.format == "saved_model":
+        check_server_options(out, FLAGS.name, sizes)
     from nvae_tf.runs.load import load_run
     from nvae_tf.runs.provenance import provenance
 
-    nvae, out = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema, FLAGS.bn_temperature), pathlib.Path(FLAGS.out)
-    # GPUs would round to ten bits (TensorFloat-32), far more than an export may differ from Keras.
-    tf.config.experimental.enable_tensor_float_32_execution(False)
+    nvae = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema, FLAGS.bn_temperature)
     origin = provenance(FLAGS.run_dir, nvae, FLAGS.bn_temperature)
     if FLAGS.format == "saved_model":
         from nvae_tf.export.saved_model.export import export_saved_model
 
-        sizes, start = [int(size) for size in FLAGS.batch_sizes], time.perf_counter()
+        start = time.perf_counter()
 
         def report(text):
             print(f"[{time.perf_counter() - start:5.1f} s] {text}", flush=True)

@@ -54,13 +54,15 @@ def _table(comparisons, verbose):
 def main():
     from nvae_tf.convert.reference_numbers import compare_numbers, inputs, read_expected
     from nvae_tf.convert.torch_reader import read_checkpoint
+    from nvae_tf.export.parity import in_float32
     from nvae_tf.runs.reproduction import Reproduction
     from nvae_tf.training.trainer import configure_runtime
 
     configure_runtime()
     expected = read_expected(FLAGS.expected)
-    ours = Reproduction(read_checkpoint(FLAGS.checkpoint), *inputs(expected))
-    comparisons = list(compare_numbers(ours, expected))
+    with in_float32():
+        ours = Reproduction(read_checkpoint(FLAGS.checkpoint), *inputs(expected))
+        comparisons = list(compare_numbers(ours, expected))
     print("\n".join(_table(comparisons, FLAGS.verbose)))
     failed = sum(not comparison.ok for comparison in comparisons)
     print(f"{len(comparisons)} keys compared, {failed} beyond tolerance or unknown")

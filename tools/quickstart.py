@@ -50,21 +50,22 @@ def finish(trained):
 
 def export(model, run_dir):
     """Exports a model that `load_run` returned in each format still missing for its step; every export is checked."""
-    import tensorflow as tf
-
     from nvae_tf.export.onnx import export_onnx
+    from nvae_tf.export.parity import PARITY
     from nvae_tf.export.saved_model.export import export_saved_model
     from nvae_tf.export.summary import show_files, show_saved_model
     from nvae_tf.export.tflite.export import export_tflite
     from nvae_tf.runs.provenance import provenance
 
-    # GPUs would round to ten bits (TensorFloat-32), far more than an export may differ from Keras.
-    tf.config.experimental.enable_tensor_float_32_execution(False)
     origin = provenance(run_dir, model)
     folder = run_dir / "exported" / f"step_{model.restored_step:08d}"
-    formats = {"tflite": export_tflite, "onnx": export_onnx, "saved_model": export_saved_model}
-    for name, write in formats.items():
-        if (folder / name).exists():
+    formats = {
+        "tflite": (export_tflite, PARITY),
+        "onnx": (export_onnx, PARITY),
+        "saved_model": (export_saved_model, f"[0-9]*/assets.extra/{PARITY}"),
+    }
+    for name, (write, finished) in formats.items():
+        if any((folder / name).glob(finished)):
             print(f"exists already: {folder / name}")
             continue
         written = write(model, folder / name, origin, temperature=_TEMPERATURE)

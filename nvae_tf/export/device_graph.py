@@ -9,7 +9,7 @@ import typing
 import tensorflow as tf
 
 from nvae_tf.distributions.normal import BOUND
-from nvae_tf.hierarchy import num_mixture_pieces, numbered, sort_mixture_pieces
+from nvae_tf.hierarchy import num_mixture_pieces, num_sampled_groups, numbered, sort_mixture_pieces
 from nvae_tf.inference.blocks import channels
 from nvae_tf.inference.groups import kl_per_group
 
@@ -44,10 +44,7 @@ def sample_graph(model, batch_size=None, num_groups=None):
         ValueError: the model does not have that many groups.
     """
     config = model.model_config
-    names = numbered("noise", config)
-    count = len(names) if num_groups is None else num_groups
-    if not 1 <= count <= len(names):
-        raise ValueError(f"num_groups: expected 1 to {len(names)}. Received: {num_groups}")
+    names, count = numbered("noise", config), num_sampled_groups(config, num_groups)
 
     def sample(temperature, **noise):
         return _outputs(config, model.generate([noise.get(name) for name in names], temperature))

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from nvae_tf.config import config_to_dict
 from nvae_tf.export.device_graph import decode_graph, encode_graph, sample_graph
-from nvae_tf.export.parity import compare_outputs, draw_cases, runtime_version, write_parity
+from nvae_tf.export.parity import compare_outputs, draw_cases, in_float32, runtime_version, write_parity
 from nvae_tf.files import new_folder
 from nvae_tf.inference.blocks import Convolution
 from nvae_tf.inference.folding import fold
@@ -30,12 +30,13 @@ _RUNTIME = "onnxruntime"
 _LEAST_WEIGHTS = 1000
 
 
+@in_float32()
 def export_onnx(nvae, out_dir, provenance, *, opset=18, temperature=0.7):
     """Exports a model.
 
     Args:
         nvae: `NVAE`, as returned by `nvae_tf.load_run`.
-        out_dir: new folder.
+        out_dir: folder, new or empty.
         provenance: `provenance.provenance` of the model, for the metadata.
         opset: ONNX opset, 13 to 18, those that tf2onnx 1.17 writes. Default 18.
         temperature: temperature that the metadata recommend. Default 0.7.
@@ -44,7 +45,7 @@ def export_onnx(nvae, out_dir, provenance, *, opset=18, temperature=0.7):
         Paths of the files.
 
     Raises:
-        FileExistsError: `out_dir` exists.
+        FileExistsError: `out_dir` is not empty.
         ValueError: an argument out of range, or a file that does not agree with Keras.
         ImportError: onnxruntime is not installed.
     """
@@ -73,7 +74,8 @@ def export_onnx(nvae, out_dir, provenance, *, opset=18, temperature=0.7):
                 onnx.checker.check_model(str(path), full_check=True)
                 entries.append(compare_outputs(path, precision, _RUNTIME, version, onnx_runner(path), cases))
         write_parity(folder, "ONNX", entries)
-    return sorted(pathlib.Path(out_dir).iterdir())
+        names = sorted(path.name for path in folder.iterdir())
+    return [pathlib.Path(out_dir) / name for name in names]
 
 
 def convert_to_onnx(model, graph, opset=18):

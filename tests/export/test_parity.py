@@ -2,8 +2,13 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from nvae_tf.export.parity import compare_outputs
+from nvae_tf.export import onnx, parity
+from nvae_tf.export.device_graph import sample_graph
+from nvae_tf.export.parity import compare_outputs, draw_cases
+from nvae_tf.export.saved_model import export as saved_model
+from nvae_tf.export.tflite import export as tflite
 
 _EXPECTED = np.array([[1.0, -4.0]], np.float32)
 
@@ -26,7 +31,35 @@ def test_errors_are_those_of_the_outputs(tmp_path):
     assert (entry["bytes"], entry["precision"], entry["version"]) == (2_000_000, "float16", "1.0")
 
 
-@pytest.mark.parametrize("value", [-4.1, np.nan], ids=["far", "nan"])
-def test_a_file_that_computes_something_else_is_an_error(tmp_path, value):
-    with pytest.raises(ValueError, match=r"decoder\.tflite: expected params as Keras gives it, within 1e-04"):
-        _compare(tmp_path, [[1.0, value]])
+@pytest.mark.parametrize(
+    ("value", "precision"),
+    [(-4.00005, "float32"), (np.nan, "float32"), (-4.021, "float16")],
+    ids=["far", "nan", "half"],
+)
+def test_a_file_that_check_tflite_would_fail_is_an_error(tmp_path, value, precision):
+    limit = {"float32": "1e-05", "float16": "5e-03"}[precision]
+    with pytest.raises(ValueError, match=rf"decoder\.tflite: params: expected what Keras gives, within {limit}"):
+        _compare(tmp_path, [[1.0, value]], precision)
+
+
+@pytest.mark.parametrize("kind", ["saved_model", "tflite", "onnx", "cases"])
+def test_tensor_float_32_is_off_while_an_export_or_a_check_computes(flow_nvae, tmp_path, monkeypatch, kind):
+    enabled, seen = tf.config.experimental.tensor_float_32_execution_enabled, []
+
+    def stop(*arguments):
+        seen.append(enabled())
+        raise InterruptedError
+
+    monkeypatch.setattr(saved_model, "_write", stop)
+    monkeypatch.setattr(tflite, "fold", stop)
+    monkeypatch.setattr(onnx, "fold", stop)
+    monkeypatch.setitem(parity._ANSWERS, "sample", stop)
+    run = {
+        "saved_model": lambda: saved_model.export_saved_model(flow_nvae, tmp_path, {}),
+        "tflite": lambda: tflite.export_tflite(flow_nvae, tmp_path, {}),
+        "onnx": lambda: onnx.export_onnx(flow_nvae, tmp_path, {}),
+        "cases": lambda: draw_cases(flow_nvae, sample_graph(flow_nvae), 1, 0.7),
+    }[kind]
+    with pytest.raises(InterruptedError):
+        run()
+    assert seen == [False] and enabled()

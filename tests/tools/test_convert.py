@@ -13,7 +13,7 @@ from nvae_tf.convert.torch_reader import ConversionError, read_checkpoint
 def test_converts_into_an_ordinary_run(program, small_golden, save_checkpoint, tmp_path, capsys):
     checkpoint = small_golden[0]
     path, run_dir = save_checkpoint(checkpoint), tmp_path / "runs" / "converted"
-    run_dir.mkdir(parents=True)
+    (run_dir / "lost+found").mkdir(parents=True)
     program("convert", f"--checkpoint={path}", f"--run_dir={run_dir}").main()
     converted = model_from_checkpoint(read_checkpoint(path))
     loaded = load_run(run_dir)

@@ -2,7 +2,6 @@ import json
 import pathlib
 
 import pytest
-import tensorflow as tf
 from absl.flags import FLAGS, Error
 
 from nvae_tf.export import onnx
@@ -74,15 +73,42 @@ def test_files_for_devices(program, digits_run, tmp_path, capsys, monkeypatch, m
         return [path]
 
     monkeypatch.setattr(module, name, write)
-    switched = []
-    monkeypatch.setattr(tf.config.experimental, "enable_tensor_float_32_execution", switched.append)
     program("export", f"--run_dir={digits_run}", f"--out={tmp_path / 'new'}", *flags).main()
     assert received == {**options, "out": pathlib.Path(tmp_path / "new"), "step": 3}
-    assert switched == [False]
     assert capsys.readouterr().out.splitlines() == [
         "parity of decoder.x (2.0 MB, 10.00 ms with r) with Keras: kl 3.0e-07 relative, noise 2.0e-07 relative",
         f"written: {tmp_path / 'parity.json'}",
     ]
+
+
+# What a killed first export left, before and after it began to write the server's files.
+@pytest.mark.parametrize("there", [(), ("lost+found",), ("tmp_0123456789ab", "lost+found"), ("compose.yaml",)])
+@pytest.mark.parametrize("kind", ["saved_model", "tflite", "onnx"])
+def test_vacant_folders_are_taken(program, digits_run, tmp_path, kind, there):
+    names = [name.replace("0123456789ab", tmp_path.name) if kind != "saved_model" else name for name in there]
+    for name in names:
+        (tmp_path / name).mkdir()
+    flags = (f"--format={kind}", f"--run_dir={digits_run}", f"--out={tmp_path}")
+    if "compose.yaml" in there and kind != "saved_model":
+        with pytest.raises(Error, match="--out exists"):
+            program("export", *flags)
+    else:
+        program("export", *flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--format=tflite", "--num_groups=9"), "num_groups: expected 1 to 2. Received: 9"),
+        (("--format=saved_model", "--name=A"), "name: expected lower-case letters, digits and -, a letter first"),
+        (("--format=saved_model", "--batch_sizes=2,1"), "batch_sizes: expected ascending numbers"),
+    ],
+)
+def test_what_does_not_fit_is_named_before_the_model_is_loaded(
+    program, digits_run, tmp_path, monkeypatch, flags, message
+):
+    monkeypatch.setattr("nvae_tf.runs.load.load_run", None)
+    assert message in _fails(program("export", f"--run_dir={digits_run}", f"--out={tmp_path / 'new'}", *flags))
 
 
 def test_missing_statistics_are_named(program, digits_run, tmp_path):
@@ -100,9 +126,9 @@ def test_missing_statistics_are_named(program, digits_run, tmp_path):
         (("--format=tflite", "--pixels=sample"), "expected --pixels only with --format=saved_model"),
         (("--format=saved_model", "--encoder"), "expected --encoder only with --format=tflite"),
         (("--format=tflite", "--opset=17"), "expected --opset only with --format=onnx"),
-        (("--format=onnx", "--out=FOLDER"), "--out exists: expected a new folder"),
-        (("--out=FOLDER/file",), "expected a new folder or, for a SavedModel, one that has versions"),
-        (("--out=FOLDER",), "expected a new folder or, for a SavedModel, one that has versions"),
+        (("--format=onnx", "--out=FOLDER"), "--out exists: expected a new or empty folder"),
+        (("--out=FOLDER/file",), "expected a new or empty folder or, for a SavedModel, one that has versions"),
+        (("--out=FOLDER",), "expected a new or empty folder or, for a SavedModel, one that has versions"),
         (("--run_dir=FOLDER",), "expected a run folder with config.json"),
     ],
 )

@@ -11,6 +11,12 @@ const OPEN_INTERVAL = [1e-5, 1 - 1e-5];
 const clip = (value, low, high) => Math.min(Math.max(value, low), high);
 const softClamp = value => BOUND * Math.tanh(value / BOUND);
 
+/** `values`, if they are a multiple of `size`; others would give a wrong image without a word. */
+function checked(values, size, name = "params") {
+  if (values.length > 0 && values.length % size === 0) return values;
+  throw new Error(`${name}: expected a multiple of ${size} numbers. Received: ${values.length}`);
+}
+
 /** Probability of a 1 for every value. */
 export function bernoulliMean(logits) {
   return logits.map(logit => 1 / (1 + Math.exp(-logit)));
@@ -23,11 +29,12 @@ export function drawBernoulli(logits, uniforms) {
 
 /** The location, clipped to an image. */
 export function normalMean(params, numChannels) {
-  return drawNormal(params, numChannels, new Float32Array(params.length / 2));
+  return drawNormal(params, numChannels, new Float32Array(checked(params, 2 * numChannels).length / 2));
 }
 
 /** Location plus scale times a standard normal, [H, W, C], clipped to an image. */
 export function drawNormal(params, numChannels, normals) {
+  checked(params, 2 * numChannels);
   return normals.map((normal, i) => {
     const at = i + Math.floor(i / numChannels) * numChannels;
     const scale = Math.exp(softClamp(params[at + numChannels])) + MIN_SCALE;
@@ -82,7 +89,7 @@ export function latentNoise(sizes, seed, index = 0) {
 /** The likelihood's mean image; `likelihood` is the sidecar's: its kind, and num_mixtures of a mixture. */
 export function meanImage(params, likelihood, numChannels) {
   switch (likelihood.kind) {
-    case "bernoulli": return bernoulliMean(params);
+    case "bernoulli": return bernoulliMean(checked(params, numChannels));
     case "normal": return normalMean(params, numChannels);
     case "logistic_mixture": return logisticMixtureMean(params, numChannels, likelihood.num_mixtures);
     default: throw new Error(`likelihood: expected one that this page can draw. Received: ${likelihood.kind}`);
@@ -93,11 +100,14 @@ export function meanImage(params, likelihood, numChannels) {
 export function drawImage(params, likelihood, numChannels, seed, index = 0) {
   const key = rowKey(seed, index, PIXELS);
   switch (likelihood.kind) {
-    case "bernoulli": return drawBernoulli(params, uniform(key, params.length));
-    case "normal": return drawNormal(params, numChannels, standardNormal(key, params.length / 2));
+    case "bernoulli": return drawBernoulli(checked(params, numChannels), uniform(key, params.length));
+    case "normal": {
+      const numValues = checked(params, 2 * numChannels).length / 2;
+      return drawNormal(params, numChannels, standardNormal(key, numValues));
+    }
     case "logistic_mixture": {
       const numMixtures = likelihood.num_mixtures, [componentKey, valueKey] = splitKey(key);
-      const numPixels = params.length / mixtureLayout(numChannels, numMixtures).size;
+      const {size} = mixtureLayout(numChannels, numMixtures), numPixels = checked(params, size).length / size;
       const componentUniforms = uniform(componentKey, numPixels * numMixtures, ...OPEN_INTERVAL);
       const valueUniforms = uniform(valueKey, numPixels * numChannels, ...OPEN_INTERVAL);
       return drawLogisticMixture(params, numChannels, numMixtures, componentUniforms, valueUniforms);
@@ -108,7 +118,8 @@ export function drawImage(params, likelihood, numChannels, seed, index = 0) {
 
 /** The inner [height, width, C] of an image with `padding` more pixels on every side. */
 export function cropPadding(image, height, width, padding) {
-  const numChannels = image.length / ((height + 2 * padding) * (width + 2 * padding));
+  const numPixels = (height + 2 * padding) * (width + 2 * padding);
+  const numChannels = checked(image, numPixels, "image").length / numPixels;
   const cropped = new Float32Array(height * width * numChannels);
   for (let y = 0; y < height; y++) {
     const start = ((y + padding) * (width + 2 * padding) + padding) * numChannels;
@@ -139,7 +150,7 @@ function mixtureLayout(numChannels, numMixtures) {
 
 /** Image from a function of each pixel's parameters that gives a value per channel and a coefficient per pair. */
 function eachPixel(params, layout, valuesOf) {
-  const numPixels = params.length / layout.size, numChannels = layout.means.length;
+  const numPixels = checked(params, layout.size).length / layout.size, numChannels = layout.means.length;
   const image = new Float32Array(numPixels * numChannels);
   for (let index = 0; index < numPixels; index++) {
     const pixel = params.subarray(index * layout.size, (index + 1) * layout.size);

@@ -6,9 +6,10 @@ BASE/
                      parity.json (how closely the answers agree with Keras)
   2/  ...
   batching_parameters.txt, models.config, ...   what the server is started with; see `server_files`
-  tmp_...    being written, or refused; the server skips it
+  tmp_...    being written, or refused; the server skips it, and the next export removes what is no longer written
 """
 
+import contextlib
 import errno
 import os
 import shutil
@@ -18,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from nvae_tf import files
-from nvae_tf.export.parity import write_parity
+from nvae_tf.export.parity import in_float32, write_parity
 from nvae_tf.export.saved_model.against_keras import keras_parity
 from nvae_tf.export.saved_model.assets_extra import (
     CARD,
@@ -40,6 +41,7 @@ from nvae_tf.inference.model import InferenceModel
 _GOLDEN_ROWS = 2
 
 
+@in_float32()
 def export_saved_model(
     nvae, base_dir, origin, name="nvae", pixels="mean", temperature=1.0, batch_sizes=(1, 2, 4, 8, 16), report=print
 ):
@@ -60,33 +62,55 @@ def export_saved_model(
 
     Raises:
         ValueError: an argument out of range, answers that differ from those of Keras, or a check that failed; the
-            version is then kept under a temporary name.
+            version is then kept under a temporary name until the next export.
         OSError: the export could not be written.
     """
     check_server_options(base_dir, name, batch_sizes)
     if not 0.0 < temperature < float("inf"):
         raise ValueError(f"temperature: expected a positive, finite number. Received: {temperature}")
     base_dir.mkdir(parents=True, exist_ok=True)
-    # Not `files.new_folder`: two exports may run at once, and a version that fails a check is kept for inspection.
-    folder = base_dir / f"{files.TEMPORARY}{uuid.uuid4().hex[:12]}"
-    try:
-        card = _write(nvae, folder, origin, name, pixels, temperature, batch_sizes, report)
-        report("checking: rules of TensorFlow Serving, then every request in a process without Keras")
-        results = lint_saved_model(folder, published=False)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+    with _unpublished(base_dir) as folder:
+        try:
+            card = _write(nvae, folder, origin, name, pixels, temperature, batch_sizes, report)
+            report("checking: rules of TensorFlow Serving, then every request in a process without Keras")
+            results = lint_saved_model(folder, published=False)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        _require_passed(folder, results)
+        # The last check is the one that ran the model.
+        report(f"checks: {sum(result.status == 'passed' for result in results)} passed; {results[-1].detail}")
+        # Only now, because these files bind all later exports; another export may have written them meanwhile.
+        check_server_options(base_dir, name, batch_sizes)
+        for path in write_server_files(base_dir, name, batch_sizes):
+            report(f"written: {path}")
+        return publish(folder), card
+
+
+@contextlib.contextmanager
+def _unpublished(base_dir):
+    """Yields a locked folder for the next version; removes those that killed and refused exports left unlocked.
+
+    Not `files.new_folder`: two exports may run at once, and a version that fails a check is kept for inspection.
+    """
+    with contextlib.ExitStack() as stack:
+        with files.lock(base_dir):  # until the new folder is locked
+            for path in base_dir.glob(files.TEMPORARY + "[0-9a-f]" * 12):
+                # It is not found if it has just been published.
+                with contextlib.suppress(FileNotFoundError), files.lock(path, wait=False) as unused:
+                    if unused:
+                        shutil.rmtree(path, ignore_errors=True)
+            folder = base_dir / f"{files.TEMPORARY}{uuid.uuid4().hex[:12]}"
+            folder.mkdir()
+            stack.enter_context(files.lock(folder))
+        yield folder
+
+
+def _require_passed(folder, results):
     failed = [f"{result.name}: {result.detail} ({result.reason})" for result in results if not result.passed]
     if failed:
         lines = "".join(f"\n  {text}" for text in failed)
         raise ValueError(f"{folder}: expected an export that passes every check. Not published, because of{lines}")
-    # The last check is the one that ran the model.
-    report(f"checks: {sum(result.status == 'passed' for result in results)} passed; {results[-1].detail}")
-    # Only now, because these files bind all later exports; another export may have written them meanwhile.
-    check_server_options(base_dir, name, batch_sizes)
-    for path in write_server_files(base_dir, name, batch_sizes):
-        report(f"written: {path}")
-    return publish(folder), card
 
 
 def publish(folder):

@@ -1,9 +1,11 @@
 """The files with which TensorFlow Serving is started, beside the versions of a model."""
 
+import importlib.metadata
+import os
 import pathlib
 import re
 
-from nvae_tf.files import new_file
+from nvae_tf.files import LOST_AND_FOUND, TEMPORARY, new_file
 
 _TEMPLATES = pathlib.Path(__file__).parent / "server_templates"
 _BATCHING, _MODELS = "batching_parameters.txt", "models.config"
@@ -18,6 +20,14 @@ _FLAGS = (
     "--monitoring_config_file=/models/{name}/monitoring.config",
     "--rest_api_timeout_in_ms=60000",
 )
+
+
+def takes_versions(base_dir):
+    """Whether a path is or may become the folder of a served model: nothing else than an export's files is in it."""
+    if not os.path.isdir(base_dir):
+        return not os.path.lexists(base_dir)
+    names = [name for name in os.listdir(base_dir) if name != LOST_AND_FOUND and not name.startswith(TEMPORARY)]
+    return not names or any(name.isdigit() or (_TEMPLATES / name).exists() for name in names)
 
 
 def check_server_options(base_dir, name, batch_sizes):
@@ -57,7 +67,12 @@ def write_server_files(base_dir, name, batch_sizes):
 
 def _filled(text, name, batch_sizes):
     """A template with its values; a line with @FLAG@ or @BATCH_SIZE@ is repeated for each of them."""
-    values = {"@NAME@": name, "@LARGEST@": str(batch_sizes[-1]), "@BATCH_THREADS@": str(_BATCH_THREADS)}
+    values = {
+        "@NAME@": name,
+        "@LARGEST@": str(batch_sizes[-1]),
+        "@BATCH_THREADS@": str(_BATCH_THREADS),
+        "@SERVING@": importlib.metadata.version("tensorflow-serving-api"),  # a server's version is that of its API
+    }
     for place, value in values.items():
         text = text.replace(place, value)
     repeated = {"@FLAG@": [flag.format(name=name) for flag in _FLAGS], "@BATCH_SIZE@": map(str, batch_sizes)}

@@ -16,7 +16,7 @@ import tempfile
 import tensorflow as tf
 
 from nvae_tf.export.device_graph import encode_graph, sample_graph, save_graph
-from nvae_tf.export.parity import compare_outputs, draw_cases, runtime_version, write_parity
+from nvae_tf.export.parity import compare_outputs, draw_cases, in_float32, runtime_version, write_parity
 from nvae_tf.export.tflite.flatbuffer import cost, half_tflite
 from nvae_tf.export.tflite.sidecar import write_sidecar
 from nvae_tf.files import new_folder
@@ -27,12 +27,13 @@ from nvae_tf.models.noise import group_temperatures
 _RUNTIME = "ai-edge-litert"
 
 
+@in_float32()
 def export_tflite(nvae, out_dir, provenance, *, num_groups=None, encoder=False, temperature=0.7):
     """Exports the decoder of a model.
 
     Args:
         nvae: `NVAE`, as returned by `nvae_tf.load_run`.
-        out_dir: new folder.
+        out_dir: folder, new or empty.
         provenance: `provenance.provenance` of the model, for the sidecar.
         num_groups: sample only the first groups and put the others at their prior's mean; None to sample all. The
             host draws far fewer random numbers and images are smoother; the graph costs as much. Default None.
@@ -43,7 +44,7 @@ def export_tflite(nvae, out_dir, provenance, *, num_groups=None, encoder=False, 
         Paths of the files.
 
     Raises:
-        FileExistsError: `out_dir` exists.
+        FileExistsError: `out_dir` is not empty.
         ValueError: an argument out of range, or a file that does not agree with Keras.
         ImportError: ai-edge-litert is not installed.
     """
@@ -69,7 +70,8 @@ def export_tflite(nvae, out_dir, provenance, *, num_groups=None, encoder=False, 
         facts = {"temperature": temperature, "provenance": provenance, "cost": decoder_cost}
         write_sidecar(folder, nvae.model_config, golden, graphs, **facts)
         write_parity(folder, "TFLite", entries)
-    return sorted(pathlib.Path(out_dir).iterdir())
+        names = sorted(path.name for path in folder.iterdir())
+    return [pathlib.Path(out_dir) / name for name in names]
 
 
 def convert_to_tflite(model, graph):

@@ -27,7 +27,6 @@ def written(monkeypatch):
     outcome = {"results": [RuleResult("no_xla", "the server has XLA compilation disabled", "passed")]}
 
     def write(nvae, folder, *arguments):
-        folder.mkdir()
         (folder / "saved_model.pb").write_text(folder.name)
         return _CARD
 
@@ -87,13 +86,27 @@ def test_answers_that_differ_from_keras_are_refused(tiny_base, nvae, signature, 
 
 
 def test_a_version_gets_the_number_after_the_newest(written, tmp_path):
-    for name in ("2", "010", "latest", "tmp_12"):
+    killed = tmp_path / "tmp_0123456789ab"
+    for name in ("2", "010", "latest", "tmp_12", killed.name):
         (tmp_path / name).mkdir()
         (tmp_path / name / "kept").touch()
     assert _export(tmp_path) == (tmp_path / "11", _CARD)
     assert _export(tmp_path) == (tmp_path / "12", _CARD)
     assert _versions(tmp_path) == {"2", "010", "latest", "tmp_12", "11", "12"}
     assert all((tmp_path / name / "kept").exists() for name in ("2", "010", "latest", "tmp_12"))
+    assert not killed.exists()
+
+
+def test_an_export_leaves_another_that_is_running_alone(written, tmp_path, monkeypatch):
+    def meanwhile(folder, published):
+        monkeypatch.setattr(saved_model, "lint_saved_model", lambda folder, published: written["results"])
+        assert _export(tmp_path)[0] == tmp_path / "1"
+        return written["results"]
+
+    monkeypatch.setattr(saved_model, "lint_saved_model", meanwhile)
+    assert _export(tmp_path)[0] == tmp_path / "2"
+    first, second = ((tmp_path / version / "saved_model.pb").read_text() for version in "12")
+    assert first != second and _versions(tmp_path) == {"1", "2"}
 
 
 def test_everything_is_on_disk_before_the_version_gets_its_name(tmp_path, monkeypatch):
@@ -136,6 +149,7 @@ def test_an_export_that_fails_a_check_is_not_published(written, tmp_path):
     assert str(error.value).endswith("\n  serve_tag: expected the tag serve (the server loads this graph)")
     written["results"].pop()
     assert _export(tmp_path, batch_sizes=(3,))[0] == tmp_path / "1"
+    assert _versions(tmp_path) == {"1"}
     with pytest.raises(ValueError, match=r"batch_sizes: expected \[3\], as in"):
         _export(tmp_path)
 

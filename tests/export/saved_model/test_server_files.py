@@ -1,5 +1,9 @@
+import csv
 import os
+import pathlib
+import re
 import subprocess
+import sys
 
 import pytest
 import yaml
@@ -9,6 +13,9 @@ from tensorflow_serving.config import model_server_config_pb2
 from nvae_tf.export.saved_model.server_files import check_server_options, write_server_files
 
 _SIZES = (1, 4, 6)
+_PINS = (pathlib.Path(__file__).parents[3] / "constraints.txt").read_text()
+_VERSION = re.search(r"^tensorflow-serving-api==(.*)$", _PINS, re.MULTILINE)[1]
+_IMAGES = {"cpu": f"tensorflow/serving:{_VERSION}", "gpu": f"tensorflow/serving:{_VERSION}-gpu"}
 _FLAGS = [
     "--model_config_file=/models/digits/models.config",
     "--model_config_file_poll_wait_seconds=10",
@@ -55,7 +62,9 @@ def test_compose(folder):
     assert services["cpu"]["volumes"] == [
         {"type": "bind", "source": ".", "target": "/models/digits", "read_only": True}
     ]
-    assert services["cpu"]["image"].endswith(":latest}") and services["gpu"]["image"].endswith(":latest-gpu}")
+    assert services["cpu"]["init"] and services["gpu"]["init"]
+    assert services["cpu"]["image"] == f"${{TF_SERVING_IMAGE:-{_IMAGES['cpu']}}}"
+    assert services["gpu"]["image"] == f"${{TF_SERVING_IMAGE:-{_IMAGES['gpu']}}}"
     assert services["gpu"]["environment"] == {"MODEL_NAME": "digits", "NVIDIA_TF32_OVERRIDE": "0"}
     assert services["cpu"]["ports"] == ["8500:8500", "8501:8501"]
 
@@ -64,6 +73,7 @@ def test_kubernetes(folder):
     deployment, service, scaler = yaml.safe_load_all((folder / "kubernetes.yaml").read_text())
     pod = deployment["spec"]["template"]
     [container] = pod["spec"]["containers"]
+    assert container["image"] == _IMAGES["cpu"]
     assert container["args"][: len(_FLAGS)] == _FLAGS
     assert container["readinessProbe"]["httpGet"] == {"path": "/v1/models/digits", "port": "rest"}
     [volume], [mount] = pod["spec"]["volumes"], container["volumeMounts"]
@@ -77,18 +87,49 @@ def test_kubernetes(folder):
     assert {"name": "NVIDIA_TF32_OVERRIDE", "value": "0"} in container["env"]
 
 
-@pytest.mark.parametrize("device", ["cpu", "gpu"])
-def test_serve_script(folder, tmp_path, device):
-    docker = tmp_path / "docker"
-    docker.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+@pytest.fixture
+def docker_arguments(tmp_path):
+    """Function that runs a command with a stand-in for docker and returns the arguments that this received."""
+    docker, received = tmp_path / "bin" / "docker", tmp_path / "arguments"
+    docker.parent.mkdir()
+    docker.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{received}\n')
     docker.chmod(0o755)
-    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    done = subprocess.run([folder / "serve.sh", device], env=environment, capture_output=True, text=True, check=True)
-    arguments = done.stdout.splitlines()
-    image = {"cpu": "tensorflow/serving:latest", "gpu": "tensorflow/serving:latest-gpu"}[device]
-    assert arguments[arguments.index(image) + 1 :] == _FLAGS
+
+    def run(*command, **options):
+        environment = {**os.environ, "PATH": f"{docker.parent}:{os.environ['PATH']}", "CDPATH": "/:/tmp"}
+        subprocess.run(command, env=environment, check=True, timeout=60, **options)
+        return received.read_text().splitlines()
+
+    return run
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_serve_script(folder, docker_arguments, device):
+    arguments = docker_arguments(folder / "serve.sh", device)
+    assert arguments[arguments.index(_IMAGES[device]) + 1 :] == _FLAGS
     assert f"type=bind,source={folder},target=/models/digits,readonly" in arguments
     assert ("--gpus" in arguments) == ("NVIDIA_TF32_OVERRIDE=0" in arguments) == (device == "gpu")
+    assert "--init" in arguments and "TINI_KILL_PROCESS_GROUP=1" in arguments and "-t" not in arguments
+
+
+def test_ctrl_c_on_a_terminal_reaches_the_server(folder, docker_arguments):
+    # A terminal of its own, in whose foreground the script runs.
+    command = f"import pty, sys; sys.exit(pty.spawn(['{folder}/serve.sh']))"
+    arguments = docker_arguments(sys.executable, "-c", command, stdin=subprocess.DEVNULL)
+    assert {"--init", "-t", "-i"} <= {*arguments}
+
+
+@pytest.mark.parametrize("name", ["models, new", 'of "digits"', "a b", "-d", "plain"])
+def test_serve_script_from_any_path(docker_arguments, tmp_path, name):
+    base = tmp_path / name
+    base.mkdir()
+    write_server_files(base, "digits", _SIZES)
+    (tmp_path / "link").symlink_to(base / "serve.sh")
+    for command, place in (("./serve.sh", base), (f"{name}/serve.sh", tmp_path), (tmp_path / "link", "/")):
+        arguments = docker_arguments("bash", "--", command, cwd=place)
+        # Docker reads a mount as a line of CSV.
+        [fields] = csv.reader([arguments[arguments.index("--mount") + 1]])
+        assert fields == ["type=bind", f"source={base}", "target=/models/digits", "readonly"]
 
 
 def test_what_was_edited_stays(tmp_path):

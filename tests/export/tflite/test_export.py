@@ -175,7 +175,7 @@ def test_nothing_is_left_if_a_file_does_not_agree(flow_nvae, tmp_path, monkeypat
     other = InferenceModel(fold(flow_nvae))
     other.likelihood_head.bias.assign_add([0.5])
     monkeypatch.setattr(tflite, "InferenceModel", lambda folded: other)
-    with pytest.raises(ValueError, match=r"decoder_float32\.tflite: expected likelihood_params as Keras gives it"):
+    with pytest.raises(ValueError, match=r"decoder_float32\.tflite: likelihood_params: expected what Keras gives"):
         tflite.export_tflite(flow_nvae, tmp_path / "out", {})
     assert list(tmp_path.iterdir()) == []
 

@@ -1,5 +1,6 @@
 """The page's JavaScript modules, run by node, against nvae_tf/export and nvae_tf/evaluation."""
 
+import itertools
 import json
 import pathlib
 import subprocess
@@ -117,7 +118,16 @@ def test_wrong_input_is_named(call):
         ("host_sampler.js", name, _params("normal", 1), {"kind": "laplace"}, 1, 0)
         for name in ("meanImage", "drawImage")
     ]
+    draw = ("drawImage", "meanImage")
+    wrong = [("bernoulli", 3, 47), ("normal", 3, 45), ("normal", 1, 0), ("logistic_mixture", 3, _MIXTURES * 10 + 4)]
+    for name, (kind, channels, size) in itertools.product(draw, wrong):
+        described = {"kind": kind, "num_mixtures": _MIXTURES}
+        calls.append(("host_sampler.js", name, np.ones(size, np.float32), described, channels, 0))
+    calls.append(("host_sampler.js", "cropPadding", np.ones(63, np.float32), 4, 4, 2))
     errors = [result.get("error") for result in call(*calls)]
     assert errors[:3] == [f"seed: expected 0 to 2^53 - 1. Received: {seed}" for seed in (-1, 1.5, 2**53)]
     assert errors[3] == f"index: expected 0 to 2^29 - 1. Received: {2**29}"
-    assert errors[4:] == ["likelihood: expected one that this page can draw. Received: laplace"] * 2
+    assert errors[4:6] == ["likelihood: expected one that this page can draw. Received: laplace"] * 2
+    sizes = [(3, 47), (6, 45), (2, 0), (_MIXTURES * 10, _MIXTURES * 10 + 4)] * 2
+    named = [f"params: expected a multiple of {size} numbers. Received: {received}" for size, received in sizes]
+    assert errors[6:] == [*named, "image: expected a multiple of 64 numbers. Received: 63"]
