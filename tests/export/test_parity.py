@@ -21,12 +21,12 @@ def _compare(tmp_path, values, precision="float32"):
 
 
 def test_errors_are_those_of_the_outputs(tmp_path):
-    entry = _compare(tmp_path, [[1.0, -4.1]], "float16")
+    entry = _compare(tmp_path, [[1.0, -4.01]], "float16")
     assert set(entry["outputs"]) == {"params"}
     output = entry["outputs"]["params"]
-    assert output["max_error"] == pytest.approx(0.1, rel=1e-4)
-    assert output["mean_error"] == pytest.approx(0.05, rel=1e-4)
-    assert output["relative"] == pytest.approx(0.025, rel=1e-4)
+    assert output["max_error"] == pytest.approx(0.01, rel=1e-4)
+    assert output["mean_error"] == pytest.approx(0.005, rel=1e-4)
+    assert output["relative"] == pytest.approx(0.0025, rel=1e-4)
     assert entry["seconds"] > 0
     assert (entry["bytes"], entry["precision"], entry["version"]) == (2_000_000, "float16", "1.0")
 

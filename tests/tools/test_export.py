@@ -99,7 +99,7 @@ def test_vacant_folders_are_taken(program, digits_run, tmp_path, kind, there):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--format=tflite", "--num_groups=9"), "num_groups: expected 1 to 2. Received: 9"),
+        (("--format=tflite", "--num_groups=9"), "num_groups: expected 1 to 3. Received: 9"),
         (("--format=saved_model", "--name=A"), "name: expected lower-case letters, digits and -, a letter first"),
         (("--format=saved_model", "--batch_sizes=2,1"), "batch_sizes: expected ascending numbers"),
     ],
