@@ -26,7 +26,7 @@ from nvae_tf.evaluation import latent_files
 from nvae_tf.runs.data import load_images
 from nvae_tf.runs.progress import Progress
 from nvae_tf.runs.starts import indexed_batches, run_config
-from tools.flags import define_images, define_output, define_run, run
+from tools.flags import data_record, define_images, define_output, define_run, run
 
 # Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
 
@@ -64,7 +64,7 @@ def main():
     from nvae_tf.runs.load import load_folded
 
     config = run_config(FLAGS.run_dir, FLAGS.step)
-    images = load_images(config, FLAGS.data_dir, FLAGS.split, FLAGS.max_images, FLAGS.cache_dir)
+    images = load_images(config, FLAGS.data_dir, FLAGS.split, FLAGS.max_images, FLAGS.cache_dir, data_record())
     shapes = latent_files.layout(config.model, FLAGS.what)
     latent_files.check_size(FLAGS.out, shapes, len(images), FLAGS.max_gib)
     model = load_folded(FLAGS.run_dir, FLAGS.step, FLAGS.ema)

@@ -19,7 +19,7 @@ from nvae_tf.hierarchy import SAMPLE_BITS
 from nvae_tf.runs.data import load_images
 from nvae_tf.runs.progress import Progress
 from nvae_tf.runs.starts import run_config
-from tools.flags import chosen_strategy, define_devices, define_images, define_run, run
+from tools.flags import chosen_strategy, data_record, define_devices, define_images, define_run, run
 
 # Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
 
@@ -113,7 +113,7 @@ def main():
     from nvae_tf.runs.provenance import weights
 
     config, strategy = run_config(FLAGS.run_dir, FLAGS.step), chosen_strategy()
-    images = load_images(config, FLAGS.data_dir, FLAGS.split, FLAGS.max_images, FLAGS.cache_dir)
+    images = load_images(config, FLAGS.data_dir, FLAGS.split, FLAGS.max_images, FLAGS.cache_dir, data_record())
     model = load_folded(FLAGS.run_dir, FLAGS.step, FLAGS.ema, strategy=strategy)
     which = "moving average of the weights" if model.averaged else "weights as trained"
     dataset = model.config.data.dataset

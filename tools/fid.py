@@ -22,6 +22,7 @@ from nvae_tf.runs.progress import Progress
 from nvae_tf.runs.starts import run_config
 from tools.flags import (
     chosen_strategy,
+    data_record,
     define_data_dir,
     define_devices,
     define_output,
@@ -83,11 +84,11 @@ def prepare():
     shape = config.model
     extractor.check(shape.image_height - 2 * shape.padding, shape.image_width - 2 * shape.padding)
     data = Features(None, *load_moments(FLAGS.statistics, extractor.dim), None) if FLAGS.statistics else None
-    model = load_folded(FLAGS.run_dir, FLAGS.step, FLAGS.ema, FLAGS.bn_temperature, strategy)
-    temperatures = spread_temperatures(model, [float(value) for value in FLAGS.temperature])
     images = None
     if not FLAGS.statistics:
-        images = load_images(config, FLAGS.data_dir, FLAGS.split, cache_dir=FLAGS.cache_dir)
+        images = load_images(config, FLAGS.data_dir, FLAGS.split, 0, FLAGS.cache_dir, data_record())
+    model = load_folded(FLAGS.run_dir, FLAGS.step, FLAGS.ema, FLAGS.bn_temperature, strategy)
+    temperatures = spread_temperatures(model, [float(value) for value in FLAGS.temperature])
     return extractor, model, strategy, temperatures, images, data
 
 

@@ -35,7 +35,7 @@ def define_statistics():
 
 
 def define_data_dir():
-    """Defines --data_dir and --cache_dir."""
+    """Defines --data_dir, --cache_dir and --accept_changed_data."""
     flags.DEFINE_string("data_dir", None, "Folder of the data set's files; the data set `digits` needs none.")
     flags.register_validator(
         "data_dir", lambda path: path is None or os.path.isdir(path), message="expected an existing folder"
@@ -46,10 +46,23 @@ def define_data_dir():
         "Folder for prepared copies of data sets larger than data.cache_gib; $XDG_CACHE_HOME/nvae_tf if not given, or "
         "~/.cache/nvae_tf.",
     )
+    flags.DEFINE_bool(
+        "accept_changed_data",
+        False,
+        "Go on though the images are not those that the run was trained on. Held-out figures can then be too good, "
+        "because images that are held out now may have been trained on, and do not compare with earlier ones.",
+    )
+
+
+def data_record():
+    """The `DataRecord` of the run that --run_dir names."""
+    from nvae_tf.runs.data_record import DataRecord
+
+    return DataRecord(flags.FLAGS.run_dir, flags.FLAGS.accept_changed_data)
 
 
 def define_images():
-    """Defines --data_dir, --cache_dir, --split and --seed: which images to use, and how they are binarised."""
+    """Defines the flags of `define_data_dir`, --split and --seed: which images to use, and how they are binarised."""
     define_data_dir()
     flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Split of the images.")
     flags.DEFINE_integer("seed", 0, "Seed of binarisation and noise.", lower_bound=0)

@@ -14,7 +14,7 @@ from absl import flags
 
 from nvae_tf.runs.data import load_images
 from nvae_tf.runs.starts import indexed_batches, run_config
-from tools.flags import define_images, define_output, define_run, define_temperature, run
+from tools.flags import data_record, define_images, define_output, define_run, define_temperature, run
 
 # Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
 
@@ -69,7 +69,7 @@ def main():
     from nvae_tf.runs.load import load_folded
 
     config = run_config(FLAGS.run_dir, FLAGS.step)
-    images = load_images(config, FLAGS.data_dir, FLAGS.split, FLAGS.num, FLAGS.cache_dir)
+    images = load_images(config, FLAGS.data_dir, FLAGS.split, FLAGS.num, FLAGS.cache_dir, data_record())
     model = load_folded(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
     groups = len(model.groups)
     counts = kept_counts(groups) if FLAGS.progressive else [groups]

@@ -57,21 +57,20 @@ def count_parts(model):
     return counts
 
 
-def load_first_images(config):
+def load_first_images(config, run_dir):
     """(images [N, H, W, C], ""), or (None, why there are none) if a --data_dir is needed and was not given."""
+    from nvae_tf.runs.data_record import DataRecord
     from nvae_tf.runs.starts import first_images
 
     count = max(FLAGS.num_reconstructions, 2 * _INTERPOLATIONS)
-    try:
-        return first_images(config, FLAGS.data_dir, FLAGS.split, count, FLAGS.seed, FLAGS.cache_dir), ""
-    except ValueError:
-        if FLAGS.data_dir is not None:
-            raise
+    if FLAGS.data_dir is None and config.data.dataset != "digits":
         return None, f"The images of {config.data.dataset} are needed, and no folder with them was given:"
+    where = (FLAGS.data_dir, FLAGS.split, count, FLAGS.seed, FLAGS.cache_dir)
+    return first_images(config, *where, DataRecord(run_dir, FLAGS.accept_changed_data)), ""
 
 
-def add_images(report, nvae, folder):
-    """Draws the grids of the report."""
+def add_images(report, nvae, folder, images):
+    """Draws the grids of the report; `images` are the first of the split, or None."""
     from nvae_tf.evaluation.report import grids
     from nvae_tf.evaluation.sampling import reconstruction_grid
     from nvae_tf.inference.folding import fold
@@ -83,7 +82,6 @@ def add_images(report, nvae, folder):
     temperatures = [float(value) for value in FLAGS.temperature]
     print(f"drawing {report.num_samples} images at each of the temperatures {', '.join(FLAGS.temperature)}", flush=True)
     report.samples = grids.samples(nvae, model, folder, temperatures, report.num_samples, **options)
-    images, report.no_images = load_first_images(report.config)
     ends = None if images is None else images[: 2 * _INTERPOLATIONS]
     report.interpolations = grids.interpolations(model, ends, _INTERPOLATIONS, **options)
     if images is not None:
@@ -114,9 +112,10 @@ def gather(run_dir):
     )
     # A run that has just begun has curves and no checkpoint yet, but a requested step must exist.
     if folder.steps() or FLAGS.step is not None:
+        images, report.no_images = load_first_images(folder.config, run_dir)
         model = load_run(run_dir, FLAGS.step, FLAGS.ema)
         report.step, report.averaged = model.restored_step, model.averaged
-        add_images(report, model, folder.step_folder(report.step))
+        add_images(report, model, folder.step_folder(report.step), images)
     return report
 
 

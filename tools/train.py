@@ -54,7 +54,14 @@ def main():
         strategy = chosen_strategy(workers)
         interruption.listen()
         training = prepare(
-            config, FLAGS.run_dir, FLAGS.data_dir, interruption, strategy, FLAGS.jit_compile, FLAGS.cache_dir
+            config,
+            FLAGS.run_dir,
+            FLAGS.data_dir,
+            interruption,
+            strategy,
+            FLAGS.jit_compile,
+            FLAGS.cache_dir,
+            FLAGS.accept_changed_data,
         )
         training.watchdog_seconds = 60 * FLAGS.watchdog_minutes
         training.run(profile=FLAGS.profile and tuple(map(int, FLAGS.profile)))

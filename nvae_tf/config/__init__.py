@@ -95,4 +95,6 @@ def load_config(path):
             values = json.load(file)
         except json.JSONDecodeError as error:
             raise ConfigError(f"{path}: expected JSON. Received: {error}") from error
+    if isinstance(values, dict) and isinstance(values.get("data"), dict):
+        values["data"].setdefault("split_rule", "permutation")  # a run from before this field
     return config_from_dict(values)

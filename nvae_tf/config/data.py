@@ -2,7 +2,9 @@
 
 import dataclasses
 
-from nvae_tf.config.validation import at_least, check_fields
+from nvae_tf.config.validation import at_least, check_fields, one_of
+
+SPLIT_RULES = ("name", "permutation")
 
 
 @dataclasses.dataclass(slots=True)
@@ -18,6 +20,10 @@ class DataConfig:
             Default 0.
         test_fraction: fraction of the images held out if neither the files nor the data set define a test split.
             Default 0.1.
+        split_rule: how images are drawn for these splits: `"name"`, by a hash of `split_seed` and the image's name, so
+            that a folder that grows keeps every image on its side; or `"permutation"`, by a shuffle that depends on
+            the number of images, as in runs from before this field. A run keeps the rule that it began with.
+            Default `"name"`.
         resize: crop images of another size to the model's aspect ratio, around the centre, and resize them
             (antialiased). If False, another size is an error, except for data sets that are published that way.
             Default False.
@@ -32,6 +38,7 @@ class DataConfig:
     validation_images: int = 0
     split_seed: int = 0
     test_fraction: float = 0.1
+    split_rule: str = "name"
     resize: bool = False
     max_damaged: int = 10
     cache_gib: float = 4.0
@@ -41,6 +48,7 @@ class DataConfig:
         rules = (
             (at_least(0), ("validation_images", "split_seed", "max_damaged", "cache_gib")),
             (("a fraction between 0 and 1", lambda value: 0 < value < 1), ("test_fraction",)),
+            (one_of(SPLIT_RULES), ("split_rule",)),
         )
         check_fields(self, "data", rules)
         return self

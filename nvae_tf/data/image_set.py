@@ -9,6 +9,7 @@ import numpy as np
 from absl import logging
 
 from nvae_tf.data.decode import DamagedImageError
+from nvae_tf.data.fingerprint import add, pixel_sum
 from nvae_tf.data.processes import map_in_processes, num_cores
 
 _MAX_PART_BYTES = 64 * 2**20
@@ -36,6 +37,7 @@ class ImageSet:
         padding: number of zeros to add on every side of the images that `read_pngs` returns. Default 0.
         find_damaged: function of no arguments that reads all records, the first time, and returns `damaged` with those
             that were damaged since; None for images in memory.
+        fingerprint: `pixel_sum` of the undamaged images, where they were read to make the set; else None.
     """
 
     source: str
@@ -46,6 +48,7 @@ class ImageSet:
     read_pngs: collections.abc.Callable | None = None
     padding: int = 0
     find_damaged: collections.abc.Callable | None = None
+    fingerprint: int | None = None
 
     def __len__(self):
         return self.num_images
@@ -146,15 +149,19 @@ def in_memory(images, padding=0, max_damaged=0, progress=None):
     array = np.zeros((len(images), *shape), np.uint8)
     known = images.split.open_records().damaged if images.split.open_records else ()
     damage = _Damage(max_damaged + int(np.isin(images.indices, known).sum()))
-    for found, done in _read_into(array[:, padding : shape[0] - padding, padding : shape[1] - padding], images):
+    pixels, fingerprint = array[:, padding : shape[0] - padding, padding : shape[1] - padding], 0
+    in_place = functools.partial(_read_part, pixels=pixels)
+    for (start, stop), (part, found, part_sum) in _in_parts(_read_part, images, in_place):
+        pixels[start:stop] = part
         for number, message in found:
             damage.add(number, message)
+        fingerprint = add(fingerprint, part_sum)
         if progress is not None:
-            progress(done)
+            progress(stop)
     damaged = damage.array()
     _check_any_good(images, damaged)
     array[damaged] = array[stand_ins(len(images), damaged)[damaged]]
-    return ImageSet(images.split.source, shape, len(images), damaged, array)
+    return ImageSet(images.split.source, shape, len(images), damaged, array, fingerprint=fingerprint)
 
 
 def _check_any_good(images, damaged):
@@ -162,28 +169,51 @@ def _check_any_good(images, damaged):
         raise ValueError(f"{images.split.source}: expected images. Received: {len(images)} damaged ones")
 
 
-def _read_into(pixels, images):
-    """Fills `pixels`; yields ([(number, message) of damaged images], number of images read so far)."""
+def read_fingerprint(images, progress=None):
+    """`pixel_sum` of `SplitImages` without damaged ones; they are read if it does not follow from a prepared set's.
+
+    `progress` is called with the number of images read so far.
+    """
+    whole, others = images.split.fingerprint, np.setdiff1d(np.arange(images.split.num_images), images.indices)
+    if whole is not None and len(others) < len(images):
+        left_out = dataclasses.replace(images, indices=others)
+        return add(whole, -read_fingerprint(left_out)) if len(others) else whole
+    total = 0
+    for (_, stop), part_sum in _in_parts(_sum_part, images):
+        total = add(total, part_sum)
+        if progress is not None:
+            progress(stop)
+    return total
+
+
+def _in_parts(function, images, here=None):
+    """Yields ((start, stop), function(images, (start, stop))) for parts of the images, from several processes.
+
+    If all images are one part, because they are few or quick to read, this process calls `here`, if given, instead.
+    """
     if not images.split.decodes or len(images) < _MIN_PARALLEL:
-        yield _read_part(images, (0, len(images)), pixels)[1], len(images)
+        yield (0, len(images)), (here or function)(images, (0, len(images)))
         return
     processes = num_cores()
-    largest = max(_MAX_PART_BYTES // pixels[0].size, 1)
+    largest = max(_MAX_PART_BYTES // np.prod(image_shape(images, 0)), 1)
     size = min(-(-len(images) // (_PARTS_PER_PROCESS * processes)), largest)
     parts = [(start, min(start + size, len(images))) for start in range(0, len(images), size)]
-    results = map_in_processes(_read_part, images, parts, processes)
-    for (start, stop), (part, found) in zip(parts, results, strict=True):
-        pixels[start:stop] = part
-        yield found, stop
+    yield from zip(parts, map_in_processes(function, images, parts, processes), strict=True)
+
+
+def _sum_part(images, part):
+    return pixel_sum(image for _, image in images.read(slice(*part)) if not isinstance(image, DamagedImageError))
 
 
 def _read_part(images, part, pixels=None):
+    """(uint8 [stop - start, H, W, C], [(number, message) of damaged images], `pixel_sum` of the others)."""
     start, stop = part
     pixels = np.zeros((stop - start, *image_shape(images, 0)), np.uint8) if pixels is None else pixels
-    damaged = []
+    damaged, fingerprint = [], 0
     for row, (_, image) in enumerate(images.read(slice(start, stop))):
         if isinstance(image, DamagedImageError):
             damaged.append((start + row, str(image)))
         else:
             pixels[row] = image
-    return pixels, damaged
+            fingerprint = add(fingerprint, pixel_sum([image]))
+    return pixels, damaged, fingerprint

@@ -14,6 +14,7 @@ import os
 import pathlib
 import shutil
 
+from nvae_tf.data.fingerprint import files_digest
 from nvae_tf.data.records import MANIFEST, SUFFIX, VERSION, Manifest, find_damaged, read_manifest, write_manifest
 from nvae_tf.data.shards import finished_shard, make_tasks, write_shards
 from nvae_tf.data.splits import SPLITS, open_splits
@@ -27,7 +28,7 @@ class Options:
     """Options for preparing a data set.
 
     Attributes:
-        resize, split_seed, test_fraction: see `nvae_tf.data.splits.open_splits`.
+        resize, split_seed, test_fraction, split_rule: see `nvae_tf.data.splits.open_splits`.
         num_processes: number of processes that read and write. Default 1.
         max_damaged: maximum number of images in each split that are left out because they cannot be read. Default 10.
     """
@@ -37,18 +38,7 @@ class Options:
     test_fraction: float = 0.1
     num_processes: int = 1
     max_damaged: int = 10
-
-
-def _fingerprint(splits):
-    """Digest of the names, sizes and modification times of the files that the splits are read from."""
-    digest = hashlib.sha256()
-    for path in sorted({pathlib.Path(path) for images in splits.values() for path in images.split.paths}):
-        below = sorted(os.path.join(top, name) for top, _, names in os.walk(path) for name in names)
-        for file in below if path.is_dir() else [path]:
-            status = os.stat(file, follow_symlinks=os.path.exists(file))  # a link to nothing stands for itself
-            entry = f"{os.path.relpath(file, path.parent)}\n{status.st_size}\n{status.st_mtime_ns}\n"
-            digest.update(entry.encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
+    split_rule: str = "name"
 
 
 def _compare(where, stored, wanted):
@@ -112,6 +102,8 @@ class Preparation:
                 return self._make(folder, quiet=wait)
             if wait:
                 return manifest  # written by the program that this one waited for
+            # A set from before the rule was recorded keeps the permutation.
+            self.options = dataclasses.replace(self.options, split_rule=manifest.split_rule)
             _compare(folder / MANIFEST, dataclasses.asdict(manifest), self._fields())
             shards = manifest.shards()
             finished = self._intact(folder, shards)
@@ -122,20 +114,25 @@ class Preparation:
     def _fields(self):
         info, options = self.info, dataclasses.asdict(self.options)
         fields = {"dataset": info.name, "image_size": info.stored_size, "channels": info.channels}
-        return fields | {name: options[name] for name in ("resize", "split_seed", "test_fraction")}
+        return fields | {name: options[name] for name in ("resize", "split_seed", "test_fraction", "split_rule")}
 
     def _open(self):
         """Name of the source and {split: `SplitImages`}."""
         options = self.options
         source, splits = open_splits(
-            self.info, self.data_dir, options.resize, options.split_seed, options.test_fraction
+            self.info,
+            self.data_dir,
+            options.resize,
+            options.split_seed,
+            options.test_fraction,
+            options.split_rule,
         )
         return source, {split: splits[split]() for split in SPLITS if split in splits}
 
     def _plan(self, source, splits):
         counts = {split: len(images) for split, images in splits.items()}
         plan = {"version": VERSION, "source": source, **self._fields(), "num_images": counts}
-        return plan | {"files": _fingerprint(splits)}
+        return plan | {"files": files_digest(splits.values())}
 
     @contextlib.contextmanager
     def _only_writer(self, folder, wait):
@@ -185,7 +182,7 @@ class Preparation:
         if source != manifest.source or [task.file for task in tasks] != [shard.file for shard in shards]:
             raise ValueError(f"{others}, {source} with {len(tasks)} shards instead of {len(shards)}")
         for shard, written in zip(shards, self._write(folder, splits, tasks, finished), strict=True):
-            if shard != written:
+            if shard.sha256 != written.sha256:
                 raise ValueError(f"{others}; {shard.file} has SHA-256 {written.sha256} instead of {shard.sha256}")
 
     def _intact(self, folder, shards):

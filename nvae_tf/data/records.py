@@ -13,12 +13,13 @@ import os
 import numpy as np
 
 from nvae_tf.data.decode import DamagedImageError, decode
+from nvae_tf.data.fingerprint import add
 from nvae_tf.data.source import SourceSplit
 from nvae_tf.files import file_sum, write_json
 
 MANIFEST = "manifest.json"
 SUFFIX = ".array_record"
-VERSION = 2
+VERSION = 3  # version 2 has no fingerprints and names, and is still read
 _FORMAT = "nvae_tf prepared images"
 _AGAIN = "tools/prepare_data.py writes it again; a folder in the cache can be removed"
 # For reading single records: without read-ahead and without threads.
@@ -35,6 +36,8 @@ class Shard:
         bytes, sha256: size and checksum of the whole file.
         sums: sum of the pixel values of each channel.
         damaged: [index in the split, name] of each image of the source that is left out because it could not be read.
+        names: `SourceSplit.names` of these images, damaged ones included.
+        fingerprint: `pixel_sum` of the records in hexadecimal; "" if not known.
     """
 
     file: str
@@ -43,6 +46,8 @@ class Shard:
     sha256: str
     sums: list
     damaged: list
+    names: list | None = None
+    fingerprint: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,7 +59,7 @@ class Manifest:
         source: format that it was read from, a name in `nvae_tf.data.sources.SOURCES`.
         image_size, channels: size and channels of every image.
         resize: whether images of any size were resized.
-        split_seed, test_fraction: seed and fraction of the split, if the source has none.
+        split_seed, test_fraction, split_rule: seed, fraction and rule of the split, if the source has none.
         splits: {split: list of `Shard`, in order}.
     """
 
@@ -66,6 +71,7 @@ class Manifest:
     split_seed: int
     test_fraction: float
     splits: dict
+    split_rule: str = "permutation"
 
     def shards(self):
         """The shards of all splits."""
@@ -96,7 +102,7 @@ def read_manifest(folder):
     try:
         values = json.loads(text)
         version = values.pop("version")
-        if version == VERSION:
+        if version in (2, VERSION):
             splits = {split: [Shard(**shard) for shard in shards] for split, shards in values.pop("splits").items()}
             del values["format"]
             manifest = Manifest(splits=splits, **values)
@@ -204,6 +210,8 @@ def _open(folder, shards, channels):
         sum(shard.num_images + len(shard.damaged) for shard in shards),
         functools.partial(_read, folder, shards, channels),
         (folder / MANIFEST,),
+        names=None if shards[0].names is None else [name for shard in shards for name in shard.names],
+        fingerprint=add(*(int(shard.fingerprint, 16) for shard in shards)) if shards[0].fingerprint else None,
         open_records=functools.partial(PreparedRecords, folder, shards),
     )
 

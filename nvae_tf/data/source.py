@@ -22,6 +22,9 @@ class SourceSplit:
             the file is read as one array. Default True.
         selection: text that names and counts what was taken of the place and what was left out. Default "", for formats
             in which all is taken.
+        names: list with the name of each image within its folder or archive, with "/"; it decides the side of the image
+            where a split is drawn. None if images have no names: then their number does. Default None.
+        fingerprint: `pixel_sum` of all images, if it is known without reading them; else None. Default None.
         open_records: function of no arguments that opens the split's `PreparedRecords`; None for images that are not
             prepared. Default None.
     """
@@ -32,4 +35,6 @@ class SourceSplit:
     paths: tuple = ()
     decodes: bool = True
     selection: str = ""
+    names: list | None = None
+    fingerprint: int | None = None
     open_records: collections.abc.Callable | None = None

@@ -1,6 +1,7 @@
 """Opens the splits of a data set in a folder, whatever format its images are stored in."""
 
 import dataclasses
+import hashlib
 import pathlib
 
 import numpy as np
@@ -32,6 +33,12 @@ class SplitImages:
 
     def __len__(self):
         return len(self.indices)
+
+    @property
+    def names(self):
+        """Names that decide where a split is drawn: see `SourceSplit.names`, or the numbers of the images."""
+        names = self.split.names
+        return range(len(self)) if names is None else [names[index] for index in self.indices.tolist()]
 
     def subset(self, indices):
         """The `SplitImages` with only some of these images, given by their numbers in increasing order."""
@@ -67,23 +74,52 @@ def _find_splits(info, data_dir):
     )
 
 
-def seeded_split(num_images, num_test, seed):
+def _draws(names, seed):
+    """A number from 0 to 1 for each name, the same on every machine and for every format of the file."""
+    texts = (f"{seed}/{str(name).rpartition('.')[0] or name}".encode("utf-8", "surrogateescape") for name in names)
+    return np.array([int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) / 2**64 for text in texts])
+
+
+def seeded_split(num_images, num_test, seed, names=None):
     """Divides images at random into sorted int64 indices, {"train": ..., "test": ...}.
 
-    `num_test` is the number of held-out images, or their fraction (at least one image). Raises ValueError if no image
-    is left for training.
+    Args:
+        num_images: number of images.
+        num_test: number of images to hold out, or their fraction.
+        seed: seed of the draw.
+        names: iterable of the images' names: each draws a number from 0 to 1. Those below the fraction are held out
+            (though at least one image, and not all), or the `num_test` lowest: whatever other images there are, an
+            image stays on its side of a fraction. None for a shuffle, which depends on `num_images`. Default None.
+
+    Raises:
+        ValueError: no image is left for training.
     """
-    count = num_test if isinstance(num_test, int) else max(round(num_test * num_images), 1)
+    draws = None if names is None else _draws(names, seed)
+    if isinstance(num_test, int):
+        count = num_test
+    elif draws is None or num_images < 2:
+        count = max(round(num_test * num_images), 1)
+    else:
+        count = min(max(int((draws < num_test).sum()), 1), num_images - 1)
     if not 0 < count < num_images:
         raise ValueError(
             f"expected more than {max(count, 1)} images, of which {count} are held out. Received: {num_images}"
         )
     # NumPy guarantees the stream of RandomState, so the split never changes.
-    order = np.random.RandomState(seed).permutation(num_images)
+    shuffled = draws is None
+    order = np.random.RandomState(seed).permutation(num_images) if shuffled else np.argsort(draws, kind="stable")
     return {"train": np.sort(order[count:]), "test": np.sort(order[:count])}
 
 
-def open_splits(info, data_dir, resize=False, split_seed=0, test_fraction=0.1):
+def divide(images, num_test, seed, rule):
+    """`seeded_split` of `SplitImages` by a rule of `DataConfig.split_rule`; the error names the source."""
+    try:
+        return seeded_split(len(images), num_test, seed, images.names if rule == "name" else None)
+    except ValueError as error:
+        raise ValueError(f"{images.split.source}: {error}") from error
+
+
+def open_splits(info, data_dir, resize=False, split_seed=0, test_fraction=0.1, split_rule="name"):
     """Opens the splits of a data set; if the source has none, held-out images are drawn at random.
 
     Args:
@@ -92,6 +128,7 @@ def open_splits(info, data_dir, resize=False, split_seed=0, test_fraction=0.1):
         resize: resize images of any other size. Default False.
         split_seed: seed of the draw. Default 0.
         test_fraction: fraction of the images to hold out if the data set does not define their number. Default 0.1.
+        split_rule: see `DataConfig.split_rule`. Default "name".
 
     Returns:
         (name of the source, {split: function of no arguments that returns `SplitImages`}), always with "train" and
@@ -111,7 +148,11 @@ def open_splits(info, data_dir, resize=False, split_seed=0, test_fraction=0.1):
         if not split.num_images:
             raise ValueError(f"{split.source}: expected images. Received: none")
         images = SplitImages(split, np.arange(split.num_images), info.fit(resize), info.channels)
-        return images if part is None else images.subset(_division(info, split, split_seed, test_fraction)[part])
+        if part is None:
+            return images
+        # An incomplete copy of a published set may have fewer images than are held out of the whole.
+        published = info.num_test if info.num_test and info.num_test < len(images) // 2 else None
+        return images.subset(divide(images, published or test_fraction, split_seed, split_rule)[part])
 
     whole = "all" if "all" in found else "train" if "test" not in found and "train" in found else None
     if whole:
@@ -122,20 +163,11 @@ def open_splits(info, data_dir, resize=False, split_seed=0, test_fraction=0.1):
     return source, {name: lambda name=name: make(name) for name in found}
 
 
-def _division(info, split, seed, fraction):
-    # An incomplete copy of a published set may have fewer images than are held out of the whole.
-    num_test = info.num_test if info.num_test and info.num_test < split.num_images // 2 else fraction
-    try:
-        return seeded_split(split.num_images, num_test, seed)
-    except ValueError as error:
-        raise ValueError(f"{split.source}: {error}") from error
-
-
-def open_images(info, data_dir, split, resize=False, split_seed=0, test_fraction=0.1):
+def open_images(info, data_dir, split, resize=False, split_seed=0, test_fraction=0.1, split_rule="name"):
     """`SplitImages` of "train", "validation" or "test"; see `open_splits`. A missing split is an error."""
     if split not in SPLITS:
         raise ValueError(f"split: expected one of {SPLITS}. Received: {split!r}")
-    source, splits = open_splits(info, data_dir, resize, split_seed, test_fraction)
+    source, splits = open_splits(info, data_dir, resize, split_seed, test_fraction, split_rule)
     if split not in splits:
         raise ValueError(f"split: {info.name} as found ({source}) has {sorted(splits)}. Received: {split!r}")
     return splits[split]()

@@ -39,15 +39,15 @@ def default_cache_dir():
     return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "nvae_tf"
 
 
-def held_out_split(config, data_dir):
-    """`"validation"` if the run or its data set has validation images, else `"test"`."""
+def split_names(config, data_dir):
+    """The splits of a run: `"train"`, the one that training evaluates on, and `"test"` if that is `"validation"`."""
     from nvae_tf.data.splits import open_splits
 
     _, splits = open_splits(check_data(config), data_dir)
-    return "validation" if config.data.validation_images or "validation" in splits else "test"
+    return ["train", *(["validation"] if config.data.validation_images or "validation" in splits else []), "test"]
 
 
-def load_images(config, data_dir, split, max_images=0, cache_dir=None, more_splits=False):
+def load_images(config, data_dir, split, max_images=0, cache_dir=None, record=None, more_splits=False):
     """Loads a split: into memory if it takes no more than `data.cache_gib`, otherwise from prepared records.
 
     A data set that neither fits nor has been prepared is first prepared in the cache, once.
@@ -58,19 +58,24 @@ def load_images(config, data_dir, split, max_images=0, cache_dir=None, more_spli
         split: `"train"` (without the held-out images), `"validation"` or `"test"`.
         max_images: keep only the first `max_images`; 0 for all. Default 0.
         cache_dir: folder for prepared data sets. Default `default_cache_dir()`.
+        record: `DataRecord` of the run, with which the whole split is compared; None for no comparison. Default None.
         more_splits: whether another split is loaded next, and only then is said what was left out. Default False.
 
     Returns:
         `ImageSet`.
 
     Raises:
-        ValueError: no such split, damaged files, or a data set that does not fit the model.
+        ValueError: no such split, damaged files, a data set that does not fit the model, or images that are not
+            the run's.
         FileNotFoundError: the data set's files are missing.
     """
     from nvae_tf.data.image_set import from_records, image_shape, in_memory
 
     info, data = check_data(config), config.data
-    images = _open(info, data, data_dir, split, max_images, notes=True)
+    whole = open_split(config, data_dir, split, notes=True)
+    if record is not None:
+        record.check_count(split, len(whole))
+    images = whole.subset(slice(max_images or None))
     if split != "train" and info.image_size and config.model.bit_depth != info.bit_depth:
         _note(
             f"{info.name}: model.bit_depth is {config.model.bit_depth}; published results have {info.bit_depth} bits "
@@ -84,10 +89,16 @@ def load_images(config, data_dir, split, max_images=0, cache_dir=None, more_spli
     if images.split.selection and not more_splits:
         print(images.split.selection, flush=True)
     if fits:
-        return in_memory(images, info.padding, data.max_damaged, Progress(len(images)))
+        found = in_memory(images, info.padding, data.max_damaged, Progress(len(images)))
+        if record is not None:
+            record.check(split, whole, found.fingerprint if len(images) == len(whole) else None)
+        return found
     if images.split.open_records is None:
         folder = _prepare(info, data, data_dir, cache_dir or default_cache_dir())
-        images = _open(info, data, folder, split, max_images)
+        whole = open_split(config, folder, split)
+        images = whole.subset(slice(max_images or None))
+    if record is not None:
+        record.check(split, whole)
     return from_records(images, info.padding, data.max_damaged)
 
 
@@ -95,7 +106,8 @@ def _prepare(info, data, data_dir, cache_dir):
     from nvae_tf.data.prepare import Options, Preparation
     from nvae_tf.data.processes import num_cores
 
-    options = Options(data.resize, data.split_seed, data.test_fraction, num_cores(), data.max_damaged)
+    rule = (data.resize, data.split_seed, data.test_fraction)
+    options = Options(*rule, num_cores(), data.max_damaged, data.split_rule)
     return Preparation(info, data_dir, options, _note, Progress).in_cache(cache_dir)
 
 
@@ -103,13 +115,15 @@ def _note(text):
     print(text, file=sys.stderr, flush=True)
 
 
-def _open(info, data, data_dir, split, max_images, notes=False):
-    """Opens a split of a run as `SplitImages`."""
-    from nvae_tf.data.splits import open_images, seeded_split
+def open_split(config, data_dir, split, notes=False):
+    """Opens a split of a run as `SplitImages`; with `notes` says what to know when results are compared."""
+    from nvae_tf.data.splits import divide, open_images
 
+    info, data = check_data(config), config.data
+    rule = (data.split_seed, data.test_fraction, data.split_rule)
     held_out = data.validation_images
     source_split = "train" if held_out and split == "validation" else split
-    images = open_images(info, data_dir, source_split, data.resize, data.split_seed, data.test_fraction)
+    images = open_images(info, data_dir, source_split, data.resize, *rule)
     published = (info.num_images or {}).get(source_split, len(images))
     if notes and len(images) != published:
         _note(f"{info.name} {source_split}: {len(images)} images; the published set has {published}")
@@ -119,5 +133,5 @@ def _open(info, data, data_dir, split, max_images, notes=False):
         if held_out >= len(images):
             raise ValueError(f"data.validation_images: expected fewer than {len(images)} images. Received: {held_out}")
         part = "test" if split == "validation" else "train"
-        images = images.subset(seeded_split(len(images), held_out, data.split_seed)[part])
-    return images.subset(slice(max_images or None))
+        images = images.subset(divide(images, held_out, data.split_seed, data.split_rule)[part])
+    return images

@@ -11,7 +11,8 @@ from nvae_tf.checkpoint import RunFolder
 from nvae_tf.config import ConfigError, config_to_dict, flat_dict
 from nvae_tf.data import batches
 from nvae_tf.models.nvae import NVAE
-from nvae_tf.runs.data import held_out_split, load_images
+from nvae_tf.runs.data import load_images, open_split, split_names
+from nvae_tf.runs.data_record import DataRecord
 from nvae_tf.runs.training_run import TrainingRun
 from nvae_tf.training.distributed import strategy as strategies
 from nvae_tf.training.trainer import Trainer, configure_runtime
@@ -65,7 +66,9 @@ def _check_same_on_all_workers(strategy, config):
         )
 
 
-def prepare(config, run_dir, data_dir, interruption, strategy=None, jit_compile=False, cache_dir=None):
+def prepare(
+    config, run_dir, data_dir, interruption, strategy=None, jit_compile=False, cache_dir=None, accept_changed_data=False
+):
     """Loads the data, builds the model and restores the run's last checkpoint if there is one.
 
     Args:
@@ -76,6 +79,7 @@ def prepare(config, run_dir, data_dir, interruption, strategy=None, jit_compile=
         strategy: `tf.distribute.Strategy`; the current one if None. Default None.
         jit_compile: compile the step with XLA. Default False.
         cache_dir: see `load_images`. Default None.
+        accept_changed_data: go on with other images than those that the run began with. Default False.
 
     Returns:
         `TrainingRun`.
@@ -88,10 +92,16 @@ def prepare(config, run_dir, data_dir, interruption, strategy=None, jit_compile=
     _check_same_on_all_workers(strategy, config)
     folder = RunFolder(run_dir)
     if folder.config_path.exists():
-        _check_resumable(config, folder.config)
-    train_images = load_images(config, data_dir, "train", cache_dir=cache_dir, more_splits=True)
-    held_out_name = held_out_split(config, data_dir)
-    held_out = load_images(config, data_dir, held_out_name, cache_dir=cache_dir)
+        stored = folder.config
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, split_rule=stored.data.split_rule))
+        _check_resumable(config, stored)
+    record = DataRecord(run_dir, accept_changed_data, training=True)
+    where = {"cache_dir": cache_dir, "record": record}
+    train_images = load_images(config, data_dir, "train", **where, more_splits=True)
+    _, held_out_name, *others = split_names(config, data_dir)
+    held_out = load_images(config, data_dir, held_out_name, **where)
+    for name in others:
+        record.check(name, open_split(config, data_dir, name))
     train = config.train
     steps_per_epoch = batches.steps_per_epoch(len(train_images), train.batch_size, train.num_replicas)
     if strategies.worker_index(strategy) == 0:
@@ -103,4 +113,6 @@ def prepare(config, run_dir, data_dir, interruption, strategy=None, jit_compile=
     trainer = Trainer(model, train, steps_per_epoch, strategy, jit_compile)
     run = TrainingRun(folder, config, strategy, trainer, train_images, held_out, held_out_name, interruption)
     trainer.step = run.restore() or 0
+    if run.is_chief:
+        record.write(trainer.step)
     return run

@@ -3,6 +3,7 @@
 import numpy as np
 
 from nvae_tf.runs.data import load_images
+from nvae_tf.runs.data_record import DataRecord
 
 _ENCODED_AT_ONCE = 8
 
@@ -26,18 +27,18 @@ def indexed_batches(images, config, batch_size, seed):
         start += len(batch)
 
 
-def first_images(config, data_dir, split, count, seed, cache_dir=None):
+def first_images(config, data_dir, split, count, seed, cache_dir=None, record=None):
     """The first images of a split, float32 [at most count, H, W, C] in [0, 1], padding included."""
-    images = load_images(config, data_dir, split, count, cache_dir)
+    images = load_images(config, data_dir, split, count, cache_dir, record)
     return np.concatenate([batch for _, batch in indexed_batches(images, config, min(count, len(images)), seed)])
 
 
-def chosen_images(config, data_dir, split, numbers, seed, cache_dir=None):
+def chosen_images(config, data_dir, split, numbers, seed, cache_dir=None, record=None):
     """Images of a split by their numbers, in this order: float32 [N, H, W, C] in [0, 1].
 
     Raises `ValueError` if there is no such image, or it is damaged.
     """
-    images = load_images(config, data_dir, split, max(numbers) + 1, cache_dir)
+    images = load_images(config, data_dir, split, max(numbers) + 1, cache_dir, record)
     if max(numbers) >= len(images):
         raise ValueError(
             f"--images: expected numbers below {len(images)}, the number of {split} images. Received: {max(numbers)}"
@@ -65,7 +66,8 @@ class Starts:
             return
         numbers = [int(number) for number in flags.images]
         self.keys = [(flags.seed, number) for number in numbers]
-        self._images = chosen_images(config, flags.data_dir, flags.split, numbers, flags.seed, flags.cache_dir)
+        where = (flags.data_dir, flags.split, numbers, flags.seed, flags.cache_dir)
+        self._images = chosen_images(config, *where, DataRecord(flags.run_dir, flags.accept_changed_data))
 
     def noise(self, model):
         """The prior's noise of each start: a list of lists of float32 arrays [1, h, w, latent_channels]."""

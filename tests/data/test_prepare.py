@@ -69,11 +69,12 @@ def test_records_are_png_files_and_the_manifest_describes_them(source, tmp_path)
     manifest = prepare(source, tmp_path / "out")
     stored = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert str(tmp_path) not in json.dumps(stored)
-    expected = {"format": "nvae_tf prepared images", "version": 2, "dataset": "folder", "source": "image_folder"}
+    expected = {"format": "nvae_tf prepared images", "version": 3, "dataset": "folder", "source": "image_folder"}
     expected |= {"image_size": 8, "channels": 3, "resize": False}
     assert {name: value for name, value in stored.items() if name != "splits"} == expected | {
         "split_seed": 0,
         "test_fraction": 0.1,
+        "split_rule": "name",
     }
     files = {"manifest.json"}
     for split, images in (("train", IMAGES[:40]), ("test", IMAGES[40:])):
@@ -120,7 +121,7 @@ def test_the_split_of_a_data_set_without_one_follows_the_seed(source, tmp_path):
             parts[seed, split] = read(tmp_path / str(seed), split)
             found = [image for _, image in open_images(INFO, source, split, False, seed, 0.25).read()]
             np.testing.assert_array_equal(parts[seed, split], found)
-    assert len(parts[0, "test"]) == 15 and not np.array_equal(parts[0, "test"], parts[1, "test"])
+    assert len(parts[0, "test"]) == 17 and not np.array_equal(parts[0, "test"], parts[1, "test"])
 
 
 def test_images_of_another_size(source, tmp_path):

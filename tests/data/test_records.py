@@ -65,7 +65,7 @@ def test_a_damaged_manifest(folder):
 
 def test_a_set_of_an_earlier_version_says_how_to_make_it_again(folder):
     change(folder, lambda values: values.update(version=1, images_per_shard=64))
-    message = rf"^{folder}/manifest.json: version: expected 2. Received: 1; remove the folder and prepare .* again"
+    message = rf"^{folder}/manifest.json: version: expected 3. Received: 1; remove the folder and prepare .* again"
     with pytest.raises(ValueError, match=message):
         open_images(INFO, folder, "train")
 

@@ -25,7 +25,7 @@ def test_a_split_is_made_where_there_is_none(tmp_path):
     train, test = (values(open_images(FOLDER, tmp_path, split)) for split in ("train", "test"))
     assert len(test) == 3 and sorted(train + test) == list(range(30)) and train == sorted(train)
     other = values(open_images(FOLDER, tmp_path, "test", split_seed=1, test_fraction=0.5))
-    assert len(other) == 15
+    assert len(other) == 14
 
 
 def test_the_only_held_out_images_are_the_test_images(tmp_path):
@@ -47,6 +47,29 @@ def test_seeded_split():
     assert seeded_split(100, 3, 0)["test"].tolist() == [2, 26, 86]  # must never change
     with pytest.raises(ValueError, match="expected more than 1 images, of which 1 are held out. Received: 1"):
         seeded_split(1, 0.1, 0)
+
+
+def test_a_split_by_names_keeps_every_image_on_its_side_when_others_come():
+    names = [f"{number:04}.png" for number in range(1000)]
+    assert [names[i] for i in seeded_split(20, 0.1, 0, names[:20])["test"]] == ["0010.png"]  # must never change
+    sides = {}
+    for count in (100, 101, 1000):
+        parts = seeded_split(count, 0.1, 0, names[:count])
+        assert not set(parts["train"]) & set(parts["test"]) and sum(map(len, parts.values())) == count
+        assert sides.get("test", set()) <= set(parts["test"]) and sides.get("train", set()) <= set(parts["train"])
+        sides = {split: set(part) for split, part in parts.items()}
+    other_seed = seeded_split(1000, 0.1, 1, names)["test"]
+    assert 70 < len(parts["test"]) < 130 and not np.array_equal(parts["test"], other_seed)
+    other_formats = [name.replace(".png", ".jpeg") for name in names]
+    np.testing.assert_array_equal(seeded_split(1000, 0.1, 0, other_formats)["test"], parts["test"])
+    assert len(seeded_split(1000, 30, 0, names)["test"]) == 30
+
+
+@pytest.mark.parametrize("fraction", [0.001, 0.5, 0.999])
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_no_side_of_a_small_folder_is_empty(count, fraction):
+    for seed in range(20):
+        assert all(map(len, seeded_split(count, fraction, seed, range(count)).values()))
 
 
 def test_unknown_split():

@@ -18,6 +18,7 @@ from nvae_tf.runs import prepare as prepare_run
 from nvae_tf.runs.interruption import Interruption
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+FILES = {"checkpoints", "config.json", "data.json", "metrics.jsonl", "tensorboard"}
 DIGITS = REPOSITORY / "configs" / "digits.py"
 
 
@@ -32,7 +33,7 @@ def trained(tmp_path_factory, tiny_run):
 
 def test_run_folder_holds_config_checkpoints_and_tensorboard(trained):
     done, run_dir = trained
-    assert {path.name for path in run_dir.iterdir()} == {"checkpoints", "config.json", "metrics.jsonl", "tensorboard"}
+    assert {path.name for path in run_dir.iterdir()} == FILES
     folder = RunFolder(run_dir)
     assert folder.config.data.dataset == "digits" and folder.config.train.batch_size == 718
     assert folder.steps() == [2, 4]

@@ -42,7 +42,7 @@ def list_images(folder):
 def file_split(folder, names, channels, selection=""):
     """The `SourceSplit` of image files; `names` are paths relative to `folder`."""
     read = functools.partial(_read, str(folder), names, channels)
-    return SourceSplit(str(folder), len(names), read, (folder,), selection=selection)
+    return SourceSplit(str(folder), len(names), read, (folder,), selection=selection, names=names)
 
 
 def _read(folder, names, channels, indices):

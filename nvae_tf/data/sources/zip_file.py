@@ -31,7 +31,14 @@ def _split(folder, names, channels, selection=""):
     """The `SourceSplit` of images that are named ARCHIVE/ENTRY."""
     paths = tuple(folder / archive for archive in _archives(names))
     read = functools.partial(_read, str(folder), names, channels)
-    return SourceSplit(", ".join(map(str, paths)), len(names), read, paths, selection=selection)
+    source = ", ".join(map(str, paths))
+    return SourceSplit(source, len(names), read, paths, selection=selection, names=list(map(_in_folder, names)))
+
+
+def _in_folder(name):
+    """Name of an image in the folder that was archived, which archives often hold under their own name."""
+    archive, _, entry = name.partition("/")
+    return entry.removeprefix(f"{os.path.splitext(archive)[0]}/")
 
 
 # Kept open, because a process reads many parts, and listing the million entries of an archive takes seconds.
