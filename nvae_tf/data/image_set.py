@@ -117,12 +117,13 @@ def from_records(images, padding=0, max_damaged=0):
     def read_pngs(numbers):
         nonlocal readable
         while True:
-            files = records.read(images.indices[readable[numbers]])
+            wanted = readable[numbers]  # another thread may replace `readable` meanwhile
+            files = records.read(images.indices[wanted])
             found = [place for place, file in enumerate(files) if isinstance(file, DamagedImageError)]
             if not found:
                 return files
             for place in found:
-                damage.add(int(readable[numbers[place]]), str(files[place]))
+                damage.add(int(wanted[place]), str(files[place]))
             _check_any_good(images, damage.numbers)
             readable = stand_ins(len(images), damage.array())
 
