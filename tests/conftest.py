@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import pathlib
+import re
 import sys
 
 import numpy as np
@@ -23,6 +24,15 @@ tf.config.set_logical_device_configuration(
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 _SMALL_GOLDEN = REPOSITORY / "tests" / "goldens" / "cifar10_tiny_flow.npz"
+
+
+def pytest_make_parametrize_id(val, argname):
+    """The ids of parametrised tests are names: those of their arguments, numbered, for bytes and for texts.
+
+    Content in an id can differ between the processes of pytest-xdist, which then run nothing.
+    """
+    is_content = isinstance(val, bytes) or (isinstance(val, str) and not re.fullmatch(r"[\w.:/=+ -]{1,40}", val, re.A))
+    return argname if is_content else None
 
 
 def _shared_folder(name):

@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from nvae_tf.data.sources.names import choose_splits, visible_files
+from nvae_tf.data.sources.names import choose_splits, names_fit, visible_files
 from nvae_tf.data.sources.reading import array_split, named_damage
 
 _CHANNELS = (1, 3, 4)
@@ -96,10 +96,10 @@ def find_npz(root, info):
         if keys:
             return {split: functools.partial(_open, path, info.channels, key) for split, key in keys.items()}
     names = choose_splits(paths, info.stored_size, root)
-    if not names:
+    if not names_fit(paths):
         found = [name for name, path in paths.items() if _image_key(array_headers(path), path) is not None]
         if len(found) > 1:
             received = ", ".join(found[:20])
             raise ValueError(f"{root}: expected one .npy or .npz file, or one for each split. Received: {received}")
-        names = dict(zip(["all"], found, strict=False))
+        names = choose_splits(found, info.stored_size, root) or dict(zip(["all"], found, strict=False))
     return {split: functools.partial(_open, paths[name], info.channels) for split, name in names.items()} or None
