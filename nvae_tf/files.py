@@ -17,6 +17,8 @@ import os
 import pathlib
 import secrets
 import shutil
+import socket
+import tempfile
 
 from absl import logging
 
@@ -126,6 +128,87 @@ def new_folder(path):
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def check_writable(folder):
+    """Writes and removes a file in a folder or, until that exists, in the nearest folder above it that does.
+
+    Raises:
+        OSError: it is not allowed, the disk is full or read-only, or a file is in the place of a folder.
+    """
+    folder = pathlib.Path(folder)
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
+    try:
+        with tempfile.TemporaryFile(dir=there, prefix=TEMPORARY) as file:
+            file.write(bytes(4096))  # a full disk accepts an empty file
+            file.flush()
+    except OSError as error:
+        raise OSError(f"{folder}: expected a folder that can be written to. Received: {error.strerror}") from error
+
+
+def check_output(path):
+    """`check_writable` for a file that is to be written, or replaced, in an existing folder."""
+    path = pathlib.Path(path)
+    if path.is_dir():
+        raise OSError(f"{path}: expected a file. Received: a folder")
+    check_writable(path.parent)
+
+
+@contextlib.contextmanager
+def only_writer(folder, name="lock", wait=False):
+    """Context in which no other process, of this machine or another, holds the same lock.
+
+    The file need not be removed: the system releases the lock of a process that ends, in whatever way.
+
+    Args:
+        folder: folder to write to, which is created if needed.
+        name: file in it that is locked, whose folder is removed if it still holds nothing else at the end.
+            Default "lock".
+        wait: wait for the other process instead of raising an error. Default False.
+
+    Raises:
+        ValueError: another process holds the lock; the message has its number and its host.
+        OSError: see `check_writable`.
+    """
+    check_writable(folder)
+    lock = pathlib.Path(folder, name)
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with open(lock, "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError as error:
+            file.seek(0)
+            raise ValueError(
+                f"{folder}: expected no other program that writes it. Received: {file.read() or 'one'}"
+            ) from error
+        except OSError as error:  # some network file systems have no locks
+            logging.warning("%s: expected a file system with locks. Received: %s", folder, error)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                if os.listdir(lock.parent) == [lock.name]:
+                    shutil.rmtree(lock.parent)
+
+
+@contextlib.contextmanager
+def plain_path(folder):
+    """Yields a path of an existing folder in which TensorFlow finds files.
+
+    TensorFlow looks for the files of a checkpoint or SavedModel by a pattern, so it reads no path with a bracket or a
+    backslash in it, although it writes there. For such a folder the path is that of a descriptor, in /proc.
+    """
+    if not set("[]*?\\") & set(str(folder)):
+        yield pathlib.Path(folder)
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield pathlib.Path(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path, text):

@@ -22,7 +22,7 @@ from ml_collections import config_flags
 
 from nvae_tf.files import write_json
 from nvae_tf.runs.benchmark_data import data_table
-from tools.flags import checked_config, chosen_strategy, define_devices, define_output, run
+from tools.flags import checked_config, chosen_strategy, define_devices, define_output, output_path, run
 
 FLAGS = flags.FLAGS
 
@@ -93,12 +93,13 @@ def _measure(config):
 
 
 def main():
+    path = output_path(name="json")
     if FLAGS.data:
         figures = data_table(FLAGS.batch_size)
     else:
         figures = _measure(checked_config(_CONFIG))
-    if FLAGS.json:
-        write_json(FLAGS.json, figures)
+    if path:
+        write_json(path, figures)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import sys
 from absl import flags
 
 from nvae_tf.files import write_json
-from tools.flags import connection, define_output, define_server, run
+from tools.flags import connection, define_output, define_path, define_server, output_path, run
 
 # Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
 
@@ -24,7 +24,7 @@ FLAGS = flags.FLAGS
 define_server()
 flags.DEFINE_integer("grpc_port", None, "Port of gRPC, usually 8500; gRPC is not checked without it.", 1, 65535)
 flags.DEFINE_integer("rest_port", None, "Port of REST, usually 8501; REST is not checked without it.", 1, 65535)
-flags.DEFINE_string(
+define_path(
     "card",
     None,
     "Folder of the versions, in which the card of the version that answers is found, or a card: "
@@ -94,6 +94,7 @@ def run_checks(target, figures):
 
 
 def main():
+    path = output_path(name="json")
     from nvae_tf.serving.card import find_card, read_card
 
     target, figures, card = make_target(), [], None
@@ -106,11 +107,11 @@ def main():
         print(f"version {version} answers, {compared}", flush=True)
     outcomes = run_checks(target, figures)
     failed = sum(not outcome.passed for outcome in outcomes)
-    if FLAGS.json:
+    if path:
         results = {"server": FLAGS.host, "model": str(target.model), "version": version, "card": card, "failed": failed}
         results |= {"checks": [outcome._asdict() for outcome in outcomes], "load": figures}
-        write_json(FLAGS.json, results)
-        print(f"written: {FLAGS.json}")
+        write_json(path, results)
+        print(f"written: {path}")
     if failed and version not in (None, later := target.version()):
         print(f"version {version} answered at first, and {later} now: check again")
     if failed:

@@ -18,7 +18,7 @@ import sys
 
 from absl import app, flags
 
-from tools.flags import define_run, define_statistics, run
+from tools.flags import define_path, define_run, define_statistics, run
 
 FLAGS = flags.FLAGS
 
@@ -28,7 +28,7 @@ _MAX_DETAILS = 20
 
 define_run(required=False)
 define_statistics()
-flags.DEFINE_string("reference", None, "Sidecar decoder.json beside its golden.bin, if there is no run.")
+define_path("reference", None, "Sidecar decoder.json beside its golden.bin, if there is no run.")
 flags.DEFINE_integer("num", 4, "Number of random inputs for gpu and keras.", lower_bound=1)
 flags.DEFINE_integer("num_audit", 32, "Number of random inputs for half; use few for 256 x 256 pixels.", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "Seed of the random inputs.", lower_bound=0)

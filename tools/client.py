@@ -20,8 +20,9 @@ import re
 import numpy as np
 from absl import app, flags
 
-from nvae_tf.files import new_file, write_text
-from tools.flags import connection, define_server, define_temperature, run
+from nvae_tf.evaluation.write_images import check_no_images
+from nvae_tf.files import check_output, new_file, write_text
+from tools.flags import connection, define_path, define_server, define_temperature, run
 
 # Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
 
@@ -40,8 +41,8 @@ _SUFFIXES = {
 define_server()
 flags.DEFINE_enum("protocol", "grpc", ["grpc", "rest"], "Protocol to use.")
 flags.DEFINE_integer("port", None, "Port of the server; by default 8500 for gRPC and 8501 for REST.", 1, 65535)
-flags.DEFINE_string("out", None, "Output file: .png for images, .npz for encode, .jsonl for score (else printed).")
-flags.DEFINE_string("images_dir", None, "Folder for each image as a PNG as well: 000000.png ...; created if needed.")
+define_path("out", None, "Output file: .png for images, .npz for encode, .jsonl for score (else printed).")
+define_path("images_dir", None, "Folder for each image as a PNG as well: 000000.png ...; created if needed.")
 flags.DEFINE_list("images", None, "PNG or JPEG files, separated by commas; two for interpolate.")
 flags.DEFINE_integer("num", 16, "Number of images for sample.", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "Seed of the first image; each further image has the next seed.")
@@ -82,7 +83,7 @@ def read_files():
 
     if not FLAGS.images:
         raise ValueError("--images: expected files separated by commas. Received: none")
-    contents = [pathlib.Path(path).read_bytes() for path in FLAGS.images]
+    contents = [pathlib.Path(path).expanduser().read_bytes() for path in FLAGS.images]
     for path, content in zip(FLAGS.images, contents, strict=True):
         open_picture(f"--images: {path}", content)
     return contents
@@ -168,6 +169,10 @@ def main(words):
     needed = suffix and (FLAGS.out or command != "score")
     if needed and not ((FLAGS.out or "").endswith(suffix) and os.path.isdir(os.path.dirname(FLAGS.out) or ".")):
         raise app.UsageError(f"--out: expected a name ending in {suffix} in an existing folder. Received: {FLAGS.out}")
+    if needed:
+        check_output(FLAGS.out)
+    if FLAGS.images_dir:
+        check_no_images(FLAGS.images_dir)
     with make_client() as client:
         if suffix == ".png":
             pictures(client, command)

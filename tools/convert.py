@@ -9,15 +9,15 @@ import os
 
 from absl import flags
 
-from nvae_tf.files import is_vacant
+from nvae_tf.files import check_writable, is_vacant
 
 # TensorFlow is imported only after the flags were checked, so that a wrong flag is reported at once.
-from tools.flags import run
+from tools.flags import define_path, run
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string("checkpoint", None, "The official checkpoint.pt.", required=True)
-flags.DEFINE_string("run_dir", None, "Folder to write, new or empty.", required=True)
+define_path("checkpoint", None, "The official checkpoint.pt.", required=True)
+define_path("run_dir", None, "Folder to write, new or empty.", required=True)
 
 
 flags.register_validator(
@@ -39,6 +39,7 @@ def _write_run(run_dir, step, model):
 
 
 def main():
+    check_writable(FLAGS.run_dir)
     from nvae_tf.convert.torch_reader import read_checkpoint
 
     checkpoint = read_checkpoint(FLAGS.checkpoint)

@@ -26,7 +26,7 @@ from nvae_tf.evaluation import latent_files
 from nvae_tf.runs.data import load_images
 from nvae_tf.runs.progress import Progress
 from nvae_tf.runs.starts import indexed_batches, run_config
-from tools.flags import data_record, define_images, define_output, define_run, run
+from tools.flags import data_record, define_images, define_output, define_run, output_path, run
 
 # Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
 
@@ -63,17 +63,18 @@ def encoded_batches(model, images, names):
 def main():
     from nvae_tf.runs.load import load_folded
 
+    path = output_path()
     config = run_config(FLAGS.run_dir, FLAGS.step)
     images = load_images(config, FLAGS.data_dir, FLAGS.split, FLAGS.max_images, FLAGS.cache_dir, data_record())
     shapes = latent_files.layout(config.model, FLAGS.what)
     latent_files.check_size(FLAGS.out, shapes, len(images), FLAGS.max_gib)
     model = load_folded(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
     batches = encoded_batches(model, images, shapes)
-    if FLAGS.out.endswith(".npz"):
-        latent_files.write_latents_npz(FLAGS.out, shapes, len(images.good), batches)
+    if path.suffix == ".npz":
+        latent_files.write_latents_npz(path, shapes, len(images.good), batches)
     else:
-        latent_files.write_latents_tfrecord(FLAGS.out, batches)
-    print(f"written: {FLAGS.out}, {len(images.good)} images, step {model.restored_step}")
+        latent_files.write_latents_tfrecord(path, batches)
+    print(f"written: {path}, {len(images.good)} images, step {model.restored_step}")
 
 
 if __name__ == "__main__":

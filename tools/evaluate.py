@@ -7,19 +7,29 @@ After an interruption the same command resumes. The noise of an image depends on
 data set: batch size, rows at once and devices change the figures only by rounding.
 """
 
+import contextlib
 import json
-import pathlib
+import sys
 import time
 
 import numpy as np
 from absl import flags
 
-from nvae_tf.files import new_file
+from nvae_tf.files import new_file, only_writer
 from nvae_tf.hierarchy import SAMPLE_BITS
 from nvae_tf.runs.data import load_images
 from nvae_tf.runs.progress import Progress
 from nvae_tf.runs.starts import run_config
-from tools.flags import chosen_strategy, data_record, define_devices, define_images, define_run, run
+from tools.flags import (
+    chosen_strategy,
+    data_record,
+    define_devices,
+    define_images,
+    define_output,
+    define_run,
+    output_path,
+    run,
+)
 
 # Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
 
@@ -39,6 +49,7 @@ flags.DEFINE_integer(
     "Images times samples that are decoded at once, which bounds the memory; 0 for the batch size.",
     lower_bound=0,
 )
+define_output("JSON file of the result; RUN_DIR/evaluation.json if not given.", ".json")
 flags.DEFINE_integer("max_images", 0, "Evaluate only the first images; 0 for all.", lower_bound=0)
 define_devices()
 
@@ -81,13 +92,12 @@ def load_scores(path, settings):
     return (arrays, num_batches) if found == settings else (None, 0)
 
 
-def evaluate_all(model, images, strategy, settings):
-    """`LikelihoodResult` of all images; resumes an interrupted evaluation with the same settings."""
+def evaluate_all(model, images, strategy, settings, path):
+    """`LikelihoodResult` of all images; saves to `path`, unless it is None, to resume with the same settings."""
     from nvae_tf.data.batches import eval_batches
     from nvae_tf.evaluation.likelihood import Scores, evaluate
 
-    config, progress = model.config, Progress(len(images))
-    path, saved = pathlib.Path(FLAGS.run_dir) / "evaluation.partial.npz", time.monotonic()
+    config, progress, saved = model.config, Progress(len(images)), time.monotonic()
     arrays, done = load_scores(path, settings)
     scores = Scores(arrays)
     if done:
@@ -97,17 +107,22 @@ def evaluate_all(model, images, strategy, settings):
     def after_batch(num_images):
         nonlocal done, saved
         done += 1
-        if time.monotonic() - saved > _SAVE_SECONDS:
-            save_scores(path, settings, scores, done)
+        if path and time.monotonic() - saved > _SAVE_SECONDS:
+            try:
+                save_scores(path, settings, scores, done)
+            except OSError as error:  # a disk that is full now is no reason to lose the result
+                print(f"warning: {path}: not written: {error}", file=sys.stderr, flush=True)
             saved = time.monotonic()
         progress(num_images)
 
     result = evaluate(model, batches, FLAGS.num_samples, FLAGS.seed, after_batch, FLAGS.max_rows, scores, strategy)
-    path.unlink(missing_ok=True)
+    if path:
+        path.unlink(missing_ok=True)
     return result
 
 
-def main():
+def evaluate_run(path):
+    """Evaluates the run that the flags name, and writes the result to a path unless it is None."""
     from nvae_tf.checkpoint.figures import evaluation_context, write_evaluation
     from nvae_tf.runs.load import load_folded
     from nvae_tf.runs.provenance import weights
@@ -121,9 +136,16 @@ def main():
     context = evaluation_context(model, FLAGS.split, FLAGS.seed)
     settings = {"images": len(images), "samples": FLAGS.num_samples, "batch": FLAGS.batch_size}
     settings |= {"source": images.source, "weights": weights(FLAGS.run_dir, model)}
-    result = evaluate_all(model, images, strategy, context | settings)
-    print(format_table(result))
-    write_evaluation(FLAGS.run_dir, context, result)
+    result = evaluate_all(model, images, strategy, context | settings, path and path.with_suffix(".partial.npz"))
+    print(format_table(result), flush=True)
+    if path:
+        write_evaluation(path, context, result)
+
+
+def main():
+    path = output_path("evaluation.json", optional=True)
+    with only_writer(path.parent, f"{path.stem}.lock") if path else contextlib.nullcontext():
+        evaluate_run(path)
 
 
 if __name__ == "__main__":

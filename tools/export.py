@@ -17,9 +17,9 @@ from absl import flags
 from nvae_tf.config import load_config
 from nvae_tf.export.saved_model.server_files import check_server_options, takes_versions
 from nvae_tf.export.summary import show_files, show_saved_model
-from nvae_tf.files import is_vacant
+from nvae_tf.files import check_writable, is_vacant
 from nvae_tf.hierarchy import num_sampled_groups
-from tools.flags import define_run, define_statistics, run
+from tools.flags import define_path, define_run, define_statistics, run
 
 # Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
 
@@ -35,7 +35,7 @@ _OF_FORMATS = {
 
 flags.DEFINE_enum("format", None, _FORMATS, "Format to write.", required=True)
 define_run()
-flags.DEFINE_string("out", None, "Folder to create; for a SavedModel it may already contain versions.", required=True)
+define_path("out", None, "Folder to create; for a SavedModel it may already contain versions.", required=True)
 define_statistics()
 flags.DEFINE_float("temperature", 1.0, "Temperature that the export recommends.")
 flags.DEFINE_string("name", "nvae", "saved_model: name of the model on the server.")
@@ -69,6 +69,7 @@ for _name, _format in _OF_FORMATS.items():
 
 def main():
     out, sizes = pathlib.Path(FLAGS.out), [int(size) for size in FLAGS.batch_sizes]
+    check_writable(out)
     # The model is loaded only if the other flags fit the run and the folder.
     num_sampled_groups(load_config(pathlib.Path(FLAGS.run_dir) / "config.json").model, FLAGS.num_groups)
     if FLAGS.format == "saved_model":

@@ -8,6 +8,7 @@ split of the published figures. Images are rounded to 8 bits, grey is repeated f
 features of the data set are cached in RUN_DIR/fid_cache.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,7 +17,7 @@ import sys
 
 from absl import flags
 
-from nvae_tf.files import write_json
+from nvae_tf.files import check_writable, write_json
 from nvae_tf.runs.data import load_images
 from nvae_tf.runs.progress import Progress
 from nvae_tf.runs.starts import run_config
@@ -26,9 +27,11 @@ from tools.flags import (
     define_data_dir,
     define_devices,
     define_output,
+    define_path,
     define_run,
     define_statistics,
     define_temperatures,
+    output_path,
     run,
 )
 
@@ -37,14 +40,15 @@ from tools.flags import (
 FLAGS = flags.FLAGS
 
 define_run()
-flags.DEFINE_string("inception", None, "Frozen graph: inception-2015-12-05.tgz, or the .pb file in it.")
+define_path("inception", None, "Frozen graph: inception-2015-12-05.tgz, or the .pb file in it.")
 flags.DEFINE_string("inception_input", "ExpandDims:0", "Tensor of the graph that takes images [B, H, W, 3], 0 to 255.")
 flags.DEFINE_string("inception_output", "pool_3:0", "Tensor of the graph with the features.")
 define_data_dir()
 flags.DEFINE_enum("split", "train", ["train", "validation", "test"], "Images to compare with.")
-flags.DEFINE_string("statistics", None, "Compare with the mu and sigma in this .npz instead of images: FID only.")
+define_path("statistics", None, "Compare with the mu and sigma in this .npz instead of images: FID only.")
+define_output("JSON file of the figures; RUN_DIR/fid.json if not given.", ".json")
 define_output("Write mu and sigma of the data set to this .npz.", ".npz", name="save_statistics")
-flags.DEFINE_string("features_dir", None, "Folder for the data set's features; RUN_DIR/fid_cache if not given.")
+define_path("features_dir", None, "Folder for the data set's features; RUN_DIR/fid_cache if not given.")
 flags.DEFINE_integer("num_samples", 50_000, "Number of images to draw from the model.", lower_bound=2)
 flags.DEFINE_integer("batch_size", 64, "Number of images processed at once.", lower_bound=1)
 define_temperatures(
@@ -143,8 +147,9 @@ def data_features(extractor, images, config):
     total = len(images.good)
     batches, progress = data_batches(images, config), Progress(total)
     result = collect(extractor, batches, total, _MAX_FEATURES, FLAGS.seed, progress)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_features(path, result)
+    with contextlib.suppress(OSError):  # the next call computes them again
+        folder.mkdir(parents=True, exist_ok=True)
+        save_features(path, result)
     return result
 
 
@@ -175,15 +180,18 @@ def main():
     from nvae_tf.evaluation.fid.distances import compare
     from nvae_tf.evaluation.fid.features import collect, save_moments
 
+    path, statistics = output_path("fid.json", optional=True), output_path(name="save_statistics")
+    if FLAGS.features_dir:
+        check_writable(FLAGS.features_dir)
     extractor, model, strategy, temperatures, images, data = prepare()
     config = model.config
     if images is not None:
         print(f"{config.data.dataset} {FLAGS.split}: {len(images)} images", flush=True)
         warn_of_few("data", len(images), extractor.dim)
         data = data_features(extractor, images, config)
-        if FLAGS.save_statistics:
-            save_moments(FLAGS.save_statistics, data.mean, data.covariance)
-            print(f"written: {FLAGS.save_statistics}", flush=True)
+        if statistics:
+            save_moments(statistics, data.mean, data.covariance)
+            print(f"written: {statistics}", flush=True)
     weights = "moving average of the weights" if model.averaged else "weights as trained"
     print(f"{FLAGS.num_samples} samples, step {model.restored_step}, {weights}", flush=True)
     warn_of_few("sampled", FLAGS.num_samples, extractor.dim)
@@ -192,9 +200,9 @@ def main():
     figures = compare(features, data, FLAGS.seed)
     for name, value in figures.items():
         print(f"{name:<12}{'-' if value is None else f'{value:.6g}':>14}")
-    path = pathlib.Path(FLAGS.run_dir) / "fid.json"
-    write_json(path, {**figures, "num_data_images": data.count, **context(extractor, model, temperatures)})
-    print(f"written: {path}")
+    if path:
+        write_json(path, {**figures, "num_data_images": data.count, **context(extractor, model, temperatures)})
+        print(f"written: {path}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 import math
 import os
+import pathlib
+import signal
 import sys
 
 from absl import app, flags, logging
@@ -10,9 +12,23 @@ from absl import app, flags, logging
 flags.disclaim_key_flags()
 
 
+class _PathParser(flags.ArgumentParser):
+    def parse(self, argument):
+        # The shell does not expand `~` behind `=`, and leaves nothing of a variable that is not set.
+        path = os.path.expanduser(argument)
+        if not path or path.startswith("~"):
+            raise ValueError("expected a path; ~ and ~USER are home folders, ./~ is not")
+        return path
+
+
+def define_path(name, default, description, required=False):
+    """Defines a flag whose value is the path of a file or folder: `~` is expanded, and the empty string refused."""
+    flags.DEFINE(_PathParser(), name, default, description, required=required)
+
+
 def define_run(required=True):
     """Defines --run_dir, --step and --ema, which choose a run and a model of it."""
-    flags.DEFINE_string("run_dir", None, "Folder of the run: config.json and checkpoints/.", required=required)
+    define_path("run_dir", None, "Folder of the run: config.json and checkpoints/.", required)
     define_checkpoint()
     flags.register_validator(
         "run_dir",
@@ -36,11 +52,11 @@ def define_statistics():
 
 def define_data_dir():
     """Defines --data_dir, --cache_dir and --accept_changed_data."""
-    flags.DEFINE_string("data_dir", None, "Folder of the data set's files; the data set `digits` needs none.")
+    define_path("data_dir", None, "Folder of the data set's files; the data set `digits` needs none.")
     flags.register_validator(
         "data_dir", lambda path: path is None or os.path.isdir(path), message="expected an existing folder"
     )
-    flags.DEFINE_string(
+    define_path(
         "cache_dir",
         None,
         "Folder for prepared copies of data sets larger than data.cache_gib; $XDG_CACHE_HOME/nvae_tf if not given, or "
@@ -70,12 +86,40 @@ def define_images():
 
 def define_output(description, *suffixes, name="out"):
     """Defines --out, or another name: a file whose name ends in one of `suffixes`, in an existing folder."""
-    flags.DEFINE_string(name, None, description)
+    define_path(name, None, description)
     flags.register_validator(
         name,
         lambda path: path is None or (path.endswith(suffixes) and os.path.isdir(os.path.dirname(path) or ".")),
         message=f"expected a name ending in {' or '.join(suffixes)} in an existing folder",
     )
+
+
+def output_path(default=None, name="out", optional=False):
+    """The file that --out, or another flag, names; None if there is neither a value nor a default.
+
+    Args:
+        default: name of the file in --run_dir that is written without the flag. Default None.
+        name: name of the flag. Default "out".
+        optional: instead of raising an error because nothing can be written to --run_dir, say so and return None.
+            Default False.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    from nvae_tf.files import check_output
+
+    given = flags.FLAGS[name].value
+    if given is None and default is None:
+        return None
+    path = pathlib.Path(given or os.path.join(flags.FLAGS.run_dir, default))
+    try:
+        check_output(path)
+    except OSError as error:
+        if given or not optional:
+            raise
+        print(f"warning: {error}; the result is only printed, --{name}=FILE saves it", file=sys.stderr, flush=True)
+        return None
+    return path
 
 
 def define_temperature(description):
@@ -120,7 +164,14 @@ def _unknown_field(argv):
     return None
 
 
+def _with_home(argument):
+    """Expands `~` in --config=~/..., a flag of ml_collections, and in a word."""
+    flag, _, path = argument.rpartition("=")
+    return f"{flag}={os.path.expanduser(path)}" if flag in ("--config", "-config") else os.path.expanduser(argument)
+
+
 def _parse_flags(argv):
+    argv = [argv[0], *map(_with_home, argv[1:])]
     # For an unknown field or a missing file ml_collections would raise a traceback.
     try:
         return app.parse_flags_with_usage(argv)
@@ -132,7 +183,7 @@ def run(main, takes_words=False):
     """Runs a program: parses its flags and calls `main`.
 
     A wrong folder, file or flag ends the program with a one-line message and status 1; `--verbosity=1` shows the
-    traceback.
+    traceback. Ctrl-C ends it with one line and status 130, as shells expect.
 
     Args:
         main: function without arguments.
@@ -146,6 +197,8 @@ def run(main, takes_words=False):
             logging.set_verbosity(logging.WARNING)
         if not takes_words and len(argv) > 1:
             raise app.UsageError(f"expected flags only. Received: {argv[1:]}")
+        if "" in argv:
+            raise app.UsageError("expected words. Received: an empty one")
         try:
             main(argv[1:]) if takes_words else main()
         except Exception as error:
@@ -156,7 +209,13 @@ def run(main, takes_words=False):
                 raise
             sys.exit(f"{os.path.basename(argv[0])}: {message}")
 
-    app.run(checked, flags_parser=_parse_flags)
+    try:
+        app.run(checked, flags_parser=_parse_flags)
+    except KeyboardInterrupt:
+        # In one write: print could let a line of progress in before the newline.
+        sys.stderr.write(f"{os.path.basename(sys.argv[0])}: interrupted\n")
+        sys.stdout.flush()
+        os._exit(128 + signal.SIGINT)  # a normal exit would wait for threads and other processes
 
 
 def checked_config(flag):
@@ -203,9 +262,9 @@ def define_server():
     flags.DEFINE_float("timeout", 60.0, "Time limit of each request in seconds.")
     flags.DEFINE_integer("max_message_mb", 256, "Largest message to send or receive, in MiB.", 1, 2047)
     flags.DEFINE_bool("tls", False, "Encrypt the connection; REST needs a proxy in front of the server for this.")
-    flags.DEFINE_string("tls_root_certs", None, "PEM file of the authorities to trust; the system's if not given.")
-    flags.DEFINE_string("tls_client_cert", None, "PEM file of this client's certificate.")
-    flags.DEFINE_string("tls_client_key", None, "PEM file of its key.")
+    define_path("tls_root_certs", None, "PEM file of the authorities to trust; the system's if not given.")
+    define_path("tls_client_cert", None, "PEM file of this client's certificate.")
+    define_path("tls_client_key", None, "PEM file of its key.")
     flags.register_validator("timeout", lambda value: 0.0 < value < math.inf, message="expected a positive number")
     flags.mark_flags_as_mutual_exclusive(["version", "label"])
 

@@ -8,14 +8,11 @@ Each pair has a row. The interpolation is spherical in the noise from which the 
 ends are the reconstructions of the images, or the samples of the seeds.
 """
 
-import os
-import pathlib
-
 import numpy as np
 from absl import flags
 
 from nvae_tf.runs.starts import Starts, run_config
-from tools.flags import define_images, define_output, define_run, define_starts, define_temperature, run
+from tools.flags import define_images, define_output, define_run, define_starts, define_temperature, output_path, run
 
 # Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
 
@@ -44,11 +41,11 @@ def main():
     from nvae_tf.evaluation.write_images import grid, save_animation, save_grid
     from nvae_tf.runs.load import load_folded
 
+    path = output_path("interpolation.png")
     starts = Starts(run_config(FLAGS.run_dir, FLAGS.step), FLAGS)
     model = load_folded(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
     noise, options = starts.noise(model), (FLAGS.frames, FLAGS.batch_size)
     rows = np.stack([interpolate(model, *pair, *options) for pair in zip(noise[::2], noise[1::2], strict=True)])
-    path = pathlib.Path(FLAGS.out or os.path.join(FLAGS.run_dir, "interpolation.png"))
     save_grid(path, rows.reshape(-1, *rows.shape[2:]), FLAGS.frames)
     print(f"written: {path}")
     if FLAGS.animation != "none":

@@ -12,12 +12,12 @@ import sys
 from absl import flags
 
 # TensorFlow is imported only after the flags were checked, so that a wrong flag is reported at once.
-from tools.flags import run
+from tools.flags import define_path, run
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string("checkpoint", None, "The official checkpoint.pt.", required=True)
-flags.DEFINE_string("expected", None, "The .npz with the original program's numbers.", required=True)
+define_path("checkpoint", None, "The official checkpoint.pt.", required=True)
+define_path("expected", None, "The .npz with the original program's numbers.", required=True)
 flags.DEFINE_boolean("verbose", False, "Print a line for every gradient and statistic, not only for the worst.")
 
 for _name in ("checkpoint", "expected"):

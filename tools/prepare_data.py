@@ -18,15 +18,15 @@ import sys
 from absl import flags
 
 from nvae_tf.runs.interruption import EXIT_STATUS
-from tools.flags import run
+from tools.flags import define_path, run
 
 # The worker processes import this file too, so whatever they do not need is imported where it is used.
 
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string("dataset", None, "Name of the data set, `folder` for your own images, or tfds:NAME.")
-flags.DEFINE_string("data_dir", None, "Folder of the data set's files; the data set `digits` needs none.")
-flags.DEFINE_string("out_dir", None, "Folder to write, or to inspect.", required=True)
+define_path("data_dir", None, "Folder of the data set's files; the data set `digits` needs none.")
+define_path("out_dir", None, "Folder to write, or to inspect.", required=True)
 flags.DEFINE_integer("image_size", 64, "Height and width, for `folder` and tfds:NAME.", lower_bound=1)
 flags.DEFINE_enum("channels", "3", ["1", "3"], "1 (grey) or 3 (RGB), for `folder` and tfds:NAME.")
 flags.DEFINE_bool("resize", False, "Crop images of another size to a square around the centre and resize them.")

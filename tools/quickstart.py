@@ -13,12 +13,13 @@ import time
 
 from absl import flags
 
+from nvae_tf.files import only_writer
 from nvae_tf.runs.interruption import EXIT_STATUS, Interruption
-from tools.flags import run
+from tools.flags import define_path, run
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string("run_dir", "runs/quickstart", "Folder of the run to create or resume.")
+define_path("run_dir", "runs/quickstart", "Folder of the run to create or resume.")
 
 _CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "digits.py"
 _NUM_PICTURES = 64
@@ -40,7 +41,7 @@ def finish(trained):
         f"test NELBO {result.nelbo:.2f} nats ({result.nelbo_bits_per_dim:.4f} bits/dim) on {result.num_images} images: "
         f"reconstruction {-result.reconstruction:.2f}, KL {result.kl:.2f}"
     )
-    write_evaluation(folder, evaluation_context(model, "test", 0), result)
+    write_evaluation(folder / "evaluation.json", evaluation_context(model, "test", 0), result)
     images = next(iter(trained.held_out_batches(_NUM_PICTURES)))
     write_png(folder / "reconstructions.png", reconstruction_grid(model, images))
     save_grid(folder / "samples.png", sample_images(model, _NUM_PICTURES, _TEMPERATURE))
@@ -72,8 +73,8 @@ def export(model, run_dir):
         show_saved_model(*written) if name == "saved_model" else show_files(written)
 
 
-def main():
-    start = time.perf_counter()
+def train_and_finish():
+    """Trains until the end or a signal, and then does the rest."""
     with Interruption() as interruption:
         from nvae_tf.runs.prepare import prepare
 
@@ -83,6 +84,12 @@ def main():
     if trained.stopped:
         sys.exit(EXIT_STATUS)
     finish(trained)
+
+
+def main():
+    start = time.perf_counter()
+    with only_writer(FLAGS.run_dir):
+        train_and_finish()
     print(f"done in {time.perf_counter() - start:.0f} s")
 
 

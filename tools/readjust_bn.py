@@ -8,6 +8,7 @@ Draws samples with batch norm in training mode and stores its statistics beside 
 
 from absl import flags
 
+from nvae_tf.files import only_writer
 from nvae_tf.runs.progress import Progress
 from tools.flags import define_run, define_temperature, run
 
@@ -23,16 +24,18 @@ flags.DEFINE_integer("seed", 0, "Seed of the noise.", lower_bound=0)
 
 
 def main():
-    from nvae_tf.checkpoint import RunFolder
-    from nvae_tf.checkpoint.statistics import save_statistics
-    from nvae_tf.evaluation.readjust import readjust
-    from nvae_tf.runs.load import load_run
+    # A run that trains would remove the checkpoint, or the statistics with it.
+    with only_writer(FLAGS.run_dir):
+        from nvae_tf.checkpoint import RunFolder
+        from nvae_tf.checkpoint.statistics import save_statistics
+        from nvae_tf.evaluation.readjust import readjust
+        from nvae_tf.runs.load import load_run
 
-    model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
-    progress = Progress(FLAGS.num_batches * FLAGS.batch_size)
-    arrays = readjust(model, FLAGS.temperature, FLAGS.num_batches, FLAGS.batch_size, FLAGS.seed, progress)
-    folder = RunFolder(FLAGS.run_dir).step_folder(model.restored_step)
-    path = save_statistics(folder, FLAGS.temperature, model.averaged, arrays)
+        model = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
+        progress = Progress(FLAGS.num_batches * FLAGS.batch_size)
+        arrays = readjust(model, FLAGS.temperature, FLAGS.num_batches, FLAGS.batch_size, FLAGS.seed, progress)
+        folder = RunFolder(FLAGS.run_dir).step_folder(model.restored_step)
+        path = save_statistics(folder, FLAGS.temperature, model.averaged, arrays)
     print(f"written: {path}; use it with --bn_temperature={FLAGS.temperature:g}")
 
 

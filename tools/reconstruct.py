@@ -7,14 +7,20 @@ With --progressive each image has a row: the image, then what its first groups h
 with the other groups drawn from the prior. The noise depends only on the seed and the number of the image.
 """
 
-import os
-
 import numpy as np
 from absl import flags
 
 from nvae_tf.runs.data import load_images
 from nvae_tf.runs.starts import indexed_batches, run_config
-from tools.flags import data_record, define_images, define_output, define_run, define_temperature, run
+from tools.flags import (
+    data_record,
+    define_images,
+    define_output,
+    define_run,
+    define_temperature,
+    output_path,
+    run,
+)
 
 # Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
 
@@ -68,6 +74,7 @@ def main():
     from nvae_tf.evaluation.write_images import save_grid
     from nvae_tf.runs.load import load_folded
 
+    path = output_path("progressive.png" if FLAGS.progressive else "reconstructions.png")
     config = run_config(FLAGS.run_dir, FLAGS.step)
     images = load_images(config, FLAGS.data_dir, FLAGS.split, FLAGS.num, FLAGS.cache_dir, data_record())
     model = load_folded(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
@@ -81,8 +88,6 @@ def main():
     print(f"{'groups kept':<14}{'mean squared error':>20}{'log p(x|z), nats':>20}")
     for count, error, nats in zip(counts, errors.mean(0), log_likelihoods.mean(0, dtype=np.float64), strict=True):
         print(f"{count:<14}{error:>20.6f}{nats:>20.4f}")
-    name = "progressive.png" if FLAGS.progressive else "reconstructions.png"
-    path = FLAGS.out or os.path.join(FLAGS.run_dir, name)
     pair_columns = 2 * max(1, round((2 * len(rows)) ** 0.5 / 2))  # about as wide as it is high
     columns = 1 + len(counts) if FLAGS.progressive else pair_columns
     save_grid(path, rows.reshape(-1, *rows.shape[2:]), columns)

@@ -10,20 +10,23 @@ with its own --worker_index, on any machines that share the folder; existing sha
     python tools/sample.py --run_dir=runs/mnist --shards_dir=many --num=1000000 --num_workers=4 --worker_index=0
 """
 
-import os
 import pathlib
 
 from absl import flags
 
 from nvae_tf.evaluation.sample_shards import begin, shard_numbers, shard_path, write_shard
+from nvae_tf.evaluation.write_images import check_no_images
+from nvae_tf.files import check_writable
 from nvae_tf.runs.progress import Progress
 from tools.flags import (
     chosen_strategy,
     define_devices,
     define_output,
+    define_path,
     define_run,
     define_statistics,
     define_temperatures,
+    output_path,
     run,
 )
 
@@ -35,7 +38,7 @@ _GRID_LIMIT = 400
 
 define_run()
 define_output("PNG of the grid; RUN_DIR/samples.png if not given.", ".png")
-flags.DEFINE_string("images_dir", None, "Folder for a PNG of each image: 000000.png ...; created if needed.")
+define_path("images_dir", None, "Folder for a PNG of each image: 000000.png ...; created if needed.")
 define_output("File for all images: uint8 [N, H, W, C] under the key images.", ".npz", name="npz")
 flags.DEFINE_integer("num", 64, f"Number of images; the first {_GRID_LIMIT} are in the grid.", lower_bound=1)
 flags.DEFINE_integer("first", 0, "Number of the first image.", lower_bound=0)
@@ -47,7 +50,7 @@ define_statistics()
 flags.DEFINE_integer("seed", 0, "Seed of the noise.", lower_bound=0)
 flags.DEFINE_enum("pixels", "mean", ["mean", "sample"], "Mean of the likelihood, or a sample of it.")
 define_devices()
-flags.DEFINE_string("shards_dir", None, "Folder for .npy files of --shard_size images each, instead of other output.")
+define_path("shards_dir", None, "Folder for .npy files of --shard_size images each, instead of other output.")
 flags.DEFINE_integer("shard_size", 10_000, "Number of images in a shard; must divide --first and --num.", lower_bound=1)
 flags.DEFINE_integer("num_workers", 1, "Number of workers that share the shards.", lower_bound=1)
 flags.DEFINE_integer("worker_index", 0, "Index of this worker, from 0.", lower_bound=0)
@@ -86,16 +89,15 @@ def draw_shards(model, temperatures, strategy):
     print(f"written: {len(missing)} shards in {folder}; {len(numbers) - len(missing)} existed")
 
 
-def draw_images(model, temperatures, strategy):
+def draw_images(model, temperatures, strategy, grid_path):
     """Draws the images and writes them in the forms that the flags name."""
     from nvae_tf.evaluation.sampling import sample_images
     from nvae_tf.evaluation.write_images import save_grid, save_images, save_npz
 
     options = {"pixels": FLAGS.pixels, "first": FLAGS.first, "progress": Progress(FLAGS.num), "strategy": strategy}
     images = sample_images(model, FLAGS.num, temperatures, FLAGS.seed, FLAGS.batch_size, **options)
-    path = FLAGS.out or os.path.join(FLAGS.run_dir, "samples.png")
-    save_grid(path, images[:_GRID_LIMIT])
-    print(f"written: {path}")
+    save_grid(grid_path, images[:_GRID_LIMIT])
+    print(f"written: {grid_path}")
     if FLAGS.images_dir:
         save_images(FLAGS.images_dir, images)
         print(f"written: {len(images)} images in {FLAGS.images_dir}")
@@ -105,13 +107,23 @@ def draw_images(model, temperatures, strategy):
 
 
 def main():
+    if FLAGS.shards_dir:
+        check_writable(FLAGS.shards_dir)
+    else:
+        grid_path = output_path("samples.png")
+        output_path(name="npz")
+        if FLAGS.images_dir:
+            check_no_images(FLAGS.images_dir)
     from nvae_tf.evaluation.sampling import spread_temperatures
     from nvae_tf.runs.load import load_folded
 
     strategy = chosen_strategy()
     model = load_folded(FLAGS.run_dir, FLAGS.step, FLAGS.ema, FLAGS.bn_temperature, strategy)
     temperatures = spread_temperatures(model, [float(value) for value in FLAGS.temperature])
-    (draw_shards if FLAGS.shards_dir else draw_images)(model, temperatures, strategy)
+    if FLAGS.shards_dir:
+        draw_shards(model, temperatures, strategy)
+    else:
+        draw_images(model, temperatures, strategy, grid_path)
 
 
 if __name__ == "__main__":

@@ -18,11 +18,11 @@ import urllib.parse
 
 from absl import flags
 
-from tools.flags import run
+from tools.flags import define_path, run
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string("model_dir", None, "Folder with decoder.json and the .tflite that it names.", required=True)
+define_path("model_dir", None, "Folder with decoder.json and the .tflite that it names.", required=True)
 flags.DEFINE_integer("port", 8000, "Port on 127.0.0.1; 0 for a free one.", lower_bound=0, upper_bound=65535)
 
 _WEB = pathlib.Path(__file__).resolve().parent / "web"

@@ -9,17 +9,19 @@ python tools/train.py ... --workers=localhost:12345,localhost:12346 --worker_ind
 python tools/train.py ... --workers=localhost:12345,localhost:12346 --worker_index=1
 """
 
+import contextlib
 import sys
 
 from absl import flags
 from ml_collections import config_flags
 
+from nvae_tf.files import only_writer
 from nvae_tf.runs.interruption import EXIT_STATUS, Interruption
-from tools.flags import checked_config, chosen_strategy, define_data_dir, define_devices, run
+from tools.flags import checked_config, chosen_strategy, define_data_dir, define_devices, define_path, run
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string("run_dir", None, "Folder of the run to create or resume.", required=True)
+define_path("run_dir", None, "Folder of the run to create or resume.", required=True)
 define_data_dir()
 define_devices("multi_worker")
 flags.DEFINE_list("workers", None, "HOST:PORT of every worker, the same list on each; instead of TF_CONFIG.")
@@ -44,15 +46,18 @@ def _is_profile(value):
 def main():
     # TensorFlow takes seconds to import, so wrong flags are reported first.
     config = checked_config(_CONFIG)
-    with Interruption() as interruption:
+    with Interruption() as interruption, contextlib.ExitStack() as held:
         from nvae_tf.runs.prepare import prepare
         from nvae_tf.training.distributed.cluster import find_workers
+        from nvae_tf.training.distributed.strategy import worker_index
 
         workers = find_workers(FLAGS.workers, FLAGS.worker_index)
         if workers:
             print(f"waiting for {len(workers)} workers: {', '.join(workers)}", flush=True)
         strategy = chosen_strategy(workers)
         interruption.listen()
+        if worker_index(strategy) == 0:  # the only one that writes
+            held.enter_context(only_writer(FLAGS.run_dir))
         training = prepare(
             config,
             FLAGS.run_dir,

@@ -8,13 +8,11 @@ Each image has a row: unchanged, then with fresh noise for the latents of the ch
 noise set to -3 ... 3 everywhere. The noise of the other groups is unchanged; their latents may depend on what changes.
 """
 
-import os
-
 import numpy as np
 from absl import flags
 
 from nvae_tf.runs.starts import Starts, run_config
-from tools.flags import define_images, define_output, define_run, define_starts, define_temperature, run
+from tools.flags import define_images, define_output, define_run, define_starts, define_temperature, output_path, run
 
 # Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
 
@@ -67,6 +65,7 @@ def main():
     from nvae_tf.evaluation.write_images import save_grid
     from nvae_tf.runs.load import load_folded
 
+    path = output_path("traversal.png")
     config = run_config(FLAGS.run_dir, FLAGS.step)
     groups = chosen_groups(config.model)
     starts = Starts(config, FLAGS)
@@ -75,7 +74,6 @@ def main():
     for key, noise in zip(starts.keys, starts.noise(model), strict=True):
         changed = changed_noise(model, noise, key, groups)
         rows.append(decode_noise(model, changed, batch_size=min(FLAGS.batch_size, FLAGS.columns))[0])
-    path = FLAGS.out or os.path.join(FLAGS.run_dir, "traversal.png")
     save_grid(path, np.concatenate(rows), FLAGS.columns)
     print(f"groups that change: {', '.join(map(str, groups))} of {len(model.groups)}")
     print(f"written: {path}")

@@ -57,9 +57,8 @@ def evaluation_context(model, split, seed):
     }
 
 
-def write_evaluation(run_dir, context, result):
-    """Writes a `LikelihoodResult` and its `evaluation_context` to evaluation.json and prints the path."""
-    path = pathlib.Path(run_dir) / "evaluation.json"
+def write_evaluation(path, context, result):
+    """Writes a `LikelihoodResult` and its `evaluation_context` to a JSON file and prints its path."""
     bits = {"nelbo_bits_per_dim": result.nelbo_bits_per_dim, "bound_bits_per_dim": result.bound_bits_per_dim}
     write_json(path, {**context, **dataclasses.asdict(result), **bits})
     print(f"written: {path}")

@@ -2,6 +2,7 @@
 
 RUN_DIR/
   config.json
+  lock               held by the process that writes checkpoints; says which
   checkpoints/
     best.json        step and nelbo of the best checkpoint, if one is marked
     step_00002811/   one checkpoint, complete or absent

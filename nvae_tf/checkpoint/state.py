@@ -5,12 +5,15 @@ CHECKPOINT/
   state.data-00000-of-00001    values
 """
 
+import contextlib
 import re
+import weakref
 
 import tensorflow as tf
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
 from nvae_tf.checkpoint.steps import CheckpointError, DamagedCheckpointError
+from nvae_tf.files import plain_path
 
 _STATE = "state"
 _KEY_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -67,10 +70,12 @@ class StateReader:
 
     def __init__(self, folder):
         self._folder = folder
+        held = contextlib.ExitStack()
+        weakref.finalize(self, held.close)  # the reader opens a file when it first reads from it
         try:
-            self._reader = tf.train.load_checkpoint(str(folder / _STATE))
+            self._reader = tf.train.load_checkpoint(str(held.enter_context(plain_path(folder)) / _STATE))
             shapes, dtypes = self._reader.get_variable_to_shape_map(), self._reader.get_variable_to_dtype_map()
-        except _READ_ERRORS as error:
+        except (*_READ_ERRORS, OSError) as error:
             raise self._damaged(error) from error
         self._check_index(shapes)
         self.parts = {}

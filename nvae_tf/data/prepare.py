@@ -7,7 +7,6 @@ images and the options, not on the number of processes or of interruptions.
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
@@ -18,7 +17,7 @@ from nvae_tf.data.fingerprint import files_digest
 from nvae_tf.data.records import MANIFEST, SUFFIX, VERSION, Manifest, find_damaged, read_manifest, write_manifest
 from nvae_tf.data.shards import finished_shard, make_tasks, write_shards
 from nvae_tf.data.splits import SPLITS, open_splits
-from nvae_tf.files import tidy, write_json
+from nvae_tf.files import only_writer, tidy, write_json
 
 _PROGRESS, _PLAN = ".progress", "plan.json"
 
@@ -137,12 +136,7 @@ class Preparation:
     @contextlib.contextmanager
     def _only_writer(self, folder, wait):
         progress = folder / _PROGRESS
-        progress.mkdir(parents=True, exist_ok=True)
-        with open(progress / "lock", "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError as error:
-                raise ValueError(f"{folder}: expected no other program that writes it. Received: one") from error
+        with only_writer(folder, f"{_PROGRESS}/lock", wait):
             tidy(folder)
             try:
                 yield

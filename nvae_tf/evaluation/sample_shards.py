@@ -55,6 +55,8 @@ def write_shard(path, first, shard_size, batch_size, draw):
             images = draw(first + start)
             if shard is None:  # mapped, so that only one batch is in memory
                 shard = np.lib.format.open_memmap(temporary, "w+", np.uint8, (shard_size, *images.shape[1:]))
+                with open(temporary, "r+b") as file:  # a full disk would kill a process that writes to mapped memory
+                    os.posix_fallocate(file.fileno(), 0, temporary.stat().st_size)
             shard[start : start + batch_size] = images[: shard_size - start]
             yield min(start + batch_size, shard_size)
         shard.flush()

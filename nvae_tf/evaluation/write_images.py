@@ -6,8 +6,9 @@ import pathlib
 import numpy as np
 import PIL.Image
 
-from nvae_tf.files import new_file
+from nvae_tf.files import check_writable, new_file
 
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".webp"}
 _GREY, _GAP = 128, 2  # of the lines between images: level, width in pixels
 
 
@@ -61,6 +62,14 @@ def save_animation(path, frames, milliseconds=80):
     first, *others = map(to_pillow, frames)
     with new_file(path) as temporary:
         first.save(temporary, save_all=True, append_images=others, duration=milliseconds, loop=0, **options)
+
+
+def check_no_images(folder):
+    """Raises OSError unless a folder, which need not exist, can take images and has none: two draws would be mixed."""
+    check_writable(folder)
+    there = sorted(path.name for path in pathlib.Path(folder).glob("*") if path.suffix.lower() in _SUFFIXES)
+    if there:
+        raise FileExistsError(f"{folder}: expected a folder without images. Received: {len(there)}, first {there[0]}")
 
 
 def save_images(folder, images):

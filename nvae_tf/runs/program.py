@@ -1,6 +1,12 @@
 """The one-line message with which a program ends when its user can fix the problem."""
 
+import errno
+import os
 import re
+
+# What TensorFlow says of a file, by any of its errors: that of a full disk is also that of a lack of memory.
+_PROBLEMS = (re.escape(os.strerror(number)) for number in errno.errorcode if number != errno.ENOMEM)
+_FILE_PROBLEM = re.compile(rf"(?:{{{{.*?}}}} )?(.+; (?:{'|'.join(_PROBLEMS)}))")
 
 
 def one_line(error):
@@ -21,19 +27,23 @@ def one_line(error):
 def _tensorflow_message(error):
     from tensorflow import errors
 
+    first = _first_line(error)
     if isinstance(error, (errors.InvalidArgumentError, errors.UnknownError)):
         # The message contains a Python traceback, whose last line is the error raised while reading an image.
         raised = re.findall(r"^(?:\w+\.)*\w+Error: (.*)$", error.message, re.MULTILINE)
         if "Could not start gRPC server" in error.message:
             return "--workers: expected free ports. Received: the port of this worker is in use"
-        return raised[-1] if raised else None
+        if raised:
+            return raised[-1]
     # What TensorFlow raises when another process no longer answers.
     lost = (errors.UnavailableError, errors.AbortedError, errors.CancelledError, errors.DeadlineExceededError)
     if isinstance(error, lost):
-        return f"another worker is gone, or the network to it: {_first_line(error)}"
+        return f"another worker is gone, or the network to it: {first}"
+    if file_problem := _FILE_PROBLEM.match(first):
+        return file_problem[1]
     if isinstance(error, errors.ResourceExhaustedError):
         return (
-            f"out of memory: {_first_line(error)}\nWhat helps: train.remat=cells, train.micro_batches, "
+            f"out of memory: {first}\nWhat helps: train.remat=cells, train.micro_batches, "
             "train.precision=mixed_float16, a smaller train.batch_size; tools/benchmark.py --estimate shows each."
         )
     return None

@@ -19,7 +19,7 @@ from nvae_tf.export.device_graph import encode_graph, sample_graph, save_graph
 from nvae_tf.export.parity import compare_outputs, draw_cases, in_float32, runtime_version, write_parity
 from nvae_tf.export.tflite.flatbuffer import cost, half_tflite
 from nvae_tf.export.tflite.sidecar import write_sidecar
-from nvae_tf.files import new_folder
+from nvae_tf.files import new_folder, plain_path
 from nvae_tf.inference.folding import fold
 from nvae_tf.inference.model import InferenceModel
 from nvae_tf.models.noise import group_temperatures
@@ -82,7 +82,8 @@ def convert_to_tflite(model, graph):
         graph: `DeviceGraph` of batch 1.
     """
     # The model holds no Keras layer, so the converter makes constants of the SavedModel's variables.
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as temporary, plain_path(temporary) as path:
+        folder = str(path)
         save_graph(model, graph, folder)
         return tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[graph.name]).convert()
 

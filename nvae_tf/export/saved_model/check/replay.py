@@ -18,6 +18,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
+from nvae_tf.files import plain_path
 from nvae_tf.golden_answers import read_npz
 
 _TOLERANCE = 1e-4
@@ -178,7 +179,8 @@ def main(version_dir):
     extra = pathlib.Path(version_dir) / "assets.extra"
     start = time.perf_counter()
     try:
-        model = _Model(version_dir)
+        with plain_path(version_dir) as path:
+            model = _Model(path)
     except RuntimeError as error:
         return {"findings": [f"the C++ loader: {error}"]}
     loaded = time.perf_counter()
