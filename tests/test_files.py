@@ -1,12 +1,25 @@
-"""New folders, locks and JSON."""
+"""New folders, folders that cannot be written to, locks and JSON."""
 
 import json
 import math
+import os
+import signal
+import socket
+import subprocess
+import sys
 
 import pytest
 import tensorflow as tf
 
-from nvae_tf.files import lock, new_folder, write_json
+from nvae_tf.files import check_output, check_writable, lock, new_folder, only_writer, plain_path, write_json
+
+_HOLD = """
+import sys
+from nvae_tf.files import only_writer
+with only_writer(sys.argv[1]):
+    print("held", flush=True)
+    input()
+"""
 
 
 @pytest.mark.parametrize("there", [(), ("lost+found",), ("tmp_out", "lost+found")], ids=["empty", "volume", "killed"])
@@ -71,3 +84,56 @@ def test_json_of_containers_that_tensorflow_tracks(tmp_path, monkeypatch):
     assert kinds == {dict, list, int, float, str, type(None)}
     expected = {"sizes": {"list": [1, {"a": None}], "tuple": [2.5, "text"]}}
     assert json.loads((tmp_path / "card.json").read_text()) == expected
+
+
+@pytest.mark.parametrize(
+    "place, message",
+    [("file", "Not a directory"), ("file/a/b", "Not a directory"), ("loop/a", "Too many levels of symbolic links")],
+)
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, place, message):
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(OSError, match=rf"{place}: expected a folder that can be written to. Received: {message}$"):
+        check_writable(tmp_path / place)
+    check_writable(tmp_path / "new" / "folder")
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "loop"}
+    with pytest.raises(OSError, match="expected a file. Received: a folder"):
+        check_output(tmp_path)
+
+
+def test_a_lock_names_its_holder_and_ends_with_it(tmp_path):
+    holder = subprocess.Popen([sys.executable, "-c", _HOLD, tmp_path / "run"], stdin=-1, stdout=-1, text=True)
+    assert holder.stdout.readline() == "held\n"
+    expected = (
+        f"run: expected no other program that writes it. Received: process {holder.pid} on {socket.gethostname()}"
+    )
+    with pytest.raises(ValueError, match=expected), only_writer(tmp_path / "run"):
+        pass
+    with only_writer(tmp_path / "run", "evaluation.lock"):
+        holder.send_signal(signal.SIGKILL)
+        holder.communicate()
+    assert (tmp_path / "run" / "lock").exists()
+    with only_writer(tmp_path / "run"):
+        assert (tmp_path / "run" / "lock").read_text().startswith(f"process {os.getpid()} on ")
+    assert (tmp_path / "run").exists()
+    with only_writer(tmp_path / "empty"):
+        pass
+    assert not (tmp_path / "empty").exists()
+
+
+def test_file_systems_without_locks_are_accepted(tmp_path, monkeypatch):
+    def flock(*unused):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with only_writer(tmp_path), only_writer(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("name", ["a[1]", "a]", "*", "a?", "a\\b", "a b,%20#é"])
+def test_a_plain_path_is_the_same_folder(tmp_path, name):
+    (tmp_path / name).mkdir()
+    with plain_path(tmp_path / name) as path:
+        (path / "file").write_text("written")
+        assert not set("[]*?\\") & set(str(path))
+    assert (tmp_path / name / "file").read_text() == "written"

@@ -13,13 +13,13 @@ import sys
 
 from absl import flags
 
-from tools.flags import run
+from tools.flags import define_path, run
 
 # Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string(
+define_path(
     "base_dir",
     None,
     "Folder of the server's files and the other versions, to check a version before it is moved there; by default the "

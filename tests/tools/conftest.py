@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from nvae_tf.files import plain_path
 from nvae_tf.runs.load import load_folded
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
@@ -98,9 +99,10 @@ class TinyRun:
     @staticmethod
     def checkpoint(run_dir, step):
         """{name: array} of everything in a checkpoint."""
-        reader = tf.train.load_checkpoint(str(run_dir / "checkpoints" / f"step_{step:08d}" / "state"))
-        names = [name for name in reader.get_variable_to_shape_map() if "VARIABLE_VALUE" in name]
-        return {name: reader.get_tensor(name) for name in names}
+        with plain_path(run_dir / "checkpoints" / f"step_{step:08d}") as folder:
+            reader = tf.train.load_checkpoint(str(folder / "state"))
+            names = [name for name in reader.get_variable_to_shape_map() if "VARIABLE_VALUE" in name]
+            return {name: reader.get_tensor(name) for name in names}
 
     def assert_same_checkpoint(self, one, other, step):
         """Two runs have the same bits at a step."""

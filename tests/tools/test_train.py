@@ -18,14 +18,14 @@ from nvae_tf.runs import prepare as prepare_run
 from nvae_tf.runs.interruption import Interruption
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
-FILES = {"checkpoints", "config.json", "data.json", "metrics.jsonl", "tensorboard"}
+FILES = {"checkpoints", "config.json", "data.json", "lock", "metrics.jsonl", "tensorboard"}
 DIGITS = REPOSITORY / "configs" / "digits.py"
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, tiny_run):
     """Result of the first command, and its run folder, trained for four steps. No test may change the folder."""
-    run_dir = tmp_path_factory.mktemp("train") / "run"
+    run_dir = tmp_path_factory.mktemp("train") / "digits[1] *?\\,%#é"
     done = tiny_run(run_dir)
     assert done.returncode == 0, done.stderr
     return done, run_dir

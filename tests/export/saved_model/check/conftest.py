@@ -10,7 +10,7 @@ from tests.export.saved_model.check.good_saved_model import build
 @pytest.fixture(scope="session")
 def good(tmp_path_factory):
     """Version folder of a SavedModel that keeps every rule. Shared: no test may write to it."""
-    version = tmp_path_factory.mktemp("base") / "nvae" / "1"
+    version = tmp_path_factory.mktemp("base[1]\\") / "nvae" / "1"
     build(version)
     return version
 

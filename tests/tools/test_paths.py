@@ -1,0 +1,147 @@
+"""What all programs do with paths: those they refuse, and folders that they cannot write to."""
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+from absl import flags
+
+from nvae_tf.files import only_writer
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+PROGRAMS = sorted(path.stem for path in REPOSITORY.glob("tools/*.py") if path.stem not in ("__init__", "flags"))
+DIGITS = REPOSITORY / "configs" / "digits.py"
+# Flags with a text that is not a path.
+_TEXTS = {"step", "dataset", "name", "model", "host", "label", "inception_input", "inception_output"}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_paths_begin_at_home_and_are_never_empty(program, name, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    with contextlib.suppress(flags.Error):  # a required flag is missing
+        program(name)
+    for module, defined in flags.FLAGS.flags_by_module_dict().items():
+        for flag in defined:
+            if flag.flag_type() != "string" or flag.name in _TEXTS or module.startswith(("absl.", "ml_coll")):
+                continue
+            flag.parse("~/x")
+            assert flag.value == "/home/me/x", flag.name
+            for wrong in ("", "~nobody-of-this-name/x"):
+                with pytest.raises(flags.IllegalFlagValueError, match=f"--{flag.name}={wrong}: expected a path"):
+                    flag.parse(wrong)
+
+
+def test_words_and_the_configuration_begin_at_home(program, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(REPOSITORY))
+    tool = program("report", f"--run_dir={REPOSITORY}")
+    monkeypatch.setattr("sys.argv", ["report.py", "~/tests", "--config=~/configs/digits.py", "--split=test"])
+    monkeypatch.setattr(tool, "main", lambda words: print(words))
+    flags.DEFINE_string("config", None, "")
+    with pytest.raises(SystemExit):
+        tool.run(tool.main, takes_words=True)
+    assert capsys.readouterr().out == f"{[str(REPOSITORY / 'tests')]}\n"
+    assert flags.FLAGS.config == str(DIGITS)
+    monkeypatch.setattr("sys.argv", ["report.py", ""])
+    with pytest.raises(SystemExit):
+        tool.run(tool.main, takes_words=True)
+    assert "expected words. Received: an empty one" in "".join(capsys.readouterr())
+
+
+def test_ctrl_c_is_one_line(program, digits_run, monkeypatch, capsys):
+    tool = program("readjust_bn", f"--run_dir={digits_run}")
+    monkeypatch.setattr("sys.argv", ["tools/readjust_bn.py", f"--run_dir={digits_run}"])
+    monkeypatch.setattr("os._exit", lambda status: exit(status))
+
+    def main():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as caught:
+        tool.run(main)
+    assert caught.value.code == 130 and capsys.readouterr().err == "readjust_bn.py: interrupted\n"
+
+
+@pytest.fixture
+def read_only_run(digits_run, tmp_path):
+    """The run folder on a file system that is mounted read-only."""
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    for command in (("--bind", digits_run), ("-o", "remount,ro,bind")):
+        mounted = subprocess.run(["mount", *command, run_dir], capture_output=True, text=True)
+        if mounted.returncode:
+            pytest.skip(f"cannot mount a read-only file system: {mounted.stderr.strip()}")
+    yield run_dir
+    subprocess.run(["umount", "--lazy", run_dir], check=True)
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    """Programs that begin to work fail."""
+    for name in ("load.load_run", "load.load_folded", "prepare.prepare", "starts.run_config"):
+        monkeypatch.setattr(f"nvae_tf.runs.{name}", None)
+
+
+_WRITERS = [
+    ("train", f"--config={DIGITS}"),
+    ("quickstart",),
+    ("readjust_bn",),
+    ("sample",),
+    ("sample", "--out=grid.png", "--images_dir={run}/images"),
+    ("sample", "--shards_dir={run}/shards"),
+    ("reconstruct",),
+    ("interpolate", "--seeds=1,2"),
+    ("traverse", "--seeds=1", "--group=0"),
+    ("encode", "--out={run}/a.npz"),
+    ("evaluate", "--out={run}/a.json"),
+    ("report",),
+    *(("export", f"--format={name}", "--out={run}/exported") for name in ("saved_model", "tflite", "onnx")),
+]
+
+
+@pytest.mark.parametrize("name, arguments", [(name, arguments) for name, *arguments in _WRITERS])
+def test_a_read_only_folder_is_refused_before_any_work(
+    read_only_run, no_work, program, name, arguments, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    flags = [argument.format(run=read_only_run) for argument in arguments]
+    tool = program(name, f"--run_dir={read_only_run}", *flags)
+    with pytest.raises(OSError, match="expected a folder that can be written to. Received: Read-only file system"):
+        tool.main([]) if name == "report" else tool.main()
+
+
+def test_evaluate_prints_what_it_cannot_write(read_only_run, program, tmp_path, capsys):
+    flags = (f"--run_dir={read_only_run}", "--max_images=4")
+    program("evaluate", *flags).main()
+    output, errors = capsys.readouterr()
+    assert "Read-only file system; the result is only printed, --out=FILE saves it" in errors and "NELBO" in output
+    program("evaluate", *flags, f"--out={tmp_path / 'result.json'}").main()
+    output, errors = capsys.readouterr()
+    nelbo = json.loads((tmp_path / "result.json").read_text())["nelbo"]
+    assert f"{nelbo:.4f}" in output and "Read-only" not in errors
+    assert not set(os.listdir(read_only_run)) & {"evaluation.json", "evaluation.lock"}
+
+
+@pytest.mark.parametrize("name", ["train", "quickstart", "readjust_bn", "evaluate"])
+def test_two_writers_of_one_run_are_refused(digits_run, no_work, program, name, tmp_path):
+    run_dir, config = shutil.copytree(digits_run, tmp_path / "run"), [f"--config={DIGITS}"] * (name == "train")
+    tool = program(name, f"--run_dir={run_dir}", *config)
+    received = f"run: expected no other program that writes it. Received: process {os.getpid()} on "
+    with only_writer(run_dir, "evaluation.lock" if name == "evaluate" else "lock"):
+        with pytest.raises(ValueError, match=received):
+            tool.main()
+
+
+def test_images_of_another_draw_are_refused(digits_run, no_work, program, tmp_path):
+    (tmp_path / "images").mkdir()
+    tool = program(
+        "sample", f"--run_dir={digits_run}", f"--images_dir={tmp_path / 'images'}", f"--out={tmp_path}/a.png"
+    )
+    (tmp_path / "images" / "lost+found").mkdir()
+    (tmp_path / "images" / "000007.png").touch()
+    with pytest.raises(
+        FileExistsError, match="images: expected a folder without images. Received: 1, first 000007.png"
+    ):
+        tool.main()
