@@ -165,7 +165,7 @@ def writer(tmp_path):
 def events(writer, tmp_path):
     """Function that closes the writer and returns the written events as {tag: {step: value}}."""
 
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
     def read():
         writer.close()

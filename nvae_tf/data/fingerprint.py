@@ -27,14 +27,24 @@ def add(*sums):
 
 
 def files_digest(splits, times=True):
-    """SHA-256 of the names and sizes of the files that `SplitImages` are read from and, with `times`, of their
-    modification times."""
+    """SHA-256 of the names and sizes of the files that `SplitImages` are read from, which is quick.
+
+    Names are relative to the folder that was found, so that it may be moved. Of a folder of images only the images
+    count. With `times`, modification times count too.
+    """
+    files = set()
+    for split in (images.split for images in splits):
+        for path in map(pathlib.Path, split.paths):
+            if not path.is_dir():
+                files.add((path.name, os.fspath(path)))
+            elif split.names is not None:
+                files |= {(name, os.path.join(path, name)) for name in split.names}
+            else:
+                below = (os.path.join(top, name) for top, _, names in os.walk(path) for name in names)
+                files |= {(os.path.relpath(file, path), file) for file in below}
     digest = hashlib.sha256()
-    for path in sorted({pathlib.Path(path) for images in splits for path in images.split.paths}):
-        below = sorted(os.path.join(top, name) for top, _, names in os.walk(path) for name in names)
-        for file in below if path.is_dir() else [path]:
-            status = os.stat(file, follow_symlinks=os.path.exists(file))  # a link to nothing stands for itself
-            entry = f"{os.path.relpath(file, path.parent)}\n{status.st_size}\n"
-            entry += f"{status.st_mtime_ns}\n" if times else ""
-            digest.update(entry.encode("utf-8", "surrogateescape"))
+    for name, file in sorted(files):
+        status = os.stat(file, follow_symlinks=os.path.exists(file))  # a link to nothing stands for itself
+        entry = f"{name}\n{status.st_size}\n" + (f"{status.st_mtime_ns}\n" if times else "")
+        digest.update(entry.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

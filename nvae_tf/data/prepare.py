@@ -104,6 +104,7 @@ class Preparation:
             # A set from before the rule was recorded keeps the permutation.
             self.options = dataclasses.replace(self.options, split_rule=manifest.split_rule)
             _compare(folder / MANIFEST, dataclasses.asdict(manifest), self._fields())
+            self._compare_source(folder, manifest)
             shards = manifest.shards()
             finished = self._intact(folder, shards)
             if len(finished) < len(shards):
@@ -165,19 +166,37 @@ class Preparation:
         for split, parts in by_split.items():
             if not any(shard.num_images for shard in parts):
                 raise ValueError(f"{split}: expected images that can be read. Received: none")
-        manifest = Manifest(source=source, splits=by_split, **self._fields())
+        files = files_digest(splits.values(), times=False)
+        manifest = Manifest(source=source, splits=by_split, files=files, **self._fields())
         write_manifest(folder, manifest)
         return manifest
 
-    def _mend(self, folder, manifest, finished):
+    def _compare_source(self, folder, manifest):
+        """Raises ValueError if the source holds other images than those that a finished folder was made from."""
+        if not self.data_dir or not os.path.isdir(self.data_dir):
+            self.log(f"{folder}: there is no folder {self.data_dir or '--data_dir'} to compare it with")
+            return
         source, splits = self._open()
+        now, then = {split: len(images) for split, images in splits.items()}, manifest.counts()
+        named = manifest.files and manifest.files != files_digest(splits.values(), times=False)
+        if named or now != then or source != manifest.source:
+            how = ", in files of other names or sizes" if now == then else ""
+            raise ValueError(
+                f"{self.data_dir}: expected the images that {folder} was made from, {then} in {manifest.source}. "
+                f"Received: {now} in {source}{how}; prepare them to another folder, or remove this one first"
+            )
+        how = ", in files of the same names and sizes" if manifest.files else ""
+        self.log(f"{self.data_dir}: as many images{how}, as {folder} was made from")
+
+    def _mend(self, folder, manifest, finished):
+        _, splits = self._open()
         tasks, shards = make_tasks(splits), manifest.shards()
-        others = f"{self.data_dir}: expected the images that {folder} was made from. Received: others"
-        if source != manifest.source or [task.file for task in tasks] != [shard.file for shard in shards]:
-            raise ValueError(f"{others}, {source} with {len(tasks)} shards instead of {len(shards)}")
         for shard, written in zip(shards, self._write(folder, splits, tasks, finished), strict=True):
             if shard.sha256 != written.sha256:
-                raise ValueError(f"{others}; {shard.file} has SHA-256 {written.sha256} instead of {shard.sha256}")
+                raise ValueError(
+                    f"{self.data_dir}: expected the images that {folder} was made from. Received: others; {shard.file} "
+                    f"has SHA-256 {written.sha256} instead of {shard.sha256}"
+                )
 
     def _intact(self, folder, shards):
         """{file: `Shard`} of the shards that still match their checksums."""

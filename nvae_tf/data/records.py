@@ -61,6 +61,7 @@ class Manifest:
         resize: whether images of any size were resized.
         split_seed, test_fraction, split_rule: seed, fraction and rule of the split, if the source has none.
         splits: {split: list of `Shard`, in order}.
+        files: `files_digest` of the source, without times; "" if not known.
     """
 
     dataset: str
@@ -72,10 +73,15 @@ class Manifest:
     test_fraction: float
     splits: dict
     split_rule: str = "permutation"
+    files: str = ""
 
     def shards(self):
         """The shards of all splits."""
         return [shard for shards in self.splits.values() for shard in shards]
+
+    def counts(self):
+        """{split: number of images in the source}."""
+        return {split: sum(s.num_images + len(s.damaged) for s in shards) for split, shards in self.splits.items()}
 
     def damaged(self, split):
         """[index, name] of each damaged image of a split."""

@@ -46,6 +46,7 @@ class ScalarLog(Callback):
 
     def on_start(self, trainer):
         self._left_out, self._logged_step, self._traces = trainer.num_left_out, trainer.step, trainer.num_traces
+        self._begin_session(trainer)
         if trainer.step < trainer.last_step:
             print("tracing the step, which takes a while for deep models ...", flush=True)
 
@@ -75,6 +76,14 @@ class ScalarLog(Callback):
         rate = trainer.config.recovery_learning_rate
         print(f"{error}\nBack at step {trainer.step}, with {rate:g} times the learning rate.", flush=True)
         self._left_out, self._logged_step = trainer.num_left_out, trainer.step
+        self._begin_session(trainer)
+
+    def _begin_session(self, trainer):
+        # From the second one on, TensorBoard drops what was written after this step, by a killed process or before the
+        # run went back.
+        session = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
+        event = tf.compat.v1.Event(wall_time=time.time(), step=trainer.step + 1, session_log=session)
+        tf.raw_ops.ImportEvent(writer=self._writer._resource, event=event.SerializeToString())
 
     def _images_per_second(self, trainer):
         """Images per second on all replicas since the last call; 0 if no step counted."""

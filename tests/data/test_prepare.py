@@ -71,11 +71,8 @@ def test_records_are_png_files_and_the_manifest_describes_them(source, tmp_path)
     assert str(tmp_path) not in json.dumps(stored)
     expected = {"format": "nvae_tf prepared images", "version": 3, "dataset": "folder", "source": "image_folder"}
     expected |= {"image_size": 8, "channels": 3, "resize": False}
-    assert {name: value for name, value in stored.items() if name != "splits"} == expected | {
-        "split_seed": 0,
-        "test_fraction": 0.1,
-        "split_rule": "name",
-    }
+    expected |= {"split_seed": 0, "test_fraction": 0.1, "split_rule": "name"}
+    assert {name: value for name, value in stored.items() if name not in ("splits", "files")} == expected
     files = {"manifest.json"}
     for split, images in (("train", IMAGES[:40]), ("test", IMAGES[40:])):
         records = []
@@ -294,13 +291,14 @@ def test_a_complete_folder_is_verified_and_repaired(source, tmp_path):
     prepare(source, folder)
     whole = contents(folder)
     prepare(None, folder, log=log)  # without the images
-    assert log == ["9 finished shards verified"]
+    assert log == [f"{folder}: there is no folder --data_dir to compare it with", "9 finished shards verified"]
     (folder / shard("train", 0)).unlink()
     _flip(folder / shard("test", 1))
     untouched = (folder / shard("train", 3)).stat().st_mtime_ns
     prepare(source, folder, log=log)
     assert contents(folder) == whole and (folder / shard("train", 3)).stat().st_mtime_ns == untouched
-    assert [line.split(" is missing")[0] for line in log[1:]] == [
+    assert [line.split(" is missing")[0] for line in log[2:]] == [
+        f"{source}: as many images, in files of the same names and sizes, as {folder} was made from",
         f"written again: {folder}/{shard('train', 0)}",
         f"written again: {folder}/{shard('test', 1)}",
         "7 finished shards verified",
@@ -311,14 +309,36 @@ def test_repairing_with_other_images_is_an_error(source, tmp_path):
     folder = tmp_path / "out"
     prepare(source, folder)
     _cut(folder / shard("train", 0))
-    Image.fromarray(IMAGES[50]).save(source / "train" / "00.png")
+    Image.fromarray(IMAGES[0] ^ 1).save(source / "train" / "00.png")
     message = rf"^{source}: expected the images that {folder} was made from. Received: others; {shard('train', 0)} has"
     with pytest.raises(ValueError, match=message):
         prepare(source, folder)
     shutil.rmtree(source / "test")
-    with pytest.raises(ValueError, match="Received: others, image_folder with 7 shards instead of 9"):
+    with pytest.raises(ValueError, match="Received: {'train': 37, 'test': 3} in image_folder; prepare them"):
         prepare(source, folder)
     assert not (folder / ".progress").exists()
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_complete_folder_is_not_said_to_hold_other_images(source, tmp_path, old):
+    prepare(source, folder := tmp_path / "out")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    if old:  # from before names, fingerprints and the rule of the split were recorded
+        for part in sum(manifest["splits"].values(), []):
+            del part["names"], part["fingerprint"]
+        del manifest["files"], manifest["split_rule"]
+        (folder / "manifest.json").write_text(json.dumps(manifest | {"version": 2}))
+    log, received = [], {"train": 40, "test": 20}
+    prepare(source, folder, log=log)
+    assert "as many images" in log[0] and ("names and sizes" in log[0]) != old
+    (source / "train" / "00.png").rename(source / "train" / "new.png")
+    for change in ({}, {"train": 41}):
+        if change:
+            shutil.copy(source / "train" / "01.png", source / "train" / "another.png")
+        if not old or change:
+            message = rf"made from, {received} in image_folder. Received: {received | change} in .*; prepare them to an"
+            with pytest.raises(ValueError, match=message):
+                prepare(source, folder)
 
 
 def test_a_folder_with_other_shards(source, tmp_path):
@@ -352,3 +372,8 @@ def test_the_cache_holds_one_folder_for_each_state_of_the_files(source, tmp_path
     second, log = cached()
     assert second != first and len(log) == 1 and contents(first) == contents(second) == before
     assert cached(resize=True)[0] not in (first, second)
+    (tmp_path / "more").mkdir()
+    (source / "train" / "linked").symlink_to(tmp_path / "more")
+    assert cached()[0] == second
+    shutil.copy(source / "train" / "00.png", tmp_path / "more" / "new.png")
+    assert cached()[0] not in (first, second)

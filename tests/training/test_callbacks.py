@@ -44,6 +44,27 @@ def test_images_per_second_count_only_the_time_of_steps(trainer, writer, events,
     assert [float(rates[step]) for step in (4, 5)] == pytest.approx([2 * images / 3.0, images / 1.0])
 
 
+@pytest.mark.parametrize("killed", [True, False])
+def test_curves_do_not_double_back_when_a_run_resumes_or_recovers(trainer, writer, events, tmp_path, killed):
+    log, trainer.config.log_steps = callbacks.ScalarLog(writer), 1
+    log.on_start(trainer)
+    for trainer.step in (1, 2, 3, 4):
+        log.on_step(trainer, _report())
+    trainer.step = 2
+    if killed:
+        writer.flush()
+        resumed = tf.summary.create_file_writer(str(tmp_path), filename_suffix=".2")
+        log = callbacks.ScalarLog(resumed)
+        log.on_start(trainer)
+    else:
+        log.on_recovery(trainer, ArithmeticError())
+    trainer.step = 3
+    log.on_step(trainer, _report())
+    if killed:
+        resumed.close()
+    assert set(events()["train/nelbo"]) == {1, 2, 3}
+
+
 def test_scalars_are_written_every_log_steps_and_at_the_end(trainer, writer, events, capsys):
     log = callbacks.ScalarLog(writer)
     log.on_start(trainer)
