@@ -43,10 +43,11 @@ class StandIn:
         )
         self.prediction = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
 
-    def predict(self, signature, inputs, output_filter=(), version=None):
+    def predict(self, signature, inputs, output_filter=(), version=None, label=""):
         """{output: array}; raises grpc.RpcError."""
         request = predict_pb2.PredictRequest(output_filter=output_filter)
         request.model_spec.name, request.model_spec.signature_name = self.name, signature
+        request.model_spec.version_label = label
         if version is not None:
             request.model_spec.version.value = version
         for name, value in inputs.items():

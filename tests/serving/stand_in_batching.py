@@ -12,6 +12,7 @@ oldest request first. Unsourced: the words of the other messages.
 import collections
 import concurrent.futures
 import dataclasses
+import functools
 import pathlib
 import re
 import threading
@@ -69,11 +70,11 @@ class Batcher:
     Args:
         parameters: `BatchingParameters`.
         runs: {signature: function from {input: array} to {output: array}}.
-        tensors: {signature: {input: name in the graph}}.
+        tensor: function from a signature and an input to the input's name in the graph.
     """
 
-    def __init__(self, parameters, runs, tensors):
-        self._parameters, self._runs, self._tensors = parameters, runs, tensors
+    def __init__(self, parameters, runs, tensor):
+        self._parameters, self._runs, self._tensor = parameters, runs, tensor
         self._queues = {name: collections.deque() for name in runs}
         self._changed = threading.Condition()
         self._closed = False
@@ -131,7 +132,7 @@ class Batcher:
         rows = _rows(tasks)
         try:
             size = next(size for size in self._parameters.allowed_batch_sizes if size >= rows)
-            outputs = self._runs[signature](_merge(tasks, size - rows, self._tensors[signature]))
+            outputs = self._runs[signature](_merge(tasks, size - rows, functools.partial(self._tensor, signature)))
             for name, value in outputs.items():
                 if value.shape[:1] != (size,):
                     message = f"Output {name}: expected dimension 0 to be the batch, {size}. Received: {value.shape}"
@@ -149,12 +150,12 @@ def _rows(tasks):
     return sum(task.rows for task in tasks)
 
 
-def _merge(tasks, padding, tensors):
+def _merge(tasks, padding, tensor):
     merged = {}
     for name, first in tasks[0].inputs.items():
         parts = [task.inputs[name] for task in tasks] + [first[:1]] * padding
         if len({part.shape[1:] for part in parts}) != 1:
-            message = f"Tensors with name '{tensors[name]}' from different tasks have different shapes"
+            message = f"Tensors with name '{tensor(name)}' from different tasks have different shapes"
             raise tf.errors.FailedPreconditionError(None, None, f"{message} and padding is turned off.")
         if len({part.dtype for part in parts}) != 1:
             raise tf.errors.InternalError(None, None, "Tensor concat operation failed: different dtypes")

@@ -39,11 +39,7 @@ class Version:
         self._batcher = None
         self._warm_up(folder / "assets.extra" / "tf_serving_warmup_requests")
         if batching:
-            names = {
-                name: {key: self.signatures[name].inputs[key].name for key in self.signatures[name].inputs}
-                for name in self._runs
-            }
-            self._batcher = Batcher(batching, self._runs, names)
+            self._batcher = Batcher(batching, self._runs, lambda name, key: self.signatures[name].inputs[key].name)
 
     def signature(self, name):
         """The SignatureDef of a name, "" for serving_default; FAILED_PRECONDITION if there is none."""

@@ -42,7 +42,7 @@ class _Server(http.server.ThreadingHTTPServer):
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+    protocol_version = default_request_version = "HTTP/1.1"  # of answers to other protocols too
     # Head and body are two writes, of which the second would wait for the client to acknowledge the first.
     disable_nagle_algorithm = True
 

@@ -61,7 +61,7 @@ class Versions:
     def status(self, name, number=None, label=""):
         """[ModelVersionStatus], the newest first; of one version if its number is given."""
         with self._changed:
-            number = self._labelled(label) if label else number
+            number = self._config.version_labels.get(label, -1) if label else number
             found = [self._states[key] for key in sorted(self._states, reverse=True) if number in (None, key)]
             if name != self.name or not found:
                 raise tf.errors.NotFoundError(None, None, f"Could not find any versions of model {name}")
@@ -113,12 +113,9 @@ class Versions:
                 return
         self._config = config
 
-    def _labelled(self, label):
-        return self._config.version_labels.get(label, -1)
-
     def _find(self, name, number, label):
         if label:
-            number = self._labelled(label)
+            number = self._config.version_labels.get(label)
         elif number is None:
             number = max(self._served, default=None)
         if name != self.name or number not in self._served:

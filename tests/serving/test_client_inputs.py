@@ -57,7 +57,6 @@ def test_seeds_keep_all_their_bits():
         ("seed", [True, False], "seed: expected int64. Received: bool"),
         ("seed", [2**63, 1], f"seed: expected integers from {-(2**63)} to {2**63 - 1}. Received: {2**63}"),
         ("seed", [-1, 2**63], f"seed: expected integers from {-(2**63)} to {2**63 - 1}. Received: {2**63}"),
-        ("seed", [1, -(2**70)], f"to {2**63 - 1}. Received: {-(2**70)}"),
         ("seed", [1.0, 2.0], "seed: expected int64. Received: float64"),
         ("seed", [], "seed: expected at least one row. Received: none"),
         ("image", _IMAGE[:0], "image: expected at least one row. Received: none"),

@@ -22,7 +22,7 @@ def target(stand_in, tiny_base):
         "rest": RestTransport("127.0.0.1", stand_in.rest_port),
     }
     card = read_card(tiny_base / "1" / "assets.extra" / "model.json")
-    yield Target(transports, ModelSpec(stand_in.name), 60, card)
+    yield Target(transports, ModelSpec(stand_in.name, label="stable"), 60, card)
     for transport in transports.values():
         transport.close()
 

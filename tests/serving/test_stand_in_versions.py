@@ -1,7 +1,6 @@
 """Versions that come and go under a base path while requests run."""
 
 import concurrent.futures
-import contextlib
 import functools
 import threading
 
@@ -46,37 +45,33 @@ def _write_warm_up(version_folder, *values):
 
 
 def test_a_label_moves_only_to_a_version_that_is_available(tmp_path, capfd):
-    for number in (1, 2):
-        _write_spy(tmp_path / str(number), answer=number)
     config = tmp_path / "models.config"
     versions = Versions("spy", tmp_path, None, config)
+    for number in (1, 2):
+        _write_spy(tmp_path / str(number), answer=number)
 
-    def edit(numbers, **labels):
-        """The versions that each label answers with, and the states, after an edit of models.config and a poll."""
-        policy = " ".join(f"versions: {number}" for number in numbers)
-        labelled = " ".join(f'version_labels {{ key: "{key}" value: {labels[key]} }}' for key in labels)
-        policy = f"model_version_policy {{ specific {{ {policy} }} }}"
-        config.write_text(f'model_config_list {{ config {{ name: "spy" {policy} {labelled} }} }}')
+    def edit(served, **labels):
+        """Polls an edited models.config; returns {label: the version that answers, None: number of those served}."""
+        policy = "".join(f"versions: {number} " for number in served)
+        text = "".join(f'version_labels {{ key: "{label}" value: {labels[label]} }} ' for label in labels)
+        text = f'name: "spy" model_version_policy {{ specific {{ {policy} }} }} {text}'
+        config.write_text(f"model_config_list {{ config {{ {text} }} }}")
         versions.poll()
-        answers = {}
+        answers = {None: len(versions._served)}
         for label in labels:
-            with contextlib.suppress(tf.errors.NotFoundError), versions.use("spy", label=label) as (number, version):
-                assert version.predict("", _INPUTS)["version"].item() == number
-                assert [status.version for status in versions.status("spy", label=label)] == [number]
-                answers[label] = number
-        return answers, sorted(versions._served)
+            with versions.use("spy", label=label) as (_, version):
+                answers[label] = version.predict("", _INPUTS)["version"].item()
+            assert [status.version for status in versions.status("spy", label=label)] == [answers[label]]
+        return answers
 
-    try:
-        assert edit([1], stable=1) == ({"stable": 1}, [1])
-        # The label and the version in one edit: refused at every poll.
-        for _ in range(2):
-            assert edit([1, 2], stable=2) == ({"stable": 1}, [1])
-            assert "label stable: version 2 is not available" in capfd.readouterr().err
-        # First the version, and then the label; a new label may come with its version.
-        assert edit([1, 2], stable=1, canary=2) == ({"stable": 1, "canary": 2}, [1, 2])
-        assert edit([2], stable=2) == ({"stable": 2}, [2])
-    finally:
-        versions.close()
+    assert edit([1], stable=1) == {None: 1, "stable": 1}
+    for _ in range(2):  # The label and its version in one edit are refused at every poll.
+        assert edit([1, 2], stable=2) == {None: 1, "stable": 1}
+        assert "label stable: version 2 is not available" in capfd.readouterr().err
+    # First the version, and then the label; a new label may come with its version.
+    assert edit([1, 2], stable=1, canary=2) == {None: 2, "stable": 1, "canary": 2}
+    assert edit([2], stable=2) == {None: 1, "stable": 2}
+    versions.close()
 
 
 def test_versions_come_fail_and_go_while_requests_run(start_stand_in, tmp_path):
