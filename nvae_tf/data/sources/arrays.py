@@ -101,5 +101,5 @@ def find_npz(root, info):
         if len(found) > 1:
             received = ", ".join(found[:20])
             raise ValueError(f"{root}: expected one .npy or .npz file, or one for each split. Received: {received}")
-        names = choose_splits(found, info.stored_size, root) or dict(zip(["all"], found, strict=False))
+        names = choose_splits(found or paths, info.stored_size, root) or dict(zip(["all"], found, strict=False))
     return {split: functools.partial(_open, paths[name], info.channels) for split, name in names.items()} or None

@@ -53,8 +53,8 @@ def _open(path, list_path, part, names, channels):
             f"{path}: expected all {len(names)} images of {part} that {list_path} names. "
             f"Received: {len(missing)} fewer, the first {missing[0]}"
         )
-    make_split = file_split if path.is_dir() else zip_split
-    split = make_split(path, [present[name] for name in names], channels)
+    make_split, folder = (file_split, path) if path.is_dir() else (zip_split, path.parent)
+    split = make_split(folder, [present[name] for name in names], channels)
     return dataclasses.replace(split, paths=(path, list_path))
 
 

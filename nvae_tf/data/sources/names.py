@@ -81,9 +81,9 @@ def split_of(name):
 
 
 def names_fit(names):
-    """Whether names side by side stand for splits: for several, or all of them for one. A single one may be a class."""
+    """Whether names side by side stand for splits: for several, or all of them for one, which else may be a class."""
     splits = set(map(split_of, names))
-    return len(splits - {None}) > 1 or None not in splits
+    return len(splits - {None}) > len(splits & {None})
 
 
 def choose_splits(names, size, place):

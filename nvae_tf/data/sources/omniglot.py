@@ -58,7 +58,7 @@ def _read_inverted(read, indices):
 def _open_tree(path, channels):
     if path.is_dir():
         return inverted(file_split(path, list_images(path)[0], channels))
-    return inverted(zip_split(path, list_zip(path)[0], channels))
+    return inverted(zip_split(path.parent, list_zip(path)[0], channels))
 
 
 def find_omniglot_tree(root, info):

@@ -44,7 +44,8 @@ def _divide(folders, size, place, above=""):
     elif len(parts) == 1 and not named:
         return parts.popitem()[1]
     else:
-        chosen = choose_splits(parts, size, place).items() if names_fit(parts) else [("all", top) for top in parts]
+        fit = names_fit(set(parts) - {""})  # loose images beside the folders do not matter
+        chosen = choose_splits(parts, size, place).items() if fit else [("all", top) for top in parts]
         pairs = [(split, inside) for split, top in chosen for inside in parts[top].values()]
     merged = {split: [] for split, _ in pairs}
     for split, inside in pairs:
@@ -79,13 +80,20 @@ def describe(place, splits, images, others):
     for folder, prefixes in above.items():
         for prefix in prefixes:
             owners[prefix].add(owner.get(folder))
-    common, groups = posixpath.commonprefix([*counts]), {True: collections.Counter(), False: collections.Counter()}
+    common, loose = posixpath.commonprefix([*counts]), set()
+    taken, left = collections.Counter(), collections.Counter()
     for folder, count in counts.items():
         # The topmost folder whose images have all the same fate; one that holds everything would tell nothing.
-        found = (top for top in above[folder] if len(owners[top]) == 1 and not common.startswith(top))
-        groups[folder in owner][next(found, folder or "./")] += count
-    taken, left = ([f"{group} ({count})" for group, count in groups[part].items()] for part in (True, False))
-    return f"images taken from {place}: {listed(taken)}\nleft out: {listed(left + _by_kind(others)) or 'nothing'}"
+        group = next((top for top in above[folder] if len(owners[top]) == 1 and not common.startswith(top)), None)
+        if folder in owner:
+            taken[group or folder or "./"] += count
+        elif group:
+            left[group] += count
+        else:
+            loose.add(folder)
+    taken, left = (listed([f"{group} ({count})" for group, count in counts.items()]) for counts in (taken, left))
+    kinds = _by_kind([*others, *(name for name in images if _folder(name) in loose)])
+    return f"images taken from {place}: {taken}\nleft out: {', '.join(filter(None, [left, *kinds])) or 'nothing'}"
 
 
 def _by_kind(names):

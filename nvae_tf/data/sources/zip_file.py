@@ -12,23 +12,18 @@ from nvae_tf.data.sources.selection import select
 
 
 def list_zip(path):
-    """Sorted names of the images in a zip file, and of its other files."""
+    """Sorted names ARCHIVE/ENTRY of the images in a zip file, and of its other files."""
     with named_damage(path, "a zip file"), zipfile.ZipFile(path) as archive:
-        names = sorted(name for name in set(archive.namelist()) if not name.endswith("/"))
+        names = sorted(f"{path.name}/{name}" for name in set(archive.namelist()) if not name.endswith("/"))
     return [name for name in names if is_image(name)], [name for name in names if not is_image(name)]
-
-
-def zip_split(path, names, channels):
-    """The `SourceSplit` of the images with these names in a zip file."""
-    return _split(path.parent, [f"{path.name}/{name}" for name in names], channels)
 
 
 def _archives(names):
     return list(dict.fromkeys(name.partition("/")[0] for name in names))
 
 
-def _split(folder, names, channels, selection=""):
-    """The `SourceSplit` of images that are named ARCHIVE/ENTRY."""
+def zip_split(folder, names, channels, selection=""):
+    """The `SourceSplit` of images in the zip files of a folder; their names are ARCHIVE/ENTRY."""
     paths = tuple(folder / archive for archive in _archives(names))
     read = functools.partial(_read, str(folder), names, channels)
     source = ", ".join(map(str, paths))
@@ -71,12 +66,11 @@ def find_zip(root, info):
     Raises:
         ValueError: a file is damaged, several are named after one split, or there are several with other names.
     """
-    images, others = [], []
-    for path in visible_files(root, (".zip",)):
-        for names, found in zip((images, others), list_zip(path), strict=True):
-            names += [f"{path.name}/{name}" for name in found]  # as if each archive were a folder
-    found = images and select(root, images, others, info, _split)
+    listings = [list_zip(path) for path in visible_files(root, (".zip",))]
+    images, others = ([name for listing in listings for name in listing[part]] for part in (0, 1))
+    # As if each archive were a folder.
+    found = select(root, images, others, info, zip_split) if images else None
     if found and "all" in found and len(archives := _archives(images)) > 1:
         received = listed(archives)
         raise ValueError(f"{root}: expected one .zip file of images, or one for each split. Received: {received}")
-    return found or None
+    return found

@@ -64,6 +64,8 @@ def test_several_names_of_one_split(names):
         {"all": "bus/2 test/1"},
         {"all": "a/train/1 b/2"},
         {"all": "1 a/train/2"},
+        {"train": "train/2", "": "1"},
+        {"all": "1"},
         # Each class is divided, or one folder is and the others belong to nothing.
         {"train": "bottle/train/1 nut/train/1", "test": "bottle/test/1 nut/test/1", "": "nut/scratched/1"},
         {"train": "faces/train/1", "test": "faces/test/2", "": "previews/1"},
@@ -93,8 +95,8 @@ def test_what_is_taken_and_left_is_named_and_counted():
     images = sorted([name for part in splits.values() for name in part] + left)
     assert describe("here", splits, images, others) == (
         "images taken from here: images/train/ (2), images/val/ (1)\n"
-        "left out: images/ (1), labels/ (2), x\\ud800\\n/ (1), .gif (5: 0.gif, 1.gif, 2.gif and 2 "
-        "more), .tif (1: images/1.TIF), empty folders (1: test/), hidden (2: a/.git, Thumbs.db), "
+        "left out: labels/ (2), x\\ud800\\n/ (1), .gif (5: 0.gif, 1.gif, 2.gif and 2 more), .png (1: images/3.png), "
+        ".tif (1: images/1.TIF), empty folders (1: test/), hidden (2: a/.git, Thumbs.db), "
         "without a suffix (1: README)"
     )
     assert describe("here", {"all": ["1.png"]}, ["1.png"], []) == "images taken from here: ./ (1)\nleft out: nothing"
