@@ -45,6 +45,7 @@ def test_answers_are_those_of_keras(request, name):
     assert card["parity"]["pixels_that_differ"] < 1e-3
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="OpenVINO cannot read TensorFlow's functions in Python 3.13")
 def test_openvino_runs_decode(celeba):
     openvino = pytest.importorskip("openvino", reason="a third-party runtime; the dev extra installs it")
     version, _ = celeba
