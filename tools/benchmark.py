@@ -1,6 +1,8 @@
 r"""Measures a configuration on this machine: start-up, training step, sampling, memory.
 
-python tools/benchmark.py --config=configs/mnist.py --batch_size=16
+python tools/benchmark.py --config=configs/mnist.py --batch_size=16 --evaluate
+
+--evaluate  also the images per second of the NELBO, and of the bound with --num_samples samples of each image
 
 Each of these flags measures something else instead:
 
@@ -29,6 +31,8 @@ FLAGS = flags.FLAGS
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file; --config.FIELD overrides a field.")
 flags.DEFINE_integer("batch_size", 16, "Number of images in a step, and in a draw.", lower_bound=1)
 flags.DEFINE_integer("steps", 10, "Number of steps, draws and matrix products to time.", lower_bound=3)
+flags.DEFINE_bool("evaluate", False, "Also measure evaluations: the NELBO, and the bound with --num_samples samples.")
+flags.DEFINE_integer("num_samples", 10, "Number K of posterior samples per image for --evaluate.", lower_bound=2)
 flags.DEFINE_bool("memory", False, "Measure and estimate the memory of a training step for each setting.")
 flags.DEFINE_bool("estimate", False, "Only estimate the memory; runs nothing and needs no memory for the model.")
 flags.DEFINE_bool("data", False, "Measure the data pipeline, from prepared records and from memory.")
@@ -69,7 +73,8 @@ def _memory_table(config):
 def _speed(config):
     from nvae_tf.runs.benchmark_step import training_speed
 
-    figures = training_speed(config, FLAGS.steps, chosen_strategy())
+    num_samples = FLAGS.num_samples if FLAGS.evaluate else 0
+    figures = training_speed(config, FLAGS.steps, chosen_strategy(), num_samples)
     for name, value in figures.items():
         print(f"{name:<32}{value:>16,.3f}" if isinstance(value, float) else f"{name:<32}{value:>16,}")
     return figures

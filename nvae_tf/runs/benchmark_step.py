@@ -1,6 +1,7 @@
 """Speed and memory of training and sampling on this machine; for `benchmark.py`."""
 
 import concurrent.futures
+import functools
 import math
 import multiprocessing
 import pathlib
@@ -11,6 +12,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
+from nvae_tf.evaluation.likelihood import evaluate
 from nvae_tf.evaluation.sampling import sample_images
 from nvae_tf.inference.folding import fold
 from nvae_tf.inference.model import InferenceModel
@@ -55,13 +57,14 @@ def _trainer(config, strategy):
     return Trainer(model, config.train, 1000, strategy), [images] * strategy.num_replicas_in_sync
 
 
-def training_speed(config, count, strategy):
-    """Measures a configuration: start-up, training step, sampling, and peak memory of this process.
+def training_speed(config, count, strategy, num_samples=0):
+    """Measures a configuration: start-up, training step, sampling, evaluation, and peak memory of this process.
 
     Args:
         config: `Config`; its batch size is that of a step on each replica, and of a draw.
         count: number of times that each part is timed.
         strategy: `tf.distribute.Strategy`.
+        num_samples: K of the bound that is evaluated, beside the NELBO; 0 to evaluate nothing. Default 0.
 
     Returns:
         {name: number}. `..._units` are times in units of `unit_seconds`, a matrix product measured in turn with the
@@ -78,7 +81,11 @@ def training_speed(config, count, strategy):
         "sample": lambda: sample_images(model, batch_size, batch_size=batch_size),
         "unit": matrix_product(),
     }
-    step, sample, unit = median_seconds(runs, count).values()
+    evaluations = {"nelbo": 1, f"bound_{num_samples}": num_samples} if num_samples else {}
+    for name, samples in evaluations.items():
+        runs[name] = functools.partial(evaluate, model, [shards[0].numpy()], samples)
+    step, sample, unit, *seconds = median_seconds(runs, count).values()
+    rates = {f"{name}_images_per_second": batch_size / one for name, one in zip(evaluations, seconds, strict=True)}
     return {
         "start_up_seconds": start_up,
         "parameters": sum(math.prod(variable.shape) for variable in trainer.model.trainable_variables),
@@ -88,6 +95,7 @@ def training_speed(config, count, strategy):
         "step_units": step / unit,
         "sample_units": sample / unit,
         "images_per_second": batch_size * len(shards) / step,
+        **rates,
         "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
 

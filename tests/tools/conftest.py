@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from nvae_tf.files import plain_path
+from nvae_tf.models.nvae import NVAE
 from nvae_tf.runs.load import load_folded
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
@@ -39,6 +40,15 @@ _TINY_RUN = {
 def model(digits_run):
     """The folded model of `digits_run`. Shared: no test may change it."""
     return load_folded(digits_run)
+
+
+@pytest.fixture(autouse=True)
+def only_training_runs_the_nvae(request, monkeypatch):
+    """Programs that evaluate a run load its `NVAE` and fold it; what they run is the folded model."""
+    program = request.module.__name__.rpartition("test_")[2]
+    if program in ("sample", "fid", "report", "evaluate", "reconstruct", "interpolate", "traverse", "encode"):
+        for name in ("call", "encode", "infer", "generate", "decode", "prior_noise"):
+            monkeypatch.delattr(NVAE, name)
 
 
 @pytest.fixture

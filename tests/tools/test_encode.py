@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 
 from nvae_tf.data.batches import eval_batches
+from nvae_tf.inference.groups import kl_per_group
 from nvae_tf.models.noise import keyed_noise, row_keys
 from nvae_tf.runs.data import load_images
-from nvae_tf.runs.load import load_run
 
 SHAPES = [(4, 4, 2), (8, 8, 2), (8, 8, 2)]
 
@@ -34,9 +34,8 @@ def test_an_npz_has_the_latents_of_the_means(digits_run, model, program, tmp_pat
         arrays = dict(file)
     assert sorted(arrays) == ["index", "latents_00", "latents_01", "latents_02"]
     np.testing.assert_array_equal(arrays["index"], np.arange(7))
-    output = load_run(digits_run)(_images(model, 7), noise=[tf.zeros(shape) for shape in model.noise_shapes(7)])
-    for group, expected in enumerate(output.latents):
-        received = arrays[f"latents_{group:02}"]
+    for group, terms in enumerate(model.infer(_images(model, 7))[1]):
+        received, expected = arrays[f"latents_{group:02}"], terms.latent
         assert received.dtype == np.float32 and received.shape == (7, *SHAPES[group])
         np.testing.assert_allclose(received, expected, rtol=1e-4, atol=1e-4)
     printed = capsys.readouterr()
@@ -58,9 +57,9 @@ def test_records_have_what_the_npz_has(digits_run, model, program, tmp_path, cap
     for name, values in arrays.items():
         np.testing.assert_allclose(records[name], values, rtol=1e-4, atol=1e-4, err_msg=name)
     noise = keyed_noise(model.noise_shapes(5), row_keys(2, np.arange(5)))
-    output = load_run(digits_run)(_images(model, 5, seed=2), noise=noise)
-    np.testing.assert_allclose(arrays["kl_per_group"], output.kl_per_group, rtol=1e-4, atol=1e-3)
-    for group, latent in enumerate(output.latents):
+    terms = model.infer(_images(model, 5, seed=2), noise)[1]
+    np.testing.assert_allclose(arrays["kl_per_group"], kl_per_group(terms), rtol=1e-4, atol=1e-3)
+    for group, latent in enumerate(one.latent for one in terms):
         np.testing.assert_allclose(arrays[f"latents_{group:02}"], latent, rtol=1e-4, atol=1e-4)
         z = arrays[f"loc_{group:02}"] + np.exp(arrays[f"log_scale_{group:02}"]) * noise[group]
         np.testing.assert_allclose(z, latent, rtol=1e-4, atol=1e-4)

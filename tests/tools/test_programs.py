@@ -1,6 +1,7 @@
 """tools/ holds programs, which nothing imports, and the flags that they share."""
 
 import ast
+import json
 import os
 import pathlib
 import subprocess
@@ -32,6 +33,40 @@ def test_every_file_is_a_program_that_no_other_file_imports(path):
     others = [*REPOSITORY.glob("tools/*.py"), *REPOSITORY.glob("nvae_tf/**/*.py")]
     assert not [other for other in others if f"tools.{path.stem}" in _imported_tools(other)]
     assert not [name for name in _imported_tools(path) if "." not in name]
+
+
+_WITHOUT_TENSORFLOW = """
+import json, os, runpy, sys
+import numpy, requests  # once for all programs, each of which runs in a fork
+failed = []
+for command in json.loads(sys.argv[1]):
+    if not os.fork():
+        sys.argv = command
+        try:
+            runpy.run_path(command[0], run_name="__main__")
+        except SystemExit:
+            pass
+        os._exit(bool({"tensorflow", "tensorflow_probability", "keras", "torch"} & set(sys.modules)))
+    if os.wait()[1]:
+        failed.append(command)
+sys.exit(str(failed) if failed else 0)
+"""
+
+
+def test_help_and_what_needs_no_model_come_without_tensorflow(served, tmp_path):
+    rest = served[1]["rest"]
+    asked = ["--protocol=rest", f"--port={rest}", "--model=toy"]
+    commands = [[f"tools/{path.name}", "--help"] for path in PROGRAMS] + [
+        ["tools/client.py", "status", *asked],
+        ["tools/client.py", "sample", *asked, "--num=2", f"--out={tmp_path / 'a.png'}"],
+        ["tools/check_server.py", f"--rest_port={rest}", "--model=toy", "--concurrency="],
+        ["tools/serve_page.py", f"--model_dir={tmp_path}"],
+    ]
+    command = [sys.executable, "-c", _WITHOUT_TENSORFLOW, json.dumps(commands)]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert ": AVAILABLE" in done.stdout and f"written: {tmp_path / 'a.png'}" in done.stdout
 
 
 @pytest.mark.parametrize("command", [("tools/train.py",), ("-m", "tools.train")])
