@@ -32,21 +32,24 @@ def finish(trained):
     from nvae_tf.evaluation.likelihood import evaluate
     from nvae_tf.evaluation.sampling import reconstruction_grid, sample_images
     from nvae_tf.evaluation.write_images import save_grid, write_png
+    from nvae_tf.inference.folding import fold
+    from nvae_tf.inference.model import InferenceModel
     from nvae_tf.runs.load import load_run
 
     folder = trained.folder.path
-    model = load_run(folder)
+    nvae = load_run(folder)
+    model = InferenceModel(fold(nvae))
     result = evaluate(model, trained.held_out_batches(100))
     print(
         f"test NELBO {result.nelbo:.2f} nats ({result.nelbo_bits_per_dim:.4f} bits/dim) on {result.num_images} images: "
         f"reconstruction {-result.reconstruction:.2f}, KL {result.kl:.2f}"
     )
-    write_evaluation(folder / "evaluation.json", evaluation_context(model, "test", 0), result)
+    write_evaluation(folder / "evaluation.json", evaluation_context(nvae, "test", 0), result)
     images = next(iter(trained.held_out_batches(_NUM_PICTURES)))
     write_png(folder / "reconstructions.png", reconstruction_grid(model, images))
     save_grid(folder / "samples.png", sample_images(model, _NUM_PICTURES, _TEMPERATURE))
     print(f"written: {folder / 'samples.png'} (temperature {_TEMPERATURE}), {folder / 'reconstructions.png'}")
-    export(model, folder)
+    export(nvae, folder)
 
 
 def export(model, run_dir):

@@ -10,7 +10,7 @@ from nvae_tf.export.saved_model.against_keras import keras_parity
 from nvae_tf.export.saved_model.check.lint import RuleResult
 from nvae_tf.export.saved_model.export import export_saved_model, publish
 from nvae_tf.golden_answers import read_npz
-from nvae_tf.runs.load import load_run
+from nvae_tf.runs.load import load_folded, load_run
 from tests.export.tiny_export import TEMPERATURE
 
 _CARD = {"parity": None}
@@ -43,11 +43,12 @@ def _versions(base):
     return {path.name for path in base.iterdir() if path.is_dir()}
 
 
-def test_loads_without_the_project_and_draws_what_sample_py_draws(tiny_base, nvae):
+def test_loads_without_the_project_and_draws_what_sample_py_draws(tiny_base, tiny_run_dir):
     served = tf.saved_model.load(str(tiny_base / "1")).signatures["serving_default"]
     seeds = tf.constant([5, 9], tf.int64)
     images = served(seed=seeds, temperature=tf.fill([2], TEMPERATURE))["image"].numpy()
-    expected = np.concatenate([sample_images(nvae, 1, TEMPERATURE, int(seed)) for seed in seeds])
+    model = load_folded(tiny_run_dir)
+    expected = np.concatenate([sample_images(model, 1, TEMPERATURE, int(seed)) for seed in seeds])
     # A value between two levels may fall to either side.
     np.testing.assert_allclose(images, 255 * expected, atol=0.51)
 
