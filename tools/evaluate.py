@@ -133,7 +133,7 @@ def evaluate_run(path):
     which = "moving average of the weights" if model.averaged else "weights as trained"
     dataset = model.config.data.dataset
     print(f"{dataset} {FLAGS.split}: {len(images)} images, step {model.restored_step}, {which}", flush=True)
-    context = evaluation_context(model, FLAGS.split, FLAGS.seed)
+    context = evaluation_context(model, FLAGS.split, FLAGS.seed) | {"run_images": images.of_run}
     settings = {"images": len(images), "samples": FLAGS.num_samples, "batch": FLAGS.batch_size}
     settings |= {"source": images.source, "weights": weights(FLAGS.run_dir, model)}
     result = evaluate_all(model, images, strategy, context | settings, path and path.with_suffix(".partial.npz"))

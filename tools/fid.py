@@ -201,7 +201,8 @@ def main():
     for name, value in figures.items():
         print(f"{name:<12}{'-' if value is None else f'{value:.6g}':>14}")
     if path:
-        write_json(path, {**figures, "num_data_images": data.count, **context(extractor, model, temperatures)})
+        counted = {"num_data_images": data.count, "run_images": images and images.of_run}
+        write_json(path, {**figures, **counted, **context(extractor, model, temperatures)})
         print(f"written: {path}")
 
 

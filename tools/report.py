@@ -106,6 +106,7 @@ def gather(run_dir):
         config=folder.config,
         evaluation=read_json(folder.path / "evaluation.json"),
         fid=read_json(folder.path / "fid.json"),
+        changes=(read_json(folder.path / "data.json") or {}).get("changes", []),
         rows=MetricsFile(folder.path / "metrics.jsonl").read(),
         scalars=read_scalars(folder.path / "tensorboard"),
         counts=count_parts(shapes_only(folder.config.model)),

@@ -38,6 +38,7 @@ class ImageSet:
         find_damaged: function of no arguments that reads all records, the first time, and returns `damaged` with those
             that were damaged since; None for images in memory.
         fingerprint: `pixel_sum` of the undamaged images, where they were read to make the set; else None.
+        of_run: whether they are those that a run was trained on; None if that is not known. Default None.
     """
 
     source: str
@@ -49,6 +50,7 @@ class ImageSet:
     padding: int = 0
     find_damaged: collections.abc.Callable | None = None
     fingerprint: int | None = None
+    of_run: bool | None = None
 
     def __len__(self):
         return self.num_images

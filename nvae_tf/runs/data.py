@@ -1,5 +1,6 @@
 """The images of a run's data set, checked against its model."""
 
+import dataclasses
 import os
 import pathlib
 import sys
@@ -90,16 +91,16 @@ def load_images(config, data_dir, split, max_images=0, cache_dir=None, record=No
         print(images.split.selection, flush=True)
     if fits:
         found = in_memory(images, info.padding, data.max_damaged, Progress(len(images)))
-        if record is not None:
-            record.check(split, whole, found.fingerprint if len(images) == len(whole) else None)
+    else:
+        if images.split.open_records is None:
+            folder = _prepare(info, data, data_dir, cache_dir or default_cache_dir())
+            whole = open_split(config, folder, split)
+            images = whole.subset(slice(max_images or None))
+        found = from_records(images, info.padding, data.max_damaged)
+    if record is None:
         return found
-    if images.split.open_records is None:
-        folder = _prepare(info, data, data_dir, cache_dir or default_cache_dir())
-        whole = open_split(config, folder, split)
-        images = whole.subset(slice(max_images or None))
-    if record is not None:
-        record.check(split, whole)
-    return from_records(images, info.padding, data.max_damaged)
+    fingerprint = found.fingerprint if len(images) == len(whole) else None
+    return dataclasses.replace(found, of_run=record.check(split, whole, fingerprint))
 
 
 def _prepare(info, data, data_dir, cache_dir):

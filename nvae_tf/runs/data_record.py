@@ -58,6 +58,9 @@ class DataRecord:
             images: `SplitImages` of the whole split.
             fingerprint: its fingerprint, if known; None reads the images if their files have changed. Default None.
 
+        Returns:
+            Whether they are the run's images; None if the run has not recorded this split.
+
         Raises:
             ValueError: the run's split has other images, and this was not accepted.
         """
@@ -67,7 +70,7 @@ class DataRecord:
 
         known = self._known.get(split)
         if not known and not self._training:
-            return
+            return None
         self.check_count(split, len(images))
         files = files_digest([images]) if self._training or fingerprint is None else None
         if fingerprint is None and known and images.split.paths and known["files"] == files:
@@ -82,6 +85,7 @@ class DataRecord:
                 raise ValueError(message)
             self.changed[split] = {"split": split, "before": known, "after": entry}
             _note(f"warning: {message}; accepted")
+        return split not in self.changed if known else None
 
     def _difference(self, split, num_images):
         before = self._known[split]["num_images"]

@@ -153,7 +153,8 @@ class TrainingRun:
         print(f"run folder: {self.folder.path} (TensorBoard: {self.log_dir})")
         replicas = f"; {trainer.num_replicas} replicas" if trainer.num_replicas > 1 else ""
         worker = f", this is worker {strategies.worker_index(self.strategy)} of {workers}" if workers > 1 else ""
-        print(f"steps {first} to {trainer.last_step}, {trainer.steps_per_epoch} an epoch{replicas}{worker}", flush=True)
+        last = max(first, trainer.last_step)  # a run may be past the end that a smaller data set gives it
+        print(f"steps {first} to {last}, {trainer.steps_per_epoch} an epoch{replicas}{worker}", flush=True)
         try:
             self._watch()
             self.train(self.callbacks(profile))

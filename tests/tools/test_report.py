@@ -109,7 +109,9 @@ def run_dir(tmp_path_factory):
     evaluation = {"dataset": "digits", "split": "test", "step": 30, "ema": False, "num_images": 360, "num_samples": 7}
     evaluation |= {"nelbo": 1234.5678, "nelbo_standard_error": 1.5, "nll_bound": 1200.25, "reconstruction": -1100.5}
     evaluation |= {"kl": 134.0, "kl_per_group": [100.0, 34.0], "active_units": [2, 0], "nelbo_bits_per_dim": 6.957}
-    (folder.path / "evaluation.json").write_text(json.dumps(evaluation))
+    (folder.path / "evaluation.json").write_text(json.dumps(evaluation | {"run_images": False}))
+    change = {"step": 20, "split": "train", "before": {"num_images": 1400}, "after": {"num_images": 1437}}
+    (folder.path / "data.json").write_text(json.dumps({"splits": {}, "changes": [change]}))
     fid = {"fid": 42.125, "kid": None, "num_samples": 50000, "temperature": [0.7, 0.7], "unknown <i>": [1, 2]}
     (folder.path / "fid.json").write_text(json.dumps(fid))
     return folder.path
@@ -161,6 +163,7 @@ def test_readjusted_statistics_are_used_where_the_checkpoint_has_them(page):
 
 def test_shows_the_figures_and_curves_of_the_files(page, page_path):
     likelihood = ("1,234.568", "± 1.500", "6.9570", "1,200.250", "1,100.500", "K = 7", "360 images, step 30")
+    likelihood += ("not the images of the run", "At step 20 the train images changed, from 1,400 to 1,437: held-out")
     others = ("42.125", "50,000 samples", "0.7", "115.5 images/s", "loss scale 1", "groups_per_scale 2", "2/2", "0/2")
     curves = ("(log scale)", "training: 6.667 at step 30; test: 123.5 at step 30")
     assert [text for text in (*likelihood, *others, *curves) if text not in page.text] == []

@@ -17,6 +17,7 @@ class Report:
         rows: rows of metrics.jsonl.
         scalars: `{tag: list of Scalar}` of the TensorBoard files.
         evaluation, fid: contents of evaluation.json and fid.json.
+        changes: changes of the images that training accepted, from data.json.
         samples: list of (temperature, uint8 grid, whether batch norm was readjusted for it).
         num_samples: number of images in each grid.
         reconstructions, interpolations: (uint8 grid, caption).
@@ -32,6 +33,7 @@ class Report:
     scalars: dict = dataclasses.field(default_factory=dict)
     evaluation: dict | None = None
     fid: dict | None = None
+    changes: list = dataclasses.field(default_factory=list)
     samples: list = dataclasses.field(default_factory=list)
     num_samples: int = 0
     reconstructions: tuple | None = None

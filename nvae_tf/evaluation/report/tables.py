@@ -74,6 +74,7 @@ def likelihood(report):
     weights = "moving average of the weights" if values.get("ema") else "weights as trained"
     images, step = (number(values.get(name), 0) for name in ("num_images", "step"))
     caption = f"{values.get('dataset', 'data set')} {values.get('split', '')}: {images} images, step {step}, {weights}"
+    caption += "; not the images of the run" if values.get("run_images") is False else ""
     return Table(caption, ["", "nats", "standard error", "bits/dim"], rows)
 
 
