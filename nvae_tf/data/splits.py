@@ -10,7 +10,9 @@ from nvae_tf.data.datasets import DATASETS
 from nvae_tf.data.decode import DamagedImageError, Fit
 from nvae_tf.data.source import SourceSplit
 from nvae_tf.data.sources import SOURCES
-from nvae_tf.data.sources.names import contents
+from nvae_tf.data.sources.image_folder import list_images
+from nvae_tf.data.sources.names import contents, listed
+from nvae_tf.data.sources.selection import by_kind
 
 SPLITS = ("train", "validation", "test")
 
@@ -70,7 +72,8 @@ def _find_splits(info, data_dir):
     if other is not None and SOURCES["pickled_batches"].find(root, other):
         raise ValueError(f"data_dir: {root} holds {other.name}, expected {info.name}. {other.note}")
     raise FileNotFoundError(
-        f"data_dir: expected {info.name} in one of these forms. Received: {contents(root)}{looked_for}"
+        f"data_dir: expected {info.name} in one of these forms. Received: {contents(root)}; "
+        f"files: {listed(by_kind(list_images(root)[1])) or 'none'}{looked_for}"
     )
 
 

@@ -101,7 +101,8 @@ def test_error_lists_the_contents_and_the_expected_formats(tmp_path):
     with pytest.raises(FileNotFoundError) as caught:
         open_images(dataset_info("cifar10"), tmp_path, "test")
     message = str(caught.value)
-    for part in ("file19.txt and 5 more", "data_batch_1.bin", "cifar-10-python.tar.gz", "manifest.json", ".zip file"):
+    forms = ("data_batch_1.bin", "cifar-10-python.tar.gz", "manifest.json", ".zip file")
+    for part in ("file19.txt and 5 more", "files: .txt (25: file00.txt", *forms):
         assert part in message
     assert "file20" not in message
 

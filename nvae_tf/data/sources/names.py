@@ -17,6 +17,8 @@ SPLIT_NAMES = {
     "eval": "test",
     "evaluation": "test",
     "holdout": "test",
+    "hold_out": "test",
+    "heldout": "test",
     "held_out": "test",
 }
 # train, Valid, train_32x32 (downsampled ImageNet), x_train (Keras), val_images (MedMNIST), train2017 (COCO)

@@ -92,11 +92,12 @@ def describe(place, splits, images, others):
         else:
             loose.add(folder)
     taken, left = (listed([f"{group} ({count})" for group, count in counts.items()]) for counts in (taken, left))
-    kinds = _by_kind([*others, *(name for name in images if _folder(name) in loose)])
+    kinds = by_kind([*others, *(name for name in images if _folder(name) in loose)])
     return f"images taken from {place}: {taken}\nleft out: {', '.join(filter(None, [left, *kinds])) or 'nothing'}"
 
 
-def _by_kind(names):
+def by_kind(names):
+    """Descriptions of files, with their number and the first names, by suffix; hidden ones and empty folders apart."""
     kinds = collections.defaultdict(dict)
     for name in names:
         parts = name.split("/")
