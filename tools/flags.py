@@ -265,6 +265,11 @@ def define_server():
     define_path("tls_root_certs", None, "PEM file of the authorities to trust; the system's if not given.")
     define_path("tls_client_cert", None, "PEM file of this client's certificate.")
     define_path("tls_client_key", None, "PEM file of its key.")
+    flags.register_validator(
+        "host",
+        lambda host: host and "/" not in host and host.count(":") != 1,
+        message="expected a name or address, without http:// or a port",
+    )
     flags.register_validator("timeout", lambda value: 0.0 < value < math.inf, message="expected a positive number")
     flags.mark_flags_as_mutual_exclusive(["version", "label"])
 

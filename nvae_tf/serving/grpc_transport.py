@@ -92,7 +92,7 @@ class GrpcTransport:
         except grpc.RpcError as error:
             code, details = error.code().name, error.details()
             if code == "UNAVAILABLE" and re.search(r"http1\.x|parsing HTTP/2", details):
-                code = "UNIMPLEMENTED"  # another try would not help
+                code, details = "UNIMPLEMENTED", "an answer that is not gRPC"  # another try would not help
             raise ServerError(code, details, self.endpoint, model, signature) from error
 
 

@@ -155,6 +155,8 @@ def test_commands_and_files_are_checked_first(run, command, flags, message):
         ("--seeds=1,x", "expected whole numbers separated by a comma"),
         ("--temperature=0", "expected a positive, finite number"),
         ("--timeout=inf", "expected a positive number"),
+        ("--host=http://localhost", "expected a name or address, without http:// or a port"),
+        ("--host=localhost:8500", "expected a name or address, without http:// or a port"),
     ],
 )
 def test_wrong_flags(program, flag, message):
