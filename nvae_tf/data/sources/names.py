@@ -93,19 +93,13 @@ def choose_splits(names, size, place):
 
     With a `size` of 32, train_32x32 is preferred to train_64x64. `place` is where the names are, for the message.
     """
-    sizes = {}
+    found = {}
     for name in sorted(filter(split_of, names)):
-        match = _PATTERN.fullmatch(name)
-        stored_size = match["height"] and (int(match["height"]), int(match["width"]))
-        sizes.setdefault(split_of(name), {})[name] = stored_size
-    chosen = {}
-    for split, size_of in sizes.items():
-        for preferred in ((size, size), None):
-            found = [name for name, stored_size in size_of.items() if stored_size == preferred]
-            if found:
-                break
-        found = found or list(size_of)
-        if len(found) > 1:
-            raise ValueError(f"{place}: expected one name for the split {split!r}. Received: {', '.join(found)}")
-        chosen[split] = found[0]
-    return chosen
+        stored_size = _PATTERN.fullmatch(name).group("height", "width")
+        rank = 2 if stored_size == (str(size), str(size)) else stored_size == (None, None)
+        found.setdefault(split_of(name), {}).setdefault(rank, []).append(name)
+    best = {split: ranked[max(ranked)] for split, ranked in found.items()}
+    for split, several in best.items():
+        if len(several) > 1:
+            raise ValueError(f"{place}: expected one name for the split {split!r}. Received: {', '.join(several)}")
+    return {split: name for split, [name] in best.items()}
