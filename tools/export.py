@@ -14,11 +14,11 @@ import time
 
 from absl import flags
 
-from nvae_tf.config import load_config
 from nvae_tf.export.saved_model.server_files import check_server_options, takes_versions
 from nvae_tf.export.summary import show_files, show_saved_model
 from nvae_tf.files import check_writable, is_vacant
 from nvae_tf.hierarchy import num_sampled_groups
+from nvae_tf.runs.starts import run_config
 from tools.flags import define_path, define_run, define_statistics, run
 
 # Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
@@ -71,7 +71,7 @@ def main():
     out, sizes = pathlib.Path(FLAGS.out), [int(size) for size in FLAGS.batch_sizes]
     check_writable(out)
     # The model is loaded only if the other flags fit the run and the folder.
-    num_sampled_groups(load_config(pathlib.Path(FLAGS.run_dir) / "config.json").model, FLAGS.num_groups)
+    num_sampled_groups(run_config(FLAGS.run_dir, FLAGS.step).model, FLAGS.num_groups)
     if FLAGS.format == "saved_model":
         check_server_options(out, FLAGS.name, sizes)
     from nvae_tf.runs.load import load_run

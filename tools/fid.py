@@ -84,6 +84,7 @@ def prepare():
     from nvae_tf.runs.load import load_folded
 
     config, strategy = run_config(FLAGS.run_dir, FLAGS.step), chosen_strategy()
+    temperatures = spread_temperatures(config.model, [float(value) for value in FLAGS.temperature])
     extractor = InceptionFeatures(FLAGS.inception, FLAGS.inception_input, FLAGS.inception_output)
     shape = config.model
     extractor.check(shape.image_height - 2 * shape.padding, shape.image_width - 2 * shape.padding)
@@ -92,7 +93,6 @@ def prepare():
     if not FLAGS.statistics:
         images = load_images(config, FLAGS.data_dir, FLAGS.split, 0, FLAGS.cache_dir, data_record())
     model = load_folded(FLAGS.run_dir, FLAGS.step, FLAGS.ema, FLAGS.bn_temperature, strategy)
-    temperatures = spread_temperatures(model, [float(value) for value in FLAGS.temperature])
     return extractor, model, strategy, temperatures, images, data
 
 

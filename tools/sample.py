@@ -18,6 +18,7 @@ from nvae_tf.evaluation.sample_shards import begin, shard_numbers, shard_path, w
 from nvae_tf.evaluation.write_images import check_no_images
 from nvae_tf.files import check_writable
 from nvae_tf.runs.progress import Progress
+from nvae_tf.runs.starts import run_config
 from tools.flags import (
     chosen_strategy,
     define_devices,
@@ -117,9 +118,9 @@ def main():
     from nvae_tf.evaluation.sampling import spread_temperatures
     from nvae_tf.runs.load import load_folded
 
-    strategy = chosen_strategy()
+    config, strategy = run_config(FLAGS.run_dir, FLAGS.step), chosen_strategy()
+    temperatures = spread_temperatures(config.model, [float(value) for value in FLAGS.temperature])
     model = load_folded(FLAGS.run_dir, FLAGS.step, FLAGS.ema, FLAGS.bn_temperature, strategy)
-    temperatures = spread_temperatures(model, [float(value) for value in FLAGS.temperature])
     if FLAGS.shards_dir:
         draw_shards(model, temperatures, strategy)
     else:

@@ -76,12 +76,12 @@ def sample_images(
     return np.concatenate(batches)[:num]
 
 
-def spread_temperatures(model, values):
+def spread_temperatures(config, values):
     """Returns a list with a temperature for each group, from one number, one for each scale, or one for each group.
 
-    Raises `ValueError` for another number of values.
+    `config` is a `ModelConfig`. Raises `ValueError` for another number of values.
     """
-    scales = [scale.index for scale in hierarchy.group_scales(model.model_config)]
+    scales = [scale.index for scale in hierarchy.group_scales(config)]
     num_scales, num_groups = scales[-1] + 1, len(scales)
     if len(values) == 1:
         return list(values) * num_groups

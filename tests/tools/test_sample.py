@@ -32,6 +32,7 @@ def test_writes_each_image_and_an_array_whatever_the_batch(program, digits_run, 
     np.testing.assert_allclose(images, 255 * expected, atol=0.51)
 
 
-def test_another_number_of_temperatures_is_refused(program, digits_run):
+def test_another_number_of_temperatures_is_refused_before_the_model_is_loaded(program, digits_run, monkeypatch):
+    monkeypatch.setattr("nvae_tf.runs.load.load_folded", None)
     with pytest.raises(ValueError, match=r"temperature: expected one, 2 \(one for each scale\) or 3 "):
         program("sample", f"--run_dir={digits_run}", "--temperature=1,1,1,1").main()
