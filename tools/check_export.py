@@ -19,12 +19,7 @@ from tools.flags import define_path, run
 
 FLAGS = flags.FLAGS
 
-define_path(
-    "base_dir",
-    None,
-    "Folder of the server's files and the other versions, to check a version before it is moved there; by default the "
-    "folder that holds the version.",
-)
+define_path("base_dir", None, "Folder of the server's files and other versions; by default that of the version.")
 flags.DEFINE_bool("execute", True, "Run the model too; otherwise only its files are inspected.")
 
 
