@@ -122,7 +122,7 @@ def connect(served):
     """Function that returns the `Target`, with a `Card` or without."""
     ports = served[1]
     transports = {"grpc": GrpcTransport("127.0.0.1", ports["grpc"]), "rest": RestTransport("127.0.0.1", ports["rest"])}
-    yield lambda card=None: Target(transports, ModelSpec("toy"), 10, card)
+    yield lambda card=None: Target(transports, ModelSpec("toy"), 60, card)
     for transport in transports.values():
         transport.close()
 
