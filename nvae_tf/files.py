@@ -231,6 +231,16 @@ def write_json(path, values, indent=2):
     write_text(path, json.dumps(strict_json(values), indent=indent, allow_nan=False) + "\n")
 
 
+def read_json(path):
+    """The contents of a JSON file, or None if there is no file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ValueError(f"{path}: expected JSON. Received: {error}") from error
+
+
 def remove_folder(folder):
     """Removes a folder; an interruption leaves a temporary folder, never a checkpoint with missing files.
 

@@ -9,13 +9,12 @@ section that has nothing to show names the command that fills it.
 
 import datetime
 import importlib.metadata
-import json
 import math
 import os
 
 from absl import app, flags
 
-from nvae_tf.files import check_output, write_text
+from nvae_tf.files import check_output, read_json, write_text
 from tools.flags import define_checkpoint, define_data_dir, define_output, define_path, define_temperatures, run
 
 # Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
@@ -34,16 +33,6 @@ flags.DEFINE_integer("seed", 0, "Seed of all noise.", lower_bound=0)
 define_checkpoint()
 
 _INTERPOLATIONS = 6
-
-
-def read_json(path):
-    """The contents of a JSON file, or None if there is no file."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise ValueError(f"{path}: expected JSON. Received: {error}") from error
 
 
 def count_parts(model):

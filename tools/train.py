@@ -58,16 +58,8 @@ def main():
         interruption.listen()
         if worker_index(strategy) == 0:  # the only one that writes
             held.enter_context(only_writer(FLAGS.run_dir))
-        training = prepare(
-            config,
-            FLAGS.run_dir,
-            FLAGS.data_dir,
-            interruption,
-            strategy,
-            FLAGS.jit_compile,
-            FLAGS.cache_dir,
-            FLAGS.accept_changed_data,
-        )
+        where = (FLAGS.cache_dir, FLAGS.accept_changed_data)
+        training = prepare(config, FLAGS.run_dir, FLAGS.data_dir, interruption, strategy, FLAGS.jit_compile, *where)
         training.watchdog_seconds = 60 * FLAGS.watchdog_minutes
         training.run(profile=FLAGS.profile and tuple(map(int, FLAGS.profile)))
     if training.stopped:

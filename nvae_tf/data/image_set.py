@@ -9,7 +9,7 @@ import numpy as np
 from absl import logging
 
 from nvae_tf.data.decode import DamagedImageError
-from nvae_tf.data.fingerprint import add, pixel_sum
+from nvae_tf.data.fingerprint import pixel_hash
 from nvae_tf.data.processes import map_in_processes, num_cores
 
 _MAX_PART_BYTES = 64 * 2**20
@@ -37,7 +37,7 @@ class ImageSet:
         padding: number of zeros to add on every side of the images that `read_pngs` returns. Default 0.
         find_damaged: function of no arguments that reads all records, the first time, and returns `damaged` with those
             that were damaged since; None for images in memory.
-        fingerprint: `pixel_sum` of the undamaged images, where they were read to make the set; else None.
+        fingerprint: sum of the `pixel_hash` of undamaged images, if they were read to make the set; else None.
         of_run: whether they are those that a run was trained on; None if that is not known. Default None.
     """
 
@@ -158,7 +158,7 @@ def in_memory(images, padding=0, max_damaged=0, progress=None):
         pixels[start:stop] = part
         for number, message in found:
             damage.add(number, message)
-        fingerprint = add(fingerprint, part_sum)
+        fingerprint += part_sum
         if progress is not None:
             progress(stop)
     damaged = damage.array()
@@ -172,27 +172,25 @@ def _check_any_good(images, damaged):
         raise ValueError(f"{images.split.source}: expected images. Received: {len(images)} damaged ones")
 
 
-def read_fingerprint(images, progress=None):
-    """`pixel_sum` of `SplitImages` without damaged ones; they are read if it does not follow from a prepared set's.
+def read_fingerprint(images, progress=lambda done: None):
+    """Sum of the `pixel_hash` of undamaged `SplitImages`, which are read unless it follows from a prepared set's.
 
     `progress` is called with the number of images read so far.
     """
     whole, others = images.split.fingerprint, np.setdiff1d(np.arange(images.split.num_images), images.indices)
     if whole is not None and len(others) < len(images):
-        left_out = dataclasses.replace(images, indices=others)
-        return add(whole, -read_fingerprint(left_out)) if len(others) else whole
-    total = 0
+        return whole - read_fingerprint(dataclasses.replace(images, indices=others)) if len(others) else whole
+    fingerprint = 0
     for (_, stop), part_sum in _in_parts(_sum_part, images):
-        total = add(total, part_sum)
-        if progress is not None:
-            progress(stop)
-    return total
+        fingerprint += part_sum
+        progress(stop)
+    return fingerprint
 
 
 def _in_parts(function, images, here=None):
     """Yields ((start, stop), function(images, (start, stop))) for parts of the images, from several processes.
 
-    If all images are one part, because they are few or quick to read, this process calls `here`, if given, instead.
+    Images that are few, or quick to read, are one part, for which this process calls `here` if it is given.
     """
     if not images.split.decodes or len(images) < _MIN_PARALLEL:
         yield (0, len(images)), (here or function)(images, (0, len(images)))
@@ -205,11 +203,12 @@ def _in_parts(function, images, here=None):
 
 
 def _sum_part(images, part):
-    return pixel_sum(image for _, image in images.read(slice(*part)) if not isinstance(image, DamagedImageError))
+    found = (image for _, image in images.read(slice(*part)))
+    return sum(pixel_hash(image) for image in found if not isinstance(image, DamagedImageError))
 
 
 def _read_part(images, part, pixels=None):
-    """(uint8 [stop - start, H, W, C], [(number, message) of damaged images], `pixel_sum` of the others)."""
+    """(uint8 [stop - start, H, W, C], [(number, message) of damaged images], sum of the others' `pixel_hash`)."""
     start, stop = part
     pixels = np.zeros((stop - start, *image_shape(images, 0)), np.uint8) if pixels is None else pixels
     damaged, fingerprint = [], 0
@@ -218,5 +217,5 @@ def _read_part(images, part, pixels=None):
             damaged.append((start + row, str(image)))
         else:
             pixels[row] = image
-            fingerprint = add(fingerprint, pixel_sum([image]))
+            fingerprint += pixel_hash(image)
     return pixels, damaged, fingerprint

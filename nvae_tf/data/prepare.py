@@ -119,14 +119,8 @@ class Preparation:
     def _open(self):
         """Name of the source and {split: `SplitImages`}."""
         options = self.options
-        source, splits = open_splits(
-            self.info,
-            self.data_dir,
-            options.resize,
-            options.split_seed,
-            options.test_fraction,
-            options.split_rule,
-        )
+        rule = (options.split_seed, options.test_fraction, options.split_rule)
+        source, splits = open_splits(self.info, self.data_dir, options.resize, *rule)
         return source, {split: splits[split]() for split in SPLITS if split in splits}
 
     def _plan(self, source, splits):
@@ -178,12 +172,12 @@ class Preparation:
             return
         source, splits = self._open()
         now, then = {split: len(images) for split, images in splits.items()}, manifest.counts()
-        named = manifest.files and manifest.files != files_digest(splits.values(), times=False)
-        if named or now != then or source != manifest.source:
-            how = ", in files of other names or sizes" if now == then else ""
+        same = manifest.files in ("", files_digest(splits.values(), times=False))
+        if not same or now != then or source != manifest.source:
             raise ValueError(
                 f"{self.data_dir}: expected the images that {folder} was made from, {then} in {manifest.source}. "
-                f"Received: {now} in {source}{how}; prepare them to another folder, or remove this one first"
+                f"Received: {now} in {source}{', in files of other names or sizes' if now == then else ''}; "
+                "prepare them to another folder, or remove this one first"
             )
         how = ", in files of the same names and sizes" if manifest.files else ""
         self.log(f"{self.data_dir}: as many images{how}, as {folder} was made from")

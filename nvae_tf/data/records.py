@@ -13,7 +13,6 @@ import os
 import numpy as np
 
 from nvae_tf.data.decode import DamagedImageError, decode
-from nvae_tf.data.fingerprint import add
 from nvae_tf.data.source import SourceSplit
 from nvae_tf.files import file_sum, write_json
 
@@ -37,7 +36,7 @@ class Shard:
         sums: sum of the pixel values of each channel.
         damaged: [index in the split, name] of each image of the source that is left out because it could not be read.
         names: `SourceSplit.names` of these images, damaged ones included.
-        fingerprint: `pixel_sum` of the records in hexadecimal; "" if not known.
+        fingerprint: `fingerprint_text` of the records; "" if not known.
     """
 
     file: str
@@ -217,7 +216,7 @@ def _open(folder, shards, channels):
         functools.partial(_read, folder, shards, channels),
         (folder / MANIFEST,),
         names=None if shards[0].names is None else [name for shard in shards for name in shard.names],
-        fingerprint=add(*(int(shard.fingerprint, 16) for shard in shards)) if shards[0].fingerprint else None,
+        fingerprint=sum(int(shard.fingerprint, 16) for shard in shards) if shards[0].fingerprint else None,
         open_records=functools.partial(PreparedRecords, folder, shards),
     )
 

@@ -9,7 +9,7 @@ import typing
 import numpy as np
 
 from nvae_tf.data.decode import DamagedImageError, encode_png
-from nvae_tf.data.fingerprint import add, pixel_sum
+from nvae_tf.data.fingerprint import fingerprint_text, pixel_hash
 from nvae_tf.data.processes import map_in_processes
 from nvae_tf.data.records import SUFFIX, Shard
 from nvae_tf.files import file_sum, new_file, write_json
@@ -68,13 +68,13 @@ def _write_shard(work, task):
                     else:
                         writer.write(encode_png(image))
                         sums += image.sum((0, 1), np.int64)
-                        fingerprint = add(fingerprint, pixel_sum([image]))
+                        fingerprint += pixel_hash(image)
         except RuntimeError as error:  # from the writer, for example because the disk is full
             raise OSError(f"{path}: {error}; what is done is kept, and the same command resumes") from error
         count = task.stop - task.start - len(damaged)
         names = None if images.split.names is None else images.subset(slice(task.start, task.stop)).names
-        size, checksum = temporary.stat().st_size, file_sum(temporary)
-        shard = Shard(task.file, count, size, checksum, sums.tolist(), damaged, names, f"{fingerprint:032x}")
+        described = (sums.tolist(), damaged, names, fingerprint_text(fingerprint))
+        shard = Shard(task.file, count, temporary.stat().st_size, file_sum(temporary), *described)
     write_json(progress / f"{task.file}.json", dataclasses.asdict(shard))
     return shard, messages
 

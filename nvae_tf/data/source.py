@@ -24,7 +24,7 @@ class SourceSplit:
             in which all is taken.
         names: list with the name of each image within its folder or archive, with "/"; it decides the side of the image
             where a split is drawn. None if images have no names: then their number does. Default None.
-        fingerprint: `pixel_sum` of all images, if it is known without reading them; else None. Default None.
+        fingerprint: sum of the `pixel_hash` of all images, if known without reading them. None otherwise. Default None.
         open_records: function of no arguments that opens the split's `PreparedRecords`; None for images that are not
             prepared. Default None.
     """

@@ -86,31 +86,21 @@ def _draws(names, seed):
 def seeded_split(num_images, num_test, seed, names=None):
     """Divides images at random into sorted int64 indices, {"train": ..., "test": ...}.
 
-    Args:
-        num_images: number of images.
-        num_test: number of images to hold out, or their fraction.
-        seed: seed of the draw.
-        names: iterable of the images' names: each draws a number from 0 to 1. Those below the fraction are held out
-            (though at least one image, and not all), or the `num_test` lowest: whatever other images there are, an
-            image stays on its side of a fraction. None for a shuffle, which depends on `num_images`. Default None.
-
-    Raises:
-        ValueError: no image is left for training.
+    `num_test` is the number of held-out images, or their fraction (at least one image). With `names`, each draws a
+    number from 0 to 1: the `num_test` lowest are held out, or those below the fraction (though at least one, and not
+    all), so that an image stays on its side whatever others there are. Without, the images are shuffled, which depends
+    on `num_images`. Raises ValueError if no image is left for training.
     """
     draws = None if names is None else _draws(names, seed)
-    if isinstance(num_test, int):
-        count = num_test
-    elif draws is None or num_images < 2:
-        count = max(round(num_test * num_images), 1)
-    else:
-        count = min(max(int((draws < num_test).sum()), 1), num_images - 1)
+    count = num_test if isinstance(num_test, int) else max(round(num_test * num_images), 1)
+    if draws is not None and count is not num_test and num_images > 1:
+        count = np.clip((draws < num_test).sum(), 1, num_images - 1)
     if not 0 < count < num_images:
         raise ValueError(
             f"expected more than {max(count, 1)} images, of which {count} are held out. Received: {num_images}"
         )
     # NumPy guarantees the stream of RandomState, so the split never changes.
-    shuffled = draws is None
-    order = np.random.RandomState(seed).permutation(num_images) if shuffled else np.argsort(draws, kind="stable")
+    order = np.random.RandomState(seed).permutation(num_images) if draws is None else np.argsort(draws, kind="stable")
     return {"train": np.sort(order[count:]), "test": np.sort(order[:count])}
 
 

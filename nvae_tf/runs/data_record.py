@@ -1,19 +1,18 @@
 """data.json in a run folder: the images that the run is trained on, so that no program takes others unnoticed."""
 
-import json
 import pathlib
-import sys
 
-from nvae_tf.files import write_json
+from absl import logging
+
+from nvae_tf.files import read_json, write_json
 
 
 class DataRecord:
     """The images of a run's splits, as its training found them, for comparison with those that a program opens.
 
-    RUN/data.json holds {"splits": {split: {"num_images", "fingerprint", "files"}}, "changes": [...]}. The fingerprint
-    (`nvae_tf.data.fingerprint.pixel_sum`) depends neither on the format nor on names and order of the images; damaged
-    images count in num_images only. "files" (`files_digest`) saves reading a whole split to compare it. Each change
-    that training accepted is kept: {"step", "split", "before", "after"}.
+    RUN/data.json holds {"splits": {split: {"num_images", "fingerprint", "files"}}, "changes": [...]}. Damaged images
+    count in num_images only. "files" (`files_digest`) saves reading a whole split to compare it. Each change that
+    training accepted is kept: {"step", "split", "before", "after"}.
 
     Args:
         run_dir: folder of the run.
@@ -24,30 +23,20 @@ class DataRecord:
     def __init__(self, run_dir, accept_changed=False, training=False):
         self.path = pathlib.Path(run_dir) / "data.json"
         self.changed, self._found, self._accept, self._training = {}, {}, accept_changed, training
-        self._warned = False
         self._begun = any((self.path.parent / "checkpoints").glob("step_*"))
         # Before the first checkpoint nothing depends on the images yet.
-        values = self._read() if self._begun or not training else {}
+        values = (read_json(self.path) if self._begun or not training else None) or {}
         self._known, self._changes = values.get("splits", {}), values.get("changes", [])
-
-    def _read(self):
-        try:
-            return json.loads(self.path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
-        except ValueError as error:
-            raise ValueError(f"{self.path}: expected JSON. Received: {error}") from error
 
     def check_count(self, split, num_images):
         """Raises ValueError if the run's split has another number of images, before they are read."""
         known = self._known.get(split)
         if known and known["num_images"] != num_images and not self._accept:
             raise ValueError(self._difference(split, num_images))
-        if self._begun and not known and not self._warned:
-            self._warned = True
-            _note(
-                f"warning: {self.path}: expected the record of the images that the run was trained on. Received: none; "
-                "whether these are the same is not checked"
+        if self._begun and not known:
+            self._begun = False  # one warning is enough
+            logging.warning(
+                "%s: expected a record of the run's images. Received: none; they are not compared", self.path
             )
 
     def check(self, split, images, fingerprint=None):
@@ -64,28 +53,30 @@ class DataRecord:
         Raises:
             ValueError: the run's split has other images, and this was not accepted.
         """
-        from nvae_tf.data.fingerprint import files_digest
+        from nvae_tf.data.fingerprint import files_digest, fingerprint_text
         from nvae_tf.data.image_set import read_fingerprint
         from nvae_tf.runs.progress import Progress
 
         known = self._known.get(split)
         if not known and not self._training:
             return None
-        self.check_count(split, len(images))
         files = files_digest([images]) if self._training or fingerprint is None else None
         if fingerprint is None and known and images.split.paths and known["files"] == files:
             fingerprint = int(known["fingerprint"], 16)
         elif fingerprint is None:
             fingerprint = read_fingerprint(images, Progress(len(images)))
-        entry = {"num_images": len(images), "fingerprint": f"{fingerprint:032x}", "files": files}
+        entry = {"num_images": len(images), "fingerprint": fingerprint_text(fingerprint), "files": files}
         self._found[split] = entry
-        if known and any(known[name] != entry[name] for name in ("num_images", "fingerprint")):
-            message = self._difference(split, len(images))
-            if not self._accept:
-                raise ValueError(message)
-            self.changed[split] = {"split": split, "before": known, "after": entry}
-            _note(f"warning: {message}; accepted")
-        return split not in self.changed if known else None
+        if not known:
+            return None
+        if known | {"files": files} == entry:
+            return True
+        message = self._difference(split, len(images))
+        if not self._accept:
+            raise ValueError(message)
+        self.changed[split] = {"split": split, "before": known, "after": entry}
+        logging.warning("accepted: %s", message)
+        return False
 
     def _difference(self, split, num_images):
         before = self._known[split]["num_images"]
@@ -99,7 +90,3 @@ class DataRecord:
         """Records what was found, and the changes that were accepted at this step."""
         changes = self._changes + [{"step": step, **change} for change in self.changed.values()]
         write_json(self.path, {"splits": self._known | self._found, "changes": changes})
-
-
-def _note(text):
-    print(text, file=sys.stderr, flush=True)
