@@ -146,14 +146,6 @@ def check_writable(folder):
         raise OSError(f"{folder}: expected a folder that can be written to. Received: {error.strerror}") from error
 
 
-def check_output(path):
-    """`check_writable` for a file that is to be written, or replaced, in an existing folder."""
-    path = pathlib.Path(path)
-    if path.is_dir():
-        raise OSError(f"{path}: expected a file. Received: a folder")
-    check_writable(path.parent)
-
-
 @contextlib.contextmanager
 def only_writer(folder, name="lock", wait=False):
     """Context in which no other process, of this machine or another, holds the same lock.

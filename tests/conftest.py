@@ -6,6 +6,8 @@ import json
 import os
 import pathlib
 import re
+import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -122,6 +124,32 @@ def _tiny(tmp_path_factory):
         if not (folder / "tiny" / "nvae" / "1").exists():
             export_tiny(write_run(folder / "tiny" / "run"), folder / "tiny" / "nvae")
     return folder / "tiny"
+
+
+@pytest.fixture
+def mount():
+    """Function that mounts a file system, by arguments of the program `mount`, at a folder until the test ends."""
+    folders = []
+
+    def call(folder, *arguments):
+        if shutil.which("mount") is None:
+            pytest.skip("no program `mount`")
+        done = subprocess.run(["mount", *arguments, folder], capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"cannot mount a file system: {done.stderr.strip()}")
+        folders.append(folder)
+        return folder
+
+    yield call
+    for folder in folders:  # lazily, because TensorFlow may still hold a file that a test has read open
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.fixture
+def small_disk(mount, tmp_path):
+    """A separate file system of 512 KiB."""
+    (tmp_path / "disk").mkdir()
+    return mount(tmp_path / "disk", "-t", "tmpfs", "-o", "size=512k", "tmpfs")
 
 
 @pytest.fixture

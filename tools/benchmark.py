@@ -24,7 +24,7 @@ from ml_collections import config_flags
 
 from nvae_tf.files import write_json
 from nvae_tf.runs.benchmark_data import data_table
-from tools.flags import checked_config, chosen_strategy, define_devices, define_output, output_path, run
+from tools.flags import checked_config, chosen_strategy, define_devices, define_output, run
 
 FLAGS = flags.FLAGS
 
@@ -39,7 +39,7 @@ flags.DEFINE_bool("data", False, "Measure the data pipeline, from prepared recor
 flags.DEFINE_bool("device", False, "Measure one image of the decoder in every runtime, on one thread.")
 flags.DEFINE_bool("serving", False, "Measure a batch drawn by the SavedModel, and as sample.py does.")
 define_devices(default="one")
-define_output("File to which the figures are also written.", ".json", name="json")
+_JSON = define_output("File to which the figures are also written.", ".json", name="json")
 
 
 def _memory_table(config):
@@ -98,7 +98,7 @@ def _measure(config):
 
 
 def main():
-    path = output_path(name="json")
+    path = _JSON()
     if FLAGS.data:
         figures = data_table(FLAGS.batch_size)
     else:

@@ -15,7 +15,7 @@ import sys
 from absl import flags
 
 from nvae_tf.files import write_json
-from tools.flags import connection, define_output, define_path, define_server, output_path, run
+from tools.flags import connection, define_output, define_path, define_server, run
 
 # Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
 
@@ -33,7 +33,7 @@ define_path(
 flags.DEFINE_list("concurrency", ["1", "4", "16"], "Numbers of clients at once, a load check for each; empty for none.")
 flags.DEFINE_float("load_seconds", 5.0, "Duration of each load check in seconds.")
 flags.DEFINE_integer("rows", 1, "Images per request in the load checks.", lower_bound=1)
-define_output("File to which the results are also written.", ".json", name="json")
+_JSON = define_output("File to which the results are also written.", ".json", name="json")
 
 flags.register_validator(
     "concurrency",
@@ -94,7 +94,7 @@ def run_checks(target, figures):
 
 
 def main():
-    path = output_path(name="json")
+    path = _JSON()
     from nvae_tf.serving.card import find_card, read_card
 
     target, figures, card = make_target(), [], None

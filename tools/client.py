@@ -21,7 +21,7 @@ import numpy as np
 from absl import app, flags
 
 from nvae_tf.evaluation.write_images import check_no_images
-from nvae_tf.files import check_output, new_file, write_text
+from nvae_tf.files import check_writable, new_file, write_text
 from tools.flags import connection, define_path, define_server, define_temperature, run
 
 # Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
@@ -170,7 +170,7 @@ def main(words):
     if needed and not ((FLAGS.out or "").endswith(suffix) and os.path.isdir(os.path.dirname(FLAGS.out) or ".")):
         raise app.UsageError(f"--out: expected a name ending in {suffix} in an existing folder. Received: {FLAGS.out}")
     if needed:
-        check_output(FLAGS.out)
+        check_writable(os.path.dirname(FLAGS.out) or ".")
     if FLAGS.images_dir:
         check_no_images(FLAGS.images_dir)
     with make_client() as client:

@@ -26,7 +26,7 @@ from nvae_tf.evaluation import latent_files
 from nvae_tf.runs.data import load_images
 from nvae_tf.runs.progress import Progress
 from nvae_tf.runs.starts import indexed_batches, run_config
-from tools.flags import data_record, define_images, define_output, define_run, output_path, run
+from tools.flags import data_record, define_images, define_output, define_run, run
 
 # Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
 
@@ -34,7 +34,7 @@ FLAGS = flags.FLAGS
 
 define_run()
 define_images()
-define_output("File to write: .npz or .tfrecord.", ".npz", ".tfrecord")
+_OUT = define_output("File to write: .npz or .tfrecord.", ".npz", ".tfrecord")
 flags.mark_flag_as_required("out")
 flags.DEFINE_enum("draw", "mean", ["mean", "sample"], "Mean of each posterior, or a sample of it.")
 flags.DEFINE_list("what", ["latents"], f"What to write, some of {', '.join(latent_files.PARTS)}, separated by commas.")
@@ -63,7 +63,7 @@ def encoded_batches(model, images, names):
 def main():
     from nvae_tf.runs.load import load_folded
 
-    path = output_path()
+    path = _OUT()
     config = run_config(FLAGS.run_dir, FLAGS.step)
     images = load_images(config, FLAGS.data_dir, FLAGS.split, FLAGS.max_images, FLAGS.cache_dir, data_record())
     shapes = latent_files.layout(config.model, FLAGS.what)

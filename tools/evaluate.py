@@ -20,16 +20,7 @@ from nvae_tf.hierarchy import SAMPLE_BITS
 from nvae_tf.runs.data import load_images
 from nvae_tf.runs.progress import Progress
 from nvae_tf.runs.starts import run_config
-from tools.flags import (
-    chosen_strategy,
-    data_record,
-    define_devices,
-    define_images,
-    define_output,
-    define_run,
-    output_path,
-    run,
-)
+from tools.flags import chosen_strategy, data_record, define_devices, define_images, define_output, define_run, run
 
 # Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
 
@@ -49,7 +40,7 @@ flags.DEFINE_integer(
     "Images times samples that are decoded at once, which bounds the memory; 0 for the batch size.",
     lower_bound=0,
 )
-define_output("JSON file of the result; RUN_DIR/evaluation.json if not given.", ".json")
+_OUT = define_output("JSON file of the result; RUN_DIR/evaluation.json if not given.", ".json")
 flags.DEFINE_integer("max_images", 0, "Evaluate only the first images; 0 for all.", lower_bound=0)
 define_devices()
 
@@ -115,10 +106,7 @@ def evaluate_all(model, images, strategy, settings, path):
             saved = time.monotonic()
         progress(num_images)
 
-    result = evaluate(model, batches, FLAGS.num_samples, FLAGS.seed, after_batch, FLAGS.max_rows, scores, strategy)
-    if path:
-        path.unlink(missing_ok=True)
-    return result
+    return evaluate(model, batches, FLAGS.num_samples, FLAGS.seed, after_batch, FLAGS.max_rows, scores, strategy)
 
 
 def evaluate_run(path):
@@ -136,14 +124,16 @@ def evaluate_run(path):
     context = evaluation_context(model, FLAGS.split, FLAGS.seed) | {"run_images": images.of_run}
     settings = {"images": len(images), "samples": FLAGS.num_samples, "batch": FLAGS.batch_size}
     settings |= {"source": images.source, "weights": weights(FLAGS.run_dir, model)}
-    result = evaluate_all(model, images, strategy, context | settings, path and path.with_suffix(".partial.npz"))
+    partial = path and path.with_suffix(".partial.npz")
+    result = evaluate_all(model, images, strategy, context | settings, partial)
     print(format_table(result), flush=True)
     if path:
         write_evaluation(path, context, result)
+        partial.unlink(missing_ok=True)
 
 
 def main():
-    path = output_path("evaluation.json", optional=True)
+    path = _OUT("evaluation.json", optional=True)
     with only_writer(path.parent, f"{path.stem}.lock") if path else contextlib.nullcontext():
         evaluate_run(path)
 

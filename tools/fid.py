@@ -31,7 +31,6 @@ from tools.flags import (
     define_run,
     define_statistics,
     define_temperatures,
-    output_path,
     run,
 )
 
@@ -46,8 +45,8 @@ flags.DEFINE_string("inception_output", "pool_3:0", "Tensor of the graph with th
 define_data_dir()
 flags.DEFINE_enum("split", "train", ["train", "validation", "test"], "Images to compare with.")
 define_path("statistics", None, "Compare with the mu and sigma in this .npz instead of images: FID only.")
-define_output("JSON file of the figures; RUN_DIR/fid.json if not given.", ".json")
-define_output("Write mu and sigma of the data set to this .npz.", ".npz", name="save_statistics")
+_OUT = define_output("JSON file of the figures; RUN_DIR/fid.json if not given.", ".json")
+_SAVE_STATISTICS = define_output("Write mu and sigma of the data set to this .npz.", ".npz", name="save_statistics")
 define_path("features_dir", None, "Folder for the data set's features; RUN_DIR/fid_cache if not given.")
 flags.DEFINE_integer("num_samples", 50_000, "Number of images to draw from the model.", lower_bound=2)
 flags.DEFINE_integer("batch_size", 64, "Number of images processed at once.", lower_bound=1)
@@ -180,7 +179,7 @@ def main():
     from nvae_tf.evaluation.fid.distances import compare
     from nvae_tf.evaluation.fid.features import collect, save_moments
 
-    path, statistics = output_path("fid.json", optional=True), output_path(name="save_statistics")
+    path, statistics = _OUT("fid.json", optional=True), _SAVE_STATISTICS()
     if FLAGS.features_dir:
         check_writable(FLAGS.features_dir)
     extractor, model, strategy, temperatures, images, data = prepare()

@@ -1,12 +1,16 @@
 """Flags that several programs share, and how every program starts and ends."""
 
+import functools
 import math
 import os
 import pathlib
+import re
 import signal
 import sys
 
 from absl import app, flags, logging
+
+from nvae_tf.files import check_writable
 
 # The program that calls a function below lists the flags in its --help.
 flags.disclaim_key_flags()
@@ -85,35 +89,32 @@ def define_images():
 
 
 def define_output(description, *suffixes, name="out"):
-    """Defines --out, or another name: a file whose name ends in one of `suffixes`, in an existing folder."""
+    """Defines --out, or another name: a file whose name ends in one of `suffixes`, in an existing folder.
+
+    Returns:
+        Function to call before any work: (default=None, optional=False) to the path of the file. Without the flag it is
+        `default` in --run_dir, or None. OSError if it cannot be written; if it is optional and the flag not given, this
+        is only said, and the path is None.
+    """
     define_path(name, None, description)
     flags.register_validator(
         name,
         lambda path: path is None or (path.endswith(suffixes) and os.path.isdir(os.path.dirname(path) or ".")),
         message=f"expected a name ending in {' or '.join(suffixes)} in an existing folder",
     )
+    return functools.partial(_output_path, name)
 
 
-def output_path(default=None, name="out", optional=False):
-    """The file that --out, or another flag, names; None if there is neither a value nor a default.
-
-    Args:
-        default: name of the file in --run_dir that is written without the flag. Default None.
-        name: name of the flag. Default "out".
-        optional: instead of raising an error because nothing can be written to --run_dir, say so and return None.
-            Default False.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    from nvae_tf.files import check_output
-
+def _output_path(name, default=None, optional=False):
+    """What the function that `define_output` returns does."""
     given = flags.FLAGS[name].value
-    if given is None and default is None:
+    if not given and not default:
         return None
     path = pathlib.Path(given or os.path.join(flags.FLAGS.run_dir, default))
+    if path.is_dir():
+        raise OSError(f"{path}: expected a file. Received: a folder")
     try:
-        check_output(path)
+        check_writable(path.parent)
     except OSError as error:
         if given or not optional:
             raise
@@ -164,14 +165,9 @@ def _unknown_field(argv):
     return None
 
 
-def _with_home(argument):
-    """Expands `~` in --config=~/..., a flag of ml_collections, and in a word."""
-    flag, _, path = argument.rpartition("=")
-    return f"{flag}={os.path.expanduser(path)}" if flag in ("--config", "-config") else os.path.expanduser(argument)
-
-
 def _parse_flags(argv):
-    argv = [argv[0], *map(_with_home, argv[1:])]
+    # For --config, a flag of ml_collections, and for words.
+    argv = [re.sub("^(--?config=)?(~.*)", lambda m: (m[1] or "") + os.path.expanduser(m[2]), word) for word in argv]
     # For an unknown field or a missing file ml_collections would raise a traceback.
     try:
         return app.parse_flags_with_usage(argv)

@@ -12,7 +12,7 @@ import numpy as np
 from absl import flags
 
 from nvae_tf.runs.starts import Starts, run_config
-from tools.flags import define_images, define_output, define_run, define_starts, define_temperature, output_path, run
+from tools.flags import define_images, define_output, define_run, define_starts, define_temperature, run
 
 # Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
 
@@ -26,7 +26,7 @@ flags.DEFINE_integer("batch_size", 16, "Number of images decoded at once.", lowe
 flags.DEFINE_enum("animation", "gif", ["gif", "webp", "none"], "Format of the animation, beside the strip.")
 flags.DEFINE_integer("milliseconds", 80, "Duration of each frame of the animation.", lower_bound=1)
 define_temperature("Factor of the prior's scale, for --seeds.")
-define_output("PNG of the strip, RUN_DIR/interpolation.png if not given; the animation is beside it.", ".png")
+_OUT = define_output("PNG of the strip, RUN_DIR/interpolation.png if not given; the animation is beside it.", ".png")
 
 for _name in ("images", "seeds"):
     flags.register_validator(
@@ -41,7 +41,7 @@ def main():
     from nvae_tf.evaluation.write_images import grid, save_animation, save_grid
     from nvae_tf.runs.load import load_folded
 
-    path = output_path("interpolation.png")
+    path = _OUT("interpolation.png")
     starts = Starts(run_config(FLAGS.run_dir, FLAGS.step), FLAGS)
     model = load_folded(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
     noise, options = starts.noise(model), (FLAGS.frames, FLAGS.batch_size)

@@ -76,23 +76,18 @@ def export(model, run_dir):
         show_saved_model(*written) if name == "saved_model" else show_files(written)
 
 
-def train_and_finish():
-    """Trains until the end or a signal, and then does the rest."""
-    with Interruption() as interruption:
-        from nvae_tf.runs.prepare import prepare
-
-        config = runpy.run_path(str(_CONFIG))["get_config"]()
-        trained = prepare(config, FLAGS.run_dir, None, interruption)
-        trained.run()
-    if trained.stopped:
-        sys.exit(EXIT_STATUS)
-    finish(trained)
-
-
 def main():
     start = time.perf_counter()
     with only_writer(FLAGS.run_dir):
-        train_and_finish()
+        with Interruption() as interruption:
+            from nvae_tf.runs.prepare import prepare
+
+            config = runpy.run_path(str(_CONFIG))["get_config"]()
+            trained = prepare(config, FLAGS.run_dir, None, interruption)
+            trained.run()
+        if trained.stopped:
+            sys.exit(EXIT_STATUS)
+        finish(trained)
     print(f"done in {time.perf_counter() - start:.0f} s")
 
 

@@ -12,15 +12,7 @@ from absl import flags
 
 from nvae_tf.runs.data import load_images
 from nvae_tf.runs.starts import indexed_batches, run_config
-from tools.flags import (
-    data_record,
-    define_images,
-    define_output,
-    define_run,
-    define_temperature,
-    output_path,
-    run,
-)
+from tools.flags import data_record, define_images, define_output, define_run, define_temperature, run
 
 # Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
 
@@ -32,7 +24,7 @@ flags.DEFINE_integer("num", 32, "Number of images, the first of the split.", low
 flags.DEFINE_integer("batch_size", 16, "Number of reconstructions computed at once.", lower_bound=1)
 flags.DEFINE_bool("progressive", False, "Also show what the first groups hold.")
 define_temperature("Factor of the prior's scale for the groups that --progressive draws.")
-define_output("PNG; RUN_DIR/reconstructions.png, or RUN_DIR/progressive.png, if not given.", ".png")
+_OUT = define_output("PNG; RUN_DIR/reconstructions.png, or RUN_DIR/progressive.png, if not given.", ".png")
 
 _MAX_STEPS = 8
 
@@ -74,7 +66,7 @@ def main():
     from nvae_tf.evaluation.write_images import save_grid
     from nvae_tf.runs.load import load_folded
 
-    path = output_path("progressive.png" if FLAGS.progressive else "reconstructions.png")
+    path = _OUT("progressive.png" if FLAGS.progressive else "reconstructions.png")
     config = run_config(FLAGS.run_dir, FLAGS.step)
     images = load_images(config, FLAGS.data_dir, FLAGS.split, FLAGS.num, FLAGS.cache_dir, data_record())
     model = load_folded(FLAGS.run_dir, FLAGS.step, FLAGS.ema)

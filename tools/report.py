@@ -14,7 +14,7 @@ import os
 
 from absl import app, flags
 
-from nvae_tf.files import check_output, read_json, write_text
+from nvae_tf.files import read_json, write_text
 from tools.flags import define_checkpoint, define_data_dir, define_output, define_path, define_temperatures, run
 
 # Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
@@ -22,7 +22,7 @@ from tools.flags import define_checkpoint, define_data_dir, define_output, defin
 FLAGS = flags.FLAGS
 
 define_path("run_dir", None, "Run folder, with config.json and checkpoints/; may also be the only argument.")
-define_output("HTML file to write; RUN_DIR/report.html if not given.", ".html")
+_OUT = define_output("HTML file to write; RUN_DIR/report.html if not given.", ".html")
 define_data_dir()
 flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Images to reconstruct.")
 define_temperatures(["0.6", "0.7", "0.8", "1.0"], "Temperatures, with a grid of samples for each.")
@@ -123,11 +123,11 @@ def main(words):
     given = [*words, *([FLAGS.run_dir] if FLAGS.run_dir else [])]
     if len(given) != 1 or not os.path.isfile(os.path.join(given[0], "config.json")):
         raise app.UsageError(f"expected one run folder with config.json. Received: {', '.join(given) or 'none'}")
-    path = FLAGS.out or os.path.join(given[0], "report.html")
-    check_output(path)
+    (FLAGS.run_dir,) = given
+    path = _OUT("report.html")
     from nvae_tf.evaluation.report.page import render
 
-    report = gather(given[0])
+    report = gather(FLAGS.run_dir)
     write_text(path, render(report, made_from(report)))
     print(f"written: {path} ({os.path.getsize(path) / 1e6:.1f} MB)")
 

@@ -27,7 +27,6 @@ from tools.flags import (
     define_run,
     define_statistics,
     define_temperatures,
-    output_path,
     run,
 )
 
@@ -38,9 +37,9 @@ FLAGS = flags.FLAGS
 _GRID_LIMIT = 400
 
 define_run()
-define_output("PNG of the grid; RUN_DIR/samples.png if not given.", ".png")
+_OUT = define_output("PNG of the grid; RUN_DIR/samples.png if not given.", ".png")
 define_path("images_dir", None, "Folder for a PNG of each image: 000000.png ...; created if needed.")
-define_output("File for all images: uint8 [N, H, W, C] under the key images.", ".npz", name="npz")
+_NPZ = define_output("File for all images: uint8 [N, H, W, C] under the key images.", ".npz", name="npz")
 flags.DEFINE_integer("num", 64, f"Number of images; the first {_GRID_LIMIT} are in the grid.", lower_bound=1)
 flags.DEFINE_integer("first", 0, "Number of the first image.", lower_bound=0)
 flags.DEFINE_integer("batch_size", 64, "Number of images drawn at once.", lower_bound=1)
@@ -90,15 +89,16 @@ def draw_shards(model, temperatures, strategy):
     print(f"written: {len(missing)} shards in {folder}; {len(numbers) - len(missing)} existed")
 
 
-def draw_images(model, temperatures, strategy, grid_path):
+def draw_images(model, temperatures, strategy):
     """Draws the images and writes them in the forms that the flags name."""
     from nvae_tf.evaluation.sampling import sample_images
     from nvae_tf.evaluation.write_images import save_grid, save_images, save_npz
 
     options = {"pixels": FLAGS.pixels, "first": FLAGS.first, "progress": Progress(FLAGS.num), "strategy": strategy}
     images = sample_images(model, FLAGS.num, temperatures, FLAGS.seed, FLAGS.batch_size, **options)
-    save_grid(grid_path, images[:_GRID_LIMIT])
-    print(f"written: {grid_path}")
+    path = _OUT("samples.png")
+    save_grid(path, images[:_GRID_LIMIT])
+    print(f"written: {path}")
     if FLAGS.images_dir:
         save_images(FLAGS.images_dir, images)
         print(f"written: {len(images)} images in {FLAGS.images_dir}")
@@ -111,8 +111,8 @@ def main():
     if FLAGS.shards_dir:
         check_writable(FLAGS.shards_dir)
     else:
-        grid_path = output_path("samples.png")
-        output_path(name="npz")
+        _OUT("samples.png")
+        _NPZ()
         if FLAGS.images_dir:
             check_no_images(FLAGS.images_dir)
     from nvae_tf.evaluation.sampling import spread_temperatures
@@ -121,10 +121,7 @@ def main():
     config, strategy = run_config(FLAGS.run_dir, FLAGS.step), chosen_strategy()
     temperatures = spread_temperatures(config.model, [float(value) for value in FLAGS.temperature])
     model = load_folded(FLAGS.run_dir, FLAGS.step, FLAGS.ema, FLAGS.bn_temperature, strategy)
-    if FLAGS.shards_dir:
-        draw_shards(model, temperatures, strategy)
-    else:
-        draw_images(model, temperatures, strategy, grid_path)
+    (draw_shards if FLAGS.shards_dir else draw_images)(model, temperatures, strategy)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import numpy as np
 from absl import flags
 
 from nvae_tf.runs.starts import Starts, run_config
-from tools.flags import define_images, define_output, define_run, define_starts, define_temperature, output_path, run
+from tools.flags import define_images, define_output, define_run, define_starts, define_temperature, run
 
 # Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
 
@@ -28,7 +28,7 @@ flags.DEFINE_integer("channel", None, "Latent channel that is set to -3 ... 3, i
 flags.DEFINE_integer("columns", 8, "Images in each row, including the unchanged one.", lower_bound=2, upper_bound=1000)
 flags.DEFINE_integer("batch_size", 8, "Number of images decoded at once.", lower_bound=1)
 define_temperature("Factor of the prior's scale, for fresh noise and for --seeds.")
-define_output("PNG; RUN_DIR/traversal.png if not given.", ".png")
+_OUT = define_output("PNG; RUN_DIR/traversal.png if not given.", ".png")
 
 _LARGEST = 3.0
 
@@ -65,7 +65,7 @@ def main():
     from nvae_tf.evaluation.write_images import save_grid
     from nvae_tf.runs.load import load_folded
 
-    path = output_path("traversal.png")
+    path = _OUT("traversal.png")
     config = run_config(FLAGS.run_dir, FLAGS.step)
     groups = chosen_groups(config.model)
     starts = Starts(config, FLAGS)

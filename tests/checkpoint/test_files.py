@@ -5,7 +5,6 @@ import errno
 import os
 import pathlib
 import shutil
-import subprocess
 
 import pytest
 import tensorflow as tf
@@ -13,7 +12,6 @@ import tensorflow as tf
 from nvae_tf.checkpoint import CheckpointError, RunFolder
 from nvae_tf.config import Config
 
-DISK_KIB = 512
 PAGE_KIB = os.sysconf("SC_PAGE_SIZE") // 1024
 SIZE = 30_000  # float32 values: about 120 KiB
 
@@ -36,22 +34,6 @@ def _tree(folder):
 
 def _warnings(caplog):
     return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A separate file system of size `DISK_KIB`."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    if shutil.which("mount") is None:
-        pytest.skip("no program `mount` to make a small file system with")
-    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_KIB}k", "tmpfs", str(path)]
-    mounted = subprocess.run(command, capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"cannot mount a small file system: {mounted.stderr.strip()}")
-    yield path
-    # Unmounted lazily, because TensorFlow may still hold a file that a test has read open.
-    subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
 # From no space at all to space for the values but not for the index.

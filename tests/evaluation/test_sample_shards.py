@@ -36,6 +36,14 @@ def test_a_shard_is_whole_or_absent(tmp_path):
     np.testing.assert_array_equal(np.load(path).ravel(), range(14, 21))
 
 
+def test_a_full_disk_is_an_error(small_disk):
+    with pytest.raises(OSError, match="No space left on device"):  # not a bus error, which ends the process
+        list(
+            write_shard(small_disk / "images_000000.npy", 0, 30, 3, lambda first: np.zeros((3, 256, 256, 1), np.uint8))
+        )
+    assert list(small_disk.iterdir()) == []
+
+
 def test_a_folder_holds_images_of_one_kind(tmp_path):
     begin(tmp_path / "new", {"seed": 1, "size": 2})
     begin(tmp_path / "new", {"seed": 1, "size": 2})

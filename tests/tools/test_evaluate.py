@@ -26,8 +26,10 @@ def test_an_interrupted_evaluation_is_resumed(digits_run, tmp_path, program, mon
         settings = json.loads(str(file["settings"]))
     assert tool.load_scores(partial, settings)[1] == 2
     assert tool.load_scores(partial, {**settings, "samples": 4}) == (None, 0)
+    monkeypatch.setattr(tool, "new_file", lambda path: open("/"))  # as if the disk were full now: an OSError
     tool.main()
-    printed = capsys.readouterr().out
+    printed, errors = capsys.readouterr()
+    assert "evaluation.partial.npz: not written: [Errno 21]" in errors
     assert "resuming after 8 images" in printed and not partial.exists()
     values = json.loads((run_dir / "evaluation.json").read_text())
     model = load_folded(run_dir)

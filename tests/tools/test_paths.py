@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import shutil
-import subprocess
 
 import pytest
 from absl import flags
@@ -65,16 +64,10 @@ def test_ctrl_c_is_one_line(program, digits_run, monkeypatch, capsys):
 
 
 @pytest.fixture
-def read_only_run(digits_run, tmp_path):
+def read_only_run(mount, digits_run, tmp_path):
     """The run folder on a file system that is mounted read-only."""
-    run_dir = tmp_path / "run"
-    run_dir.mkdir()
-    for command in (("--bind", digits_run), ("-o", "remount,ro,bind")):
-        mounted = subprocess.run(["mount", *command, run_dir], capture_output=True, text=True)
-        if mounted.returncode:
-            pytest.skip(f"cannot mount a read-only file system: {mounted.stderr.strip()}")
-    yield run_dir
-    subprocess.run(["umount", "--lazy", run_dir], check=True)
+    (tmp_path / "run").mkdir()
+    return mount(tmp_path / "run", "--bind", "-o", "ro", digits_run)
 
 
 @pytest.fixture

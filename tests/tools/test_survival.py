@@ -3,7 +3,6 @@
 import random
 import shutil
 import signal
-import subprocess
 import time
 
 import numpy as np
@@ -75,15 +74,10 @@ def test_run_asked_to_stop_saves_and_the_same_command_resumes_it(uninterrupted, 
 
 
 @pytest.fixture
-def small_disk(tmp_path):
+def small_disk(mount, tmp_path):
     """A file system of 3 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder], capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+    (tmp_path / "disk").mkdir()
+    return mount(tmp_path / "disk", "-t", "tmpfs", "-o", "size=3m", "tmpfs")
 
 
 def test_full_disk_ends_the_run_with_a_message_and_keeps_the_last_good_checkpoint(
