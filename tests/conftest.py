@@ -158,14 +158,13 @@ def program():
 
     Until the test ends, absl knows only the flags of that program and its own, since programs may share flag names.
     """
-    before, loaded = dict(vars(flags.FLAGS)), []
+    before, loaded, modules = dict(vars(flags.FLAGS)), [], flags.FLAGS.flags_by_module_dict()
+    of_absl = [flag for module, defined in modules.items() if module.startswith("absl.") for flag in defined]
 
     def load(name, *arguments):
         own = flags.FlagValues()
-        for module, defined in flags.FLAGS.flags_by_module_dict().items():
-            if module.startswith("absl."):
-                for flag in defined:
-                    own[flag.name] = flag
+        for flag in of_absl:
+            own[flag.name] = flag
         vars(flags.FLAGS).update(vars(own))
         loaded.append(name)
         _forget(loaded)

@@ -1,6 +1,5 @@
 import json
 import math
-import shutil
 import sys
 
 import numpy as np
@@ -13,9 +12,8 @@ from nvae_tf.runs.load import load_folded
 
 
 def test_an_interrupted_evaluation_is_resumed(digits_run, tmp_path, program, monkeypatch, capsys):
-    run_dir = shutil.copytree(digits_run, tmp_path / "run")
-    flags = (f"--run_dir={run_dir}", "--num_samples=3", "--batch_size=4", "--max_images=10")
-    partial = run_dir / "evaluation.partial.npz"
+    out, partial = tmp_path / "result.json", tmp_path / "result.partial.npz"
+    flags = (f"--run_dir={digits_run}", f"--out={out}", "--num_samples=3", "--batch_size=4", "--max_images=10")
     tool = program("evaluate", *flags)
     monkeypatch.setattr(tool, "_SAVE_SECONDS", 0.0)
     with monkeypatch.context() as interrupting:
@@ -29,10 +27,10 @@ def test_an_interrupted_evaluation_is_resumed(digits_run, tmp_path, program, mon
     monkeypatch.setattr(tool, "new_file", lambda path: open("/"))  # as if the disk were full now: an OSError
     tool.main()
     printed, errors = capsys.readouterr()
-    assert "evaluation.partial.npz: not written: [Errno 21]" in errors
+    assert "result.partial.npz: not written: [Errno 21]" in errors
     assert "resuming after 8 images" in printed and not partial.exists()
-    values = json.loads((run_dir / "evaluation.json").read_text())
-    model = load_folded(run_dir)
+    values = json.loads(out.read_text())
+    model = load_folded(digits_run)
     images = load_images(model.config, None, "test", 10)
     expected = evaluate(model, eval_batches(images, model.config.data, 8, 5, 0), num_samples=3)
     assert values["num_images"] == 10 and values["num_samples"] == 3 and values["step"] == 3

@@ -1,7 +1,6 @@
 """What all programs do with paths: those they refuse, and folders that they cannot write to."""
 
 import contextlib
-import json
 import os
 import pathlib
 import shutil
@@ -105,16 +104,10 @@ def test_a_read_only_folder_is_refused_before_any_work(
         tool.main([]) if name == "report" else tool.main()
 
 
-def test_evaluate_prints_what_it_cannot_write(read_only_run, program, tmp_path, capsys):
-    flags = (f"--run_dir={read_only_run}", "--max_images=4")
-    program("evaluate", *flags).main()
+def test_evaluate_prints_what_it_cannot_write(read_only_run, program, capsys):
+    program("evaluate", f"--run_dir={read_only_run}", "--max_images=4").main()
     output, errors = capsys.readouterr()
     assert "Read-only file system; the result is only printed, --out=FILE saves it" in errors and "NELBO" in output
-    program("evaluate", *flags, f"--out={tmp_path / 'result.json'}").main()
-    output, errors = capsys.readouterr()
-    nelbo = json.loads((tmp_path / "result.json").read_text())["nelbo"]
-    assert f"{nelbo:.4f}" in output and "Read-only" not in errors
-    assert not set(os.listdir(read_only_run)) & {"evaluation.json", "evaluation.lock"}
 
 
 @pytest.mark.parametrize("name", ["train", "quickstart", "readjust_bn", "evaluate"])
