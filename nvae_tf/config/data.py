@@ -20,10 +20,9 @@ class DataConfig:
             Default 0.
         test_fraction: fraction of the images held out if neither the files nor the data set define a test split.
             Default 0.1.
-        split_rule: how images are drawn for these splits: `"name"`, by a hash of `split_seed` and the image's name, so
-            that a folder that grows keeps every image on its side; or `"permutation"`, by a shuffle that depends on
-            the number of images, as in runs from before this field. A run keeps the rule that it began with.
-            Default `"name"`.
+        split_rule: how images are drawn for these splits: by `"name"`, a hash of `split_seed` and the image's name, so
+            that a folder that grows keeps images on their sides; or by a `"permutation"` that depends on their number,
+            as in runs from before this field. A run keeps the rule that it began with. Default `"name"`.
         resize: crop images of another size to the model's aspect ratio, around the centre, and resize them
             (antialiased). If False, another size is an error, except for data sets that are published that way.
             Default False.

@@ -78,10 +78,6 @@ class Manifest:
         """The shards of all splits."""
         return [shard for shards in self.splits.values() for shard in shards]
 
-    def counts(self):
-        """{split: number of images in the source}."""
-        return {split: sum(s.num_images + len(s.damaged) for s in shards) for split, shards in self.splits.items()}
-
     def damaged(self, split):
         """[index, name] of each damaged image of a split."""
         return [entry for shard in self.splits[split] for entry in shard.damaged]

@@ -25,7 +25,7 @@ class DataRecord:
         self.changed, self._found, self._accept, self._training = {}, {}, accept_changed, training
         self._begun = any((self.path.parent / "checkpoints").glob("step_*"))
         # Before the first checkpoint nothing depends on the images yet.
-        values = (read_json(self.path) if self._begun or not training else None) or {}
+        values = (self._begun or not training) and read_json(self.path) or {}
         self._known, self._changes = values.get("splits", {}), values.get("changes", [])
 
     def check_count(self, split, num_images):
@@ -35,23 +35,13 @@ class DataRecord:
             raise ValueError(self._difference(split, num_images))
         if self._begun and not known:
             self._begun = False  # one warning is enough
-            logging.warning(
-                "%s: expected a record of the run's images. Received: none; they are not compared", self.path
-            )
+            logging.warning("%s: expected a record of the run's images. Received: none; not compared", self.path)
 
     def check(self, split, images, fingerprint=None):
-        """Compares a split with that of the run.
+        """Whether the `SplitImages` of a whole split are the run's; None if the run has not recorded this split.
 
-        Args:
-            split: `"train"`, `"validation"` or `"test"`.
-            images: `SplitImages` of the whole split.
-            fingerprint: its fingerprint, if known; None reads the images if their files have changed. Default None.
-
-        Returns:
-            Whether they are the run's images; None if the run has not recorded this split.
-
-        Raises:
-            ValueError: the run's split has other images, and this was not accepted.
+        Without their fingerprint they are read, unless their files have not changed. Raises ValueError if they are
+        others and that was not accepted.
         """
         from nvae_tf.data.fingerprint import files_digest, fingerprint_text
         from nvae_tf.data.image_set import read_fingerprint

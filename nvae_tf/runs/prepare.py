@@ -66,9 +66,7 @@ def _check_same_on_all_workers(strategy, config):
         )
 
 
-def prepare(
-    config, run_dir, data_dir, interruption, strategy=None, jit_compile=False, cache_dir=None, accept_changed_data=False
-):
+def prepare(config, run_dir, data_dir, interruption, strategy=None, jit_compile=False, cache_dir=None, accept=False):
     """Loads the data, builds the model and restores the run's last checkpoint if there is one.
 
     Args:
@@ -79,7 +77,7 @@ def prepare(
         strategy: `tf.distribute.Strategy`; the current one if None. Default None.
         jit_compile: compile the step with XLA. Default False.
         cache_dir: see `load_images`. Default None.
-        accept_changed_data: go on with other images than those that the run began with. Default False.
+        accept: go on with other images than those that the run began with. Default False.
 
     Returns:
         `TrainingRun`.
@@ -95,7 +93,7 @@ def prepare(
         stored = folder.config
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, split_rule=stored.data.split_rule))
         _check_resumable(config, stored)
-    record = DataRecord(run_dir, accept_changed_data, training=True)
+    record = DataRecord(run_dir, accept, training=True)
     where = {"cache_dir": cache_dir, "record": record}
     train_images = load_images(config, data_dir, "train", **where, more_splits=True)
     _, held_out_name, *others = split_names(config, data_dir)

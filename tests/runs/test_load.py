@@ -85,6 +85,8 @@ def test_run_of_an_earlier_version_is_loaded_and_resumed(tmp_path, monkeypatch):
     monkeypatch.setattr(prepare_run, "configure_runtime", lambda: None)  # a setting of the whole process
     config = RunFolder(tmp_path).config
     config.train.max_steps, config.train.image_epochs = 4, 0
+    assert config.data.split_rule == "permutation"
+    config.data.split_rule = "name"  # as in a configuration file of today
     prepare_run.prepare(config, tmp_path, None, Interruption()).run()
     before, after = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
     assert (before["step"], after["step"], after["split"]) == (2, 4, "test")
