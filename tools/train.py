@@ -10,6 +10,7 @@ python tools/train.py ... --workers=localhost:12345,localhost:12346 --worker_ind
 """
 
 import contextlib
+import os
 import sys
 
 from absl import flags
@@ -46,7 +47,10 @@ def _is_profile(value):
 def main():
     # TensorFlow takes seconds to import, so wrong flags are reported first.
     config = checked_config(_CONFIG)
+    several = FLAGS.workers or any(name == "TF_CONFIG" or name.startswith("SLURM_") for name in os.environ)
     with Interruption() as interruption, contextlib.ExitStack() as held:
+        if not several:
+            held.enter_context(only_writer(FLAGS.run_dir))
         from nvae_tf.runs.prepare import prepare
         from nvae_tf.training.distributed.cluster import find_workers
         from nvae_tf.training.distributed.strategy import worker_index
@@ -56,7 +60,7 @@ def main():
             print(f"waiting for {len(workers)} workers: {', '.join(workers)}", flush=True)
         strategy = chosen_strategy(workers)
         interruption.listen()
-        if worker_index(strategy) == 0:  # the only one that writes
+        if several and worker_index(strategy) == 0:  # the only one that writes
             held.enter_context(only_writer(FLAGS.run_dir))
         where = (FLAGS.cache_dir, FLAGS.accept_changed_data)
         training = prepare(config, FLAGS.run_dir, FLAGS.data_dir, interruption, strategy, FLAGS.jit_compile, *where)
