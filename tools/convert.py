@@ -23,11 +23,7 @@ define_path("run_dir", None, "Folder to write, new or empty.", required=True)
 flags.register_validator(
     "checkpoint", lambda path: path is None or os.path.isfile(path), message="expected an existing file"
 )
-flags.register_validator(
-    "run_dir",
-    lambda path: path is None or is_vacant(path),
-    message="expected a new or empty folder; nothing is overwritten",
-)
+flags.register_validator("run_dir", is_vacant, message="expected a new or empty folder; nothing is overwritten")
 
 
 def _write_run(run_dir, step, model):

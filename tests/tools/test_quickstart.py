@@ -15,15 +15,10 @@ def test_only_the_exports_that_are_not_finished_are_made(model, digits_run, tmp_
     for name in ("show_files", "show_saved_model"):
         monkeypatch.setattr(summary, name, lambda *written: None)
     folder = run_dir / "exported" / "step_00000003"
-    killed = folder / "saved_model" / "tmp_0123456789ab" / "assets.extra"
-    for path in (folder / "onnx", folder / "tflite" / "tmp_tflite", killed):
+    for path in (folder / "onnx", folder / "saved_model" / "tmp_0123456789ab" / "assets.extra"):
         path.mkdir(parents=True)
         (path / "parity.json").touch()
     (folder / "saved_model" / "models.config").touch()
     quickstart.export(model, run_dir)
     assert made == ["tflite", "saved_model"]
     assert capsys.readouterr().out == f"exists already: {folder / 'onnx'}\n"
-    (folder / "saved_model" / "1" / "assets.extra").mkdir(parents=True)
-    (folder / "saved_model" / "1" / "assets.extra" / "parity.json").touch()
-    quickstart.export(model, run_dir)
-    assert made == ["tflite", "saved_model", "tflite"]

@@ -62,9 +62,8 @@ def test_compose(folder):
     assert services["cpu"]["volumes"] == [
         {"type": "bind", "source": ".", "target": "/models/digits", "read_only": True}
     ]
-    assert services["cpu"]["init"] and services["gpu"]["init"]
-    assert services["cpu"]["image"] == f"${{TF_SERVING_IMAGE:-{_IMAGES['cpu']}}}"
-    assert services["gpu"]["image"] == f"${{TF_SERVING_IMAGE:-{_IMAGES['gpu']}}}"
+    for device, image in _IMAGES.items():
+        assert services[device]["init"] and services[device]["image"] == f"${{TF_SERVING_IMAGE:-{image}}}"
     assert services["gpu"]["environment"] == {"MODEL_NAME": "digits", "NVIDIA_TF32_OVERRIDE": "0"}
     assert services["cpu"]["ports"] == ["8500:8500", "8501:8501"]
 
@@ -104,19 +103,13 @@ def docker_arguments(tmp_path):
 
 
 @pytest.mark.parametrize("device", ["cpu", "gpu"])
-def test_serve_script(folder, docker_arguments, device):
-    arguments = docker_arguments(folder / "serve.sh", device)
+def test_serve_script_on_a_terminal(folder, docker_arguments, device):
+    command = f"import pty; assert pty.spawn(['{folder}/serve.sh', '{device}']) == 0"
+    arguments = docker_arguments(sys.executable, "-c", command, stdin=subprocess.DEVNULL)
     assert arguments[arguments.index(_IMAGES[device]) + 1 :] == _FLAGS
     assert f"type=bind,source={folder},target=/models/digits,readonly" in arguments
     assert ("--gpus" in arguments) == ("NVIDIA_TF32_OVERRIDE=0" in arguments) == (device == "gpu")
-    assert "--init" in arguments and "TINI_KILL_PROCESS_GROUP=1" in arguments and "-t" not in arguments
-
-
-def test_ctrl_c_on_a_terminal_reaches_the_server(folder, docker_arguments):
-    # A terminal of its own, in whose foreground the script runs.
-    command = f"import pty, sys; sys.exit(pty.spawn(['{folder}/serve.sh']))"
-    arguments = docker_arguments(sys.executable, "-c", command, stdin=subprocess.DEVNULL)
-    assert {"--init", "-t", "-i"} <= {*arguments}
+    assert {"--init", "TINI_KILL_PROCESS_GROUP=1", "-t", "-i"} <= {*arguments}  # for Ctrl-C
 
 
 @pytest.mark.parametrize("name", ["models, new", 'of "digits"', "a b", "-d", "plain"])
@@ -129,6 +122,7 @@ def test_serve_script_from_any_path(docker_arguments, tmp_path, name):
         arguments = docker_arguments("bash", "--", command, cwd=place)
         # Docker reads a mount as a line of CSV.
         [fields] = csv.reader([arguments[arguments.index("--mount") + 1]])
+        assert "--init" in arguments and "-t" not in arguments
         assert fields == ["type=bind", f"source={base}", "target=/models/digits", "readonly"]
 
 
