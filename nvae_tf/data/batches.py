@@ -115,7 +115,8 @@ def train_batches(
     (seed, step, shard), so that a batch does not depend on the step at which a run was resumed.
 
     Args:
-        images: `ImageSet`, or uint8 array [N, H, W, C].
+        images: `ImageSet`, uint8 array [N, H, W, C], or `tf.data.Dataset` of single uint8 images [H, W, C], which are
+            taken in the order in which they come, again and again; the incomplete step at their end is left out.
         data_config: `DataConfig`; `binarize` draws each value from a Bernoulli distribution, afresh in each epoch;
             `horizontal_flip` mirrors each image with probability 1/2 (arXiv 2007.03898, appendix A).
         model_bit_depth: bits per value, 1 to 8.
@@ -131,11 +132,21 @@ def train_batches(
     Raises:
         ValueError: fewer images than one step needs.
     """
-    images = images if isinstance(images, ImageSet) else from_array(images)
-    steps = _step_indices(len(images), batch_size, seed, start_step, num_shards, shard_indices)
     binarize, flip = data_config.binarize, data_config.horizontal_flip
-    count = len(shard_indices)
-    read = _reader(images, count * batch_size)
+    if isinstance(images, tf.data.Dataset):
+        steps = images.batch(batch_size, drop_remainder=True).batch(num_shards, drop_remainder=True).repeat().enumerate()
+    else:
+        images = images if isinstance(images, ImageSet) else from_array(images)
+        count = len(shard_indices)
+        read = _reader(images, count * batch_size)
+        indices = _step_indices(len(images), batch_size, seed, start_step, num_shards, shard_indices)
+
+        def read_step(step, numbers):
+            # All shards are read at once, because each call into Python takes time.
+            batches = read(tf.reshape(numbers, [count * batch_size]))
+            return step, tf.reshape(batches, [count, batch_size, *images.image_shape])
+
+        steps = indices.map(read_step, num_parallel_calls=tf.data.AUTOTUNE)
 
     def prepare(step, batch, shard):
         if flip:
@@ -144,9 +155,7 @@ def train_batches(
             batch = _binarize(batch, _stream(seed, _BINARIZE, step, shard))
         return _to_unit_interval(batch, model_bit_depth)
 
-    def make_batches(step, indices):
-        # All shards are read at once, because each call into Python takes time.
-        batches = tf.reshape(read(tf.reshape(indices, [count * batch_size])), [count, batch_size, *images.image_shape])
+    def make_batches(step, batches):
         return tuple(prepare(step, batches[place], shard) for place, shard in enumerate(shard_indices))
 
     return steps.map(make_batches, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
@@ -159,7 +168,7 @@ def eval_batches(images, data_config, model_bit_depth, batch_size, seed, num_ima
     likelihood does not change with the batch size.
 
     Args:
-        images: `ImageSet`, or uint8 array [N, H, W, C].
+        images: `ImageSet`, uint8 array [N, H, W, C], or `tf.data.Dataset` of single uint8 images [H, W, C].
         data_config: `DataConfig`, of which only `binarize` is used.
         model_bit_depth: bits per value, 1 to 8.
         batch_size: images per batch; the last batch may be smaller.
@@ -169,14 +178,17 @@ def eval_batches(images, data_config, model_bit_depth, batch_size, seed, num_ima
     Returns:
         `tf.data.Dataset` of float32 [at most batch_size, H, W, C] in [0, 1].
     """
-    images = images if isinstance(images, ImageSet) else from_array(images)
-    good, read = images.good, _reader(images)
 
-    def prepare(image, number):
+    def prepare(number, image):
         if data_config.binarize:
             image = _binarize(image, _stream(seed, _EVAL_BINARIZE, number))
         return _to_unit_interval(image, model_bit_depth)
 
-    numbers = tf.data.Dataset.from_tensor_slices(good[good < (num_images or len(images))]).batch(batch_size)
-    stored = numbers.map(lambda batch: (read(batch), batch), tf.data.AUTOTUNE).unbatch()
+    if isinstance(images, tf.data.Dataset):
+        stored = images.enumerate()
+    else:
+        images = images if isinstance(images, ImageSet) else from_array(images)
+        good, read = images.good, _reader(images)
+        numbers = tf.data.Dataset.from_tensor_slices(good[good < (num_images or len(images))]).batch(batch_size)
+        stored = numbers.map(lambda batch: (batch, read(batch)), tf.data.AUTOTUNE).unbatch()
     return stored.map(prepare, tf.data.AUTOTUNE).batch(batch_size).prefetch(tf.data.AUTOTUNE)

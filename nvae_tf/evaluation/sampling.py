@@ -20,8 +20,7 @@ def _generate(model, indices, temperatures, seed, pixels):
 
 
 @tf.function(autograph=False)
-def _reconstruct(model, images, seed):
-    indices = tf.range(tf.shape(images)[0])
+def _reconstruct(model, images, indices, seed):
     noise = keyed_noise(model.noise_shapes(tf.shape(images)[0]), row_keys(seed, indices))
     return draw_pixels(model, model.infer(images, noise)[0])
 
@@ -95,10 +94,15 @@ def spread_temperatures(config, values):
     )
 
 
-def reconstruct(model, images, seed=0):
-    """Means of p(x | z), float32 [B, h, w, C] without padding; z is drawn from the posteriors of images."""
-    images = tf.convert_to_tensor(images, tf.float32)
-    return _reconstruct(model, images, tf.constant(seed, tf.int64)).numpy()
+def reconstruct(model, images, seed=0, first=0, strategy=None):
+    """Means of p(x | z), float32 [B, h, w, C] without padding; z is drawn from the posteriors of images.
+
+    `first` is the number of the first image, which determines the draw with the seed. For `strategy` see
+    `sample_images`; B is then a multiple of the number of its replicas.
+    """
+    rows = [np.asarray(images, np.float32), np.arange(first, first + len(images), dtype=np.int64)]
+    strategy = strategy or tf.distribute.get_strategy()
+    return run_on_replicas(strategy, _reconstruct, model, rows, tf.constant(seed, tf.int64))[0]
 
 
 def reconstruction_grid(model, images, seed=0, columns=16):

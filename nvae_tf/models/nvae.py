@@ -43,7 +43,6 @@ class NVAEOutput(typing.NamedTuple):
         return [group.latent for group in self.groups]
 
 
-@keras.saving.register_keras_serializable(package="nvae_tf")
 class NVAE(keras.Model):
     """Deep hierarchical variational autoencoder for images.
 

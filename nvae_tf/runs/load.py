@@ -7,7 +7,7 @@ from nvae_tf.checkpoint.statistics import load_statistics
 from nvae_tf.evaluation.readjust import assign_statistics
 from nvae_tf.inference.folding import fold
 from nvae_tf.inference.model import InferenceModel
-from nvae_tf.models.nvae import NVAE
+from nvae_tf.runs.trainable_nvae import TrainableNVAE
 
 _AVERAGE = "ema"  # the part of a checkpoint with the moving average of the weights
 
@@ -25,8 +25,8 @@ def load_run(run_dir, step=None, average=True, batch_norm_temperature=None):
             temperature; None for those of the checkpoint. Default None.
 
     Returns:
-        `NVAE` with extra attributes: `config`, the run's `Config`; `restored_step`, the step of the checkpoint; and
-        `averaged`, whether it has the average of the weights.
+        `nvae_tf.NVAE`, compiled with the run's configuration, with extra attributes: `config`, the run's `Config`;
+        `restored_step`, the step of the checkpoint; and `averaged`, whether it has the average of the weights.
 
     Raises:
         CheckpointError: the folder has no configuration, no such checkpoint or no such statistics, or the weights do
@@ -36,7 +36,7 @@ def load_run(run_dir, step=None, average=True, batch_norm_temperature=None):
     folder = RunFolder(run_dir)
     config = folder.config
     folder.resolve_step(step)  # raises before the model is built
-    model = NVAE(config.model)
+    model = TrainableNVAE(config.model)
     variables = model_variables(model)
     parts = {"model": variables}
     step = folder.restore_latest(parts) if step is None else folder.restore(parts, step)
@@ -46,7 +46,8 @@ def load_run(run_dir, step=None, average=True, batch_norm_temperature=None):
         folder.restore({_AVERAGE: {name: v for name, v in variables.items() if v.trainable}}, step)
     if batch_norm_temperature is not None:
         assign_statistics(model, load_statistics(folder.step_folder(step), batch_norm_temperature, model.averaged))
-    model.config = config
+    model.compile(config.train)
+    model.config, model.run_dir, model.batch_norm_temperature = config, folder.path, batch_norm_temperature
     return model
 
 

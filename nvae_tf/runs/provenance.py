@@ -19,7 +19,8 @@ def provenance(run_dir, nvae, batch_norm_temperature=None):
     """Origin of a model, for the cards of its exports.
 
     Args:
-        run_dir: folder of the run.
+        run_dir: folder of the run; None for a model that does not come from one, whose "run", "dataset" and
+            "evaluation" are None.
         nvae: `NVAE` that `nvae_tf.load_run` returned for the run.
         batch_norm_temperature: the argument given to `load_run`. Default None.
 
@@ -32,12 +33,15 @@ def provenance(run_dir, nvae, batch_norm_temperature=None):
         CheckpointError: the checkpoint no longer exists.
         ValueError: evaluation.json is damaged.
     """
+    evaluation = None
+    if run_dir is not None and batch_norm_temperature is None:
+        evaluation = _evaluation(RunFolder(run_dir).path, nvae)
     return {
-        "run": weights(run_dir, nvae, batch_norm_temperature),
-        "dataset": nvae.config.data.dataset,
+        "run": None if run_dir is None else weights(run_dir, nvae, batch_norm_temperature),
+        "dataset": None if run_dir is None else nvae.config.data.dataset,
         "versions": {"nvae_tf": nvae_tf.__version__, "tensorflow": tf.__version__, "keras": keras.__version__},
         "git_commit": _git_commit(),
-        "evaluation": _evaluation(RunFolder(run_dir).path, nvae) if batch_norm_temperature is None else None,
+        "evaluation": evaluation,
     }
 
 

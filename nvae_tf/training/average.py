@@ -51,16 +51,20 @@ class WeightAverage(keras.layers.Layer):
         averages = zip(self._stacks.read(), values, strict=True)
         self._stacks.assign([average + rate * (value - average) for average, value in averages])
 
+    def apply(self):
+        """Makes the averages the model's weights."""
+        for group, averages in zip(self._sources.groups, self.averages, strict=True):
+            for variable, average in zip(group, averages, strict=True):
+                variable.assign(average.value)
+
     @contextlib.contextmanager
     def applied(self):
         """Context manager within which the averages are the model's weights; its own are restored exactly on exit."""
-        groups = zip(self._sources.groups, self.averages, strict=True)
-        pairs = [pair for group, averages in groups for pair in zip(group, averages, strict=True)]
-        kept = [tf.identity(variable.value) for variable, _ in pairs]
+        variables = [variable for group in self._sources.groups for variable in group]
+        kept = [tf.identity(variable.value) for variable in variables]
         try:
-            for variable, average in pairs:
-                variable.assign(average.value)
+            self.apply()
             yield
         finally:
-            for (variable, _), value in zip(pairs, kept, strict=True):
+            for variable, value in zip(variables, kept, strict=True):
                 variable.assign(value)
