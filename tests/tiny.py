@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 
+import nvae_tf
 from nvae_tf.checkpoint import RunFolder, model_variables
 from nvae_tf.config import Config, DataConfig, ModelConfig
-from nvae_tf.models.nvae import NVAE
 
 
 def model_config(size=16, **overrides):
@@ -46,9 +46,9 @@ def perturb(layer, seed=0):
 
 
 def model(size=16, **overrides):
-    """Perturbed `NVAE` of `model_config`; the same weights every time."""
+    """Perturbed `nvae_tf.NVAE` of `model_config`; the same weights every time."""
     keras.utils.set_random_seed(0)
-    return perturb(NVAE(model_config(size, **overrides), name="nvae"))
+    return perturb(nvae_tf.NVAE(model_config(size, **overrides), name="nvae"))
 
 
 def write_run(folder, step=3, size=16, **overrides):

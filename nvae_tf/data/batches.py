@@ -134,7 +134,9 @@ def train_batches(
     """
     binarize, flip = data_config.binarize, data_config.horizontal_flip
     if isinstance(images, tf.data.Dataset):
-        steps = images.batch(batch_size, drop_remainder=True).batch(num_shards, drop_remainder=True).repeat().enumerate()
+        steps = (
+            images.batch(batch_size, drop_remainder=True).batch(num_shards, drop_remainder=True).repeat().enumerate()
+        )
     else:
         images = images if isinstance(images, ImageSet) else from_array(images)
         count = len(shard_indices)

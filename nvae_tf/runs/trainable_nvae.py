@@ -274,10 +274,8 @@ class TrainableNVAE(NVAE):
 
     def _evaluate(self, images, verbose=0):
         progress = _progress(self._number_of(images), verbose)
-        result = evaluate(
-            self._folded(), self._batches(images), progress=progress, strategy=self.distribute_strategy
-        )
-        return self._metric_values(result.nelbo, -result.reconstruction, result.kl)
+        result = evaluate(self._folded(), self._batches(images), progress=progress, strategy=self.distribute_strategy)
+        return self._metric_values(result.kl - result.reconstruction, -result.reconstruction, result.kl)
 
     def _metric_values(self, loss, reconstruction, kl):
         nelbo = reconstruction + kl

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nvae_tf.models.nvae import NVAE
+from nvae_tf import NVAE
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
-# How a user loads a model: the class only needs to be imported.
+# How a user loads a model: the package only needs to be imported after Keras.
 _LOAD_AND_RUN = """
 import sys
 import keras, numpy as np
-import nvae_tf.models.nvae
+import nvae_tf
 data = np.load(sys.argv[2])
 model = keras.models.load_model(sys.argv[1])
 noise = [data[f"noise_{i}"] for i in range(len(data.files) - 1)]
