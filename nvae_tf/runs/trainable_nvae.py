@@ -26,23 +26,21 @@ from nvae_tf.training.trainer import Trainer, configure_runtime
 # Named as in the .keras files of earlier versions.
 @keras.saving.register_keras_serializable(package="nvae_tf", name="NVAE")
 class TrainableNVAE(NVAE):
-    """`nvae_tf.NVAE`: an `NVAE` that trains, evaluates, predicts and saves as other Keras models do.
+    """`nvae_tf.NVAE`: an `NVAE` with the verbs of Keras.
 
-    `fit` takes the steps that tools/train.py takes, on one device or, if the model is created in the scope of a
-    `tf.distribute.MirroredStrategy`, on several; tools/train.py also resumes runs and trains on several machines.
+    `fit` takes the steps of tools/train.py on one device or, if the model is created in the scope of a
+    `tf.distribute.MirroredStrategy`, on several. `keras.models.load_model` returns this class, compiled, if `nvae_tf`
+    is imported after Keras or TensorFlow; otherwise `nvae_tf.NVAE` must be named once before.
 
-    Images are arrays [N, H, W, C], or a `tf.data.Dataset` of such batches or of single images, of which only the first
-    part counts if it has tuples: uint8, or floats in [0, 1], which are rounded to 8 bits. They may come without the
-    model's padding. `keras.models.load_model` returns this class, compiled, once Keras knows it: import `nvae_tf` after
-    Keras or TensorFlow, or write `from nvae_tf import NVAE`.
+    Images are arrays [N, H, W, C], or a `tf.data.Dataset` of such batches, of single images or of tuples whose first
+    part they are; uint8, or floats in [0, 1], which are rounded to 8 bits; with or without the model's padding.
 
     Args:
         config: `ModelConfig`, or a dict of its fields.
 
     Attributes:
-        metrics_names: names of the metrics, in nats except for the last: `loss`, in training with the weight of the KL
-            term and the regularisers, else the NELBO; `nelbo`; `reconstruction`, -log p(x | z); `kl`; `bits_per_dim`,
-            the NELBO in bits per dimension.
+        metrics_names: `loss` (in training with the weighted KL and the regularisers, else the NELBO), `nelbo`,
+            `reconstruction` (-log p(x | z)) and `kl`, all in nats, and `bits_per_dim` (of the NELBO).
         config: `Config` of the run that the model was loaded from, or with which it was compiled.
         run_dir, batch_norm_temperature: arguments of the `load_run` that returned the model, else None.
 
@@ -57,7 +55,6 @@ class TrainableNVAE(NVAE):
         model.fit(images, epochs=5, validation_data=test_images, callbacks=[keras.callbacks.TensorBoard("logs")])
         metrics = model.evaluate(test_images, return_dict=True)
         reconstructions = model.predict(test_images)  # [N, 28, 28, 1], as test_images
-        pictures = model.likelihood(model.generate(batch_size=16, temperature=0.7)).mean()
         model.save("nvae.keras")
         model = keras.models.load_model("nvae.keras")
         model.export("saved_model")
@@ -70,16 +67,16 @@ class TrainableNVAE(NVAE):
         self.config = Config(model=self.model_config)
         self.optimizer = None  # expected by Keras's callbacks
         self.run_dir = self.batch_norm_temperature = None
-        vars(self)["_inference_model"] = None  # Keras and TensorFlow would track an attribute and save it
+        self._has_weights = False  # of a file or a training
+        vars(self)["_inference_model"] = None  # an attribute would be tracked and saved
 
     def compile(self, config=None, binarize=False):
         """Sets how the model is trained.
 
         Args:
-            config: `TrainConfig`; `fit` ignores `epochs`, `num_replicas`, and what concerns a run's folder: the log,
-                evaluations, checkpoints and recovery. Default `TrainConfig()`.
-            binarize: whether to draw each pixel from a Bernoulli, anew in each epoch; in `evaluate` and `predict` the
-                draw is always the same. Default False.
+            config: `TrainConfig`, whose `epochs`, `num_replicas` and fields for a run's folder (log, evaluation,
+                checkpoints, recovery) have no effect. Default `TrainConfig()`.
+            binarize: whether to draw pixels from Bernoullis, as in `DataConfig`. Default False.
 
         Raises:
             ConfigError: a field out of range.
@@ -98,68 +95,54 @@ class TrainableNVAE(NVAE):
         self.compiled = True
 
     def get_compile_config(self):
-        if not self.compiled:
-            return {}
-        return {"train": config_to_dict(self.config.train), "binarize": self.config.data.binarize}
+        config = {"train": config_to_dict(self.config.train), "binarize": self.config.data.binarize}
+        return config if self.compiled else {}
 
     def compile_from_config(self, config):
         self.compile(config_from_dict({"train": config["train"]}).train, config["binarize"])
 
-    def fit(self, x, *, epochs=1, verbose="auto", callbacks=None, validation_data=None, steps_per_epoch=None):
-        """Trains the model.
+    def load_own_variables(self, store):
+        super().load_own_variables(store)
+        self._has_weights = True
 
-        Each call is a training of its own, with the learning rate and the weight of the KL term going through their
-        schedules, from the current weights. With `ema_decay` the callbacks at the end of an epoch, the validation and
-        the trained model have the moving average of the weights.
+    def fit(self, x, *, epochs=1, verbose="auto", callbacks=None, validation_data=None, steps_per_epoch=None):
+        """Trains the model, from its current weights and the start of the schedules.
+
+        With `ema_decay`, validation, callbacks at the end of an epoch and the trained model have the moving average.
 
         Args:
-            x: training images; arrays are shuffled anew in each epoch. An incomplete batch is left out.
-            epochs: number of epochs, on which the schedules are based; the warm-up of the learning rate takes
-                `warmup_epochs`, but at most a fifth of them. Default 1.
-            verbose: 0 for silence, 1 for a progress bar, 2 for a line per epoch. Default `"auto"`, which is 1.
-            callbacks: list of `keras.callbacks.Callback`. Default None.
-            validation_data: images that are evaluated after each epoch; metrics are prefixed `val_`. Default None.
-            steps_per_epoch: steps in an epoch, required for an endless data set; None for all images. Default None.
+            x: images; arrays are shuffled anew in each epoch. What does not fill a step is left out.
+            epochs: number of epochs, the length of the schedules; at most a fifth is warm-up. Default 1.
+            verbose, callbacks, steps_per_epoch: as in Keras; a data set without known length requires the last.
+            validation_data: images to evaluate after each epoch. Default None.
 
         Returns:
             `keras.callbacks.History`.
 
         Raises:
-            ValueError: not compiled; images of another type, shape or range, or fewer than one step takes.
+            ValueError: not compiled; images of another type, shape or range, or too few for a step.
             NonFiniteLossError: the loss was not finite for `max_nonfinite_steps` steps in a row.
         """
         self._check_compiled("fit")
         images, _ = self._given(x)
         held_out = None if validation_data is None else self._given(validation_data)[0]
-        train, strategy = self.config.train, self.distribute_strategy
+        train, data, strategy = self.config.train, self.config.data, self.distribute_strategy
         train = dataclasses.replace(train, epochs=epochs, warmup_epochs=min(train.warmup_epochs, epochs / 5)).validate()
-        count = strategy.num_replicas_in_sync
-        steps_per_epoch = steps_per_epoch or batches.steps_per_epoch(self._number_of(images), train.batch_size, count)
-        shards = batches.train_batches(
-            images,
-            self.config.data,
-            self.model_config.bit_depth,
-            train.batch_size,
-            train.seed,
-            num_shards=count,
-            shard_indices=tuple(range(count)),
-        )
-        with _training_runtime():
-            trainer = Trainer(self, train, steps_per_epoch, strategy)
-            callbacks = keras.callbacks.CallbackList(
-                callbacks,
-                add_history=True,
-                add_progbar=verbose != 0,
-                verbose=verbose,
-                epochs=epochs,
-                steps=steps_per_epoch,
-                model=self,
-            )
-            self._train(trainer, iter(shards), callbacks, held_out)
+        count, size = strategy.num_replicas_in_sync, train.batch_size
+        steps = steps_per_epoch or batches.steps_per_epoch(number_of(x, images), size, count)
+        bit_depth, places = self.model_config.bit_depth, tuple(range(count))
+        shards = batches.train_batches(images, data, bit_depth, size, train.seed, 0, count, places)
+        configure_runtime()
+        trainer = Trainer(self, train, steps, strategy)
+        trainer.initializes = not self._has_weights and self.restored_step is None
+        settings = {"verbose": verbose, "epochs": epochs, "steps": steps}
+        callbacks = keras.callbacks.CallbackList(callbacks, True, verbose != 0, self, **settings)
+        self._train(trainer, iter(shards), callbacks, held_out)
         return self.history
 
     def _train(self, trainer, shards, callbacks, held_out):
         self.stop_training, average, logs = False, trainer.average, {}
+        self._has_weights = True
         self.restored_step = self.run_dir = self.batch_norm_temperature = None
         callbacks.on_train_begin()
         for epoch in range(trainer.config.epochs):
@@ -187,69 +170,48 @@ class TrainableNVAE(NVAE):
             callbacks.on_train_batch_end(step, logs)
             if self.stop_training or trainer.step == trainer.last_step:
                 break
-        return dict(logs)
+        return logs
 
     def evaluate(self, x, *, verbose="auto", return_dict=False):
-        """Evaluates images with one posterior sample each, as tools/evaluate.py does.
-
-        Args:
-            x: images.
-            verbose: 0 for silence, 1 for a progress bar. Default `"auto"`, which is 1.
-            return_dict: whether to return {name: value}. Default False.
-
-        Returns:
-            Values of `metrics_names`.
-        """
+        """Values of `metrics_names` as a list, or {name: value} with `return_dict`, with one posterior sample each."""
         self._check_compiled("evaluate")
         values = self._evaluate(self._given(x)[0], verbose)
         return values if return_dict else list(values.values())
 
     def predict(self, x, *, verbose="auto"):
-        """Reconstructs images: means of p(x | z) with z drawn from their posteriors, the same at every call.
+        """Means of p(x | z), float32 [N, H, W, C] in [0, 1], with z drawn from the posteriors of images.
 
-        Args:
-            x: images [N, H, W, C].
-            verbose: see `evaluate`.
-
-        Returns:
-            float32 [N, H, W, C] in [0, 1], with zeros as padding if the images have padding.
+        Images with padding get reconstructions with padding, which is 0.
         """
         images, added = self._given(x)
-        progress = _progress(self._number_of(images), verbose)
-        model, means, size, done = self._folded(), [], None, 0
+        progress = _progress(images, verbose)
+        model, strategy, means, size, done = self._folded(), self.distribute_strategy, [], None, 0
         for batch in self._batches(images):
-            size = size or round_up(len(batch), self.distribute_strategy)
+            size = size or round_up(len(batch), strategy)
             rows = pad_rows(batch.numpy(), size)
-            means.append(reconstruct(model, rows, first=done, strategy=self.distribute_strategy)[: len(batch)])
+            means.append(reconstruct(model, rows, first=done, strategy=strategy)[: len(batch)])
             done += len(batch)
             progress(done)
-        edge = self.model_config.padding - added
-        return np.pad(np.concatenate(means), [(0, 0), (edge, edge), (edge, edge), (0, 0)])
+        edge = (self.model_config.padding - added,) * 2
+        return np.pad(np.concatenate(means), [(0, 0), edge, edge, (0, 0)])
 
     def export(self, filepath, **options):
-        """Writes the model for TensorFlow Serving, as tools/export.py --format=saved_model does.
+        """Writes the next version of a served model, as tools/export.py --format=saved_model does.
 
         Args:
-            filepath: folder of the served model, in which this becomes the next version.
-            **options: `name`, `pixels`, `temperature`, `batch_sizes` and `report` of `export_saved_model`.
+            filepath: folder of the served model.
+            **options: see `export_saved_model`, which lists the errors too.
 
         Returns:
             `pathlib.Path` of the version's folder.
-
-        Raises:
-            ValueError, OSError: see `export_saved_model`.
         """
         from nvae_tf.export.saved_model.export import export_saved_model
         from nvae_tf.runs.provenance import provenance
 
-        origin = provenance(self.run_dir, self, self.batch_norm_temperature)
         # GPUs would round to ten bits (TensorFloat-32), far more than an export may differ from Keras.
-        rounded = tf.config.experimental.tensor_float_32_execution_enabled()
         tf.config.experimental.enable_tensor_float_32_execution(False)
-        try:
-            return export_saved_model(self, pathlib.Path(filepath), origin, **options)[0]
-        finally:
-            tf.config.experimental.enable_tensor_float_32_execution(rounded)
+        origin = provenance(self.run_dir, self, self.batch_norm_temperature)
+        return export_saved_model(self, pathlib.Path(filepath), origin, **options)[0]
 
     def _check_compiled(self, verb):
         if not self.compiled:
@@ -260,21 +222,16 @@ class TrainableNVAE(NVAE):
         shape = (config.image_height, config.image_width, config.image_channels)
         return given_images(x[0] if isinstance(x, tuple) else x, shape, config.padding)
 
-    @staticmethod
-    def _number_of(images):
-        number = number_of(images)
-        if number is None:
-            raise ValueError("images: expected a data set that ends, or steps_per_epoch. Received: an endless one")
-        return number
-
     def _batches(self, images):
-        train, count = self.config.train, self.distribute_strategy.num_replicas_in_sync
-        bit_depth = self.model_config.bit_depth
-        return batches.eval_batches(images, self.config.data, bit_depth, train.batch_size * count, train.seed)
+        train, bit_depth = self.config.train, self.model_config.bit_depth
+        size = train.batch_size * self.distribute_strategy.num_replicas_in_sync
+        if isinstance(images, tf.data.Dataset) and images.cardinality() == tf.data.INFINITE_CARDINALITY:
+            raise ValueError("images: expected a data set that ends. Received: an endless one")
+        return batches.eval_batches(images, self.config.data, bit_depth, size, train.seed)
 
     def _evaluate(self, images, verbose=0):
-        progress = _progress(self._number_of(images), verbose)
-        result = evaluate(self._folded(), self._batches(images), progress=progress, strategy=self.distribute_strategy)
+        progress, strategy = _progress(images, verbose), self.distribute_strategy
+        result = evaluate(self._folded(), self._batches(images), progress=progress, strategy=strategy)
         return self._metric_values(result.kl - result.reconstruction, -result.reconstruction, result.kl)
 
     def _metric_values(self, loss, reconstruction, kl):
@@ -283,7 +240,6 @@ class TrainableNVAE(NVAE):
         return dict(zip(self.metrics_names, (loss, nelbo, reconstruction, kl, bits), strict=True))
 
     def _folded(self):
-        """`InferenceModel` of the current weights."""
         folded = fold(self)
         if self._inference_model is None:
             with self.distribute_strategy.scope():
@@ -292,17 +248,6 @@ class TrainableNVAE(NVAE):
         return self._inference_model
 
 
-def _progress(number, verbose):
-    bar = keras.utils.Progbar(number, verbose=1 if verbose == "auto" else verbose, unit_name="image")
-    return bar.update
-
-
-@contextlib.contextmanager
-def _training_runtime():
-    """Context with TensorFlow's options for training."""
-    before = tf.config.optimizer.get_experimental_options()
-    configure_runtime()
-    try:
-        yield
-    finally:
-        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False} | before)
+def _progress(images, verbose):
+    number = None if isinstance(images, tf.data.Dataset) else len(images)
+    return keras.utils.Progbar(number, verbose=1 if verbose == "auto" else verbose, unit_name="image").update

@@ -42,6 +42,7 @@ class Trainer:
     Attributes:
         config: `TrainConfig`, resolved.
         step: number of steps done.
+        initializes: whether the first step may initialise weights from its batch, as for an untrained model.
         last_step: step at which the run ends.
         state: {part: Keras layer or model} whose variables are the state of the run.
         average: `WeightAverage`, or None.
@@ -57,6 +58,7 @@ class Trainer:
         self.total_steps = config.epochs * steps_per_epoch
         self.last_step = min(self.total_steps, config.max_steps or self.total_steps)
         self.step = 0
+        self.initializes = True
         self.num_traces = 0
         self.trace_seconds = self.first_seconds = 0.0
         self._strategy = strategy or tf.distribute.get_strategy()
@@ -162,7 +164,7 @@ class Trainer:
             NonFiniteLossError: the last `max_nonfinite_steps` steps were skipped because they were not finite.
         """
         images = self._distribute(shards)
-        if self.step == 0:
+        if self.step == 0 and self.initializes:
             self._initialize_from(images)
         stop = tf.constant(float(stop))
         start, traces = time.perf_counter(), self.num_traces

@@ -18,16 +18,19 @@ def _given(images):
 @pytest.mark.parametrize("make", [lambda x: x, tf.constant, DATA, lambda x: DATA((x, x)).batch(2)])
 def test_images_are_rounded_and_padded(make, dtype):
     images = IMAGES if dtype == "uint8" else (IMAGES / 255.0).astype(dtype)
-    given, added = _given(make(images))
+    made = make(images)
+    given, added = _given(made)
     array = np.stack(list(given)) if isinstance(given, tf.data.Dataset) else given.array
-    assert added == 2 and number_of(given) == 5 and array.dtype == np.uint8
+    assert added == 2 and number_of(made, given) == 5 and array.dtype == np.uint8
     np.testing.assert_array_equal(array, np.pad(IMAGES, [(0, 0), (2, 2), (2, 2), (0, 0)]))
-    again, added = _given(make(array))
-    assert added == 0 and number_of(again) == 5
+    assert _given(make(array))[1] == 0
 
 
-def test_an_endless_data_set_has_no_number():
-    assert number_of(_given(DATA(IMAGES).repeat())[0]) is None
+@pytest.mark.parametrize("endless", [lambda x: x.repeat(), lambda x: x.flat_map(lambda y: DATA(y[tf.newaxis]))])
+def test_a_data_set_of_unknown_length_has_no_number(endless):
+    given = endless(DATA(IMAGES))
+    with pytest.raises(ValueError, match="steps_per_epoch: expected a number"):
+        number_of(given, _given(given)[0])
 
 
 @pytest.mark.parametrize(

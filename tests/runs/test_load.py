@@ -43,7 +43,7 @@ def test_loaded_model_knows_its_config_and_has_every_variable(run_dir, model):
 
 
 def test_errors_come_before_the_model_is_built(tmp_path, monkeypatch):
-    monkeypatch.setattr("nvae_tf.runs.load.NVAE", None)
+    monkeypatch.setattr("nvae_tf.runs.load.TrainableNVAE", None)
     with pytest.raises(CheckpointError, match="config.json"):
         nvae_tf.load_run(tmp_path)
     RunFolder(tmp_path).create(Config())
