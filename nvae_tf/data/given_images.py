@@ -24,16 +24,31 @@ def given_images(images, image_shape, padding=0):
         ValueError: images of another type, shape or range. A data set raises `tf.errors.InvalidArgumentError` when it
             comes to a number out of range.
     """
-    if isinstance(images, tf.data.Dataset):
-        return _from_dataset(images.map(lambda images, *unused: images), image_shape, padding)
-    array = np.asarray(images)
-    added = _missing_padding(array.shape[1:], image_shape, padding)
-    if array.dtype != np.uint8:
-        low, high = (array.min(), array.max()) if array.size else (0, 0)
-        if array.dtype.kind != "f" or not 0.0 <= low <= high <= 1.0:
-            raise ValueError(f"{_EXPECTED} Received: {array.dtype} of {low} to {high}")
-        array = np.rint(array * 255.0).astype(np.uint8)
-    return from_array(np.pad(array, [(0, 0), *_edges(added)]) if added else array), added
+    in_data_set = isinstance(images, tf.data.Dataset)
+    if in_data_set:
+        images = images.map(lambda images, *unused: images)
+        images = images.batch(1) if images.element_spec.shape.rank == 3 else images
+    else:
+        images = np.asarray(images)
+    spec = images.element_spec if in_data_set else tf.TensorSpec(images.shape, images.dtype)
+    if spec.dtype != tf.uint8 and not spec.dtype.is_floating:
+        raise ValueError(f"{_EXPECTED} Received: {spec.dtype.name}")
+    added = _missing_padding(tuple(spec.shape[1:]), image_shape, padding)
+
+    def convert(batch):
+        if spec.dtype != tf.uint8:
+            valid = tf.reduce_all((batch >= 0.0) & (batch <= 1.0))
+            with tf.control_dependencies([tf.debugging.Assert(valid, [_EXPECTED, "Received:", batch])]):
+                batch = tf.cast(tf.round(tf.cast(batch, tf.float32) * 255.0), tf.uint8)
+        return tf.pad(batch, [(0, 0), (added, added), (added, added), (0, 0)]) if added else batch
+
+    if in_data_set:
+        return images.map(convert, tf.data.AUTOTUNE).unbatch(), added
+    try:
+        with tf.device("CPU:0"):
+            return from_array(np.asarray(convert(tf.constant(images)))), added
+    except tf.errors.InvalidArgumentError:
+        raise ValueError(f"{_EXPECTED} Received: {images.dtype} of {images.min()} to {images.max()}") from None
 
 
 def number_of(given, images):
@@ -44,27 +59,6 @@ def number_of(given, images):
         raise ValueError("steps_per_epoch: expected a number, as the data set does not know its length. Received: None")
     count = int(images.cardinality())
     return int(images.reduce(0, lambda number, image: number + 1)) if count < 0 else count
-
-
-def _from_dataset(dataset, image_shape, padding):
-    dtype = dataset.element_spec.dtype
-    dataset = dataset.unbatch() if dataset.element_spec.shape.rank == 4 else dataset
-    added = _missing_padding(dataset.element_spec.shape, image_shape, padding)
-    if dtype != tf.uint8 and not dtype.is_floating:
-        raise ValueError(f"{_EXPECTED} Received: {dtype.name}")
-
-    def convert(image):
-        if dtype != tf.uint8:
-            valid = tf.reduce_all((image >= 0.0) & (image <= 1.0))
-            with tf.control_dependencies([tf.debugging.Assert(valid, [_EXPECTED, "Received:", image])]):
-                image = tf.cast(tf.round(tf.cast(image, tf.float32) * 255.0), tf.uint8)
-        return tf.pad(image, _edges(added)) if added else image
-
-    return dataset.map(convert, tf.data.AUTOTUNE), added
-
-
-def _edges(padding):
-    return [(padding, padding), (padding, padding), (0, 0)]
 
 
 def _missing_padding(shape, image_shape, padding):

@@ -106,7 +106,7 @@ class TrainableNVAE(NVAE):
         self._has_weights = True
 
     def fit(self, x, *, epochs=1, verbose="auto", callbacks=None, validation_data=None, steps_per_epoch=None):
-        """Trains the model, from its current weights and the start of the schedules.
+        """Trains the model, from its current weights and the start of the schedules; returns Keras's `History`.
 
         With `ema_decay`, validation, callbacks at the end of an epoch and the trained model have the moving average.
 
@@ -115,9 +115,6 @@ class TrainableNVAE(NVAE):
             epochs: number of epochs, the length of the schedules; at most a fifth is warm-up. Default 1.
             verbose, callbacks, steps_per_epoch: as in Keras; a data set without known length requires the last.
             validation_data: images to evaluate after each epoch. Default None.
-
-        Returns:
-            `keras.callbacks.History`.
 
         Raises:
             ValueError: not compiled; images of another type, shape or range, or too few for a step.
@@ -196,14 +193,9 @@ class TrainableNVAE(NVAE):
         return np.pad(np.concatenate(means), [(0, 0), edge, edge, (0, 0)])
 
     def export(self, filepath, **options):
-        """Writes the next version of a served model, as tools/export.py --format=saved_model does.
+        """Writes the next version into the folder of a served model, as tools/export.py does, and returns its path.
 
-        Args:
-            filepath: folder of the served model.
-            **options: see `export_saved_model`, which lists the errors too.
-
-        Returns:
-            `pathlib.Path` of the version's folder.
+        `options` and errors are those of `export_saved_model`.
         """
         from nvae_tf.export.saved_model.export import export_saved_model
         from nvae_tf.runs.provenance import provenance
