@@ -177,11 +177,11 @@ class Preparation:
         if not same or now != then or source != manifest.source:
             raise ValueError(
                 f"{self.data_dir}: expected the images that {folder} was made from, {then} in {manifest.source}. "
-                f"Received: {now} in {source}{', in files of other names or sizes' if now == then else ''}; "
+                f"Received: {now} in {source}{', in other files' if now == then else ''}; "
                 "prepare them to another folder, or remove this one first"
             )
-        how = ", in files of the same names and sizes" if manifest.files else ""
-        self.log(f"{self.data_dir}: as many images{how}, as {folder} was made from")
+        how = ", in files of the same names, sizes and, where compared, content" if manifest.files else ""
+        self.log(f"{self.data_dir}: as many images as {folder} was made from{how}")
 
     def _mend(self, folder, manifest, finished):
         _, splits = self._open()

@@ -298,18 +298,20 @@ def test_a_complete_folder_is_verified_and_repaired(source, tmp_path):
     prepare(source, folder, log=log)
     assert contents(folder) == whole and (folder / shard("train", 3)).stat().st_mtime_ns == untouched
     assert [line.split(" is missing")[0] for line in log[2:]] == [
-        f"{source}: as many images, in files of the same names and sizes, as {folder} was made from",
+        f"{source}: as many images as {folder} was made from, in files of the same names, sizes and, where compared, "
+        "content",
         f"written again: {folder}/{shard('train', 0)}",
         f"written again: {folder}/{shard('test', 1)}",
         "7 finished shards verified",
     ]
 
 
-def test_repairing_with_other_images_is_an_error(source, tmp_path):
+def test_repairing_with_other_images_is_an_error(source, tmp_path, monkeypatch):
+    monkeypatch.setattr("nvae_tf.data.fingerprint._NUM_SAMPLED", 1)
     folder = tmp_path / "out"
     prepare(source, folder)
     _cut(folder / shard("train", 0))
-    Image.fromarray(IMAGES[0] ^ 1).save(source / "train" / "00.png")
+    Image.fromarray(IMAGES[1] ^ 1).save(source / "train" / "01.png")
     message = f"^{source}: expected the images of {folder / shard('train', 0)}. Received: others"
     with pytest.raises(ValueError, match=message):
         prepare(source, folder)
@@ -330,8 +332,8 @@ def test_a_complete_folder_is_not_said_to_hold_other_images(source, tmp_path, ol
         (folder / "manifest.json").write_text(json.dumps(manifest | {"version": 2}))
     log, received = [], {"train": 40, "test": 20}
     prepare(source, folder, log=log)
-    assert "as many images" in log[0] and ("names and sizes" in log[0]) != old
-    (source / "train" / "00.png").rename(source / "train" / "new.png")
+    assert "as many images" in log[0] and ("names, sizes" in log[0]) != old
+    Image.fromarray(IMAGES[3] ^ 1).save(source / "train" / "03.png")  # of the same size
     for change in ({}, {"train": 41}):
         if change:
             shutil.copy(source / "train" / "01.png", source / "train" / "another.png")

@@ -154,7 +154,7 @@ def test_inspects_and_repairs(whole, flags, tmp_path):
         "resize False, split_seed 0, test_fraction 0.1",
     ]
     assert lines[2].split()[:5] == ["split", "images", "files", "MB", "damaged"]
-    assert [line.split()[:3] for line in lines[3:5]] == [["train", "540", "9"], ["test", "60", "1"]]
+    assert [line.split()[:3] for line in lines[3:5]] == [["train", "544", "9"], ["test", "56", "1"]]
     assert lines[5:] == ["10 files verified", f"written: {out}/contact_sheet.png"]
     with PIL.Image.open(out / "contact_sheet.png") as image:
         # 10 x 10 images of one split above 10 x 6 of the other, with lines between
@@ -188,7 +188,7 @@ def test_inspects_and_repairs(whole, flags, tmp_path):
         (["--dataset=digits", "--test_fraction=1"], "--test_fraction=1.0: expected a fraction between 0 and 1"),
         (["--inspect"], "expected the manifest.json of a prepared data set. Received: none"),
         (["--dataset=folder", "--data_dir=EMPTY", "--out_dir=EMPTY"], "--out_dir: expected another folder than"),
-        (["--dataset=digits", "--out_dir=SOURCE/000.bmp"], "Not a directory: 'SOURCE/000.bmp/"),
+        (["--dataset=digits", "--out_dir=SOURCE/000.bmp"], "SOURCE/000.bmp: expected a folder that can be"),
     ],
 )
 def test_wrong_flags(source, tmp_path, extra, message):
