@@ -10,6 +10,7 @@ from nvae_tf.files import check_writable, new_file
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".webp"}
 _GREY, _GAP = 128, 2  # of the lines between images: level, width in pixels
+_MIN_WIDTH = 512  # of a grid, in pixels
 
 
 def to_uint8(images):
@@ -17,24 +18,28 @@ def to_uint8(images):
     return np.rint(np.clip(np.asarray(images), 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
-def grid(images, columns=None):
+def grid(images, columns=None, scale=None):
     """Arranges images row by row, with grey lines of 2 pixels between them; unused cells are black.
 
     Args:
         images: [N, H, W, C] in [0, 1]; values outside are clipped.
         columns: images in a row; None for the smallest square that holds them all. Default None.
+        scale: side, in pixels of the result, of a pixel of the images (nearest neighbour); None for the smallest that
+            makes the result at least 512 wide. Default None.
 
     Returns:
-        uint8 [rows * (H + 2) - 2, columns * (W + 2) - 2, C].
+        uint8 [rows * (H * scale + 2) - 2, columns * (W * scale + 2) - 2, C].
     """
     count, height, width, channels = images.shape
     columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
+    scale = scale or max(1, math.ceil(((_MIN_WIDTH + _GAP) / columns - _GAP) / width))
     cells = np.zeros((rows * columns, height, width, channels), np.uint8)
     cells[:count] = to_uint8(images)
+    cells = cells.repeat(scale, axis=1).repeat(scale, axis=2)
     # Each cell gets a line at its bottom and its right; the outermost are cut off again.
     cells = np.pad(cells, ((0, 0), (0, _GAP), (0, _GAP), (0, 0)), constant_values=_GREY)
-    height, width = height + _GAP, width + _GAP
+    height, width = height * scale + _GAP, width * scale + _GAP
     cells = cells.reshape(rows, columns, height, width, channels).transpose(0, 2, 1, 3, 4)
     return cells.reshape(rows * height, columns * width, channels)[: rows * height - _GAP, : columns * width - _GAP]
 
@@ -86,6 +91,6 @@ def save_npz(path, images):
         np.savez_compressed(temporary, images=to_uint8(images))
 
 
-def save_grid(path, images, columns=None):
+def save_grid(path, images, columns=None, scale=None):
     """Writes images [N, H, W, C] in [0, 1] as a PNG of their `grid`."""
-    write_png(path, grid(images, columns))
+    write_png(path, grid(images, columns, scale))

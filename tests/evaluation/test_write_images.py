@@ -11,7 +11,7 @@ def _numbered(count):
 
 
 def test_grid_goes_row_by_row_with_grey_lines_and_black_at_the_end():
-    result = grid(_numbered(5))
+    result = grid(_numbered(5), scale=1)
     assert result.shape == (2 * 4 - 2, 3 * 5 - 2, 1) and result.dtype == np.uint8
     np.testing.assert_array_equal(result[::4, ::5, 0], [[1, 2, 3], [4, 5, 0]])
     assert np.all(result[2:4] == 128) and np.all(result[:, 3:5] == 128)
@@ -19,19 +19,26 @@ def test_grid_goes_row_by_row_with_grey_lines_and_black_at_the_end():
 
 def test_grid_keeps_images_whole_and_clips():
     images = np.random.default_rng(0).integers(0, 256, (6, 2, 3, 3))
-    result = grid(images / 255.0, columns=2)
+    result = grid(images / 255.0, columns=2, scale=1)
     assert result.shape == (3 * 4 - 2, 2 * 5 - 2, 3)
     np.testing.assert_array_equal(result[4:6, 5:8], images[3])
-    np.testing.assert_array_equal(grid(np.array([-1.0, 2.0]).reshape(2, 1, 1, 1))[:, ::3, 0], [[0, 255]])
+    np.testing.assert_array_equal(grid(np.array([-1.0, 2.0]).reshape(2, 1, 1, 1), scale=1)[:, ::3, 0], [[0, 255]])
+
+
+def test_a_grid_is_at_least_512_wide_unless_a_scale_is_given():
+    assert grid(_numbered(6)).shape == (2 * (2 * 57 + 2) - 2, 3 * (3 * 57 + 2) - 2, 1)  # 508 wide with 56
+    assert grid(np.zeros([4, 1, 255, 3])).shape == (4, 512, 3)
+    image = np.random.default_rng(0).integers(0, 256, (1, 2, 3, 1))
+    np.testing.assert_array_equal(grid(image / 255.0, scale=4), image[0].repeat(4, 0).repeat(4, 1))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_png_keeps_the_values(tmp_path, channels):
     images = np.random.default_rng(0).integers(0, 256, (4, 2, 3, channels))
-    save_grid(tmp_path / "grid.png", images / 255.0)
+    save_grid(tmp_path / "grid.png", images / 255.0, scale=1)
     with PIL.Image.open(tmp_path / "grid.png") as file:
         pixels = np.asarray(file).reshape(6, 8, channels)
-    np.testing.assert_array_equal(pixels, grid(images / 255.0))
+    np.testing.assert_array_equal(pixels, grid(images / 255.0, scale=1))
     assert [path.name for path in tmp_path.iterdir()] == ["grid.png"]
 
 

@@ -144,10 +144,10 @@ def test_has_all_sections_and_nothing_from_elsewhere(page, page_path):
 def test_every_picture_can_be_read(page):
     by_alt = {attributes["alt"]: _image(attributes) for attributes in page.pictures}
     assert all((int(a["width"]), int(a["height"])) == _image(a).size for a in page.pictures)
-    grid = (3 * 18 - 2, 2 * 18 - 2)  # 5 images of 16 pixels, lines of 2 between them
+    grid = (3 * 178 - 2, 2 * 178 - 2)  # 5 images of 16 pixels, each 11 x 11, lines of 2 between them
     sizes = {f"5 samples at temperature {t}": grid for t in ("0.6", "0.7", "0.8", "1")}
-    sizes["Pairs of an original and, to its right, its reconstruction"] = (8 * 18 - 2, 2 * 18 - 2)
-    sizes["Rows of images that go from one to another"] = (8 * 18 - 2, 6 * 18 - 2)
+    sizes["Pairs of an original and, to its right, its reconstruction"] = (8 * 66 - 2, 2 * 66 - 2)
+    sizes["Rows of images that go from one to another"] = (8 * 66 - 2, 6 * 66 - 2)
     sizes["Heat map of the KL of 2 groups over 2 evaluations"] = (8, 8)
     assert {alt: image.size for alt, image in by_alt.items()} == sizes
     for name in ("Pairs", "Rows", "5 samples"):
