@@ -2,9 +2,9 @@
 
     python tools/train.py --config=configs/emoji.py --run_dir=runs/emoji --data_dir=DIR
 
-DIR holds a zip file, or a folder, of Noto Emoji as PNG files of any size from 32 x 32 (Google, Apache-2.0), for example
-`img-google-64` of the npm package emoji-datasource-google 16.0.0: 3,786 pictures, of which a tenth is held out. They are
-laid over white and resized to 32 x 32.
+DIR holds Noto Emoji (Google, Apache-2.0) as PNG files of at least 32 x 32, or a zip file of them, for example the
+folder `img/google/64` of the npm package emoji-datasource-google 16.0.0: 3,786 pictures, of which a tenth is held out.
+They are laid over white and resized to 32 x 32.
 """
 
 from nvae_tf.config import Config, DataConfig, ModelConfig, TrainConfig

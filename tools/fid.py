@@ -31,6 +31,7 @@ from tools.flags import (
     define_run,
     define_statistics,
     define_temperatures,
+    results_folder,
     run,
 )
 
@@ -138,7 +139,7 @@ def data_features(extractor, images, config):
     for batch in data_batches(images, config):
         for image in batch:  # one by one, so that the batch size changes nothing
             digest.update(f"{image.shape}".encode() + image.tobytes())
-    folder = pathlib.Path(FLAGS.features_dir or pathlib.Path(FLAGS.run_dir) / "fid_cache")
+    folder = pathlib.Path(FLAGS.features_dir or results_folder(FLAGS.run_dir) / "fid_cache")
     path = folder / f"{digest.hexdigest()}.npz"
     if path.exists():
         print(f"features of the data set: {path}", flush=True)

@@ -15,6 +15,10 @@ from nvae_tf.files import check_writable
 # The program that calls a function below lists the flags in its --help.
 flags.disclaim_key_flags()
 
+_SAVED_MODELS = pathlib.Path(__file__).resolve().parents[1] / "saved_models"
+# The model that ships with the programs, and the temperature at which it is meant to be drawn from.
+SHIPPED_RUN, SHIPPED_TEMPERATURE = _SAVED_MODELS / "mnist", 0.7
+
 
 class _PathParser(flags.ArgumentParser):
     def parse(self, argument):
@@ -39,6 +43,34 @@ def define_run(required=True):
         lambda path: path is None or os.path.isfile(os.path.join(path, "config.json")),
         message="expected a run folder with config.json",
     )
+
+
+def use_shipped_run():
+    """Without --run_dir, chooses the model that ships with the programs, with its temperature, and says so.
+
+    Raises `ValueError` if it is not there.
+    """
+    values = flags.FLAGS
+    if values.run_dir is not None:
+        return
+    if not (SHIPPED_RUN / "config.json").is_file():
+        raise ValueError(f"--run_dir: expected a run folder, because {SHIPPED_RUN} is not there. Received: none")
+    chosen = {"run_dir": SHIPPED_RUN}
+    if "temperature" not in values or not values["temperature"].present:
+        chosen |= {"temperature": SHIPPED_TEMPERATURE, "bn_temperature": SHIPPED_TEMPERATURE}
+    chosen = {name: value for name, value in chosen.items() if name in values and not values[name].present}
+    for name, value in chosen.items():
+        values[name].parse(str(value))
+    print("--run_dir is not given:", *(f"--{name}={value}" for name, value in chosen.items()), flush=True)
+
+
+def results_folder(run_dir):
+    """Folder for results about a run: its own; runs/NAME, created if needed, for a model that ships."""
+    folder = pathlib.Path(run_dir)
+    if folder.resolve().parent == _SAVED_MODELS:
+        folder = pathlib.Path("runs") / folder.name
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def define_checkpoint():
@@ -93,7 +125,7 @@ def define_output(description, *suffixes, name="out"):
 
     Returns:
         Function to call before any work: (default=None, optional=False) to the path of the file. Without the flag it is
-        `default` in --run_dir, or None. OSError if it cannot be written; if it is optional and the flag not given, this
+        `default` in `results_folder`, or None. OSError if it cannot be written; if it is optional and the flag not given, this
         is only said, and the path is None.
     """
     define_path(name, None, description)
@@ -110,7 +142,7 @@ def _output_path(name, default=None, optional=False):
     given = flags.FLAGS[name].value
     if not given and not default:
         return None
-    path = pathlib.Path(given or os.path.join(flags.FLAGS.run_dir, default))
+    path = pathlib.Path(given or results_folder(flags.FLAGS.run_dir) / default)
     if path.is_dir():
         raise OSError(f"{path}: expected a file. Received: a folder")
     try:
@@ -131,11 +163,11 @@ def define_temperature(description):
     )
 
 
-def define_starts():
-    """Defines --images and --seeds, of which one must be given."""
+def define_starts(required=True):
+    """Defines --images and --seeds, of which one must be given if `required`, and never both."""
     flags.DEFINE_list("images", None, "Numbers of images in the split, counted from 0.")
     flags.DEFINE_list("seeds", None, "Seeds of prior samples; seed S gives the image of sample.py --seed=S --num=1.")
-    flags.mark_flags_as_mutual_exclusive(["images", "seeds"], required=True)
+    flags.mark_flags_as_mutual_exclusive(["images", "seeds"], required=required)
     for name in ("images", "seeds"):
         flags.register_validator(
             name,

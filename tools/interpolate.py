@@ -1,26 +1,36 @@
 r"""Interpolates between images in latent space: a strip of images, and an animation there and back.
 
+    python tools/interpolate.py
     python tools/interpolate.py --run_dir=runs/mnist --data_dir=data --images=3,17
     python tools/interpolate.py --run_dir=runs/mnist --data_dir=data --images=3,17,20,25 --animation=webp
     python tools/interpolate.py --run_dir=runs/mnist --seeds=1,2 --temperature=0.7
 
-Each pair has a row. The interpolation is spherical in the noise from which the prior makes each group's latents; its
-ends are the reconstructions of the images, or the samples of the seeds.
+Without --run_dir it takes the model in saved_models/mnist, which ships with it, and without --images and --seeds
+--seeds=1,2. Each pair has a row. The interpolation is spherical in the noise from which the prior makes each group's
+latents; its ends are the reconstructions of the images, or the samples of the seeds.
 """
 
 import numpy as np
 from absl import flags
 
 from nvae_tf.runs.starts import Starts, run_config
-from tools.flags import define_images, define_output, define_run, define_starts, define_temperature, run
+from tools.flags import (
+    define_images,
+    define_output,
+    define_run,
+    define_starts,
+    define_temperature,
+    run,
+    use_shipped_run,
+)
 
 # Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
 
 FLAGS = flags.FLAGS
 
-define_run()
+define_run(required=False)
 define_images()
-define_starts()
+define_starts(required=False)
 flags.DEFINE_integer("frames", 16, "Number of images per pair, including both ends.", lower_bound=2, upper_bound=1000)
 flags.DEFINE_integer("batch_size", 16, "Number of images decoded at once.", lower_bound=1)
 flags.DEFINE_enum("animation", "gif", ["gif", "webp", "none"], "Format of the animation, beside the strip.")
@@ -37,6 +47,7 @@ for _name in ("images", "seeds"):
 
 
 def main():
+    use_shipped_run()
     from nvae_tf.evaluation.latents import interpolate
     from nvae_tf.evaluation.write_images import grid, save_animation, save_grid
     from nvae_tf.runs.load import load_folded

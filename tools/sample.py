@@ -1,8 +1,11 @@
 r"""Draws images from a trained or converted model: a grid and, optionally, a PNG for each image or an array.
 
+    python tools/sample.py
     python tools/sample.py --run_dir=runs/mnist --num=64 --temperature=0.7
     python tools/sample.py --run_dir=runs/mnist --temperature=0.7 --bn_temperature=0.7   (after tools/readjust_bn.py)
     python tools/sample.py --run_dir=runs/mnist --num=1000 --temperature=0.6,0.8 --images_dir=samples --npz=samples.npz
+
+Without --run_dir it draws from the model in saved_models/mnist, which ships with it, into runs/mnist/samples.png.
 
 Image i depends only on the seed and i, not on --num or --batch_size. Several workers can draw millions of images, each
 with its own --worker_index, on any machines that share the folder; existing shards are skipped:
@@ -28,6 +31,7 @@ from tools.flags import (
     define_statistics,
     define_temperatures,
     run,
+    use_shipped_run,
 )
 
 # Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
@@ -36,8 +40,9 @@ FLAGS = flags.FLAGS
 
 _GRID_LIMIT = 400
 
-define_run()
+define_run(required=False)
 _OUT = define_output("PNG of the grid; RUN_DIR/samples.png if not given.", ".png")
+flags.DEFINE_integer("scale", None, "Side of a pixel in the grid; by default the grid is at least 512 wide.", 1, 64)
 define_path("images_dir", None, "Folder for a PNG of each image: 000000.png ...; created if needed.")
 _NPZ = define_output("File for all images: uint8 [N, H, W, C] under the key images.", ".npz", name="npz")
 flags.DEFINE_integer("num", 64, f"Number of images; the first {_GRID_LIMIT} are in the grid.", lower_bound=1)
@@ -97,7 +102,7 @@ def draw_images(model, temperatures, strategy):
     options = {"pixels": FLAGS.pixels, "first": FLAGS.first, "progress": Progress(FLAGS.num), "strategy": strategy}
     images = sample_images(model, FLAGS.num, temperatures, FLAGS.seed, FLAGS.batch_size, **options)
     path = _OUT("samples.png")
-    save_grid(path, images[:_GRID_LIMIT])
+    save_grid(path, images[:_GRID_LIMIT], scale=FLAGS.scale)
     print(f"written: {path}")
     if FLAGS.images_dir:
         save_images(FLAGS.images_dir, images)
@@ -108,6 +113,7 @@ def draw_images(model, temperatures, strategy):
 
 
 def main():
+    use_shipped_run()
     if FLAGS.shards_dir:
         check_writable(FLAGS.shards_dir)
     else:

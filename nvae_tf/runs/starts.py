@@ -53,7 +53,7 @@ def chosen_images(config, data_dir, split, numbers, seed, cache_dir=None, record
 
 
 class Starts:
-    """The images or seeds to start from, as given by the flags of `define_images` and `define_starts`.
+    """The images or seeds to start from, as given by the flags of `define_images` and `define_starts`; or seeds 1, 2.
 
     Attributes:
         keys: list of (seed, index) that determine the noise of each start.
@@ -61,8 +61,8 @@ class Starts:
 
     def __init__(self, config, flags):
         self.temperature, self._images = flags.temperature, None
-        if flags.seeds:
-            self.keys = [(int(seed), 0) for seed in flags.seeds]
+        if not flags.images:
+            self.keys = [(int(seed), 0) for seed in flags.seeds or (1, 2)]
             return
         numbers = [int(number) for number in flags.images]
         self.keys = [(flags.seed, number) for number in numbers]
