@@ -1,14 +1,19 @@
-r"""Exports a trained or converted model: for TensorFlow Serving, for devices, or as ONNX.
+r"""Exports a trained or converted model: for TensorFlow Serving, for devices, as ONNX, or its weights.
 
     python tools/export.py --format=saved_model --run_dir=runs/mnist --out=saved_models/nvae --temperature=0.7
     python tools/export.py --format=tflite --run_dir=runs/mnist --out=exported/mnist --encoder
     python tools/export.py --format=onnx --run_dir=runs/mnist --out=exported/mnist_onnx
+    python tools/export.py --format=weights --run_dir=runs/mnist --out=exported/mnist_weights
+
+Without --run_dir it exports the model in saved_models/mnist, which ships with it. `weights` is a run folder without
+what only training needs; the moving average of the weights, if there is one, becomes its weights.
 
 A SavedModel becomes the next version of the folder once it has passed every check; no version is ever overwritten. For
 how to serve it see saved_models/README.md.
 """
 
 import math
+import os
 import pathlib
 import time
 
@@ -19,23 +24,29 @@ from nvae_tf.export.summary import show_files, show_saved_model
 from nvae_tf.files import check_writable, is_vacant
 from nvae_tf.hierarchy import num_sampled_groups
 from nvae_tf.runs.starts import run_config
-from tools.flags import define_path, define_run, define_statistics, run
+from tools.flags import SHIPPED_RUN, define_path, define_run, define_statistics, run, use_shipped_run
 
 # Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
 
 FLAGS = flags.FLAGS
 
-_FORMATS = ("saved_model", "tflite", "onnx")
-# Flags that apply to only one format.
+_FORMATS = ("saved_model", "tflite", "onnx", "weights")
+# Flags that do not apply to every format.
 _OF_FORMATS = {
-    **dict.fromkeys(("name", "pixels", "batch_sizes"), "saved_model"),
-    **dict.fromkeys(("num_groups", "encoder"), "tflite"),
-    "opset": "onnx",
+    **dict.fromkeys(("name", "pixels", "batch_sizes"), ("saved_model",)),
+    **dict.fromkeys(("num_groups", "encoder"), ("tflite",)),
+    "opset": ("onnx",),
+    **dict.fromkeys(("temperature", "bn_temperature"), _FORMATS[:3]),
 }
 
 flags.DEFINE_enum("format", None, _FORMATS, "Format to write.", required=True)
-define_run()
-define_path("out", None, "Folder to create; for a SavedModel it may already contain versions.", required=True)
+define_run(required=False)
+define_path(
+    "out",
+    None,
+    "Folder to create; for a SavedModel it may already contain versions. exported/NAME_FORMAT if not given, where NAME "
+    "is that of the run's folder.",
+)
 define_statistics()
 flags.DEFINE_float("temperature", 1.0, "Temperature that the export recommends.")
 flags.DEFINE_string("name", "nvae", "saved_model: name of the model on the server.")
@@ -46,11 +57,22 @@ flags.DEFINE_bool("encoder", False, "tflite: write the encoder too.")
 flags.DEFINE_integer("opset", 18, "onnx: opset of the files.", 13, 18)
 
 
-flags.register_multi_flags_validator(
-    ["format", "out"],
-    lambda values: (takes_versions if values["format"] == "saved_model" else is_vacant)(values["out"]),
-    message="--out exists: expected a new or empty folder or, for a SavedModel, one that has versions",
-)
+def _out(values):
+    """The folder to write to, given {flag: value}."""
+    name = os.path.basename(os.path.abspath(values["run_dir"] or SHIPPED_RUN))
+    return pathlib.Path(values["out"] or os.path.join("exported", f"{name}_{values['format']}"))
+
+
+def _is_free(values):
+    out = _out(values)
+    if not (takes_versions if values["format"] == "saved_model" else is_vacant)(out):
+        raise flags.ValidationError(
+            f"--out={out}: expected a new or empty folder or, for a SavedModel, one that has versions"
+        )
+    return True
+
+
+flags.register_multi_flags_validator(["format", "run_dir", "out"], _is_free)
 flags.register_validator(
     "temperature", lambda value: 0.0 < value < math.inf, message="expected a positive, finite number"
 )
@@ -59,16 +81,17 @@ flags.register_validator(
     lambda texts: bool(texts) and all(text.isascii() and text.isdigit() for text in texts),
     message="expected whole numbers separated by commas",
 )
-for _name, _format in _OF_FORMATS.items():
+for _name, _only in _OF_FORMATS.items():
     flags.register_multi_flags_validator(
         ["format", _name],
-        lambda values, name=_name, only=_format: values["format"] == only or not FLAGS[name].present,
-        message=f"expected --{_name} only with --format={_format}",
+        lambda values, name=_name, only=_only: values["format"] in only or not FLAGS[name].present,
+        message=f"expected --{_name} only with --format={' or '.join(_only)}",
     )
 
 
 def main():
-    out, sizes = pathlib.Path(FLAGS.out), [int(size) for size in FLAGS.batch_sizes]
+    use_shipped_run()
+    out, sizes = _out(FLAGS.flag_values_dict()), [int(size) for size in FLAGS.batch_sizes]
     check_writable(out)
     # The model is loaded only if the other flags fit the run and the folder.
     num_sampled_groups(run_config(FLAGS.run_dir, FLAGS.step).model, FLAGS.num_groups)
@@ -77,6 +100,12 @@ def main():
     from nvae_tf.runs.load import load_run
     from nvae_tf.runs.provenance import provenance
 
+    if FLAGS.format == "weights":
+        from nvae_tf.export.weights import export_weights
+
+        for path in export_weights(load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema), out, FLAGS.run_dir):
+            print(f"written: {path}")
+        return
     nvae = load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema, FLAGS.bn_temperature)
     origin = provenance(FLAGS.run_dir, nvae, FLAGS.bn_temperature)
     if FLAGS.format == "saved_model":

@@ -125,8 +125,8 @@ def define_output(description, *suffixes, name="out"):
 
     Returns:
         Function to call before any work: (default=None, optional=False) to the path of the file. Without the flag it is
-        `default` in `results_folder`, or None. OSError if it cannot be written; if it is optional and the flag not given, this
-        is only said, and the path is None.
+        `default` in `results_folder`, or None. OSError if it cannot be written; if it is optional and the flag not
+        given, this is only said, and the path is None.
     """
     define_path(name, None, description)
     flags.register_validator(
