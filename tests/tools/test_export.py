@@ -1,13 +1,20 @@
 import json
 import pathlib
+import shutil
 
+import numpy as np
 import pytest
+import tensorflow as tf
 from absl.flags import FLAGS, Error
 
+from nvae_tf.checkpoint import RunFolder, model_variables
+from nvae_tf.checkpoint.statistics import save_statistics
+from nvae_tf.evaluation.readjust import statistics_variables
 from nvae_tf.export import onnx
 from nvae_tf.export.saved_model import export as saved_model
 from nvae_tf.export.saved_model.check.lint import RuleResult
 from nvae_tf.export.tflite import export as tflite
+from nvae_tf.runs.load import load_run
 
 
 def _fails(export):
@@ -111,6 +118,26 @@ def test_what_does_not_fit_is_named_before_the_model_is_loaded(
     assert message in _fails(program("export", f"--run_dir={digits_run}", f"--out={tmp_path / 'new'}", *flags))
 
 
+def test_weights_are_a_run_folder(program, digits_run, tmp_path, monkeypatch):
+    run_dir, averaged = shutil.copytree(digits_run, tmp_path / "run"), load_run(digits_run)
+    parts = {"model": model_variables(load_run(digits_run)), "optimizer": {"rate": tf.Variable(1.0)}}
+    for variable in averaged.trainable_variables:
+        variable.assign(variable + 1.0)
+    parts["ema"] = {name: value for name, value in model_variables(averaged).items() if value.trainable}
+    checkpoint = RunFolder(run_dir).save(5, parts)
+    save_statistics(checkpoint, 0.7, True, {name: v.numpy() + 2 for name, v in statistics_variables(averaged).items()})
+    (run_dir / "metrics.jsonl").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    program("export", "--format=weights", f"--run_dir={run_dir}").main()
+    out = tmp_path / "exported" / "run_weights"
+    assert RunFolder(out).parts() == ["model"] and (out / "metrics.jsonl").read_text() == "{}"
+    for options in ({}, {"batch_norm_temperature": 0.7}):
+        expected, loaded = load_run(run_dir, **options), load_run(out, **options)
+        assert expected.averaged and loaded.restored_step == 5
+        for one, other in zip(expected.variables, loaded.variables, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 def test_missing_statistics_are_named(program, digits_run, tmp_path):
     flags = (f"--run_dir={digits_run}", f"--out={tmp_path / 'new'}", "--format=saved_model", "--bn_temperature=0.5")
     message = _fails(program("export", *flags))
@@ -126,7 +153,8 @@ def test_missing_statistics_are_named(program, digits_run, tmp_path):
         (("--format=tflite", "--pixels=sample"), "expected --pixels only with --format=saved_model"),
         (("--format=saved_model", "--encoder"), "expected --encoder only with --format=tflite"),
         (("--format=tflite", "--opset=17"), "expected --opset only with --format=onnx"),
-        (("--format=onnx", "--out=FOLDER"), "--out exists: expected a new or empty folder"),
+        (("--format=weights", "--bn_temperature=0.7"), "expected --bn_temperature only with --format=saved_model or"),
+        (("--format=onnx", "--out=FOLDER"), "expected a new or empty folder"),
         (("--out=FOLDER/file",), "expected a new or empty folder or, for a SavedModel, one that has versions"),
         (("--out=FOLDER",), "expected a new or empty folder or, for a SavedModel, one that has versions"),
         (("--run_dir=FOLDER",), "expected a run folder with config.json"),

@@ -1,3 +1,5 @@
+import os
+import pathlib
 import shutil
 
 import numpy as np
@@ -9,10 +11,27 @@ from nvae_tf.evaluation.sampling import sample_images
 
 def test_writes_a_grid(program, digits_run, tmp_path):
     run_dir = shutil.copytree(digits_run, tmp_path / "run")
-    program("sample", f"--run_dir={run_dir}", "--num=5", "--temperature=0.5", "--pixels=sample").main()
+    program("sample", f"--run_dir={run_dir}", "--num=5", "--temperature=0.5", "--pixels=sample", "--scale=1").main()
     with PIL.Image.open(run_dir / "samples.png") as image:
         assert image.size == (3 * 18 - 2, 2 * 18 - 2) and image.mode == "L"
         assert {value for _, value in image.getcolors()} == {0, 128, 255}  # 128: the lines between images
+
+
+def test_the_model_that_ships_is_used_without_a_run_and_never_written_into(program, tmp_path, monkeypatch, capsys):
+    shipped = pathlib.Path(__file__).parents[2] / "saved_models" / "mnist"
+    before = sorted(shipped.rglob("*"))
+    monkeypatch.chdir(tmp_path)
+    program("sample", "--num=4", "--batch_size=4").main()
+    assert f"--run_dir={shipped} --temperature=0.7 --bn_temperature=0.7\n" in capsys.readouterr().out
+    with PIL.Image.open("runs/mnist/samples.png") as image:
+        assert image.size == (2 * 282 - 2, 2 * 282 - 2)  # 28 pixels, each 10 x 10
+    assert sorted(shipped.rglob("*")) == before and os.listdir() == ["runs"]
+    interpolate = program("interpolate", "--temperature=1", "--frames=2")
+    interpolate.main()  # with a temperature of its own, and seeds 1 and 2
+    assert interpolate.FLAGS.temperature == 1.0 and sorted(os.listdir("runs/mnist"))[0] == "interpolation.gif"
+    monkeypatch.setattr("tools.flags.SHIPPED_RUN", tmp_path / "mnist")
+    with pytest.raises(ValueError, match=f"--run_dir: expected a run folder, because {tmp_path}/mnist is not there"):
+        program("interpolate").main()
 
 
 def test_writes_each_image_and_an_array_whatever_the_batch(program, digits_run, model, tmp_path):

@@ -33,7 +33,7 @@ _NUMBERS = "expected whole numbers from 0, separated by commas"
         ("interpolate", "--seeds=1,2,3", f"--seeds=['1', '2', '3']: {_PAIRS}"),
         ("interpolate", "--images=3,x", f"--images=['3', 'x']: {_NUMBERS}"),
         ("interpolate", "--images=3,-1", _NUMBERS),
-        ("interpolate", "--images=3,4 --seeds=1,2", "Exactly one of (images, seeds)"),
+        ("interpolate", "--images=3,4 --seeds=1,2", "At most one of (images, seeds)"),
         ("traverse", "--seeds=1", "Exactly one of (group, scale)"),
         ("fid", "", "--inception=None: expected an existing file. FID and KID are defined by the features of one"),
     ],
