@@ -50,7 +50,7 @@ def parse(monkeypatch):
 
 
 def test_the_configs_are_those_expected():
-    assert set(NAMES) == {*PUBLISHED, "mnist_small", "digits", "folder"}
+    assert set(NAMES) == {*PUBLISHED, "mnist_small", "digits", "emoji", "folder"}
 
 
 @pytest.mark.parametrize("name", NAMES)
