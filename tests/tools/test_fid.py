@@ -96,3 +96,7 @@ def test_wrong_files_are_named_before_any_work(fid, graph_file, tmp_path, monkey
     np.savez(other, mu=np.zeros(2048), sigma=np.eye(2048, dtype=np.float32))
     with pytest.raises(ValueError, match=r"other.npz: expected mu \[16\] and sigma \[16, 16\], because the Inception"):
         fid(f"--statistics={other}")
+    splits = {"train": {"num_images": 9, "fingerprint": "0", "files": ""}}
+    (tmp_path / "run" / "data.json").write_text(json.dumps({"splits": splits}))
+    with pytest.raises(ValueError, match="expected the 9 train images of .* Received: 1437; --accept_changed_data"):
+        fid()
