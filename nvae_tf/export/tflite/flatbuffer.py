@@ -10,6 +10,8 @@ from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 
 _TYPE_NAMES = {code: name for name, code in vars(schema.TensorType).items() if not name.startswith("_")}
+# In Python 3.13 TensorFlow's own look-up finds __firstlineno__ for one of the numbers.
+_OP_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 _EMPTY_BUFFER = 0
 # Kernels with fewer weights stay float32 in files with half weights.
 LEAST_WEIGHTS = 1000
@@ -83,7 +85,7 @@ class TFLiteGraph:
     def op_name(self, operator):
         """The schema's name, such as "CONV_2D"."""
         code = self.model.operatorCodes[operator.opcodeIndex]
-        name = flatbuffer_utils.opcode_to_name(self.model, operator.opcodeIndex) or f"op {code.builtinCode}"
+        name = _OP_NAMES.get(max(code.builtinCode, code.deprecatedBuiltinCode), f"op {code.builtinCode}")
         return f"{name} {code.customCode.decode()}" if code.customCode else name
 
     @staticmethod
