@@ -80,11 +80,11 @@ def prepare():
     """(extractor, model, strategy, temperatures, images, data): everything that can fail because of a flag."""
     from nvae_tf.evaluation.fid.features import Features, load_moments
     from nvae_tf.evaluation.fid.inception import InceptionFeatures
-    from nvae_tf.evaluation.sampling import spread_temperatures
+    from nvae_tf.models.noise import group_temperatures
     from nvae_tf.runs.load import load_folded
 
     config, strategy = run_config(FLAGS.run_dir, FLAGS.step), chosen_strategy()
-    temperatures = spread_temperatures(config.model, [float(value) for value in FLAGS.temperature])
+    temperatures = group_temperatures([float(value) for value in FLAGS.temperature], config.model)
     extractor = InceptionFeatures(FLAGS.inception, FLAGS.inception_input, FLAGS.inception_output)
     shape = config.model
     extractor.check(shape.image_height - 2 * shape.padding, shape.image_width - 2 * shape.padding)

@@ -43,10 +43,10 @@ def reconstruct(model, numbers, images, counts, num_at_once):
     Returns:
         [B, 1 + S, h, w, C]: each image and its reconstructions; mean squared errors [B, S]; log p(x|z) [B, S], nats.
     """
-    from nvae_tf.evaluation.latents import decode_noise, draw_rows, keep_first, posterior_noise
+    from nvae_tf.evaluation.latents import decode_noise, draw_rows, encode, keep_first
     from nvae_tf.models.pixels import crop_padding
 
-    noise = posterior_noise(model, images, numbers, FLAGS.seed, num_at_once)
+    noise = encode(model, images, numbers, FLAGS.seed, batch_size=num_at_once).noise
     rows = []
     for place, number in enumerate(numbers):
         own = [eps[place : place + 1] for eps in noise]

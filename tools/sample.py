@@ -121,11 +121,11 @@ def main():
         _NPZ()
         if FLAGS.images_dir:
             check_no_images(FLAGS.images_dir)
-    from nvae_tf.evaluation.sampling import spread_temperatures
+    from nvae_tf.models.noise import group_temperatures
     from nvae_tf.runs.load import load_folded
 
     config, strategy = run_config(FLAGS.run_dir, FLAGS.step), chosen_strategy()
-    temperatures = spread_temperatures(config.model, [float(value) for value in FLAGS.temperature])
+    temperatures = group_temperatures([float(value) for value in FLAGS.temperature], config.model)
     model = load_folded(FLAGS.run_dir, FLAGS.step, FLAGS.ema, FLAGS.bn_temperature, strategy)
     (draw_shards if FLAGS.shards_dir else draw_images)(model, temperatures, strategy)
 

@@ -23,38 +23,31 @@ class Encoded(typing.NamedTuple):
         latents: z after the flows, [N, h, w, latent_channels] each.
         locs: means of the posteriors before the flows, of the same shapes.
         log_scales: logarithms of the posteriors' standard deviations, of the same shapes.
+        noise: the standard normals from which the prior generates the latents, of the same shapes.
         kl_per_group: KL of each group [N, G], nats; with flows log q - log p at the latents.
     """
 
     latents: list
     locs: list
     log_scales: list
+    noise: list
     kl_per_group: np.ndarray
-
-
-def _infer(model, images, indices, seed, draw):
-    """`GroupTerms` of each group."""
-    noise = None
-    if draw == "sample":
-        noise = keyed_noise(model.noise_shapes(tf.shape(images)[0]), row_keys(seed, indices))
-    return model.infer(images, noise)[1]
 
 
 # As in `likelihood`, the model is an argument, not captured: one trace per model, and no reference to keep it alive.
 @tf.function(autograph=False)
 def _encode(model, seed, draw, images, indices):
-    groups = _infer(model, images, indices, seed, draw)
+    noise = None
+    if draw == "sample":
+        noise = keyed_noise(model.noise_shapes(tf.shape(images)[0]), row_keys(seed, indices))
+    groups = model.infer(images, noise)[1]
     return Encoded(
         latents=[group.latent for group in groups],
         locs=[group.posterior.loc for group in groups],
         log_scales=[tf.math.log(group.posterior.scale) for group in groups],
+        noise=[group.noise for group in groups],
         kl_per_group=kl_per_group(groups),
     )
-
-
-@tf.function(autograph=False)
-def _posterior_noise(model, seed, draw, images, indices):
-    return [group.noise for group in _infer(model, images, indices, seed, draw)]
 
 
 @tf.function(autograph=False)
@@ -79,11 +72,6 @@ def _in_batches(function, inputs, batch_size):
     return tf.nest.map_structure(lambda *parts: np.concatenate(parts)[:count], *outputs)
 
 
-def _of_images(function, model, images, indices, seed, draw, batch_size):
-    inputs, seed = (np.asarray(images, np.float32), np.asarray(indices, np.int64)), tf.constant(seed, tf.int64)
-    return _in_batches(functools.partial(function, model, seed, draw), inputs, batch_size)
-
-
 def encode(model, images, indices, seed=0, draw="sample", batch_size=None):
     """Encodes images.
 
@@ -99,15 +87,8 @@ def encode(model, images, indices, seed=0, draw="sample", batch_size=None):
     Returns:
         `Encoded`.
     """
-    return _of_images(_encode, model, images, indices, seed, draw, batch_size)
-
-
-def posterior_noise(model, images, indices, seed=0, batch_size=None):
-    """Returns the prior's noise of samples of the posteriors: a list of float32 arrays [N, h, w, latent_channels].
-
-    The arguments are those of `encode`.
-    """
-    return _of_images(_posterior_noise, model, images, indices, seed, "sample", batch_size)
+    inputs, seed = (np.asarray(images, np.float32), np.asarray(indices, np.int64)), tf.constant(seed, tf.int64)
+    return _in_batches(functools.partial(_encode, model, seed, draw), inputs, batch_size)
 
 
 def decode_noise(model, noise, images=None, batch_size=None):

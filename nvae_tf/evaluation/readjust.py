@@ -51,7 +51,7 @@ def readjust(model, temperature, num_batches=500, batch_size=16, seed=0, progres
     Raises:
         ValueError: a temperature is not positive, or the statistics are not finite.
     """
-    temperatures = tf.constant(group_temperatures(temperature, len(model.groups)), tf.float32)
+    temperatures = tf.constant(group_temperatures(temperature, model.model_config), tf.float32)
     key = tf.constant(seed, tf.int64)
     variables, kernels = statistics_variables(model), [stack.effective() for stack in model.kernel_stacks]
     before = {name: variable.numpy() for name, variable in variables.items()}

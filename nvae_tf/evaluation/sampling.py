@@ -3,7 +3,6 @@
 import numpy as np
 import tensorflow as tf
 
-from nvae_tf import hierarchy
 from nvae_tf.evaluation.write_images import grid
 from nvae_tf.hierarchy import PIXELS
 from nvae_tf.layers.replicas import round_up, run_on_replicas
@@ -44,8 +43,8 @@ def sample_images(
     Args:
         model: `InferenceModel`.
         num: number of images.
-        temperature: factor of every prior's scale, > 0 (arXiv 2007.03898, section 4.2), or a list, one for each group
-            in generation order. Default 1.
+        temperature: factor of every prior's scale, > 0 (arXiv 2007.03898, section 4.2), or a list, one for each scale
+            or each group, coarsest first. Default 1.
         seed: random seed, at least 0. Default 0.
         batch_size: images per batch. Default 64.
         pixels: `"mean"` for the mean of the likelihood, `"sample"` for a sample of it. Default `"mean"`.
@@ -60,7 +59,7 @@ def sample_images(
     Raises:
         ValueError: a temperature is not positive, or `pixels` is neither of its two values.
     """
-    temperatures = tf.constant(group_temperatures(temperature, len(model.groups)), tf.float32)
+    temperatures = tf.constant(group_temperatures(temperature, model.model_config), tf.float32)
     if pixels not in PIXEL_CHOICES:
         raise ValueError(f"pixels: expected one of {PIXEL_CHOICES}. Received: {pixels!r}")
     strategy = strategy or tf.distribute.get_strategy()
@@ -73,25 +72,6 @@ def sample_images(
         if progress is not None:
             progress(min(start + batch_size, num))
     return np.concatenate(batches)[:num]
-
-
-def spread_temperatures(config, values):
-    """Returns a list with a temperature for each group, from one number, one for each scale, or one for each group.
-
-    `config` is a `ModelConfig`. Raises `ValueError` for another number of values.
-    """
-    scales = [scale.index for scale in hierarchy.group_scales(config)]
-    num_scales, num_groups = scales[-1] + 1, len(scales)
-    if len(values) == 1:
-        return list(values) * num_groups
-    if len(values) == num_groups:
-        return list(values)
-    if len(values) == num_scales:
-        return [values[scale] for scale in scales]
-    raise ValueError(
-        f"temperature: expected one, {num_scales} (one for each scale) or {num_groups} (one for each group). "
-        f"Received: {len(values)}"
-    )
 
 
 def reconstruct(model, images, seed=0, first=0, strategy=None):

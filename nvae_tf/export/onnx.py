@@ -49,7 +49,7 @@ def export_onnx(nvae, out_dir, provenance, *, opset=18, temperature=0.7):
         ValueError: an argument out of range, or a file that does not agree with Keras.
         ImportError: onnxruntime is not installed.
     """
-    group_temperatures(temperature, 1)  # raises if it is out of range
+    group_temperatures(temperature, nvae.model_config)  # raises if it is out of range
     import onnx
 
     version = runtime_version(_RUNTIME)

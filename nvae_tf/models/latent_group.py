@@ -23,16 +23,12 @@ class LatentTerms(typing.NamedTuple):
         kl_per_channel: KL(q || p) [B, latent_channels], summed over h and w; with flows, log q - log p at the sample.
         log_q: log density of the posterior at the sample [B].
         log_p: log density of the prior at the latent [B].
-        posterior_loc: mean of q before the flows [B, h, w, latent_channels].
-        posterior_scale: standard deviation of q before the flows [B, h, w, latent_channels].
     """
 
     latent: tf.Tensor
     kl_per_channel: tf.Tensor
     log_q: tf.Tensor
     log_p: tf.Tensor
-    posterior_loc: tf.Tensor
-    posterior_scale: tf.Tensor
 
 
 class EncoderCombiner(Layer):
@@ -178,8 +174,6 @@ class LatentGroup(Layer):
             kl_per_channel=tf.reduce_sum(kl, axis=(1, 2)),
             log_q=tf.reduce_sum(log_q, axis=(1, 2, 3)),
             log_p=tf.reduce_sum(log_p, axis=(1, 2, 3)),
-            posterior_loc=posterior.loc,
-            posterior_scale=posterior.scale,
         )
         # 5. The state for the groups that follow.
         return self._merge(state, latent), terms

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from nvae_tf.hierarchy import LATENTS, PURPOSE_BITS, SAMPLE_BITS
+from nvae_tf.hierarchy import LATENTS, PURPOSE_BITS, SAMPLE_BITS, group_scales
 
 
 def draw_noise(shapes, seed=None):
@@ -42,17 +42,25 @@ def check_per_group(name, tensors, shapes):
     return tensors
 
 
-def group_temperatures(temperature, num_groups):
-    """A temperature for each group, from one or a list of them; raises the `ValueError`s of `NVAE.generate`."""
-    temperatures = list(temperature) if isinstance(temperature, (list, tuple)) else [temperature] * num_groups
-    if len(temperatures) != num_groups:
-        raise ValueError(
-            f"temperature: expected one, or {num_groups}, one for each group. Received: {len(temperatures)}"
-        )
-    for value in temperatures:
+def group_temperatures(temperature, config):
+    """A temperature for each group, from one, or from a list of one, one for each scale or one for each group.
+
+    Raises `ValueError` if a temperature is not positive and finite, or for another number of them.
+    """
+    values = list(temperature) if isinstance(temperature, (list, tuple)) else [temperature]
+    for value in values:
         if not tf.is_tensor(value) and not 0.0 < value < float("inf"):
             raise ValueError(f"temperature: expected a positive, finite number. Received: {value}")
-    return temperatures
+    scales = [scale.index for scale in group_scales(config)]
+    num_scales, num_groups = scales[-1] + 1, len(scales)
+    if len(values) in (1, num_groups):
+        return values * (num_groups // len(values))
+    if len(values) == num_scales:
+        return [values[scale] for scale in scales]
+    raise ValueError(
+        f"temperature: expected one, {num_scales} (one for each scale) or {num_groups} (one for each group). "
+        f"Received: {len(values)}"
+    )
 
 
 def row_keys(seed, index, sample=0, purpose=LATENTS):

@@ -177,7 +177,7 @@ class NVAE(keras.Model):
             noise: standard normals in generation order; drawn if None. Default None.
             batch_size: number of images to draw, required if `noise` is None.
             temperature: factor of every prior's scale, > 0: a number, a tensor [B], or a list of either, one for each
-                group in generation order. Default 1.
+                scale or each group, coarsest first. Default 1.
             seed: int or int tensor [2] that determines the draw; None for a fresh one. Default None.
             training: whether to use batch statistics and update the running ones, as in the readjustment of batch
                 norm for sampling (paper, appendix A). Default False.
@@ -186,15 +186,15 @@ class NVAE(keras.Model):
             Likelihood parameters [B, H, W, P].
 
         Raises:
-            ValueError: neither noise nor batch_size is given, a temperature is not positive and finite, or the length
-                of a list is not the number of groups.
+            ValueError: neither noise nor batch_size is given, a temperature is not positive and finite, or a list has
+                another length.
         """
         if noise is None and batch_size is None:
             raise ValueError("generate: expected noise or batch_size. Received: neither")
         # A shape of [B] would broadcast along the channels.
         temperatures = [
             tf.reshape(value, [-1, 1, 1, 1]) if tf.is_tensor(value) and value.shape.rank else value
-            for value in group_temperatures(temperature, len(self.groups))
+            for value in group_temperatures(temperature, self.model_config)
         ]
         noise = self._noise(noise, batch_size, seed)
         with shared_kernels(self.kernel_stacks):

@@ -71,11 +71,11 @@ class Starts:
 
     def noise(self, model):
         """The prior's noise of each start: a list of lists of float32 arrays [1, h, w, latent_channels]."""
-        from nvae_tf.evaluation.latents import draw_rows, posterior_noise
+        from nvae_tf.evaluation.latents import draw_rows, encode
 
         if self._images is None:
             return [draw_rows(model, seed, index, [0], self.temperature) for seed, index in self.keys]
         numbers = [number for _, number in self.keys]
         size = min(len(numbers), _ENCODED_AT_ONCE)
-        noise = posterior_noise(model, self._images, numbers, self.keys[0][0], size)
+        noise = encode(model, self._images, numbers, self.keys[0][0], batch_size=size).noise
         return [[eps[row : row + 1] for eps in noise] for row in range(len(numbers))]

@@ -6,7 +6,6 @@ from nvae_tf.evaluation.latents import (
     encode,
     interpolate,
     keep_first,
-    posterior_noise,
     replace_groups,
 )
 from nvae_tf.evaluation.sampling import reconstruct, sample_images
@@ -57,7 +56,7 @@ def test_means_and_scales_make_the_latents_through_the_flows(evaluated_nvae, eva
 
 def test_posterior_noise_decodes_to_the_reconstruction(evaluated_model, binary_images):
     model = evaluated_model
-    noise = posterior_noise(model, binary_images, range(7), seed=3, batch_size=4)
+    noise = encode(model, binary_images, range(7), seed=3, batch_size=4).noise
     pictures, log_likelihood = decode_noise(model, noise, binary_images, batch_size=4)
     assert pictures.shape == (7, 6, 6, 1)
     np.testing.assert_allclose(pictures, reconstruct(model, binary_images, seed=3), atol=1e-4)

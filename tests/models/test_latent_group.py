@@ -102,8 +102,6 @@ def test_with_flows_the_kl_is_log_q_before_minus_log_p_after():
     z = case.group.flows[1](case.group.flows[0](sample)).numpy()
     assert np.abs(z - sample).max() > 0.01
     state, terms = case.infer()
-    np.testing.assert_allclose(terms.posterior_loc, loc, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(terms.posterior_scale, scale, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(terms.latent, z, rtol=1e-3, atol=1e-3)
     log_q = stats.norm.logpdf(sample, loc, scale)
     log_p = stats.norm.logpdf(z, _clamp(prior[0]), _scale(prior[1]))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from nvae_tf.checkpoint.statistics import list_temperatures, load_statistics
-from nvae_tf.evaluation.latents import draw_rows, interpolate, posterior_noise
+from nvae_tf.evaluation.latents import draw_rows, encode, interpolate
 from nvae_tf.evaluation.readjust import assign_statistics, statistics_variables
 from nvae_tf.evaluation.sampling import sample_images
 from nvae_tf.evaluation.write_images import grid
@@ -46,7 +46,7 @@ def interpolations(model, images, rows, seed, batch_size):
         noise = draw_rows(model, seed, 0, range(2 * rows), _PRIOR_TEMPERATURE)
         ends = f"samples of the prior at temperature {_PRIOR_TEMPERATURE:g}"
     else:
-        noise = posterior_noise(model, images, np.arange(len(images)), seed, batch_size)
+        noise = encode(model, images, np.arange(len(images)), seed, batch_size=batch_size).noise
         ends = "reconstructions of two images"
     single = [[eps[i : i + 1] for eps in noise] for i in range(len(noise[0]))]
     pairs = zip(single[::2], single[1::2], strict=False)

@@ -48,7 +48,7 @@ def export_tflite(nvae, out_dir, provenance, *, num_groups=None, encoder=False, 
         ValueError: an argument out of range, or a file that does not agree with Keras.
         ImportError: ai-edge-litert is not installed.
     """
-    group_temperatures(temperature, 1)  # raises if it is out of range
+    group_temperatures(temperature, nvae.model_config)  # raises if it is out of range
     version = runtime_version(_RUNTIME)
     with new_folder(out_dir) as folder:
         model = InferenceModel(fold(nvae))
