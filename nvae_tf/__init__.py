@@ -19,7 +19,7 @@ _EXPORTS = {
     "load_run": ("nvae_tf.runs.load", "load_run"),
 }
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 __all__ = sorted([*_EXPORTS, "__version__"])
 
 

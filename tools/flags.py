@@ -34,6 +34,11 @@ def define_path(name, default, description, required=False):
     flags.DEFINE(_PathParser(), name, default, description, required=required)
 
 
+def define_paths(name, description):
+    """Defines a flag like `define_path` that may be given several times; its value is a list of the paths, or None."""
+    flags.DEFINE_multi(_PathParser(), flags.ArgumentSerializer(), name, None, description)
+
+
 def define_run(required=True):
     """Defines --run_dir, --step and --ema, which choose a run and a model of it."""
     define_path("run_dir", None, "Folder of the run: config.json and checkpoints/.", required)

@@ -1,7 +1,8 @@
-r"""Trains on scikit-learn's digits, evaluates, samples and exports, all within a few minutes.
+r"""Draws digits, trains on scikit-learn's digits, evaluates, samples and exports, all within a few minutes.
 
 python tools/quickstart.py --run_dir=runs/quickstart
 
+The first picture, RUN_DIR/mnist_samples.png, is drawn by the model in saved_models/mnist, which took hours to train.
 The same command resumes where it stopped. The run folder is an ordinary one: evaluate.py, sample.py and train.py work
 with it.
 """
@@ -15,15 +16,33 @@ from absl import flags
 
 from nvae_tf.files import only_writer
 from nvae_tf.runs.interruption import EXIT_STATUS, Interruption
-from tools.flags import define_path, run
+from tools.flags import SHIPPED_RUN, SHIPPED_TEMPERATURE, define_path, run
 
 FLAGS = flags.FLAGS
 
 define_path("run_dir", "runs/quickstart", "Folder of the run to create or resume.")
+flags.DEFINE_integer("scale", None, "Side of a pixel in the samples; by default a grid is at least 512 wide.", 1, 64)
 
 _CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "digits.py"
 _NUM_PICTURES = 64
 _TEMPERATURE = 0.8
+
+
+def draw_digits():
+    """Draws from the model that ships with the programs, if it is there."""
+    from nvae_tf.evaluation.sampling import sample_images
+    from nvae_tf.evaluation.write_images import save_grid
+    from nvae_tf.runs.load import load_folded
+
+    if not (SHIPPED_RUN / "config.json").is_file():
+        print(f"no digits of MNIST: {SHIPPED_RUN} is not there")
+        return
+    model, path = load_folded(SHIPPED_RUN, batch_norm_temperature=SHIPPED_TEMPERATURE), pathlib.Path(FLAGS.run_dir)
+    path /= "mnist_samples.png"
+    save_grid(
+        path, sample_images(model, _NUM_PICTURES, SHIPPED_TEMPERATURE, batch_size=_NUM_PICTURES), scale=FLAGS.scale
+    )
+    print(f"written: {path} ({_NUM_PICTURES} digits of MNIST, drawn by {SHIPPED_RUN})", flush=True)
 
 
 def finish(trained):
@@ -47,7 +66,7 @@ def finish(trained):
     write_evaluation(folder / "evaluation.json", evaluation_context(nvae, "test", 0), result)
     images = next(iter(trained.held_out_batches(_NUM_PICTURES)))
     write_png(folder / "reconstructions.png", reconstruction_grid(model, images))
-    save_grid(folder / "samples.png", sample_images(model, _NUM_PICTURES, _TEMPERATURE))
+    save_grid(folder / "samples.png", sample_images(model, _NUM_PICTURES, _TEMPERATURE), scale=FLAGS.scale)
     print(f"written: {folder / 'samples.png'} (temperature {_TEMPERATURE}), {folder / 'reconstructions.png'}")
     export(nvae, folder)
 
@@ -79,6 +98,7 @@ def export(model, run_dir):
 def main():
     start = time.perf_counter()
     with only_writer(FLAGS.run_dir):
+        draw_digits()
         with Interruption() as interruption:
             from nvae_tf.runs.prepare import prepare
 

@@ -1,16 +1,21 @@
 r"""Serves a page that draws from an exported decoder in the browser, with LiteRT.js on the CPU or through WebGPU.
 
     npm ci --prefix tools/web
-    python tools/serve_page.py --model_dir=exported/mnist
+    python tools/serve_page.py
+    python tools/serve_page.py --run_dir=runs/mnist
+    python tools/serve_page.py --model_dir=exported/mnist --model_dir=exported/faces
 
-MODEL_DIR is a folder written by `tools/export.py --format=tflite`. The server listens on 127.0.0.1 only and serves only
-the files of the page, of LiteRT.js and of the model; the page's policy forbids requests to other hosts.
+MODEL_DIR is a folder written by `tools/export.py --format=tflite`. A run is exported once, into ~/.cache/nvae_tf.
+Without either the page has the models that ship with it, and of several models one is chosen in the page. The server
+listens on 127.0.0.1 only and serves only the files of the page, of LiteRT.js and of the models; the page's policy
+forbids requests to other hosts.
 """
 
 import base64
 import contextlib
 import hashlib
 import http.server
+import io
 import json
 import pathlib
 import re
@@ -18,11 +23,14 @@ import urllib.parse
 
 from absl import flags
 
-from tools.flags import define_path, run
+import nvae_tf
+from nvae_tf.files import file_sum
+from tools.flags import SHIPPED_RUN, define_paths, run
 
 FLAGS = flags.FLAGS
 
-define_path("model_dir", None, "Folder with decoder.json and the .tflite that it names.", required=True)
+define_paths("model_dir", "Folder with decoder.json and the .tflite that it names; may be given several times.")
+define_paths("run_dir", "Run folder whose model is exported, with its latest checkpoint; may be given several times.")
 flags.DEFINE_integer("port", 8000, "Port on 127.0.0.1; 0 for a free one.", lower_bound=0, upper_bound=65535)
 
 _WEB = pathlib.Path(__file__).resolve().parent / "web"
@@ -38,8 +46,57 @@ def page_files():
     return {"/": _WEB / "index.html"} | {f"/{path.relative_to(_WEB).as_posix()}": path for path in found}
 
 
-def model_files(model_dir):
-    """{path of the request: file} of the model."""
+def chosen_runs():
+    """The folders that --run_dir names; without any model those that ship with the programs, which is said."""
+    if FLAGS.run_dir or FLAGS.model_dir:
+        return FLAGS.run_dir or []
+    runs = [run for run in (SHIPPED_RUN, SHIPPED_RUN.with_name("emoji")) if (run / "config.json").is_file()]
+    if not runs:
+        raise ValueError(f"--model_dir or --run_dir: expected one, because {SHIPPED_RUN} is not there. Received: none")
+    print("no model is given:", *(f"--run_dir={run}" for run in runs), flush=True)
+    return runs
+
+
+def exported(run_dir):
+    """Folder with the exported decoder of a run, in the cache; its name is that of the run.
+
+    The statistics that were readjusted for the lowest temperature, if there are any, and that temperature are used.
+    """
+    from nvae_tf.runs.data import default_cache_dir
+
+    source, digest = pathlib.Path(run_dir).resolve(), hashlib.sha256(nvae_tf.__version__.encode())
+    if not (source / "config.json").is_file():
+        raise ValueError(f"--run_dir: expected a run folder with config.json. Received: {run_dir}")
+    for path in [source / "config.json", *sorted(source.glob("checkpoints/*/*"))]:
+        digest.update(f"{path.relative_to(source)} {file_sum(path)}".encode())
+    folder = default_cache_dir() / "exported" / digest.hexdigest()[:16] / source.name
+    if not folder.exists():
+        print(f"exporting {source} to {folder}", flush=True)
+        from nvae_tf.checkpoint import RunFolder
+        from nvae_tf.checkpoint.statistics import list_temperatures
+        from nvae_tf.export.tflite.export import export_tflite
+        from nvae_tf.runs.load import load_run
+        from nvae_tf.runs.provenance import provenance
+
+        nvae = load_run(source)
+        temperature = min(
+            list_temperatures(RunFolder(source).step_folder(nvae.restored_step), nvae.averaged), default=None
+        )
+        if temperature:
+            nvae = load_run(source, batch_norm_temperature=temperature)
+        export_tflite(nvae, folder, provenance(source, nvae, temperature), temperature=temperature or 1.0)
+    return folder
+
+
+def model_files(model_dirs):
+    """{path of the request: file} of the models, numbered from 0, and /models.json with their names."""
+    files = {"/models.json": json.dumps([pathlib.Path(folder).resolve().name for folder in model_dirs]).encode()}
+    for number, folder in enumerate(model_dirs):
+        files |= {f"/model/{number}/{path.name}": path for path in _files_of(folder)}
+    return files
+
+
+def _files_of(model_dir):
     sidecar = pathlib.Path(model_dir) / "decoder.json"
     try:
         content = json.loads(sidecar.read_bytes())
@@ -51,7 +108,7 @@ def model_files(model_dir):
             "--model_dir: expected a folder with decoder.json, written by tools/export.py --format=tflite. "
             f"Received: {model_dir} ({error!r})"
         ) from error
-    return {f"/model/{path.name}": path for path in (sidecar, decoder, golden)}
+    return sidecar, decoder, golden
 
 
 def content_policy(page):
@@ -65,7 +122,7 @@ def content_policy(page):
 
 
 class PageServer(http.server.ThreadingHTTPServer):
-    """Server of {path of the request: file} on 127.0.0.1; other paths are not found."""
+    """Server of {path of the request: file, or bytes of JSON} on 127.0.0.1; other paths are not found."""
 
     def __init__(self, files, port):
         self.files = files
@@ -85,7 +142,20 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
     extensions_map = {".css": "text/css", ".html": "text/html", ".js": "text/javascript", ".wasm": "application/wasm"}
 
     def translate_path(self, path):
-        return str(self.server.files.get(urllib.parse.urlsplit(path).path, "/no such file"))
+        return str(self._found(path))
+
+    def _found(self, path):
+        return self.server.files.get(urllib.parse.urlsplit(path).path, "/no such file")
+
+    def send_head(self):
+        content = self._found(self.path)
+        if not isinstance(content, bytes):
+            return super().send_head()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        return io.BytesIO(content)
 
     def end_headers(self):
         for name, value in self.server.headers.items():
@@ -102,7 +172,8 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
 
 def main():
-    files = page_files() | model_files(FLAGS.model_dir)
+    page = page_files()
+    files = page | model_files([*(FLAGS.model_dir or []), *map(exported, chosen_runs())])
     try:
         server = PageServer(files, FLAGS.port)
     except OSError as error:

@@ -11,6 +11,10 @@ import threading
 
 import pytest
 
+from nvae_tf.checkpoint.statistics import save_statistics
+from nvae_tf.evaluation.readjust import statistics_variables
+from nvae_tf.runs.load import load_run
+
 _WEB = pathlib.Path(__file__).resolve().parents[2] / "tools" / "web"
 _SECRET = "not to be served"
 
@@ -52,7 +56,7 @@ def serve_page(program, web, model_dir, monkeypatch):
 @contextlib.contextmanager
 def _answering(module, model_dir):
     """Function that sends one request, (method, path): (status, headers, body)."""
-    with module.PageServer(module.page_files() | module.model_files(model_dir), 0) as server:
+    with module.PageServer(module.page_files() | module.model_files([model_dir, model_dir]), 0) as server:
         thread = threading.Thread(target=server.serve_forever, args=[0.01])
         thread.start()
 
@@ -80,9 +84,10 @@ def test_files_have_their_types_and_the_headers(serve_page, model_dir, web):
         "/page.js?fresh": "text/javascript",
         "/node_modules/@litertjs/core/dist/index.js": "text/javascript",
         "/node_modules/@litertjs/core/wasm/litert.wasm": "application/wasm",
-        "/model/decoder.json": "application/json",
-        "/model/golden.bin": "application/octet-stream",
-        "/model/decoder_float32.tflite": "application/octet-stream",
+        "/models.json": "application/json",
+        "/model/0/decoder.json": "application/json",
+        "/model/1/golden.bin": "application/octet-stream",
+        "/model/0/decoder_float32.tflite": "application/octet-stream",
     }
     with _answering(serve_page, model_dir) as ask:
         for path, expected in types.items():
@@ -101,9 +106,10 @@ def test_files_have_their_types_and_the_headers(serve_page, model_dir, web):
     [
         "/../secret.js",
         "/%2e%2e/secret.js",
-        "/model/../../secret.js",
+        "/model/0/../../secret.js",
         "//secret.js",
-        "/model/secret.bin",
+        "/model/0/secret.bin",
+        "/model/2/golden.bin",
         "/node_modules/secret.js",
         "/node_modules/@litertjs/core/dist/index.d.ts",
         "/package.json",
@@ -122,7 +128,7 @@ def test_a_browser_may_leave_before_it_has_a_file(serve_page, model_dir, capsys)
     os.truncate(model_dir / "golden.bin", 2**26)
     with _answering(serve_page, model_dir) as ask:
         with socket.create_connection(ask.address) as browser:
-            browser.sendall(b"GET /model/golden.bin HTTP/1.0\r\n\r\n")
+            browser.sendall(b"GET /model/0/golden.bin HTTP/1.0\r\n\r\n")
             assert browser.recv(12) == b"HTTP/1.0 200"
         assert ask("/")[0] == 200
     assert capsys.readouterr().err == ""
@@ -143,6 +149,30 @@ def test_a_wrong_model_ends_it_before_it_starts(serve_page, model_dir, content):
     path.unlink() if content is None else path.write_text(content)
     with pytest.raises(ValueError, match="--model_dir: expected a folder with decoder.json, written by tools/export"):
         serve_page.main()
+
+
+def test_a_run_is_exported_once_into_the_cache(program, digits_run, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    run_dir = shutil.copytree(digits_run, tmp_path / "run")
+    nvae = load_run(run_dir)
+    arrays = {name: variable.numpy() for name, variable in statistics_variables(nvae).items()}
+    save_statistics(run_dir / "checkpoints" / "step_00000003", 0.6, False, arrays)
+    module = program("serve_page", f"--run_dir={run_dir}", "--port=0")
+    (run,) = module.chosen_runs()
+    folder = module.exported(run)
+    assert folder.is_relative_to(tmp_path / "nvae_tf") and f"exporting {run_dir} to {folder}" in capsys.readouterr().out
+    assert json.loads((folder / "decoder.json").read_text())["temperature"] == 0.6
+    assert json.loads(module.model_files([folder])["/models.json"]) == ["run"]
+    assert module.exported(run) == folder and capsys.readouterr().out == ""
+
+
+def test_without_a_model_those_that_ship_are_served(program, monkeypatch, tmp_path, capsys):
+    module = program("serve_page")
+    names = [pathlib.Path(run).name for run in module.chosen_runs()]
+    assert names in (["mnist"], ["mnist", "emoji"]) and "saved_models/mnist" in capsys.readouterr().out
+    monkeypatch.setattr(module, "SHIPPED_RUN", tmp_path / "mnist")
+    with pytest.raises(ValueError, match="--model_dir or --run_dir: expected one, because .*/mnist is not there"):
+        module.chosen_runs()
 
 
 def test_missing_packages_end_it_before_it_starts(serve_page, web):

@@ -205,8 +205,19 @@ function listen() {
   on("fraction", "input", ["path"]);
 }
 
+/** Shows the models of the server if there are several; returns the number of the one that the address names. */
+async function chooseModel() {
+  const names = await fetch("models.json").then(response => response.json(), () => []);
+  const chosen = Number(new URLSearchParams(location.search).get("model"));
+  element("model").replaceChildren(...names.map((name, index) => new Option(name, index)));
+  element("model").value = chosen;
+  element("models").hidden = names.length < 2;
+  element("model").addEventListener("change", ({target}) => location.search = `?model=${target.value}`);
+  return names[chosen] === undefined ? 0 : chosen;
+}
+
 async function start() {
-  decoder = await Decoder.load(new URL("model/", document.baseURI));
+  decoder = await Decoder.load(new URL(`model/${await chooseModel()}/`, document.baseURI));
   describe(decoder);
   const problem = decoder.webGpuProblem;
   document.querySelector("[value=webgpu]").disabled = problem !== null;
