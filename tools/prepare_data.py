@@ -69,7 +69,8 @@ def prepare():
     """Prepares the data set that the flags describe."""
     import tqdm
 
-    from nvae_tf.data.prepare import Options, Preparation
+    from nvae_tf.config import DataConfig
+    from nvae_tf.data.prepare import Preparation
     from nvae_tf.data.processes import num_cores
     from nvae_tf.runs.progress import Progress
 
@@ -84,13 +85,14 @@ def prepare():
             )
         prepare_tfds(info.tfds_name, FLAGS.data_dir)
     num_processes = FLAGS.num_processes or num_cores()
-    options = Options(FLAGS.resize, FLAGS.split_seed, FLAGS.test_fraction, num_processes, FLAGS.max_damaged)
+    names = ("resize", "split_seed", "test_fraction", "max_damaged")
+    config = DataConfig(**{name: FLAGS[name].value for name in names})
     print(f"{info.name}, to {FLAGS.out_dir}, {num_processes} processes", flush=True)
 
     def log(line):
         tqdm.tqdm.write(line, file=sys.stderr)  # above the progress bar, not across it
 
-    Preparation(info, FLAGS.data_dir, options, log, Progress).run(FLAGS.out_dir)
+    Preparation(info, FLAGS.data_dir, config, num_processes, log, Progress).run(FLAGS.out_dir)
     inspect(verify=False)
 
 

@@ -1,9 +1,8 @@
 """Configuration of the architecture."""
 
 import dataclasses
-import math
 
-from nvae_tf.config.validation import at_least, check_fields, one_of, require_field
+from nvae_tf.config.validation import at_least, check_fields, one_of
 
 LIKELIHOODS = ("bernoulli", "logistic_mixture", "normal")
 CELL_SETS = (
@@ -92,27 +91,17 @@ class ModelConfig:
             (one_of(CELL_SETS), ("cell_set",)),
         )
         check_fields(self, "model", rules)
-        require_field(
-            self.preprocess_blocks == self.postprocess_blocks,
-            "model.postprocess_blocks",
-            self.postprocess_blocks,
-            f"preprocess_blocks = {self.preprocess_blocks}, so that the decoder ends at the image's resolution",
-        )
+        blocks, factor, padding = self.preprocess_blocks, self.downsampling, self.padding
+        ends = f"preprocess_blocks = {blocks}, so that the decoder ends at the image's resolution"
+        together = [((ends, lambda value: value == blocks), ("postprocess_blocks",))]
         for name in ("image_height", "image_width"):
-            self._validate_size(name)
+            below = getattr(self, name) // factor * factor
+            fits = f"{below} or {below + factor}" if below else f"{factor}"
+            scales = f"a multiple of {factor} (2 ** (preprocess_blocks + num_scales - 1)); {fits} would fit"
+            together += [((scales, lambda size: size % factor == 0), (name,))]
+            together += [((f"more than twice the padding of {padding}", lambda size: size > 2 * padding), (name,))]
         if self.cell_set == "mbconv_den":
             divisible = ("a multiple of 8 (mbconv_den uses 8 groups)", lambda width: width % 8 == 0)
-            check_fields(self, "model", ((divisible, ("encoder_channels", "decoder_channels")),))
+            together += [(divisible, ("encoder_channels", "decoder_channels"))]
+        check_fields(self, "model", together)
         return self
-
-    def _validate_size(self, name):
-        size, factor = getattr(self, name), self.downsampling
-        below, above = size // factor * factor, math.ceil(size / factor) * factor
-        fits = f"{below} or {above}" if below else f"{above}"
-        require_field(
-            size % factor == 0,
-            f"model.{name}",
-            size,
-            f"a multiple of {factor} (2 ** (preprocess_blocks + num_scales - 1)); {fits} would fit",
-        )
-        require_field(size > 2 * self.padding, f"model.{name}", size, f"more than twice the padding of {self.padding}")

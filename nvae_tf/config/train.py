@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from nvae_tf.config.validation import BELOW_ONE, NOT_NEGATIVE, POSITIVE, at_least, check_fields, one_of, require_field
+from nvae_tf.config.validation import BELOW_ONE, NOT_NEGATIVE, POSITIVE, at_least, check_fields, one_of
 
 CONVOLUTION_DTYPES = ("float32", "bfloat16")
 # Type of the activations and convolutions for each precision.
@@ -139,25 +139,13 @@ class TrainConfig:
             (one_of(LEARNING_RATE_RULES), ("learning_rate_rule",)),
         )
         check_fields(self, "train", rules)
-        self._validate_together()
+        precision, batch_size, rule = self.precision, self.batch_size, self.learning_rate_rule
+        divisor = (f"a divisor of batch_size = {batch_size}", lambda value: batch_size % value == 0)
+        together = [(divisor, ("micro_batches",))]
+        if precision != "float32":
+            same = (f"'float32' with precision {precision!r}", lambda value: value == "float32")
+            together += [(same, ("convolution_dtype",))]
+        if rule != "none":
+            together += [((f"at least 1 with learning_rate_rule {rule!r}", bool), ("reference_batch_size",))]
+        check_fields(self, "train", together)
         return self
-
-    def _validate_together(self):
-        require_field(
-            self.precision == "float32" or self.convolution_dtype == "float32",
-            "train.convolution_dtype",
-            self.convolution_dtype,
-            f"'float32' with precision {self.precision!r}",
-        )
-        require_field(
-            self.batch_size % self.micro_batches == 0,
-            "train.micro_batches",
-            self.micro_batches,
-            f"a divisor of batch_size = {self.batch_size}",
-        )
-        require_field(
-            self.learning_rate_rule == "none" or self.reference_batch_size,
-            "train.reference_batch_size",
-            self.reference_batch_size,
-            f"at least 1 with learning_rate_rule {self.learning_rate_rule!r}",
-        )

@@ -13,6 +13,7 @@ import os
 import pathlib
 import shutil
 
+from nvae_tf.config import DataConfig
 from nvae_tf.data.fingerprint import files_digest
 from nvae_tf.data.records import MANIFEST, SUFFIX, VERSION, Manifest, find_damaged, read_manifest, write_manifest
 from nvae_tf.data.shards import finished_shard, make_tasks, write_shards
@@ -20,24 +21,6 @@ from nvae_tf.data.splits import SPLITS, open_splits
 from nvae_tf.files import only_writer, tidy, write_json
 
 _PROGRESS, _PLAN = ".progress", "plan.json"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Options:
-    """Options for preparing a data set.
-
-    Attributes:
-        resize, split_seed, test_fraction, split_rule: see `nvae_tf.data.splits.open_splits`.
-        num_processes: number of processes that read and write. Default 1.
-        max_damaged: maximum number of images in each split that are left out because they cannot be read. Default 10.
-    """
-
-    resize: bool = False
-    split_seed: int = 0
-    test_fraction: float = 0.1
-    num_processes: int = 1
-    max_damaged: int = 10
-    split_rule: str = "name"
 
 
 def _compare(where, stored, wanted):
@@ -55,20 +38,24 @@ class Preparation:
     Args:
         info: `DatasetInfo` with its size and channels.
         data_dir: folder of its files, or None.
-        options: `Options`.
+        config: `DataConfig`, whose fields on resizing, the split and damaged images count. Default `DataConfig()`.
+        num_processes: number of processes that read and write. Default 1.
         log: function that takes a line of text. Default `print`.
         make_progress: function that takes the total number of images and returns a function that takes the number
             done so far. Default: shows nothing.
     """
 
-    def __init__(self, info, data_dir, options, log=print, make_progress=lambda total: lambda done: None):
-        self.info, self.options, self.log, self.make_progress = info, options, log, make_progress
+    def __init__(
+        self, info, data_dir, config=None, num_processes=1, log=print, make_progress=lambda total: lambda done: None
+    ):
+        self.info, self.config, self.log, self.make_progress = info, config or DataConfig(), log, make_progress
+        self.num_processes = num_processes
         self.data_dir = os.path.abspath(data_dir) if data_dir else None
 
     def in_cache(self, cache_dir):
         """Prepares the data set in the cache, unless it is there already; returns the folder.
 
-        The folder is named after a digest of the files and options and after the image size.
+        The folder is named after a digest of the files and the configuration and after the image size.
         """
         plan = json.dumps(self._plan(*self._open()), sort_keys=True)
         digest = hashlib.sha256(plan.encode()).hexdigest()
@@ -102,7 +89,7 @@ class Preparation:
             if wait:
                 return manifest  # written by the program that this one waited for
             # A set from before the rule was recorded keeps the permutation.
-            self.options = dataclasses.replace(self.options, split_rule=manifest.split_rule)
+            self.config = dataclasses.replace(self.config, split_rule=manifest.split_rule)
             _compare(folder / MANIFEST, dataclasses.asdict(manifest), self._fields())
             self._compare_source(folder, manifest)
             shards = manifest.shards()
@@ -112,15 +99,13 @@ class Preparation:
             return manifest
 
     def _fields(self):
-        info, options = self.info, dataclasses.asdict(self.options)
-        fields = {"dataset": info.name, "image_size": info.stored_size, "channels": info.channels}
-        return fields | {name: options[name] for name in ("resize", "split_seed", "test_fraction", "split_rule")}
+        fields = {"dataset": self.info.name, "image_size": self.info.stored_size, "channels": self.info.channels}
+        rule = ("resize", "split_seed", "test_fraction", "split_rule")
+        return fields | {name: getattr(self.config, name) for name in rule}
 
     def _open(self):
         """Name of the source and {split: `SplitImages`}."""
-        options = self.options
-        rule = (options.split_seed, options.test_fraction, options.split_rule)
-        source, splits = open_splits(self.info, self.data_dir, options.resize, *rule)
+        source, splits = open_splits(self.info, self.data_dir, self.config)
         return source, {split: splits[split]() for split in SPLITS if split in splits}
 
     def _plan(self, source, splits):
@@ -192,7 +177,7 @@ class Preparation:
 
     def _intact(self, folder, shards):
         """{file: `Shard`} of the shards that still match their checksums."""
-        damaged = find_damaged(folder, shards, self.options.num_processes)
+        damaged = find_damaged(folder, shards, self.num_processes)
         for file in damaged:
             self.log(f"written again: {folder / file} is missing or differs from its checksum")
         if shards:
@@ -201,11 +186,11 @@ class Preparation:
 
     def _write(self, folder, splits, tasks, finished):
         """The `Shard` of each task; shards that are not finished are written."""
-        shards, done, counts, limit = [], 0, dict.fromkeys(splits, 0), self.options.max_damaged
+        shards, done, counts, limit = [], 0, dict.fromkeys(splits, 0), self.config.max_damaged
         progress = self.make_progress(sum(task.stop - task.start for task in tasks))
         work = (splits, self.data_dir, folder, folder / _PROGRESS)
         missing = [task for task in tasks if task.file not in finished]
-        with contextlib.closing(write_shards(missing, work, self.options.num_processes)) as written:
+        with contextlib.closing(write_shards(missing, work, self.num_processes)) as written:
             for split, file, start, stop in tasks:
                 kept = finished.get(file)
                 shard, messages = (kept, [name for _, name in kept.damaged]) if kept else next(written)

@@ -6,6 +6,7 @@ import pathlib
 
 import numpy as np
 
+from nvae_tf.config import DataConfig
 from nvae_tf.data.datasets import DATASETS
 from nvae_tf.data.decode import DamagedImageError, Fit
 from nvae_tf.data.source import SourceSplit
@@ -104,24 +105,22 @@ def seeded_split(num_images, num_test, seed, names=None):
     return {"train": np.sort(order[count:]), "test": np.sort(order[:count])}
 
 
-def divide(images, num_test, seed, rule):
-    """`seeded_split` of `SplitImages` by a rule of `DataConfig.split_rule`; the error names the source."""
+def divide(images, num_test, config):
+    """`seeded_split` of `SplitImages` by the seed and rule of a `DataConfig`; the error names the source."""
+    names = images.names if config.split_rule == "name" else None
     try:
-        return seeded_split(len(images), num_test, seed, images.names if rule == "name" else None)
+        return seeded_split(len(images), num_test, config.split_seed, names)
     except ValueError as error:
         raise ValueError(f"{images.split.source}: {error}") from error
 
 
-def open_splits(info, data_dir, resize=False, split_seed=0, test_fraction=0.1, split_rule="name"):
+def open_splits(info, data_dir, config=None):
     """Opens the splits of a data set; if the source has none, held-out images are drawn at random.
 
     Args:
         info: `DatasetInfo` with its size and channels.
         data_dir: folder of its files, or None.
-        resize: resize images of any other size. Default False.
-        split_seed: seed of the draw. Default 0.
-        test_fraction: fraction of the images to hold out if the data set does not define their number. Default 0.1.
-        split_rule: see `DataConfig.split_rule`. Default "name".
+        config: `DataConfig`, whose fields on resizing and the split count. Default `DataConfig()`.
 
     Returns:
         (name of the source, {split: function of no arguments that returns `SplitImages`}), always with "train" and
@@ -131,6 +130,7 @@ def open_splits(info, data_dir, resize=False, split_seed=0, test_fraction=0.1, s
         ValueError: `data_dir` is needed but None, files are damaged, or there are no training images.
         FileNotFoundError: the folder does not exist, or the data set is not found in it.
     """
+    config = config or DataConfig()
     source, found = _find_splits(info, data_dir)
     if "test" not in found and "validation" in found:
         found = {**found, "test": found["validation"]}
@@ -140,12 +140,12 @@ def open_splits(info, data_dir, resize=False, split_seed=0, test_fraction=0.1, s
         split = found[name]()
         if not split.num_images:
             raise ValueError(f"{split.source}: expected images. Received: none")
-        images = SplitImages(split, np.arange(split.num_images), info.fit(resize), info.channels)
+        images = SplitImages(split, np.arange(split.num_images), info.fit(config.resize), info.channels)
         if part is None:
             return images
         # An incomplete copy of a published set may have fewer images than are held out of the whole.
         published = info.num_test if info.num_test and info.num_test < len(images) // 2 else None
-        return images.subset(divide(images, published or test_fraction, split_seed, split_rule)[part])
+        return images.subset(divide(images, published or config.test_fraction, config)[part])
 
     whole = "all" if "all" in found else "train" if "test" not in found and "train" in found else None
     if whole:
@@ -156,11 +156,11 @@ def open_splits(info, data_dir, resize=False, split_seed=0, test_fraction=0.1, s
     return source, {name: lambda name=name: make(name) for name in found}
 
 
-def open_images(info, data_dir, split, resize=False, split_seed=0, test_fraction=0.1, split_rule="name"):
+def open_images(info, data_dir, split, config=None):
     """`SplitImages` of "train", "validation" or "test"; see `open_splits`. A missing split is an error."""
     if split not in SPLITS:
         raise ValueError(f"split: expected one of {SPLITS}. Received: {split!r}")
-    source, splits = open_splits(info, data_dir, resize, split_seed, test_fraction, split_rule)
+    source, splits = open_splits(info, data_dir, config)
     if split not in splits:
         raise ValueError(f"split: {info.name} as found ({source}) has {sorted(splits)}. Received: {split!r}")
     return splits[split]()

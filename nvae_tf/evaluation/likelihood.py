@@ -66,12 +66,15 @@ def _score(model, images, indices, num_samples, at_once, seed):
     What does not depend on the sample is computed once, outside the loop. `at_once` samples of every image pass through
     the decoder together, and the logsumexp of the weights is accumulated, so that memory does not grow with K.
     """
-    batch_size = tf.shape(images)[0]
+    batch_size = images.shape[0]
     channels = model.model_config.latent_channels
     shapes = model.noise_shapes(batch_size * at_once)
     features = model.encode(images)
     # Rows: the samples of the first image, of the second, ...
     images, indices, *features = [tf.repeat(part, at_once, axis=0) for part in (images, indices, *features)]
+
+    def by_sample(rows):  # [B * at_once, ...] -> [B, at_once, ...]
+        return tf.reshape(rows, [batch_size, at_once, *rows.shape[1:]])
 
     def draw(first, log_sum, reconstruction, kl):
         samples = first + tf.range(at_once)
@@ -82,14 +85,14 @@ def _score(model, images, indices, num_samples, at_once, seed):
         # The terms are large and nearly cancel: sums in float32 would lose digits.
         log_p = tf.add_n([tf.cast(group.log_p, tf.float64) for group in groups])
         log_q = tf.add_n([tf.cast(group.log_q, tf.float64) for group in groups])
-        log_weight = _by_sample(log_likelihood + log_p - log_q, at_once) + tf.math.log(counts)
+        log_weight = by_sample(log_likelihood + log_p - log_q) + tf.math.log(counts)
         log_sum = tf.reduce_logsumexp(tf.concat([log_sum[:, tf.newaxis], log_weight], axis=1), axis=1)
         kl_rows = tf.cast(tf.stack([group.kl_per_channel for group in groups], axis=1), tf.float64)
         return (
             first + at_once,
             log_sum,
-            reconstruction + tf.linalg.matvec(_by_sample(log_likelihood, at_once), counts),
-            kl + tf.einsum("bkgc,k->bgc", _by_sample(kl_rows, at_once), counts),
+            reconstruction + tf.linalg.matvec(by_sample(log_likelihood), counts),
+            kl + tf.einsum("bkgc,k->bgc", by_sample(kl_rows), counts),
         )
 
     start = (
@@ -105,11 +108,6 @@ def _score(model, images, indices, num_samples, at_once, seed):
     )
     count = tf.cast(num_samples, tf.float64)
     return reconstruction / count, kl / count, tf.math.log(count) - log_sum
-
-
-def _by_sample(rows, at_once):
-    """[B * at_once, ...] -> [B, at_once, ...]."""
-    return tf.reshape(rows, [-1, at_once, *rows.shape[1:]])
 
 
 def _standard_error(values):

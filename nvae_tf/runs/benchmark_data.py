@@ -44,13 +44,13 @@ def _datasets(crops, root, batch_size):
     from nvae_tf.data.datasets import dataset_info
     from nvae_tf.data.decode import encode_png
     from nvae_tf.data.image_set import from_array, from_records
-    from nvae_tf.data.prepare import Options, Preparation
+    from nvae_tf.data.prepare import Preparation
     from nvae_tf.data.splits import open_images
 
     np.save(root / "train.npy", crops)
     np.save(root / "test.npy", crops[:1])
     info, prepared = dataset_info("folder").with_size(_SIZE, 3), root / "prepared"
-    Preparation(info, root, Options(), log=lambda line: None).run(prepared)
+    Preparation(info, root, log=lambda line: None).run(prepared)
     sets = {"prepared records": from_records(open_images(info, prepared, "train")), "in memory": from_array(crops)}
     batches = {name: train_batches(images, DataConfig(), 8, batch_size, seed=0) for name, images in sets.items()}
     return {"decoding": _decoding([encode_png(crop) for crop in crops], batch_size), **batches}

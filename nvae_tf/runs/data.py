@@ -104,12 +104,10 @@ def load_images(config, data_dir, split, max_images=0, cache_dir=None, record=No
 
 
 def _prepare(info, data, data_dir, cache_dir):
-    from nvae_tf.data.prepare import Options, Preparation
+    from nvae_tf.data.prepare import Preparation
     from nvae_tf.data.processes import num_cores
 
-    rule = (data.resize, data.split_seed, data.test_fraction)
-    options = Options(*rule, num_cores(), data.max_damaged, data.split_rule)
-    return Preparation(info, data_dir, options, _note, Progress).in_cache(cache_dir)
+    return Preparation(info, data_dir, data, num_cores(), _note, Progress).in_cache(cache_dir)
 
 
 def _note(text):
@@ -121,10 +119,9 @@ def open_split(config, data_dir, split, notes=False):
     from nvae_tf.data.splits import divide, open_images
 
     info, data = check_data(config), config.data
-    rule = (data.split_seed, data.test_fraction, data.split_rule)
     held_out = data.validation_images
     source_split = "train" if held_out and split == "validation" else split
-    images = open_images(info, data_dir, source_split, data.resize, *rule)
+    images = open_images(info, data_dir, source_split, data)
     published = (info.num_images or {}).get(source_split, len(images))
     if notes and len(images) != published:
         _note(f"{info.name} {source_split}: {len(images)} images; the published set has {published}")
@@ -134,5 +131,5 @@ def open_split(config, data_dir, split, notes=False):
         if held_out >= len(images):
             raise ValueError(f"data.validation_images: expected fewer than {len(images)} images. Received: {held_out}")
         part = "test" if split == "validation" else "train"
-        images = images.subset(divide(images, held_out, data.split_seed, data.split_rule)[part])
+        images = images.subset(divide(images, held_out, data)[part])
     return images

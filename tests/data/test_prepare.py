@@ -13,16 +13,16 @@ import pytest
 from array_record.python.array_record_module import ArrayRecordReader
 from PIL import Image
 
+from nvae_tf.config import DataConfig
 from nvae_tf.data import shards
 from nvae_tf.data.datasets import dataset_info
 from nvae_tf.data.decode import DamagedImageError
-from nvae_tf.data.prepare import Options, Preparation
+from nvae_tf.data.prepare import Preparation
 from nvae_tf.data.shards import images_per_shard
 from nvae_tf.data.splits import open_images
 
 INFO = dataset_info("folder").with_size(8, 3)
 IMAGES = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), np.uint8)
-DEFAULT = Options()
 
 
 @pytest.fixture(autouse=True)
@@ -41,9 +41,9 @@ def source(tmp_path):
     return tmp_path / "source"
 
 
-def prepare(source, folder, options=DEFAULT, info=INFO, log=None):
+def prepare(source, folder, config=None, info=INFO, log=None, num_processes=1):
     lines = [] if log is None else log
-    manifest = Preparation(info, source, options, lines.append).run(folder)
+    manifest = Preparation(info, source, config, num_processes, lines.append).run(folder)
     lines[:] = [line for line in lines if not line.startswith("images taken from")]
     return manifest
 
@@ -94,7 +94,7 @@ def test_records_are_png_files_and_the_manifest_describes_them(source, tmp_path)
 def test_neither_place_nor_processes_matter_and_it_opens_like_any_data_set(source, tmp_path, monkeypatch):
     (source / "train" / "11.png").write_bytes(b"damaged")
     for number in (1, 2):
-        prepare(source, tmp_path / str(number), Options(num_processes=number))
+        prepare(source, tmp_path / str(number), num_processes=number)
     source.rename(tmp_path / "moved")
     monkeypatch.chdir(tmp_path)
     prepare("moved", tmp_path / "3")
@@ -113,10 +113,11 @@ def test_the_split_of_a_data_set_without_one_follows_the_seed(source, tmp_path):
         (source / folder).rmdir()
     parts = {}
     for seed in (0, 1):
-        prepare(source, tmp_path / str(seed), Options(split_seed=seed, test_fraction=0.25))
+        config = DataConfig(split_seed=seed, test_fraction=0.25)
+        prepare(source, tmp_path / str(seed), config)
         for split in ("train", "test"):
             parts[seed, split] = read(tmp_path / str(seed), split)
-            found = [image for _, image in open_images(INFO, source, split, False, seed, 0.25).read()]
+            found = [image for _, image in open_images(INFO, source, split, config).read()]
             np.testing.assert_array_equal(parts[seed, split], found)
     assert len(parts[0, "test"]) == 17 and not np.array_equal(parts[0, "test"], parts[1, "test"])
 
@@ -126,7 +127,7 @@ def test_images_of_another_size(source, tmp_path):
     message = rf"^{source}/train/05.png: expected an image of 8x8 \(height x width\), or resize=True. "
     with pytest.raises(ValueError, match=message):
         prepare(source, tmp_path / "out")
-    prepare(source, tmp_path / "resized", Options(resize=True))
+    prepare(source, tmp_path / "resized", DataConfig(resize=True))
     assert (read(tmp_path / "resized", "train")[5] == 77).all()
 
 
@@ -150,10 +151,10 @@ def test_too_many_damaged_images_and_then_a_larger_limit(source, tmp_path, names
         (source / "train" / f"{name:02}.png").write_bytes(b"damaged")
     message = r"^max_damaged: expected at most 2 damaged images in train. Received: 3, the last: .*/train/\d\d.png: "
     with pytest.raises(ValueError, match=message):
-        prepare(source, tmp_path / "out", Options(max_damaged=2))
+        prepare(source, tmp_path / "out", DataConfig(max_damaged=2))
     written = len(list((tmp_path / "out").glob("*.array_record")))
     log = []
-    prepare(source, tmp_path / "out", Options(max_damaged=3), log=log)
+    prepare(source, tmp_path / "out", DataConfig(max_damaged=3), log=log)
     assert not written or f"{written} finished shards verified" in log
     assert_as_if_never_stopped(source, tmp_path / "out")
 
@@ -165,7 +166,7 @@ def test_progress_counts_images(source, tmp_path):
         assert total == 60
         return counts.append
 
-    Preparation(INFO, source, Options(), print, make).run(tmp_path / "out")
+    Preparation(INFO, source, make_progress=make).run(tmp_path / "out")
     assert counts == [7, 14, 21, 28, 35, 40, 47, 54, 60]
 
 
@@ -249,10 +250,10 @@ def test_the_files_of_a_stopped_run_are_verified(source, stopped, damage):
 @pytest.mark.parametrize(
     "options, info, message",
     [
-        (Options(resize=True), INFO, "resize: expected True, as requested now. Received: False; use"),
-        (Options(split_seed=3), INFO, "split_seed: expected 3"),
-        (Options(test_fraction=0.2), INFO, "test_fraction: expected 0.2"),
-        (Options(), dataset_info("folder").with_size(8, 1), "channels: expected 1"),
+        (DataConfig(resize=True), INFO, "resize: expected True, as requested now. Received: False; use"),
+        (DataConfig(split_seed=3), INFO, "split_seed: expected 3"),
+        (DataConfig(test_fraction=0.2), INFO, "test_fraction: expected 0.2"),
+        (DataConfig(), dataset_info("folder").with_size(8, 1), "channels: expected 1"),
     ],
 )
 @pytest.mark.parametrize("complete", [False, True])
@@ -269,7 +270,7 @@ def test_another_plan_is_an_error(source, stopped, complete, options, info, mess
 def test_a_plan_does_not_count_before_the_first_shard_is_finished(source, tmp_path, stop_after, monkeypatch):
     stop_after(3, OSError(errno.ENOSPC, "No space left on device"))
     with pytest.raises(OSError, match="No space left"):
-        prepare(source, tmp_path / "out", Options(split_seed=1))
+        prepare(source, tmp_path / "out", DataConfig(split_seed=1))
     monkeypatch.undo()
     monkeypatch.setattr(shards, "_MIN_IMAGES", 7)
     prepare(source, tmp_path / "out")
@@ -360,9 +361,10 @@ def test_two_programs_at_once(source, stopped):
 
 
 def test_the_cache_holds_one_folder_for_each_state_of_the_files(source, tmp_path):
-    def cached(**options):
+    def cached(num_processes=1, **options):
         log = []
-        folder = Preparation(INFO, source, Options(**options), log.append).in_cache(tmp_path / "cache")
+        preparation = Preparation(INFO, source, DataConfig(**options), num_processes, log.append)
+        folder = preparation.in_cache(tmp_path / "cache")
         assert folder.parent == tmp_path / "cache" and folder.name.endswith("-8")
         return folder, log
 

@@ -8,7 +8,7 @@ import pytest
 
 from nvae_tf.data.datasets import dataset_info
 from nvae_tf.data.decode import DamagedImageError, decode
-from nvae_tf.data.prepare import Options, Preparation
+from nvae_tf.data.prepare import Preparation
 from nvae_tf.data.records import find_prepared, read_manifest
 from nvae_tf.data.splits import open_images
 
@@ -22,7 +22,7 @@ def folder(tmp_path):
     (tmp_path / "source").mkdir()
     np.save(tmp_path / "source" / "train.npy", IMAGES)
     np.save(tmp_path / "source" / "test.npy", IMAGES[:1])
-    Preparation(INFO, tmp_path / "source", Options(), str).run(tmp_path / "out")
+    Preparation(INFO, tmp_path / "source", log=str).run(tmp_path / "out")
     return tmp_path / "out"
 
 

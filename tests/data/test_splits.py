@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nvae_tf.config import DataConfig
 from nvae_tf.data.datasets import dataset_info
 from nvae_tf.data.splits import open_images, open_splits, seeded_split
 
@@ -24,7 +25,7 @@ def test_a_split_is_made_where_there_is_none(tmp_path):
     write_images(tmp_path, range(30))
     train, test = (values(open_images(FOLDER, tmp_path, split)) for split in ("train", "test"))
     assert len(test) == 3 and sorted(train + test) == list(range(30)) and train == sorted(train)
-    other = values(open_images(FOLDER, tmp_path, "test", split_seed=1, test_fraction=0.5))
+    other = values(open_images(FOLDER, tmp_path, "test", DataConfig(split_seed=1, test_fraction=0.5)))
     assert len(other) == 14
 
 

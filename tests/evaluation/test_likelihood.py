@@ -60,7 +60,7 @@ def assert_close(result, expected):
         np.testing.assert_allclose(actual, wanted, rtol=1e-5, err_msg=field.name)
 
 
-@pytest.mark.parametrize(("batch_size", "max_rows"), [(7, None), (2, 4), (3, 100), (1, 2)])
+@pytest.mark.parametrize(("batch_size", "max_rows"), [(7, None), (2, 4), (3, 100), (1, 2), (1, None)])
 def test_neither_the_batch_nor_the_samples_at_once_matter(evaluated_model, binary_images, result, batch_size, max_rows):
     batches = [binary_images[i : i + batch_size] for i in range(0, 7, batch_size)]
     assert_close(evaluate(evaluated_model, batches, SAMPLES, SEED, max_rows=max_rows), result)

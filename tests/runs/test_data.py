@@ -80,14 +80,14 @@ def test_padding_and_the_first_images(shared_data, tmp_path, monkeypatch):
 def _few(shared_data, tmp_path):
     """Prepared folder of the first images of MNIST."""
     from nvae_tf.data.datasets import dataset_info
-    from nvae_tf.data.prepare import Options, Preparation
+    from nvae_tf.data.prepare import Preparation
     from nvae_tf.data.splits import open_images
 
     (tmp_path / "few").mkdir()
     for split in ("train", "test"):
         images = open_images(dataset_info("mnist"), shared_data, split).read(slice(0, 60))
         np.save(tmp_path / "few" / f"{split}.npy", np.stack([image for _, image in images]))
-    Preparation(dataset_info("mnist"), tmp_path / "few", Options(), str).run(tmp_path / "prepared")
+    Preparation(dataset_info("mnist"), tmp_path / "few", log=str).run(tmp_path / "prepared")
     return tmp_path / "prepared"
 
 

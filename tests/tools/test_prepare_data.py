@@ -117,22 +117,9 @@ def test_a_worker_that_dies(flags, tmp_path):
     assert "prepare_data.py: expected 2 processes to read images. Received: one that ended by itself" in errors
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
-    try:
-        mounted = subprocess.run(command, capture_output=True, text=True)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command to make a small file system with")
-    if mounted.returncode:
-        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
-def test_a_full_disk_keeps_what_is_done(whole, flags, small_disk, tmp_path):
+def test_a_full_disk_keeps_what_is_done(whole, flags, mount, tmp_path):
+    (tmp_path / "disk").mkdir()
+    small_disk = mount(tmp_path / "disk", "-t", "tmpfs", "-o", "size=4m", "tmpfs")
     done = run(*flags, f"--out_dir={small_disk}/out")
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     assert "No space left on device" in done.stderr and "what is done is kept, and the same command" in done.stderr
