@@ -1,5 +1,6 @@
 """The figures in a run folder: metrics.jsonl, with a line for each evaluation in training, and evaluation.json."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -23,10 +24,8 @@ class MetricsFile:
         rows = []
         if self.path.exists():
             for line in self.path.read_text(encoding="utf-8").splitlines():
-                try:
+                with contextlib.suppress(json.JSONDecodeError):
                     rows.append(json.loads(line))
-                except json.JSONDecodeError:
-                    continue
         return rows
 
     def append(self, row):
@@ -39,10 +38,9 @@ class MetricsFile:
 
     def rewind(self, step):
         """Removes the lines of steps after `step`, because a run that resumes there writes them again."""
-        rows = [row for row in self.read() if row["step"] <= step]
-        if not self.path.exists():
-            return
-        write_text(self.path, "".join(json.dumps(row) + "\n" for row in rows))
+        if self.path.exists():
+            rows = [row for row in self.read() if row["step"] <= step]
+            write_text(self.path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def evaluation_context(model, split, seed):

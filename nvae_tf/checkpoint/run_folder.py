@@ -17,14 +17,7 @@ from absl import logging
 
 from nvae_tf import files
 from nvae_tf.checkpoint.state import StateReader, newest_good, num_bytes, write_state
-from nvae_tf.checkpoint.steps import (
-    CheckpointError,
-    DamagedCheckpointError,
-    current_folder,
-    list_steps,
-    read_best,
-    step_of,
-)
+from nvae_tf.checkpoint.steps import CheckpointError, DamagedCheckpointError, read_best, step_of
 from nvae_tf.config import config_to_dict, load_config
 
 _MILESTONE = "milestone"
@@ -76,7 +69,7 @@ class RunFolder:
 
     def steps(self):
         """Steps of the complete checkpoints, in increasing order."""
-        return list_steps(self.checkpoints)
+        return sorted({step_of(path.name) for path in self.checkpoints.glob("*")} - {None})
 
     def resolve_step(self, step=None):
         """Resolves a step to its number.
@@ -229,8 +222,10 @@ class RunFolder:
         return True
 
     def step_folder(self, step):
-        """Path of the folder that holds the checkpoint of a step."""
-        return current_folder(self._final_folder(step))
+        """Path of the folder that holds the checkpoint of a step, until it is replaced as well as after."""
+        final = self._final_folder(step)
+        replaced = final.with_name(files.REPLACED + final.name)
+        return replaced if replaced.exists() and not final.exists() else final
 
     def _final_folder(self, step):
         return self.checkpoints / f"step_{step:08d}"

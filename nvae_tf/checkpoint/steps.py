@@ -1,7 +1,6 @@
-"""Maps between the steps of checkpoints and their folders, and reads which one is the best."""
+"""Errors of checkpoints, the steps of their folders, and which one is the best."""
 
 import json
-import os
 import re
 
 from absl import logging
@@ -24,21 +23,6 @@ def step_of(name):
     """Step of the checkpoint whose folder has this name; None for other names."""
     match = _STEP_NAME.fullmatch(name)
     return match and int(match[1])
-
-
-def list_steps(checkpoints):
-    """Steps of the checkpoints in a folder, in increasing order; the folder need not exist."""
-    try:
-        names = os.listdir(checkpoints)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return sorted({step_of(name) for name in names} - {None})
-
-
-def current_folder(final):
-    """Current path of the checkpoint whose folder is, or is about to become, `final`."""
-    replaced = final.with_name(REPLACED + final.name)
-    return replaced if replaced.exists() and not final.exists() else final
 
 
 def read_best(path, steps):
