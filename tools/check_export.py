@@ -15,8 +15,6 @@ from absl import flags
 
 from tools.flags import define_path, run
 
-# Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
-
 FLAGS = flags.FLAGS
 
 define_path("base_dir", None, "Folder of the server's files and other versions; by default that of the version.")

@@ -17,8 +17,6 @@ from absl import flags
 from nvae_tf.files import write_json
 from tools.flags import connection, define_output, define_path, define_server, run
 
-# Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
-
 FLAGS = flags.FLAGS
 
 define_server()

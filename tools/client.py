@@ -24,8 +24,6 @@ from nvae_tf.evaluation.write_images import check_no_images
 from nvae_tf.files import check_writable, new_file, write_text
 from tools.flags import connection, define_path, define_server, define_temperature, run
 
-# Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
-
 FLAGS = flags.FLAGS
 
 # The suffix of the output of each command; status has none.

@@ -23,12 +23,9 @@ means of the groups before it. With --draw=sample the noise depends only on the 
 from absl import flags
 
 from nvae_tf.evaluation import latent_files
-from nvae_tf.runs.data import load_images
 from nvae_tf.runs.progress import Progress
 from nvae_tf.runs.starts import indexed_batches, run_config
-from tools.flags import data_record, define_images, define_output, define_run, run
-
-# Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
+from tools.flags import define_images, define_output, define_run, run, run_images
 
 FLAGS = flags.FLAGS
 
@@ -65,7 +62,7 @@ def main():
 
     path = _OUT()
     config = run_config(FLAGS.run_dir, FLAGS.step)
-    images = load_images(config, FLAGS.data_dir, FLAGS.split, FLAGS.max_images, FLAGS.cache_dir, data_record())
+    images = run_images(config, FLAGS.max_images)
     shapes = latent_files.layout(config.model, FLAGS.what)
     latent_files.check_size(FLAGS.out, shapes, len(images), FLAGS.max_gib)
     model = load_folded(FLAGS.run_dir, FLAGS.step, FLAGS.ema)

@@ -17,12 +17,9 @@ from absl import flags
 
 from nvae_tf.files import new_file, only_writer
 from nvae_tf.hierarchy import SAMPLE_BITS
-from nvae_tf.runs.data import load_images
 from nvae_tf.runs.progress import Progress
 from nvae_tf.runs.starts import run_config
-from tools.flags import chosen_strategy, data_record, define_devices, define_images, define_output, define_run, run
-
-# Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
+from tools.flags import chosen_strategy, define_devices, define_images, define_output, define_run, run, run_images
 
 FLAGS = flags.FLAGS
 
@@ -66,14 +63,8 @@ def format_table(result):
     return "\n".join(lines)
 
 
-def save_scores(path, settings, scores, num_batches):
-    """Writes the `Scores` of some batches, with a dict of the settings they depend on."""
-    with new_file(path) as temporary:
-        np.savez(temporary, settings=json.dumps(settings, sort_keys=True), num_batches=num_batches, **scores.arrays)
-
-
 def load_scores(path, settings):
-    """(arrays of `Scores`, number of batches they cover); None and 0 if there is no file with these settings."""
+    """(arrays of `Scores`, number of batches they cover); None and 0 if no file was saved with these settings."""
     try:
         with np.load(path) as file:
             arrays = dict(file)
@@ -100,7 +91,8 @@ def evaluate_all(model, images, strategy, settings, path):
         done += 1
         if path and time.monotonic() - saved > _SAVE_SECONDS:
             try:
-                save_scores(path, settings, scores, done)
+                with new_file(path) as temporary:
+                    np.savez(temporary, settings=json.dumps(settings), num_batches=done, **scores.arrays)
             except OSError as error:  # a disk that is full now is no reason to lose the result
                 print(f"warning: {path}: not written: {error}", file=sys.stderr, flush=True)
             saved = time.monotonic()
@@ -116,7 +108,7 @@ def evaluate_run(path):
     from nvae_tf.runs.provenance import weights
 
     config, strategy = run_config(FLAGS.run_dir, FLAGS.step), chosen_strategy()
-    images = load_images(config, FLAGS.data_dir, FLAGS.split, FLAGS.max_images, FLAGS.cache_dir, data_record())
+    images = run_images(config, FLAGS.max_images)
     model = load_folded(FLAGS.run_dir, FLAGS.step, FLAGS.ema, strategy=strategy)
     which = "moving average of the weights" if model.averaged else "weights as trained"
     dataset = model.config.data.dataset

@@ -26,8 +26,6 @@ from nvae_tf.hierarchy import num_sampled_groups
 from nvae_tf.runs.starts import run_config
 from tools.flags import SHIPPED_RUN, define_path, define_run, define_statistics, run, use_shipped_run
 
-# Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
-
 FLAGS = flags.FLAGS
 
 _FORMATS = ("saved_model", "tflite", "onnx", "weights")

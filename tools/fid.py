@@ -18,12 +18,10 @@ import sys
 from absl import flags
 
 from nvae_tf.files import check_writable, write_json
-from nvae_tf.runs.data import load_images
 from nvae_tf.runs.progress import Progress
 from nvae_tf.runs.starts import run_config
 from tools.flags import (
     chosen_strategy,
-    data_record,
     define_data_dir,
     define_devices,
     define_output,
@@ -33,9 +31,8 @@ from tools.flags import (
     define_temperatures,
     results_folder,
     run,
+    run_images,
 )
-
-# Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
 
 FLAGS = flags.FLAGS
 
@@ -51,9 +48,7 @@ _SAVE_STATISTICS = define_output("Write mu and sigma of the data set to this .np
 define_path("features_dir", None, "Folder for the data set's features; RUN_DIR/fid_cache if not given.")
 flags.DEFINE_integer("num_samples", 50_000, "Number of images to draw from the model.", lower_bound=2)
 flags.DEFINE_integer("batch_size", 64, "Number of images processed at once.", lower_bound=1)
-define_temperatures(
-    ["1.0"], "Factor of every prior's scale: one number, or one for each scale or each group, coarsest first."
-)
+define_temperatures()
 define_statistics()
 flags.DEFINE_enum("pixels", "mean", ["mean", "sample"], "Mean of the likelihood, or a sample of it.")
 flags.DEFINE_integer("seed", 0, "Seed of samples, binarisation, kept features and KID's subsets.", lower_bound=0)
@@ -91,7 +86,7 @@ def prepare():
     data = Features(None, *load_moments(FLAGS.statistics, extractor.dim), None) if FLAGS.statistics else None
     images = None
     if not FLAGS.statistics:
-        images = load_images(config, FLAGS.data_dir, FLAGS.split, 0, FLAGS.cache_dir, data_record())
+        images = run_images(config)
     model = load_folded(FLAGS.run_dir, FLAGS.step, FLAGS.ema, FLAGS.bn_temperature, strategy)
     return extractor, model, strategy, temperatures, images, data
 

@@ -1,4 +1,7 @@
-"""Flags that several programs share, and how every program starts and ends."""
+"""Flags that several programs share, and how every program starts and ends.
+
+Programs import modules that import TensorFlow, which takes seconds, where they need them: a wrong flag comes first.
+"""
 
 import functools
 import math
@@ -111,18 +114,21 @@ def define_data_dir():
     )
 
 
-def data_record():
-    """The `DataRecord` of the run that --run_dir names."""
-    from nvae_tf.runs.data_record import DataRecord
-
-    return DataRecord(flags.FLAGS.run_dir, flags.FLAGS.accept_changed_data)
-
-
 def define_images():
     """Defines the flags of `define_data_dir`, --split and --seed: which images to use, and how they are binarised."""
     define_data_dir()
     flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Split of the images.")
     flags.DEFINE_integer("seed", 0, "Seed of binarisation and noise.", lower_bound=0)
+
+
+def run_images(config, max_images=0):
+    """The `ImageSet` of --split for the `Config` of --run_dir, compared with the images that the run was trained on."""
+    from nvae_tf.runs.data import load_images
+    from nvae_tf.runs.data_record import DataRecord
+
+    values = flags.FLAGS
+    record = DataRecord(values.run_dir, values.accept_changed_data)
+    return load_images(config, values.data_dir, values.split, max_images, values.cache_dir, record)
 
 
 def define_output(description, *suffixes, name="out"):
@@ -326,8 +332,11 @@ def _is_temperature(text):
         return False
 
 
-def define_temperatures(default, description):
-    """Defines --temperature, a list of positive numbers; `default` is a list of strings."""
+def define_temperatures(
+    default="1.0",
+    description="Factor of every prior's scale: one number, or one for each scale or each group, coarsest first.",
+):
+    """Defines --temperature, a list of positive numbers."""
     flags.DEFINE_list("temperature", default, description)
     flags.register_validator(
         "temperature",

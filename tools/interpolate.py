@@ -24,8 +24,6 @@ from tools.flags import (
     use_shipped_run,
 )
 
-# Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
-
 FLAGS = flags.FLAGS
 
 define_run(required=False)

@@ -12,8 +12,6 @@ from nvae_tf.files import only_writer
 from nvae_tf.runs.progress import Progress
 from tools.flags import define_run, define_temperature, run
 
-# Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
-
 FLAGS = flags.FLAGS
 
 define_run()

@@ -10,11 +10,8 @@ with the other groups drawn from the prior. The noise depends only on the seed a
 import numpy as np
 from absl import flags
 
-from nvae_tf.runs.data import load_images
 from nvae_tf.runs.starts import indexed_batches, run_config
-from tools.flags import data_record, define_images, define_output, define_run, define_temperature, run
-
-# Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
+from tools.flags import define_images, define_output, define_run, define_temperature, run, run_images
 
 FLAGS = flags.FLAGS
 
@@ -68,7 +65,7 @@ def main():
 
     path = _OUT("progressive.png" if FLAGS.progressive else "reconstructions.png")
     config = run_config(FLAGS.run_dir, FLAGS.step)
-    images = load_images(config, FLAGS.data_dir, FLAGS.split, FLAGS.num, FLAGS.cache_dir, data_record())
+    images = run_images(config, FLAGS.num)
     model = load_folded(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
     groups = len(model.groups)
     counts = kept_counts(groups) if FLAGS.progressive else [groups]

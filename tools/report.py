@@ -17,15 +17,13 @@ from absl import app, flags
 from nvae_tf.files import read_json, write_text
 from tools.flags import define_checkpoint, define_data_dir, define_output, define_path, define_temperatures, run
 
-# Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
-
 FLAGS = flags.FLAGS
 
 define_path("run_dir", None, "Run folder, with config.json and checkpoints/; may also be the only argument.")
 _OUT = define_output("HTML file to write; RUN_DIR/report.html if not given.", ".html")
 define_data_dir()
 flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Images to reconstruct.")
-define_temperatures(["0.6", "0.7", "0.8", "1.0"], "Temperatures, with a grid of samples for each.")
+define_temperatures("0.6,0.7,0.8,1.0", "Temperatures, with a grid of samples for each.")
 flags.DEFINE_integer("num", None, "Samples in each grid; 64 if not given, or fewer for large images.", lower_bound=1)
 flags.DEFINE_integer("num_reconstructions", 24, "Number of images to reconstruct.", lower_bound=2)
 flags.DEFINE_integer("batch_size", 64, "Number of images processed at once.", lower_bound=1)

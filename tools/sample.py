@@ -34,8 +34,6 @@ from tools.flags import (
     use_shipped_run,
 )
 
-# Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
-
 FLAGS = flags.FLAGS
 
 _GRID_LIMIT = 400
@@ -48,9 +46,7 @@ _NPZ = define_output("File for all images: uint8 [N, H, W, C] under the key imag
 flags.DEFINE_integer("num", 64, f"Number of images; the first {_GRID_LIMIT} are in the grid.", lower_bound=1)
 flags.DEFINE_integer("first", 0, "Number of the first image.", lower_bound=0)
 flags.DEFINE_integer("batch_size", 64, "Number of images drawn at once.", lower_bound=1)
-define_temperatures(
-    ["1.0"], "Factor of every prior's scale: one number, or one for each scale or each group, coarsest first."
-)
+define_temperatures()
 define_statistics()
 flags.DEFINE_integer("seed", 0, "Seed of the noise.", lower_bound=0)
 flags.DEFINE_enum("pixels", "mean", ["mean", "sample"], "Mean of the likelihood, or a sample of it.")

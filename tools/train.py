@@ -45,7 +45,6 @@ def _is_profile(value):
 
 
 def main():
-    # TensorFlow takes seconds to import, so wrong flags are reported first.
     config = checked_config(_CONFIG)
     several = FLAGS.workers or any(name == "TF_CONFIG" or name.startswith("SLURM_") for name in os.environ)
     with Interruption() as interruption, contextlib.ExitStack() as held:

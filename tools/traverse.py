@@ -14,8 +14,6 @@ from absl import flags
 from nvae_tf.runs.starts import Starts, run_config
 from tools.flags import define_images, define_output, define_run, define_starts, define_temperature, run
 
-# Modules that import TensorFlow are imported where needed, so that a wrong flag is reported at once.
-
 FLAGS = flags.FLAGS
 
 define_run()

@@ -72,7 +72,7 @@ def test_a_damaged_image_is_left_out(digits_run, program, tmp_path, monkeypatch)
 
     out = tmp_path / "a.npz"
     tool = program("encode", f"--run_dir={digits_run}", f"--out={out}", "--max_images=5", "--what=kl")
-    monkeypatch.setattr(tool, "load_images", damaged)
+    monkeypatch.setattr("nvae_tf.runs.data.load_images", damaged)
     tool.main()
     with np.load(out) as file:
         assert file["index"].tolist() == [0, 2, 3, 4] and file["kl_per_group"].shape == (4, 3)
