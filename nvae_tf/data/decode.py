@@ -55,8 +55,7 @@ def decode(data, channels, name):
 
     The rules are the same for every format: the first frame is turned upright according to its EXIF tag; 16-bit
     values keep their high byte; palettes are resolved; transparent images, also those with one transparent colour, are
-    laid over white; grey is repeated for
-    RGB, and colour becomes grey as 0.299 R + 0.587 G + 0.114 B.
+    laid over white; grey is repeated for RGB, and colour becomes grey as 0.299 R + 0.587 G + 0.114 B.
 
     Args:
         data: bytes of a PNG, JPEG, WebP or BMP file.

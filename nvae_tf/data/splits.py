@@ -158,8 +158,6 @@ def open_splits(info, data_dir, config=None):
 
 def open_images(info, data_dir, split, config=None):
     """`SplitImages` of "train", "validation" or "test"; see `open_splits`. A missing split is an error."""
-    if split not in SPLITS:
-        raise ValueError(f"split: expected one of {SPLITS}. Received: {split!r}")
     source, splits = open_splits(info, data_dir, config)
     if split not in splits:
         raise ValueError(f"split: {info.name} as found ({source}) has {sorted(splits)}. Received: {split!r}")

@@ -123,9 +123,7 @@ def test_flip_mirrors_about_half_of_the_images():
     mirrored = (np.rint(batch) == image[:, ::-1]).all((1, 2, 3))
     assert (straight ^ mirrored).all()
     assert abs(mirrored.mean() - 0.5) < 5 * 0.5 / np.sqrt(400)
-
-
-def test_flips_are_drawn_in_each_step():
+    # Flips are drawn in each step.
     batches = take(train_batches(noise(1), FLIPPED, 8, 1, seed=0), 30)
     assert len({batch.tobytes() for batch in batches}) == 2
 
@@ -140,13 +138,10 @@ def test_bit_depth(bit_depth):
         assert len(np.unique(batch)) == 2**bit_depth and batch.max() == 1
 
 
-def test_evaluation_sees_every_image_once_in_order():
+def test_evaluation_sees_every_image_once_in_order_and_never_flips():
     batches = list(eval_batches(numbered(7), FLIPPED, 8, 3, seed=0).as_numpy_iterator())
     assert [len(batch) for batch in batches] == [3, 3, 1]
     assert numbers(batches) == list(range(7))
-
-
-def test_evaluation_never_flips():
     images = noise(30)
     np.testing.assert_allclose(next(iter(eval_batches(images, FLIPPED, 8, 30, 0))), images / 255, rtol=1e-6)
 

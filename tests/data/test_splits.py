@@ -73,27 +73,18 @@ def test_no_side_of_a_small_folder_is_empty(count, fraction):
         assert all(map(len, seeded_split(count, fraction, seed, range(count)).values()))
 
 
-def test_unknown_split():
-    with pytest.raises(ValueError, match="split: expected one of .*train.*test.* Received: 'valid'"):
-        open_images(dataset_info("digits"), None, "valid")
-
-
-def test_missing_split():
-    with pytest.raises(ValueError, match=r"split: digits as found \(digits\) has \['test', 'train'\]"):
-        open_images(dataset_info("digits"), None, "validation")
-
-
-@pytest.mark.parametrize("data_dir", [None, ""])
-def test_data_dir_not_given(data_dir):
-    with pytest.raises(
-        ValueError, match="data_dir: expected a folder with mnist .*Received: none\n(.*\n)*  idx: train-"
-    ):
-        open_images(dataset_info("mnist"), data_dir, "train")
-
-
-def test_data_dir_that_does_not_exist(tmp_path):
-    with pytest.raises(FileNotFoundError, match="data_dir: expected an existing folder. Received: .*nowhere"):
-        open_images(dataset_info("cifar10"), tmp_path / "nowhere", "train")
+@pytest.mark.parametrize(
+    ("name", "data_dir", "split", "message"),
+    [
+        ("digits", None, "valid", r"split: digits as found \(digits\) has \['test', 'train'\]. Received: 'valid'"),
+        ("mnist", None, "train", "data_dir: expected a folder with mnist .*Received: none\n(.*\n)*  idx: train-"),
+        ("mnist", "", "train", "data_dir: expected a folder with mnist .*Received: none"),
+        ("cifar10", "nowhere", "train", "data_dir: expected an existing folder. Received: 'nowhere'"),
+    ],
+)
+def test_wrong_split_or_folder(name, data_dir, split, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        open_images(dataset_info(name), data_dir, split)
 
 
 def test_error_lists_the_contents_and_the_expected_formats(tmp_path):

@@ -111,17 +111,14 @@ def _open(paths, size, channels):
     return SourceSplit(source, sum(counts), read, tuple(paths), decodes=False)
 
 
-def _number(path):
-    return int(_NUMBER.fullmatch(path.name)[1])
-
-
 def _batches(root, split, size):
     """Paths of a split's batches, in order."""
     folder = _FOLDER_PATTERNS[split].format(size=size)
     for pattern in _PATTERNS[split] + tuple(f"{folder}/{pattern}" for pattern in _PATTERNS[split]):
         paths = find_files(root, (), (pattern,))
         if split == "train":
-            paths = sorted((path for path in paths if _NUMBER.fullmatch(path.name)), key=_number)
+            numbered = ((_NUMBER.fullmatch(path.name), path) for path in paths)
+            paths = [path for _, path in sorted((int(match[1]), path) for match, path in numbered if match)]
         if paths:
             return paths
     return []
