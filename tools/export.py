@@ -120,11 +120,13 @@ def main():
         from nvae_tf.export.tflite.export import export_tflite
 
         options = {"num_groups": FLAGS.num_groups, "encoder": FLAGS.encoder, "temperature": FLAGS.temperature}
-        show_files(export_tflite(nvae, out, origin, **options))
+        export_tflite(nvae, out, origin, **options)
+        show_files(out)
     else:
         from nvae_tf.export.onnx import export_onnx
 
-        show_files(export_onnx(nvae, out, origin, opset=FLAGS.opset, temperature=FLAGS.temperature))
+        export_onnx(nvae, out, origin, opset=FLAGS.opset, temperature=FLAGS.temperature)
+        show_files(out)
 
 
 if __name__ == "__main__":

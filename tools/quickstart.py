@@ -92,7 +92,7 @@ def export(model, run_dir):
             print(f"exists already: {folder / name}")
             continue
         written = write(model, folder / name, origin, temperature=_TEMPERATURE)
-        show_saved_model(*written) if name == "saved_model" else show_files(written)
+        show_saved_model(*written) if name == "saved_model" else show_files(folder / name)
 
 
 def main():

@@ -5,8 +5,8 @@ in inference and in training mode, samples, gradients, regularisers, batch-norm 
 over some steps of Adamax. The part of a key after a slash is the official name of a parameter or statistic.
 """
 
-import dataclasses
 import re
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,23 +20,14 @@ _NUMBER = r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
 _INPUTS = re.compile(r"x|eps_\d+")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Comparison:
-    """The comparison of one key.
-
-    Attributes:
-        key: key of the file.
-        absolute: largest absolute error.
-        relative: largest absolute error divided by the largest expected value (by a floor for tiny gradients).
-        tolerance: largest `relative` that passes.
-        problem: why the numbers cannot be compared, or None. Default None.
-    """
+class Comparison(NamedTuple):
+    """The comparison of one key of the file."""
 
     key: str
-    absolute: float
-    relative: float
-    tolerance: float
-    problem: str | None = None
+    absolute: float  # largest error
+    relative: float  # largest error divided by the largest expected value (by a floor for tiny gradients)
+    tolerance: float  # largest `relative` that passes
+    problem: str | None = None  # why the numbers cannot be compared
 
     @property
     def ok(self):
@@ -102,10 +93,6 @@ def _kl_of_group(ours, like, group):
     return means[int(group)], like
 
 
-def _sample_logits(ours, like, temperature):
-    return _image_like(ours.sample(float(temperature)), like)
-
-
 def _sample_mean(ours, like, temperature):
     return _image_like(ours.model.likelihood(ours.sample(float(temperature))).mean(), like)
 
@@ -120,10 +107,6 @@ def _gradient(ours, like, weight, name):
     return ours.gradients(float(weight))[name], to_our_layout(like, ours.variables[name])
 
 
-def _statistic(ours, like, name):
-    return ours.statistics[name], like
-
-
 def _trajectory(ours, like, rate, decay, weight):
     return ours.trajectory(float(rate), float(decay), float(weight), steps=like.size), like
 
@@ -133,13 +116,13 @@ def _trajectory(ours, like, rate, decay, weight):
 _KEYS = [
     (r"eval_(logits|log_q|log_p|kl_all|recon_loss|nelbo|log_iw)", 1e-4, _inference),
     (r"eval_kl_diag_(\d+)", 1e-4, _kl_of_group),
-    (rf"sample_logits_t{_NUMBER}", 1e-4, _sample_logits),
+    (rf"sample_logits_t{_NUMBER}", 1e-4, lambda ours, like, t: _image_like(ours.sample(float(t)), like)),
     (rf"sample_mean_t{_NUMBER}", 1e-4, _sample_mean),
     (rf"train_logits_kl{_NUMBER}", 1e-4, lambda ours, like, _: _image_like(ours.training.likelihood_params, like)),
     (rf"train_loss_kl{_NUMBER}", 1e-4, lambda ours, like, weight: (ours.training_terms(float(weight)).loss, like)),
     (rf"train_kl_coeffs_kl{_NUMBER}", 1e-4, _kl_coefficients),
     (rf"grad_kl{_NUMBER}/(.+)", 1e-3, _gradient),
-    (r"bn_after/(.+)", 1e-4, _statistic),
+    (r"bn_after/(.+)", 1e-4, lambda ours, like, name: (ours.statistics[name], like)),
     (rf"trajectory_lr{_NUMBER}_wd{_NUMBER}_kl{_NUMBER}", 1e-3, _trajectory),
     (r"spectral_exact", 1e-3, lambda ours, like: (ours.spectral(), like)),
     (r"bn_loss", 1e-5, lambda ours, like: (ours.batch_norm_loss(), like)),
@@ -176,19 +159,15 @@ def compare_numbers(ours, expected):
     """Yields the `Comparison` of each key of a file with the `Reproduction` of its inputs; unknown keys fail."""
     floors = _gradient_floors(expected)
     for key, like in expected.items():
-        if _INPUTS.fullmatch(key):
-            continue
-        yield _compare_one(ours, key, like, floors.get(key.partition("/")[0], 0.0))
+        if not _INPUTS.fullmatch(key):
+            yield _compare_one(ours, key, like, floors.get(key.partition("/")[0], 0.0))
 
 
 def _compare_one(ours, key, like, floor):
     for pattern, tolerance, function in _KEYS:
-        found = re.fullmatch(pattern, key)
-        if not found:
-            continue
-        try:
-            numbers, like = function(ours, like, *found.groups())
-        except (LookupError, ValueError) as error:
-            return Comparison(key, np.nan, np.nan, tolerance, f"nothing to compare ({error})")
-        return _measure(key, tolerance, numbers, like, floor)
+        if found := re.fullmatch(pattern, key):
+            try:
+                return _measure(key, tolerance, *function(ours, like, *found.groups()), floor)
+            except (LookupError, ValueError) as error:
+                return Comparison(key, np.nan, np.nan, tolerance, f"nothing to compare ({error})")
     return Comparison(key, np.nan, np.nan, np.nan, "unknown key")

@@ -20,17 +20,11 @@ class ConversionError(ValueError):
 
 @dataclasses.dataclass(slots=True)
 class OfficialCheckpoint:
-    """The parts of a `checkpoint.pt` that are converted.
+    """The parts of a `checkpoint.pt` that are converted, by their official names."""
 
-    Attributes:
-        arrays: float32 arrays of `state_dict` by official name, in PyTorch's layout (NCHW, OIHW).
-        arguments: command-line arguments of the training, by official name.
-        global_step: number of finished steps; 0 if the file does not say.
-    """
-
-    arrays: dict[str, np.ndarray]
-    arguments: dict
-    global_step: int = 0
+    arrays: dict[str, np.ndarray]  # float32, of `state_dict`, in PyTorch's layout (NCHW, OIHW)
+    arguments: dict  # of the training's command line
+    global_step: int = 0  # number of finished steps; 0 if the file does not say
 
 
 def read_checkpoint(path):

@@ -3,8 +3,8 @@
 They use only operations of LiteRT's GPU delegate: sums over channels are convolutions with ones, parts are slices.
 """
 
-import dataclasses
-import typing
+from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -14,19 +14,12 @@ from nvae_tf.inference.blocks import channels
 from nvae_tf.inference.groups import kl_per_group
 
 
-@dataclasses.dataclass(frozen=True)
-class DeviceGraph:
-    """A function of named tensors.
-
-    Attributes:
-        name: name of the signature.
-        inputs: `{name: TensorSpec}`, float32.
-        function: takes the tensors as keywords, returns `{name: tensor}`.
-    """
+class DeviceGraph(NamedTuple):
+    """The name of a signature, its inputs, and its function, which takes them as keywords."""
 
     name: str
-    inputs: dict
-    function: typing.Callable
+    inputs: dict  # {name: TensorSpec}, float32
+    function: Callable  # returns {name: tensor}
 
 
 def sample_graph(model, batch_size=None, num_groups=None):
@@ -119,12 +112,14 @@ def likelihood_mean(config, params):
         return tf.sigmoid(params)
     if config.likelihood == "normal":
         loc = BOUND * tf.tanh(channels(params, 0, config.image_channels) / BOUND)
-        return (tf.clip_by_value(loc, -1.0, 1.0) + 1.0) / 2.0
-    return _mixture_mean(params, config.image_channels)
+        values = tf.clip_by_value(loc, -1.0, 1.0)
+    else:
+        values = _mixture_mean(params, config.image_channels)
+    return (values + 1.0) / 2.0
 
 
 def _mixture_mean(params, num_channels):
-    """`LogisticMixtureLikelihood.mean`."""
+    """`LogisticMixtureLikelihood.mean` in [-1, 1]."""
     count = num_mixture_pieces(num_channels)
     size = params.shape[-1] // count
     pieces = [channels(params, index * size, (index + 1) * size) for index in range(count)]
@@ -134,11 +129,10 @@ def _mixture_mean(params, num_channels):
     def mixed(values):
         return tf.nn.conv2d(weights * values, ones, 1, "SAME")
 
-    coefficients = iter(coefficients)
-    finished = []
+    coefficients, finished = iter(coefficients), []
     for mean in means:
         value = mixed(mean)
         for before in finished:
             value += mixed(tf.tanh(next(coefficients))) * before
         finished.append(tf.clip_by_value(value, -1.0, 1.0))
-    return (tf.concat(finished, axis=-1) + 1.0) / 2.0
+    return tf.concat(finished, axis=-1)

@@ -12,25 +12,20 @@ provenance of the model. An export of configs/cifar10.py takes 5 GB of memory an
 """
 
 import json
-import pathlib
 
 import numpy as np
 import tensorflow as tf
 
 from nvae_tf.config import config_to_dict
 from nvae_tf.export.device_graph import decode_graph, encode_graph, sample_graph
-from nvae_tf.export.parity import compare_outputs, draw_cases, in_float32, runtime_version, write_parity
-from nvae_tf.files import new_folder
+from nvae_tf.export.parity import draw_cases, export_folder
 from nvae_tf.inference.blocks import Convolution
 from nvae_tf.inference.folding import fold
 from nvae_tf.inference.model import InferenceModel
-from nvae_tf.models.noise import group_temperatures
 
-_RUNTIME = "onnxruntime"
 _LEAST_WEIGHTS = 1000
 
 
-@in_float32()
 def export_onnx(nvae, out_dir, provenance, *, opset=18, temperature=0.7):
     """Exports a model.
 
@@ -41,19 +36,14 @@ def export_onnx(nvae, out_dir, provenance, *, opset=18, temperature=0.7):
         opset: ONNX opset, 13 to 18, those that tf2onnx 1.17 writes. Default 18.
         temperature: temperature that the metadata recommend. Default 0.7.
 
-    Returns:
-        Paths of the files.
-
     Raises:
         FileExistsError: `out_dir` is not empty.
         ValueError: an argument out of range, or a file that does not agree with Keras.
         ImportError: onnxruntime is not installed.
     """
-    group_temperatures(temperature, nvae.model_config)  # raises if it is out of range
     import onnx
 
-    version = runtime_version(_RUNTIME)
-    with new_folder(out_dir) as folder:
+    with export_folder(nvae, out_dir, "ONNX", "onnxruntime", temperature) as (folder, compare):
         model = InferenceModel(fold(nvae))
         metadata = {
             "temperature": temperature,
@@ -61,21 +51,16 @@ def export_onnx(nvae, out_dir, provenance, *, opset=18, temperature=0.7):
             "model": config_to_dict(nvae.model_config),
             **provenance,
         }
-        entries = []
         for graph in (sample_graph(model), decode_graph(model), encode_graph(model)):
             full = convert_to_onnx(model, graph, opset)
             for key, value in metadata.items():
-                text = value if isinstance(value, str) else json.dumps(value)
-                full.metadata_props.add(key=key, value=text)
+                full.metadata_props.add(key=key, value=value if isinstance(value, str) else json.dumps(value))
             cases = [case for rows in (1, 3) for case in draw_cases(nvae, graph, rows, temperature, num=2)]
             for precision, suffix in (("float32", ""), ("float16", "_float16")):
                 path = folder / f"{graph.name}{suffix}.onnx"
                 onnx.save(full if precision == "float32" else half_onnx(full), path)
                 onnx.checker.check_model(str(path), full_check=True)
-                entries.append(compare_outputs(path, precision, _RUNTIME, version, onnx_runner(path), cases))
-        write_parity(folder, "ONNX", entries)
-        names = sorted(path.name for path in folder.iterdir())
-    return [pathlib.Path(out_dir) / name for name in names]
+                compare(path, precision, onnx_runner(path), cases)
 
 
 def convert_to_onnx(model, graph, opset=18):

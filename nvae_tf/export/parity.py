@@ -3,15 +3,16 @@
 import contextlib
 import importlib.metadata
 import statistics
-import time
+import timeit
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from nvae_tf.export.device_graph import mean_name
-from nvae_tf.files import write_json
+from nvae_tf.files import new_folder, write_json
 from nvae_tf.hierarchy import numbered
+from nvae_tf.models.noise import group_temperatures
 
 _FORMAT = 1
 PARITY = "parity.json"
@@ -29,6 +30,36 @@ def in_float32():
         yield
     finally:
         switch.enable_tensor_float_32_execution(before)
+
+
+@contextlib.contextmanager
+def export_folder(nvae, out_dir, kind, runtime, temperature):
+    """Context in which the files of a TFLite or ONNX export are written; parity.json is written at its end.
+
+    Args:
+        out_dir: folder, new or empty.
+        kind: what parity.json calls the export.
+        runtime: name of the package that runs the files.
+        temperature: temperature that the export recommends.
+
+    Yields:
+        The folder to write to, and the function `compare_outputs` without its arguments about the runtime.
+
+    Raises:
+        FileExistsError: `out_dir` is not empty.
+        ValueError: the temperature is out of range, or a file does not agree with Keras.
+        ImportError: the package is not installed.
+    """
+    group_temperatures(temperature, nvae.model_config)  # raises if it is out of range
+    version, entries = runtime_version(runtime), []
+
+    def compare(*arguments):
+        entries.append(compare_outputs(runtime, version, *arguments))
+        return entries[-1]
+
+    with in_float32(), new_folder(out_dir) as folder:
+        yield folder, compare
+        write_parity(folder, kind, entries)
 
 
 @in_float32()
@@ -81,11 +112,7 @@ _ANSWERS = {"sample": _sample, "decode": _decode, "encode": _encode}
 
 
 def runtime_version(package):
-    """Version of an installed runtime.
-
-    Raises:
-        ImportError: it is not installed; the message says how to install it.
-    """
+    """Version of an installed runtime; ImportError, which says how to install it, if there is none."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError as error:
@@ -109,22 +136,12 @@ def agreement_with_keras(name, received, expected, precision):
     return errors
 
 
-def compare_outputs(path, precision, runtime, version, run, cases):
-    """Runs an exported file and compares its outputs with those of Keras.
+def compare_outputs(runtime, version, path, precision, run, cases):
+    """Runs an exported file, compares its outputs with those of Keras and returns its entry in parity.json.
 
-    Args:
-        path: `pathlib.Path` of the file.
-        precision: precision of its weights, `"float32"` or `"float16"`.
-        runtime, version: name and version of what runs it.
-        run: function from {input: array} to {output: array} on one thread.
-        cases: list that `draw_cases` returned; outputs that the file does not have are left out.
-
-    Returns:
-        The file's entry in parity.json: {"file", "bytes", "precision", "runtime", "version", "seconds": median
-        for the first case, "outputs": {name: errors as `measure` gives them}}.
-
-    Raises:
-        ValueError: an output differs by more than `TOLERANCES` allow.
+    `run` is a function from {input: array} to {output: array}, and `cases` what `draw_cases` returned; outputs that the
+    file does not have are left out. The entry's seconds are the median for the first case. Raises ValueError if an
+    output differs by more than the `TOLERANCES` of a precision allow.
     """
     received = [run(inputs) for inputs, _ in cases]
     outputs = {}
@@ -137,22 +154,12 @@ def compare_outputs(path, precision, runtime, version, run, cases):
         "precision": precision,
         "runtime": runtime,
         "version": version,
-        "seconds": _median_seconds(run, cases[0][0]),
+        "seconds": statistics.median(timeit.repeat(lambda: run(cases[0][0]), number=1, repeat=_TIMED_RUNS)),
         "outputs": outputs,
     }
-
-
-def _median_seconds(run, inputs):
-    seconds = []
-    for _ in range(_TIMED_RUNS):
-        start = time.perf_counter()
-        run(inputs)
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
 
 
 def write_parity(folder, export, entries):
     """Writes parity.json of an export (TFLite, ONNX or SavedModel) with the entries of `compare_outputs`."""
     against = f"NVAE of Keras {keras.__version__}, TensorFlow {tf.__version__}"
-    content = {"format": _FORMAT, "export": export, "against": against, "files": entries}
-    write_json(folder / PARITY, content)
+    write_json(folder / PARITY, {"format": _FORMAT, "export": export, "against": against, "files": entries})

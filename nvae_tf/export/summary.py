@@ -1,6 +1,7 @@
 """Summaries that programs print after an export."""
 
 import json
+import pathlib
 import re
 
 
@@ -26,13 +27,10 @@ def show_saved_model(folder, card):
     print(f"written: {folder}")
 
 
-def show_files(paths):
-    """Prints the result of an export to files of one folder."""
-    from nvae_tf.export.parity import PARITY
-
-    parity = next(path for path in paths if path.name == PARITY)
-    for entry in json.loads(parity.read_text())["files"]:
+def show_files(folder):
+    """Prints the result of an export to the files of a folder."""
+    for entry in json.loads((folder / "parity.json").read_text())["files"]:
         measured = f"{entry['bytes'] / 1e6:.1f} MB, {entry['seconds'] * 1e3:.2f} ms with {entry['runtime']}"
         print(f"parity of {entry['file']} ({measured}) with Keras: {errors(entry['outputs'])}")
-    for path in paths:
+    for path in sorted(filter(pathlib.Path.is_file, folder.iterdir())):
         print(f"written: {path}")

@@ -17,7 +17,7 @@ def _compare(tmp_path, values, precision="float32"):
     path = tmp_path / "decoder.tflite"
     path.write_bytes(bytes(2_000_000))
     cases = [({"noise_00": np.zeros(1)}, {"params": _EXPECTED, "left_out": _EXPECTED})] * 2
-    return compare_outputs(path, precision, "runtime", "1.0", lambda inputs: {"params": np.float32(values)}, cases)
+    return compare_outputs("runtime", "1.0", path, precision, lambda inputs: {"params": np.float32(values)}, cases)
 
 
 def test_errors_are_those_of_the_outputs(tmp_path):

@@ -10,24 +10,19 @@ Batch 1, float32 in and out. 8-bit weights are not offered: TFLite's dynamic qua
 trained MNIST model by 0.26 and the probabilities by 0.05, float16 by 0.004 and 0.0005.
 """
 
-import pathlib
 import tempfile
 
 import tensorflow as tf
 
 from nvae_tf.export.device_graph import encode_graph, sample_graph, save_graph
-from nvae_tf.export.parity import compare_outputs, draw_cases, in_float32, runtime_version, write_parity
+from nvae_tf.export.parity import draw_cases, export_folder
 from nvae_tf.export.tflite.flatbuffer import cost, half_tflite
 from nvae_tf.export.tflite.sidecar import write_sidecar
-from nvae_tf.files import new_folder, plain_path
+from nvae_tf.files import plain_path
 from nvae_tf.inference.folding import fold
 from nvae_tf.inference.model import InferenceModel
-from nvae_tf.models.noise import group_temperatures
-
-_RUNTIME = "ai-edge-litert"
 
 
-@in_float32()
 def export_tflite(nvae, out_dir, provenance, *, num_groups=None, encoder=False, temperature=0.7):
     """Exports the decoder of a model.
 
@@ -40,52 +35,35 @@ def export_tflite(nvae, out_dir, provenance, *, num_groups=None, encoder=False, 
         encoder: also write the encoder, to reconstruct and interpolate on the device. Default False.
         temperature: temperature that the sidecar recommends. Default 0.7.
 
-    Returns:
-        Paths of the files.
-
     Raises:
         FileExistsError: `out_dir` is not empty.
         ValueError: an argument out of range, or a file that does not agree with Keras.
         ImportError: ai-edge-litert is not installed.
     """
-    group_temperatures(temperature, nvae.model_config)  # raises if it is out of range
-    version = runtime_version(_RUNTIME)
-    with new_folder(out_dir) as folder:
+    with export_folder(nvae, out_dir, "TFLite", "ai-edge-litert", temperature) as (folder, compare):
         model = InferenceModel(fold(nvae))
         graphs = {"decoder": sample_graph(model, 1, num_groups)}
         if encoder:
             graphs["encoder"] = encode_graph(model, 1, noise_only=True)
-        entries, decoder_cost, golden = [], None, {}
+        costs, golden = {}, {}
         for name, graph in graphs.items():
             content, cases = convert_to_tflite(model, graph), draw_cases(nvae, graph, 1, temperature)
-            if name == "decoder":
-                decoder_cost = cost(content)
+            costs[name] = cost(content)
             for precision, data in (("float32", content), ("float16", half_tflite(content))):
                 path = folder / f"{name}_{precision}.tflite"
                 path.write_bytes(data)
-                runner = tflite_runner(path, graph.name)
-                entries.append(compare_outputs(path, precision, _RUNTIME, version, runner, cases))
-            inputs, outputs = cases[0]
-            golden[name] = inputs, {key: value for key, value in outputs.items() if key in entries[-1]["outputs"]}
-        facts = {"temperature": temperature, "provenance": provenance, "cost": decoder_cost}
+                outputs = compare(path, precision, tflite_runner(path, graph.name), cases)["outputs"]
+            golden[name] = cases[0][0], {key: value for key, value in cases[0][1].items() if key in outputs}
+        facts = {"temperature": temperature, "provenance": provenance, "cost": costs["decoder"]}
         write_sidecar(folder, nvae.model_config, golden, graphs, **facts)
-        write_parity(folder, "TFLite", entries)
-        names = sorted(path.name for path in folder.iterdir())
-    return [pathlib.Path(out_dir) / name for name in names]
 
 
 def convert_to_tflite(model, graph):
-    """Bytes of a .tflite file with float32 weights.
-
-    Args:
-        model: `InferenceModel` from which the graph was made.
-        graph: `DeviceGraph` of batch 1.
-    """
+    """Bytes of a .tflite file with float32 weights, of a `DeviceGraph` of batch 1 made from an `InferenceModel`."""
     # The model holds no Keras layer, so the converter makes constants of the SavedModel's variables.
-    with tempfile.TemporaryDirectory() as temporary, plain_path(temporary) as path:
-        folder = str(path)
-        save_graph(model, graph, folder)
-        return tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[graph.name]).convert()
+    with tempfile.TemporaryDirectory() as temporary, plain_path(temporary) as folder:
+        save_graph(model, graph, str(folder))
+        return tf.lite.TFLiteConverter.from_saved_model(str(folder), signature_keys=[graph.name]).convert()
 
 
 def tflite_runner(path, signature):

@@ -18,19 +18,12 @@ LEAST_WEIGHTS = 1000
 
 
 class Value(typing.NamedTuple):
-    """An input or output of a signature.
-
-    Attributes:
-        name: its name in the signature.
-        index: number of its tensor.
-        shape: tuple; -1 where the size is dynamic.
-        dtype: name in the schema, such as "FLOAT32".
-    """
+    """An input or output of a signature, with the name that it has there."""
 
     name: str
-    index: int
-    shape: tuple
-    dtype: str
+    index: int  # number of its tensor
+    shape: tuple  # -1 where the size is dynamic
+    dtype: str  # name in the schema, such as "FLOAT32"
 
 
 class TFLiteGraph:

@@ -9,7 +9,7 @@ from nvae_tf.files import file_sum, write_json
 from nvae_tf.golden_answers import check_sum, read_bin, write_bin
 
 _FORMAT = 1
-SIDECAR, GOLDEN = "decoder.json", "golden.bin"
+_GOLDEN = "golden.bin"
 
 _HOW = {
     "bernoulli": "A value is 1 with the probability in `probabilities` (the sigmoid of likelihood_params), else 0.",
@@ -48,7 +48,7 @@ def write_sidecar(folder, model_config, cases, graphs, *, temperature, provenanc
     """
     files = sorted(path.name for path in folder.glob("*.tflite"))
     likelihood, padding = model_config.likelihood, model_config.padding
-    arrays = write_bin(folder / GOLDEN, cases)
+    arrays = write_bin(folder / _GOLDEN, cases)
     parts = {name: _part(name, graph, cases[name][1], arrays[name]) for name, graph in graphs.items()}
     content = {
         "format": _FORMAT,
@@ -70,9 +70,9 @@ def write_sidecar(folder, model_config, cases, graphs, *, temperature, provenanc
         **cost,
         "checkpoint": {"step": provenance["run"]["step"], "sha256": provenance["run"]["checkpoint_sha256"]},
         "provenance": provenance,
-        "sha256": {name: file_sum(folder / name) for name in (*files, GOLDEN)},
+        "sha256": {name: file_sum(folder / name) for name in (*files, _GOLDEN)},
     }
-    write_json(folder / SIDECAR, content)
+    write_json(folder / "decoder.json", content)
 
 
 def _part(name, graph, outputs, arrays):
@@ -87,7 +87,7 @@ def _part(name, graph, outputs, arrays):
         "files": {precision: f"{name}_{precision}.tflite" for precision in ("float32", "float16")},
         "inputs": tensors(graph.inputs, "distribution", _DISTRIBUTIONS, _NOISE),
         "outputs": tensors(outputs, "meaning", _MEANINGS, _ENCODED),
-        "golden": {"file": GOLDEN, "arrays": arrays},
+        "golden": {"file": _GOLDEN, "arrays": arrays},
     }
 
 

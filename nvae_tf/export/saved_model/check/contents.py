@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import pathlib
+from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 from tensorflow.core.framework import node_def_pb2
@@ -24,8 +25,7 @@ class Advice(str):
     """A finding that is no failure."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Operation:
+class Operation(NamedTuple):
     """A NodeDef that a signature reaches, and the name of the function that holds it; empty for the graph itself."""
 
     node: node_def_pb2.NodeDef
@@ -37,21 +37,13 @@ class Operation:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SavedModel:
-    """A SavedModel's folder and protobuf.
+    """A SavedModel's folder and protobuf."""
 
-    Attributes:
-        path: absolute path of the version folder.
-        published: False for a folder that has yet to get its version number.
-        base: absolute path of the folder with the server's files and the other versions.
-        meta_graph: the MetaGraphDef whose only tag is "serve", which is what the server loads.
-        card: contents of the model card; empty if there is none, or if it holds no JSON object.
-    """
-
-    path: pathlib.Path
-    published: bool
-    base: pathlib.Path
-    meta_graph: meta_graph_pb2.MetaGraphDef
-    card: dict
+    path: pathlib.Path  # absolute, of the version folder
+    published: bool  # False for a folder that has yet to get its version number
+    base: pathlib.Path  # absolute, of the folder with the server's files and the other versions
+    meta_graph: meta_graph_pb2.MetaGraphDef  # whose only tag is "serve", which is what the server loads
+    card: dict  # contents of the model card; empty if there is none, or if it holds no JSON object
 
     @property
     def signatures(self):

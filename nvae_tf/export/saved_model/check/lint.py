@@ -24,19 +24,12 @@ RULES = (*_TO_LOAD, *_TO_PUBLISH)
 
 
 class RuleResult(NamedTuple):
-    """The result of one rule.
-
-    Attributes:
-        name: name of the rule.
-        reason: sentence that says why it is a rule.
-        status: "passed", "warned", "failed" or "not checked".
-        detail: the findings, why nothing was checked, or how long the run took.
-    """
+    """The result of one rule."""
 
     name: str
-    reason: str
-    status: str
-    detail: str = ""
+    reason: str  # sentence that says why it is a rule
+    status: str  # "passed", "warned", "failed" or "not checked"
+    detail: str = ""  # the findings, why nothing was checked, or how long the run took
 
     @property
     def passed(self):
@@ -66,28 +59,30 @@ def lint_saved_model(version_dir, published=True, execute=True, base_dir=None):
     if execute and may_run:
         findings, seconds = executes(model)
         took = f"loaded in {seconds['load']:.1f} s, warmed up in {seconds['warm_up']:.1f} s" if seconds else ""
-        return [*results, _result(executes, findings, took)]
-    detail = "not asked for" if may_run else "what it would run broke a rule"
-    return [*results, RuleResult("executes", executes.__doc__, "not checked", detail)]
+        outcome = _outcome(findings, took)
+    else:
+        outcome = "not checked", "not asked for" if may_run else "what it would run broke a rule"
+    return [*results, RuleResult("executes", executes.__doc__, *outcome)]
 
 
 def _apply(rule, model):
     try:
-        return _result(rule, list(rule(model)))
+        outcome = _outcome(list(rule(model)))
     except NotChecked as error:
-        return RuleResult(rule.__name__, rule.__doc__, "not checked", str(error))
+        outcome = "not checked", str(error)
     except NotReadableError as error:
-        return _result(rule, [str(error)])
+        outcome = "failed", str(error)
+    return RuleResult(rule.__name__, rule.__doc__, *outcome)
 
 
-def _result(rule, findings, detail=""):
+def _outcome(findings, detail=""):
+    """Status and detail of a `RuleResult`; `detail` is what it says without findings."""
     if not findings:
-        return RuleResult(rule.__name__, rule.__doc__, "passed", detail)
+        return "passed", detail
     if all(isinstance(finding, Advice) for finding in findings):
-        return RuleResult(rule.__name__, rule.__doc__, "warned", "; ".join(findings))
-    shown = "; ".join(findings[:_MAX_FINDINGS])
-    more = f"; and {len(findings) - _MAX_FINDINGS} more" if len(findings) > _MAX_FINDINGS else ""
-    return RuleResult(rule.__name__, rule.__doc__, "failed", shown + more)
+        return "warned", "; ".join(findings)
+    more = [f"and {len(findings) - _MAX_FINDINGS} more"] if len(findings) > _MAX_FINDINGS else []
+    return "failed", "; ".join([*findings[:_MAX_FINDINGS], *more])
 
 
 def executes(model):

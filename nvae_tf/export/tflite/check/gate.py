@@ -1,9 +1,9 @@
 """The four parts of check_tflite.py: what each checks, and whether it passes, fails or is not shown."""
 
 import collections
-import dataclasses
 import functools
 import pathlib
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,21 +22,13 @@ HALF_TOLERANCE = 2e-2
 _TEMPERATURE = 0.6
 
 
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """A part of the gate.
-
-    Attributes:
-        name: "lint", "gpu", "keras" or "half".
-        verdict: `PASS`, `FAIL` or `NOT_SHOWN`.
-        reason: one line: the figures, or what is wrong or missing.
-        details: further lines, the most important first. Default none.
-    """
+class Part(NamedTuple):
+    """A part of the gate: "lint", "gpu", "keras" or "half"."""
 
     name: str
-    verdict: str
-    reason: str
-    details: tuple = ()
+    verdict: str  # PASS, FAIL or NOT_SHOWN
+    reason: str  # one line: the figures, or what is wrong or missing
+    details: tuple = ()  # further lines, the most important first
 
 
 def check_file(path, *, nvae=None, reference=None, num_draws=4, num_audit_draws=32, seed=0):
@@ -47,8 +39,7 @@ def check_file(path, *, nvae=None, reference=None, num_draws=4, num_audit_draws=
         nvae: `NVAE` that the file should agree with. Default None.
         reference: path of a sidecar decoder.json whose golden numbers the file should agree with, used if there is
             no `nvae`. Default None.
-        num_draws: number of random inputs for "gpu" and "keras". Default 4.
-        num_audit_draws: number of random inputs for "half". Default 32.
+        num_draws, num_audit_draws: number of random inputs for "gpu" and "keras", and for "half". Default 4 and 32.
         seed: seed of the random inputs. Default 0.
 
     Yields:

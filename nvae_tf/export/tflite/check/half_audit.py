@@ -5,10 +5,10 @@ of every op is rounded, as it is when it is stored; sums within an op are float3
 often; one that also sums in fp16 is less exact.
 """
 
-import dataclasses
 import math
 import pathlib
 import tempfile
+from typing import NamedTuple
 
 import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
@@ -21,15 +21,11 @@ LARGEST_HALF = float(np.finfo(np.float16).max)
 SAFE_MARGIN = 4.0
 
 
-@dataclasses.dataclass(frozen=True)
-class Magnitude:
-    """The largest number seen in a tensor.
+class Magnitude(NamedTuple):
+    """The magnitude of the largest number seen in a tensor.
 
-    Attributes:
-        tensor: its name.
-        source: "input", "weights", the op that computes it, or "sum of MEAN" for what MEAN adds up before it divides:
-            the sum of magnitudes, because terms of the same sign may come first.
-        largest: its magnitude.
+    The source is "input", "weights", the op that computes the tensor, or "sum of MEAN" for what MEAN adds up before it
+    divides: the sum of magnitudes, because terms of the same sign may come first.
     """
 
     tensor: str

@@ -4,7 +4,7 @@ The rules are those that LiteRT's GPU delegates (ML Drift, and the classic one w
 were observed to have. A file without findings may still give wrong numbers: `check.run` runs it.
 """
 
-import dataclasses
+from typing import NamedTuple
 
 _BINARY = ("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM")
 _SLICES = ("SLICE", "STRIDED_SLICE")
@@ -27,15 +27,8 @@ _CONSTANT_OPERANDS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """A violation of a rule.
-
-    Attributes:
-        rule: short name of the rule.
-        tensor: name of an operator's first output, or of an input or output of the graph.
-        message: what was expected and what is there.
-    """
+class Finding(NamedTuple):
+    """A violation of a rule; the tensor is an operator's first output, or an input or output of the graph."""
 
     rule: str
     tensor: str
@@ -46,11 +39,7 @@ class Finding:
 
 
 def lint_tflite(graph):
-    """Checks a `TFLiteGraph` against all rules.
-
-    Returns:
-        List of `Finding`s, those of the whole file first, then in the order of execution.
-    """
+    """The `Finding`s of a `TFLiteGraph`, those of the whole file first, then in the order of execution."""
     constants = graph.constants()
     findings = list(_file_findings(graph, constants))
     for value in graph.inputs:

@@ -4,7 +4,6 @@ The delegate (ML Drift, WebGPU backend) comes with ai-edge-litert and needs a Vu
 Debian's chromium is enough: it shows whether every op runs and agrees, not how fast a phone is.
 """
 
-import dataclasses
 import math
 import os
 import pathlib
@@ -13,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,22 +29,18 @@ class RunFailed(Exception):
     """The file was rejected, crashed the process or did not finish; the message says which."""
 
 
-@dataclasses.dataclass
-class FileRun:
+class FileRun(NamedTuple):
     """Outputs of a file, and other observations of its run.
 
-    Attributes:
-        outputs: {name: float32 array [N, *shape]}.
-        largest: largest magnitude of each tensor over the draws [num_tensors], NaN for tensors that are never
-            computed; None unless the device is "reference".
-        sums: the same for the sum of magnitudes over height and width of a channel; NaN for tensors not of rank 4.
-        accelerated: whether the delegate took every op; None unless the device is "gpu".
+    `largest` is the largest magnitude of each tensor over the draws [num_tensors], NaN for tensors that are never
+    computed, and `sums` the same for the sum of magnitudes over height and width of a channel, NaN for tensors not of
+    rank 4; both only for the device "reference".
     """
 
-    outputs: dict
+    outputs: dict  # {name: float32 array [N, *shape]}
     largest: np.ndarray | None = None
     sums: np.ndarray | None = None
-    accelerated: bool | None = None
+    accelerated: bool | None = None  # whether the delegate took every op; only for the device "gpu"
 
 
 def vulkan_environment():
@@ -94,17 +90,14 @@ def _check_values(graph):
 
 
 def run_file(path, graph, inputs, device):
-    """Runs the first signature of a file for every draw.
+    """`FileRun` of the first signature of a .tflite file for every draw.
 
     Args:
-        path: path of the .tflite file.
+        path: path of the file.
         graph: its `TFLiteGraph`.
         inputs: {name: float32 array [N, *shape]} for every input.
         device: "cpu" (XNNPACK, one thread), "gpu" (only the delegate: an op that it does not take is an error), or
             "reference" (the CPU without delegates; the largest magnitude of every tensor is kept).
-
-    Returns:
-        `FileRun`.
 
     Raises:
         NotAvailable: there is no Vulkan device, for "gpu".
