@@ -5,33 +5,18 @@ python tools/convert.py --checkpoint=checkpoint.pt --run_dir=runs/converted
 Everything is checked first, and nothing is written if a check fails. The file is read as data; nothing in it is run.
 """
 
-import os
-
 from absl import flags
 
-from nvae_tf.files import check_writable, is_vacant
+from nvae_tf.files import check_writable, is_vacant, new_folder
 
 # TensorFlow is imported only after the flags were checked, so that a wrong flag is reported at once.
-from tools.flags import define_path, run
+from tools.flags import define_file, define_path, run
 
 FLAGS = flags.FLAGS
 
-define_path("checkpoint", None, "The official checkpoint.pt.", required=True)
+define_file("checkpoint", "The official checkpoint.pt.", required=True)
 define_path("run_dir", None, "Folder to write, new or empty.", required=True)
-
-
-flags.register_validator(
-    "checkpoint", lambda path: path is None or os.path.isfile(path), message="expected an existing file"
-)
 flags.register_validator("run_dir", is_vacant, message="expected a new or empty folder; nothing is overwritten")
-
-
-def _write_run(run_dir, step, model):
-    from nvae_tf.checkpoint import RunFolder, model_variables
-    from nvae_tf.files import new_folder
-
-    with new_folder(run_dir) as temporary:
-        RunFolder(temporary).create(model.config).save(step, {"model": model_variables(model)})
 
 
 def main():
@@ -40,10 +25,12 @@ def main():
 
     checkpoint = read_checkpoint(FLAGS.checkpoint)
     # TensorFlow takes seconds to import, so a damaged file is reported first.
+    from nvae_tf.checkpoint import RunFolder, model_variables
     from nvae_tf.convert.apply import model_from_checkpoint
 
     model = model_from_checkpoint(checkpoint)
-    _write_run(FLAGS.run_dir, checkpoint.global_step, model)
+    with new_folder(FLAGS.run_dir) as temporary:
+        RunFolder(temporary).create(model.config).save(checkpoint.global_step, {"model": model_variables(model)})
     # Every variable is set by exactly one entry.
     used = len(model.variables)
     print(f"entries: {used} used, {len(checkpoint.arrays) - used} ignored (counters and buffers without content)")

@@ -12,7 +12,6 @@ A SavedModel becomes the next version of the folder once it has passed every che
 how to serve it see saved_models/README.md.
 """
 
-import math
 import os
 import pathlib
 import time
@@ -24,7 +23,15 @@ from nvae_tf.export.summary import show_files, show_saved_model
 from nvae_tf.files import check_writable, is_vacant
 from nvae_tf.hierarchy import num_sampled_groups
 from nvae_tf.runs.starts import run_config
-from tools.flags import SHIPPED_RUN, define_path, define_run, define_statistics, run, use_shipped_run
+from tools.flags import (
+    SHIPPED_RUN,
+    define_path,
+    define_run,
+    define_statistics,
+    define_temperature,
+    run,
+    use_shipped_run,
+)
 
 FLAGS = flags.FLAGS
 
@@ -46,7 +53,7 @@ define_path(
     "is that of the run's folder.",
 )
 define_statistics()
-flags.DEFINE_float("temperature", 1.0, "Temperature that the export recommends.")
+define_temperature("Temperature that the export recommends.")
 flags.DEFINE_string("name", "nvae", "saved_model: name of the model on the server.")
 flags.DEFINE_enum("pixels", "mean", ["mean", "sample"], "saved_model: mean of the likelihood, or a sample of it.")
 flags.DEFINE_list("batch_sizes", ["1", "2", "4", "8", "16"], "saved_model: batch sizes for the server, ascending.")
@@ -71,9 +78,6 @@ def _is_free(values):
 
 
 flags.register_multi_flags_validator(["format", "run_dir", "out"], _is_free)
-flags.register_validator(
-    "temperature", lambda value: 0.0 < value < math.inf, message="expected a positive, finite number"
-)
 flags.register_validator(
     "batch_sizes",
     lambda texts: bool(texts) and all(text.isascii() and text.isdigit() for text in texts),

@@ -42,6 +42,14 @@ def define_paths(name, description):
     flags.DEFINE_multi(_PathParser(), flags.ArgumentSerializer(), name, None, description)
 
 
+def define_file(name, description, required=False):
+    """Defines a flag whose value is the path of an existing file."""
+    define_path(name, None, description, required)
+    flags.register_validator(
+        name, lambda path: path is None or os.path.isfile(path), message="expected an existing file"
+    )
+
+
 def define_run(required=True):
     """Defines --run_dir, --step and --ema, which choose a run and a model of it."""
     define_path("run_dir", None, "Folder of the run: config.json and checkpoints/.", required)

@@ -6,33 +6,23 @@ converts in memory, prints the largest error of every number in the file next to
 status 1 if an error exceeds it. `nvae_tf/convert/reference_numbers.py` says which numbers a file may hold.
 """
 
-import os
 import sys
 
 from absl import flags
 
 # TensorFlow is imported only after the flags were checked, so that a wrong flag is reported at once.
-from tools.flags import define_path, run
+from tools.flags import define_file, run
 
 FLAGS = flags.FLAGS
 
-define_path("checkpoint", None, "The official checkpoint.pt.", required=True)
-define_path("expected", None, "The .npz with the original program's numbers.", required=True)
+define_file("checkpoint", "The official checkpoint.pt.", required=True)
+define_file("expected", "The .npz with the original program's numbers.", required=True)
 flags.DEFINE_boolean("verbose", False, "Print a line for every gradient and statistic, not only for the worst.")
-
-for _name in ("checkpoint", "expected"):
-    flags.register_validator(
-        _name, lambda path: path is None or os.path.isfile(path), message="expected an existing file"
-    )
 
 
 def _line(name, comparison, note=""):
     errors = f"{comparison.absolute:>11.2e}{comparison.relative:>11.2e}{comparison.tolerance:>10.0e}"
     return f"{name:<42}{errors}  {'ok' if comparison.ok else 'FAIL'}  {comparison.problem or note}".rstrip()
-
-
-def _badness(comparison):
-    return comparison.relative / comparison.tolerance if comparison.problem is None else float("inf")
 
 
 def _table(comparisons, verbose):
@@ -46,7 +36,7 @@ def _table(comparisons, verbose):
         if verbose or not slash or not comparison.ok:
             result.append(_line(comparison.key, comparison))
     for family, members in families.items():
-        worst = max(members, key=_badness)
+        worst = max(members, key=lambda each: float("inf") if each.problem else each.relative / each.tolerance)
         result.append(_line(f"{family}/ (worst of {len(members)})", worst, worst.key.removeprefix(f"{family}/")))
     return result
 

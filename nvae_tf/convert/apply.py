@@ -55,18 +55,10 @@ def _check_size(config, arrays):
 
 
 def model_from_checkpoint(checkpoint):
-    """Builds the model that an official checkpoint describes and sets its weights.
+    """The `NVAE` that an `OfficialCheckpoint` describes, with its weights, and the run's `Config` as its `config`.
 
-    Names and shapes are matched before memory is allocated for any variable.
-
-    Args:
-        checkpoint: `OfficialCheckpoint`.
-
-    Returns:
-        An `NVAE` whose `config` is the run's `Config`.
-
-    Raises:
-        ConversionError: see `match` and `config_from_arguments`.
+    Names and shapes are matched before memory is allocated for any variable; `ConversionError` as for `match` and
+    `config_from_arguments`.
     """
     config = config_from_arguments(checkpoint.arguments)
     _check_size(config.model, checkpoint.arrays)

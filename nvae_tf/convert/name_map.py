@@ -10,7 +10,6 @@ from nvae_tf.layers.cells import Cell, EluConv, InvertedResidual, NormSwishConv,
 IGNORED_SUFFIXES = ("weight_normalized", "num_batches_tracked")
 UNUSED_START = "prior_ftr0"
 
-
 # Order of the axes of an official array in our variable, by rank: OIHW -> HWIO, CHW -> HWC.
 _AXES = {1: (0,), 2: (1, 0), 3: (1, 2, 0), 4: (2, 3, 1, 0)}
 
@@ -103,14 +102,6 @@ def _towers(model):
     return _flat_list("enc_tower", up) + _flat_list("dec_tower", down)
 
 
-def _flow(prefix, net):
-    return [
-        *_conv(f"{prefix}.conv.convz.0", net.conv_in),
-        *_conv(f"{prefix}.conv.convz.2", net.conv_hidden),
-        *_conv(f"{prefix}.mu.conv_0", net.conv_out),
-    ]
-
-
 def _groups(model):
     entries = []
     for index, group in enumerate(model.groups):
@@ -118,23 +109,27 @@ def _groups(model):
         if group.prior_head is not None:
             entries += _conv(f"dec_sampler.{index - 1}.1", group.prior_head)
         for step, flow in enumerate(group.flows):
-            prefix = f"nf_cells.{index * len(group.flows) + step}"
-            entries += _flow(f"{prefix}.cell1", flow.net) + _flow(f"{prefix}.cell2", flow.mirrored_net)
+            for cell, net in (("cell1", flow.net), ("cell2", flow.mirrored_net)):
+                prefix = f"nf_cells.{index * len(group.flows) + step}.{cell}"
+                entries += _conv(f"{prefix}.conv.convz.0", net.conv_in)
+                entries += _conv(f"{prefix}.conv.convz.2", net.conv_hidden)
+                entries += _conv(f"{prefix}.mu.conv_0", net.conv_out)
     return entries
 
 
 def name_map(model):
     """{official name: Keras variable} of all variables of a built `NVAE`."""
     encoder, decoder = model.encoder, model.decoder
-    entries = _conv("stem", encoder.stem)
-    entries += _flat_list("pre_process", encoder.preprocess)
-    entries += _conv("enc0.1", encoder.top)
-    entries += _groups(model)
     if decoder.has_start:
-        entries.append((UNUSED_START, decoder.start))
-        entries += _towers(model)
+        middle = [(UNUSED_START, decoder.start), *_towers(model)]
     else:
-        entries += _conv("stem_decoder", model.groups[0].merge)
-    entries += _flat_list("post_process", decoder.postprocess)
-    entries += _conv("image_conditional.1", decoder.likelihood_head)
-    return dict(entries)
+        middle = _conv("stem_decoder", model.groups[0].merge)
+    return dict(
+        _conv("stem", encoder.stem)
+        + _flat_list("pre_process", encoder.preprocess)
+        + _conv("enc0.1", encoder.top)
+        + _groups(model)
+        + middle
+        + _flat_list("post_process", decoder.postprocess)
+        + _conv("image_conditional.1", decoder.likelihood_head)
+    )

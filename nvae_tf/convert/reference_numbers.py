@@ -36,11 +36,7 @@ class Comparison(NamedTuple):
 
 
 def read_expected(path):
-    """Arrays of an .npz file by key.
-
-    Raises:
-        ValueError: the file is missing, damaged or not an .npz file, or holds anything but numbers.
-    """
+    """Arrays of an .npz file by key; ValueError if it is missing, damaged, or holds anything but numbers."""
     try:
         with np.load(path, allow_pickle=False) as file:
             return {key: np.asarray(file[key], np.float64) for key in file.files}
@@ -49,11 +45,7 @@ def read_expected(path):
 
 
 def inputs(expected):
-    """Images and the list of noise tensors of a file.
-
-    Raises:
-        ValueError: there are no images, or the noise is not numbered from 0.
-    """
+    """Images and noise tensors of a file; ValueError without images, or if the noise is not numbered from 0."""
     count = sum(key.startswith("eps_") for key in expected)
     names = ["x", *(f"eps_{group}" for group in range(count))]
     missing = [name for name in names if name not in expected]
@@ -135,12 +127,12 @@ def _largest(array):
 
 def _gradient_floors(expected):
     """The scale below which gradients are noise, for each KL weight W of the keys `grad_klW`."""
-    largest = {}
+    floors = {}
     for key, value in expected.items():
         family, slash, _ = key.partition("/")
         if slash and family.startswith("grad_"):
-            largest[family] = max(largest.get(family, 0.0), _largest(value))
-    return {family: _GRADIENT_FLOOR * value for family, value in largest.items()}
+            floors[family] = max(floors.get(family, 0.0), _GRADIENT_FLOOR * _largest(value))
+    return floors
 
 
 def _measure(key, tolerance, ours, like, floor):

@@ -83,14 +83,11 @@ def _load(torch, path):
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise _error(
-            path, "the file", error.strerror or _reason(error), "a checkpoint.pt written by torch.save"
-        ) from None
     except Exception as error:
         # A damaged or hostile file can fail in any way. Torch's own message and traceback are not passed on, because
         # they advise trying again with weights_only=False, which is the one thing not to do.
-        raise _error(path, "the file", _reason(error), "a checkpoint.pt written by torch.save") from None
+        found = getattr(error, "strerror", None) or _reason(error)
+        raise _error(path, "the file", found, "a checkpoint.pt written by torch.save") from None
 
 
 def _reason(error):

@@ -34,21 +34,10 @@ def in_float32():
 
 @contextlib.contextmanager
 def export_folder(nvae, out_dir, kind, runtime, temperature):
-    """Context in which the files of a TFLite or ONNX export are written; parity.json is written at its end.
+    """Context of an export, TFLite or ONNX, to a folder that is new or empty; writes parity.json at its end.
 
-    Args:
-        out_dir: folder, new or empty.
-        kind: what parity.json calls the export.
-        runtime: name of the package that runs the files.
-        temperature: temperature that the export recommends.
-
-    Yields:
-        The folder to write to, and the function `compare_outputs` without its arguments about the runtime.
-
-    Raises:
-        FileExistsError: `out_dir` is not empty.
-        ValueError: the temperature is out of range, or a file does not agree with Keras.
-        ImportError: the package is not installed.
+    Yields the folder to write to, and `compare_outputs` for its files with the package `runtime`. ImportError if that
+    is not installed, FileExistsError if the folder is not empty, ValueError if the temperature is out of range.
     """
     group_temperatures(temperature, nvae.model_config)  # raises if it is out of range
     version, entries = runtime_version(runtime), []
@@ -64,12 +53,9 @@ def export_folder(nvae, out_dir, kind, runtime, temperature):
 
 @in_float32()
 def draw_cases(nvae, graph, batch_size, temperature, num=4, seed=0):
-    """Random inputs of a `DeviceGraph`, and the outputs of the Keras model for them.
+    """Random inputs of a `DeviceGraph` and the outputs of the Keras model: a list of ({input: array}, {output: array}).
 
     The temperature is the given one in every other case, beginning with the first, and 1 in the others.
-
-    Returns:
-        List of ({input: array}, {output: array}), float32.
     """
     rng, answer, cases = np.random.default_rng(seed), _ANSWERS[graph.name], []
     for index in range(num):

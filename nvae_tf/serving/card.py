@@ -23,12 +23,7 @@ class Card(NamedTuple):
 
 
 def read_card(path):
-    """`Card` of a model.json and the file of golden answers that it names.
-
-    Raises:
-        ValueError: damaged files, or answers that do not match the card.
-        OSError: a file cannot be read.
-    """
+    """`Card` of a model.json and the golden answers that it names; ValueError if they are damaged or do not match."""
     path = pathlib.Path(path)
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
@@ -46,15 +41,10 @@ def read_card(path):
 
 
 def find_card(path, version):
-    """Path of the model card of a version.
+    """Path of the model card of a version number; ValueError if the folder has no card of that version.
 
-    Args:
-        path: folder of the versions, one of them, or the card of any of them. A card that is not in a folder
-            N/assets.extra does not tell its version, and is taken as it is.
-        version: number of the version.
-
-    Raises:
-        ValueError: the folder has no card of that version.
+    `path` is the folder of the versions, one of them, or the card of any of them. A card that is not in a folder
+    N/assets.extra does not tell its version, and is taken as it is.
     """
     path = pathlib.Path(path).resolve()
     if (path / "assets.extra").is_dir():

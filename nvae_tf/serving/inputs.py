@@ -7,12 +7,9 @@ import numpy as np
 from nvae_tf.serving.protocol import InputError
 from nvae_tf.serving.read_images import open_picture
 
-_RANGES = {
-    "temperature": ("positive, finite numbers", lambda array: np.isfinite(array) & (array > 0)),
-    "alpha": ("numbers in [0, 1]", lambda array: (array >= 0) & (array <= 1)),
-    "image": ("numbers in [0, 1]", lambda array: (array >= 0) & (array <= 1)),
-}
-_FINITE = "finite numbers", np.isfinite
+_FINITE, _UNIT = ("finite numbers", np.isfinite), ("numbers in [0, 1]", lambda array: (array >= 0) & (array <= 1))
+_POSITIVE = "positive, finite numbers", lambda array: np.isfinite(array) & (array > 0)
+_RANGES = {"temperature": _POSITIVE, "alpha": _UNIT, "image": _UNIT}
 
 
 def check_inputs(inputs, specs):
@@ -88,9 +85,8 @@ def _strings(name, value):
         raise InputError(f"{name}: expected a list or object array of bytes. Received: {received}")
     for row, content in enumerate(value):
         if not isinstance(content, bytes):
-            received = (
-                f"the path {str(content)!r}" if isinstance(content, str | os.PathLike) else type(content).__name__
-            )
+            is_path = isinstance(content, str | os.PathLike)
+            received = f"the path {str(content)!r}" if is_path else type(content).__name__
             raise InputError(f"{name}, row {row}: expected the bytes of a file. Received: {received}")
     array = np.empty(len(value), object)
     array[:] = value

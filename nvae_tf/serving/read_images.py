@@ -20,18 +20,10 @@ def open_picture(name, content):
 
 
 def read_picture(name, content, shape):
-    """Pixels of an image file by the rule `decoding` of the model card, except that images are not resized.
+    """Pixels of an image file's bytes by the rule `decoding` of the model card, except that images are not resized.
 
-    Args:
-        name: name of the file in messages.
-        content: bytes of a PNG or JPEG file.
-        shape: (height, width, channels) of the model.
-
-    Returns:
-        uint8 [height, width, channels].
-
-    Raises:
-        InputError: not a complete PNG or JPEG, another size, or a model of other than 1 or 3 channels.
+    `shape` is the (height, width, channels) of the model and of the uint8 array returned. InputError, naming `name`, if
+    it is not a complete PNG or JPEG or of another size, or if the model has other than 1 or 3 channels.
     """
     height, width, channels = shape
     if channels not in (1, 3):

@@ -16,13 +16,12 @@ _MAX_SHARE_OF_PIXELS = 1e-2
 def keras_parity(nvae, answers, binarize, pixels):
     """Errors of the golden answers of `sample`, `decode` and `score`; ValueError if one exceeds rounding.
 
-    Returns:
-        `{output: errors of parity.measure}` of likelihood_params, kl_per_group and nelbo, and the share of the pixel
-        values of images that differ.
+    They are `{output: errors of parity.measure}` of likelihood_params, kl_per_group and nelbo, and the share of the
+    pixel values of images that differ.
     """
-    outputs, (request, received) = {}, answers["decode"]
+    request, received = answers["decode"]
     noise = [request[name] for name in sorted(request) if name.startswith("noise_")]
-    outputs["likelihood_params"] = _errors(received, "likelihood_params", _generate(nvae, noise, request))
+    outputs = {"likelihood_params": _errors(received, "likelihood_params", _generate(nvae, noise, request))}
 
     request, received = answers["score"]
     seen = to_model(tf.constant(request["image"]), nvae.model_config, binarize)

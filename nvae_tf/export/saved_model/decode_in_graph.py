@@ -102,12 +102,9 @@ def to_bytes(images):
 
 
 def to_model(images, config, binarize):
-    """Converts images to what the model sees, [B, Hp, Wp, C] in [0, 1] with its bit depth and padding.
+    """Converts uint8 [B, H, W, C] to what the model sees, [B, Hp, Wp, C] in [0, 1] with its bit depth and padding.
 
-    Args:
-        images: uint8 [B, H, W, C].
-        config: `ModelConfig`.
-        binarize: whether the model was trained on binary images; values of at least 128 then become 1.
+    For a model that was trained on binary images (`binarize`), values of at least 128 become 1.
     """
     if binarize:
         values = tf.cast(images >= 128, tf.float32)

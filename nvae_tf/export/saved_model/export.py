@@ -119,8 +119,8 @@ def publish(folder):
         files.sync(path)
     base_dir = folder.parent
     while True:
-        versions = [int(path.name) for path in base_dir.iterdir() if is_version(path.name)]
-        final = base_dir / str(max(versions, default=0) + 1)
+        newest = max((int(path.name) for path in base_dir.iterdir() if is_version(path.name)), default=0)
+        final = base_dir / str(newest + 1)
         try:
             os.rename(folder, final)  # which never replaces a folder that is not empty
         except OSError as error:

@@ -77,28 +77,23 @@ class Signatures(tf.Module):
 
     def _make(self):
         seed, number, file = (tf.TensorSpec([None], dtype) for dtype in (tf.int64, tf.float32, tf.string))
+        alpha, temperature = {"alpha": number}, {"temperature": number}
         shape = [None, *self._size, self._config.image_channels]
         image, floats = tf.TensorSpec(shape, tf.uint8), tf.TensorSpec(shape, tf.float32)
         noise = dict(zip(self.noise_names, [tf.TensorSpec(s) for s in self.model.noise_shapes(None)], strict=True))
         made = {
-            "sample": (self._sample, {"seed": seed, "temperature": number}),
-            "decode": (self._decode, {**noise, "temperature": number}),
-            "encode_pixels": (self._encode_pixels, {"image": image}),
+            "sample": (self._sample, {"seed": seed, **temperature}),
+            "decode": (self._decode, {**noise, **temperature}),
+            "encode_pixels": (self._encoded, {"image": image}),
             "encode_floats": (self._encode_floats, {"image": floats}),
-            "interpolate_seeds": (
-                self._interpolate_seeds,
-                {"seed_a": seed, "seed_b": seed, "alpha": number, "temperature": number},
-            ),
+            "interpolate_seeds": (self._interpolate_seeds, {"seed_a": seed, "seed_b": seed, **alpha, **temperature}),
             "score": (self._score, {"image": image, "seed": seed}),
         }
         if self._has_files:
             made |= {
                 "encode": (self._encode, {"image_bytes": file}),
-                "reconstruct": (self._reconstruct, {"image_bytes": file, "seed": seed, "temperature": number}),
-                "interpolate": (
-                    self._interpolate,
-                    {"image_bytes_a": file, "image_bytes_b": file, "alpha": number},
-                ),
+                "reconstruct": (self._reconstruct, {"image_bytes": file, "seed": seed, **temperature}),
+                "interpolate": (self._interpolate, {"image_bytes_a": file, "image_bytes_b": file, **alpha}),
             }
         return {name: _named_function(name, function, specs) for name, (function, specs) in made.items()}
 
@@ -120,9 +115,6 @@ class Signatures(tf.Module):
 
     def _encode(self, image_bytes):
         return self._encoded(self._read("image_bytes", image_bytes))
-
-    def _encode_pixels(self, image):
-        return self._encoded(image)
 
     def _encode_floats(self, image):
         inside = (image >= 0.0) & (image <= 1.0)  # false for NaN
@@ -177,8 +169,8 @@ class Signatures(tf.Module):
     def _seen(self, images):
         return to_model(images, self._config, self._binarize)
 
-    def _encoded(self, images):
-        latents, noise, kl = self._posterior_means(self._seen(images))
+    def _encoded(self, image):
+        latents, noise, kl = self._posterior_means(self._seen(image))
         latents = zip(hierarchy.numbered("latent", self._config), latents, strict=True)
         return {**dict(latents), **dict(zip(self.noise_names, noise, strict=True)), "kl_per_group": kl}
 

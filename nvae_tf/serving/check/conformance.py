@@ -43,19 +43,12 @@ class Outcome(NamedTuple):
 
 @dataclasses.dataclass
 class Target:
-    """The server to check.
+    """The server to check."""
 
-    Args:
-        transports: `{"grpc": GrpcTransport, "rest": RestTransport}`, or one of them.
-        model: `ModelSpec`.
-        timeout: time limit of a request in seconds.
-        card: `Card` of the served model; None if it is not available. Default None.
-    """
-
-    transports: dict
+    transports: dict  # {"grpc": GrpcTransport, "rest": RestTransport}, or one of them
     model: ModelSpec
-    timeout: float
-    card: Card | None = None
+    timeout: float  # time limit of a request in seconds
+    card: Card | None = None  # of the served model; None if it is not available
 
     def predict(self, protocol, signature, inputs, model=None):
         """Sends a request without checks; returns `{name: array}`."""
@@ -95,12 +88,10 @@ def run_check(check):
 
 
 def expect_same(expected, received, max_levels=1):
-    """Raises `CheckFailedError` unless outputs are equal except for rounding.
+    """Raises `CheckFailedError` unless outputs, `{name: array}`, are equal except for rounding.
 
-    Args:
-        expected, received: `{name: array}`. At most one value in a thousand of uint8 arrays, and of the pixels of PNG
-            files, may differ; float32 may by a relative 1e-3, or by 1e-4 of the largest value.
-        max_levels: by how much uint8 may differ. Default 1.
+    At most one value in a thousand of uint8 arrays, and of the pixels of PNG files, may differ, by at most
+    `max_levels`; float32 may differ by a relative 1e-3, or by 1e-4 of the largest value.
     """
     if set(expected) != set(received):
         raise CheckFailedError(f"outputs: expected {sorted(expected)}. Received: {sorted(received)}")

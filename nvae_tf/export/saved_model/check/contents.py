@@ -74,17 +74,11 @@ class SavedModel:
                 pending.extend(nodes.get(name.lstrip("^").partition(":")[0]) for name in node.input)
         for operation in operations:
             # The list grows while it is walked, because functions call functions.
-            for name in _called_functions(operation.node):
-                if name in library:
-                    operations.extend(Operation(node, name) for node in library.pop(name).node_def)
+            attributes = operation.node.attr.values()
+            called = [function.name for value in attributes for function in (value.func, *value.list.func)]
+            for name in filter(library.__contains__, (operation.node.op, *called)):
+                operations.extend(Operation(node, name) for node in library.pop(name).node_def)
         return operations
-
-
-def _called_functions(node):
-    yield node.op
-    for value in node.attr.values():
-        yield value.func.name
-        yield from (function.name for function in value.list.func)
 
 
 def version_folders(base_path):
@@ -111,7 +105,14 @@ def find_version(path):
 
 
 def read_saved_model(version_dir, published=True, base_dir=None):
-    """`SavedModel` of a folder; ValueError unless its saved_model.pb has a graph for servers."""
+    """`SavedModel` of a folder; ValueError unless its saved_model.pb has a graph for servers.
+
+    Args:
+        version_dir: the folder.
+        published: False for a folder that is not yet named by its version number. Default True.
+        base_dir: folder with the server's configuration files and the other versions; None if it holds `version_dir`.
+            Default None.
+    """
     path = pathlib.Path(version_dir).resolve()
     file = path / "saved_model.pb"
     try:

@@ -37,21 +37,12 @@ class RuleResult(NamedTuple):
 
 
 def lint_saved_model(version_dir, published=True, execute=True, base_dir=None):
-    """Checks a SavedModel against every rule.
+    """The `RuleResult`s of a SavedModel for each of `RULES` and, at the end, `executes`.
 
     Args:
-        version_dir: folder with saved_model.pb.
-        published: False for a folder that is not yet named by its version number. Default True.
+        version_dir, published, base_dir: see `read_saved_model`, which raises ValueError for what is no SavedModel.
         execute: False leaves out the check that runs the model. That check is also left out if the graph or the warm-up
             file broke a rule. Default True.
-        base_dir: folder with the server's configuration files and the other versions; None if it holds `version_dir`.
-            Default None.
-
-    Returns:
-        List of `RuleResult`, one for each of `RULES` and at the end `executes`.
-
-    Raises:
-        ValueError: there is no readable saved_model.pb.
     """
     model = read_saved_model(version_dir, published, base_dir)
     results = [_apply(rule, model) for rule in RULES]
