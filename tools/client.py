@@ -27,14 +27,8 @@ from tools.flags import connection, define_path, define_server, define_temperatu
 FLAGS = flags.FLAGS
 
 # The suffix of the output of each command; status has none.
-_SUFFIXES = {
-    "status": None,
-    "sample": ".png",
-    "reconstruct": ".png",
-    "interpolate": ".png",
-    "score": ".jsonl",
-    "encode": ".npz",
-}
+_SUFFIXES = {"status": None, "sample": ".png", "reconstruct": ".png", "interpolate": ".png"}
+_SUFFIXES |= {"score": ".jsonl", "encode": ".npz"}
 
 define_server()
 flags.DEFINE_enum("protocol", "grpc", ["grpc", "rest"], "Protocol to use.")
@@ -69,9 +63,8 @@ def make_client():
 
 def in_batches(request, *columns):
     """Outputs, `{name: array}`, of request(*rows) for batches of the columns, arrays or lists of equal length."""
-    size, parts = FLAGS.batch_size, []
-    for start in range(0, len(columns[0]), size):
-        parts.append(request(*(column[start : start + size] for column in columns)))
+    size, starts = FLAGS.batch_size, range(0, len(columns[0]), FLAGS.batch_size)
+    parts = [request(*(column[start : start + size] for column in columns)) for start in starts]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -164,11 +157,12 @@ def main(words):
         raise app.UsageError(f"expected one of {', '.join(_SUFFIXES)}. Received: {words}")
     (command,) = words
     suffix = _SUFFIXES[command]
-    needed = suffix and (FLAGS.out or command != "score")
-    if needed and not ((FLAGS.out or "").endswith(suffix) and os.path.isdir(os.path.dirname(FLAGS.out) or ".")):
-        raise app.UsageError(f"--out: expected a name ending in {suffix} in an existing folder. Received: {FLAGS.out}")
-    if needed:
-        check_writable(os.path.dirname(FLAGS.out) or ".")
+    if suffix and (FLAGS.out or command != "score"):
+        folder = os.path.dirname(FLAGS.out or "") or "."
+        if not ((FLAGS.out or "").endswith(suffix) and os.path.isdir(folder)):
+            expected = f"expected a name ending in {suffix} in an existing folder"
+            raise app.UsageError(f"--out: {expected}. Received: {FLAGS.out}")
+        check_writable(folder)
     if FLAGS.images_dir:
         check_no_images(FLAGS.images_dir)
     with make_client() as client:

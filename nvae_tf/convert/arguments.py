@@ -68,18 +68,11 @@ _LARGEST_COUNTS = {"model": 4096, "train": 2**53}
 
 
 def config_from_arguments(arguments):
-    """The `Config` of a model trained by the authors' program (NVAE, arXiv 2007.03898).
+    """The valid `Config` of a model trained by the authors' program (NVAE, arXiv 2007.03898).
 
-    Args:
-        arguments: `OfficialCheckpoint.arguments`. Arguments that old files lack take the value that the program
-            implied before they were added.
-
-    Returns:
-        A valid `Config`.
-
-    Raises:
-        ConversionError: an argument is missing, has a wrong type, is out of range, contradicts another, or describes a
-            model that cannot be built here; the message names it.
+    Of `OfficialCheckpoint.arguments`, those that old files lack take the value that the program implied before they
+    were added. `ConversionError` names an argument that is missing, has a wrong type, is out of range, contradicts
+    another, or describes a model that cannot be built here.
     """
     _refuse_unknown(arguments)
     dataset, size, channels, padding = _dataset(arguments)

@@ -28,16 +28,13 @@ class OfficialCheckpoint:
 
 
 def read_checkpoint(path):
-    """Reads a checkpoint of the authors' program (NVAE, arXiv 2007.03898).
+    """`OfficialCheckpoint` in a file of the authors' program (NVAE, arXiv 2007.03898).
 
     The file is a pickle, so only torch's restricted loader reads it, and `argparse.Namespace` is the only type allowed
     beyond torch's own. A file that asks for anything else is refused before any code runs.
 
     Args:
         path: path of the `checkpoint.pt`.
-
-    Returns:
-        An `OfficialCheckpoint`.
 
     Raises:
         ConversionError: the file is missing, damaged or not a torch file, asks for forbidden objects, or lacks what an
@@ -104,7 +101,7 @@ def _reason(error):
 
 def _arrays(torch, path, state_dict):
     if not isinstance(state_dict, dict) or not state_dict:
-        found = "an empty dict" if isinstance(state_dict, dict) else type(state_dict).__name__
+        found = "an empty dict" if state_dict == {} else type(state_dict).__name__
         raise _error(path, "state_dict", found, "a dict of tensors by name")
     arrays = {}
     for name, tensor in state_dict.items():

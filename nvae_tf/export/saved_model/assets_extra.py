@@ -15,17 +15,15 @@ CARD, GOLDEN, WARM_UP = "model.json", "golden.npz", "tf_serving_warmup_requests"
 
 def model_card(config, specs, origin, **fields):
     """The model card as a dict for JSON, from a `ModelConfig`, `Signatures.specs`, `provenance` and further fields."""
-    groups = [
-        {"height": s.height, "width": s.width, "channels": config.latent_channels, "scale": s.index}
-        for s in hierarchy.group_scales(config)
-    ]
+    scales = hierarchy.group_scales(config)
+    sizes = [{"height": s.height, "width": s.width, "scale": s.index} for s in scales]
     return {
         "format": _FORMAT,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **origin,
         "model": config_to_dict(config),
         "likelihood": config.likelihood,
-        "groups": groups,
+        "groups": [{**size, "channels": config.latent_channels} for size in sizes],
         "signatures": {name: {kind: _tensors(specs[name][kind]) for kind in specs[name]} for name in specs},
         **fields,
     }

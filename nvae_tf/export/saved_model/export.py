@@ -20,16 +20,8 @@ import tensorflow as tf
 
 from nvae_tf import files
 from nvae_tf.export.parity import in_float32, write_parity
+from nvae_tf.export.saved_model import assets_extra
 from nvae_tf.export.saved_model.against_keras import keras_parity
-from nvae_tf.export.saved_model.assets_extra import (
-    CARD,
-    GOLDEN,
-    WARM_UP,
-    example_request,
-    folder_checksums,
-    model_card,
-    write_warm_up,
-)
 from nvae_tf.export.saved_model.check.contents import is_version
 from nvae_tf.export.saved_model.check.lint import lint_saved_model
 from nvae_tf.export.saved_model.server_files import check_server_options, write_server_files
@@ -77,7 +69,10 @@ def export_saved_model(
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        _require_passed(folder, results)
+        failed = [f"\n  {result.name}: {result.detail} ({result.reason})" for result in results if not result.passed]
+        if failed:
+            expected = "expected an export that passes every check. Not published, because of"
+            raise ValueError(f"{folder}: {expected}{''.join(failed)}")
         # The last check is the one that ran the model.
         report(f"checks: {sum(result.status == 'passed' for result in results)} passed; {results[-1].detail}")
         # Only now, because these files bind all later exports; another export may have written them meanwhile.
@@ -104,13 +99,6 @@ def _unpublished(base_dir):
             folder.mkdir()
             stack.enter_context(files.lock(folder))
         yield folder
-
-
-def _require_passed(folder, results):
-    failed = [f"{result.name}: {result.detail} ({result.reason})" for result in results if not result.passed]
-    if failed:
-        lines = "".join(f"\n  {text}" for text in failed)
-        raise ValueError(f"{folder}: expected an export that passes every check. Not published, because of{lines}")
 
 
 def publish(folder):
@@ -143,13 +131,16 @@ def _write(nvae, folder, origin, name, pixels, temperature, batch_sizes, report)
     outputs, pixels_that_differ = keras_parity(nvae, answers, binarize, pixels)
     extra = folder / "assets.extra"
     extra.mkdir()
-    write_npz(extra / GOLDEN, answers)
-    write_parity(extra, "SavedModel", [_parity_entry(folder, outputs)])
+    write_npz(extra / assets_extra.GOLDEN, answers)
+    size = sum(path.stat().st_size for path in (folder / "saved_model.pb", *(folder / "variables").iterdir()))
+    entry = {"file": "saved_model.pb, variables", "bytes": size, "precision": "float32", "seconds": None}
+    entry |= {"runtime": "TensorFlow", "version": tf.__version__, "outputs": outputs}
+    write_parity(extra, "SavedModel", [entry])
     specs = {**signatures.specs, "serving_default": signatures.specs["sample"]}
     report(f"writing warm-up requests for batches of {', '.join(map(str, batch_sizes))}")
     images = answers["sample"][1]["image"]
-    write_warm_up(extra / WARM_UP, name, specs, batch_sizes, images, temperature)
-    card = model_card(
+    assets_extra.write_warm_up(extra / assets_extra.WARM_UP, name, specs, batch_sizes, images, temperature)
+    card = assets_extra.model_card(
         nvae.model_config,
         specs,
         origin,
@@ -160,31 +151,18 @@ def _write(nvae, folder, origin, name, pixels, temperature, batch_sizes, report)
         allowed_batch_sizes=list(batch_sizes),
         folded=signatures.model.folded,
         parity={"outputs": outputs, "pixels_that_differ": pixels_that_differ},
-        golden={"file": GOLDEN, "sha256": files.file_sum(extra / GOLDEN)},
-        checksums=folder_checksums(folder),
+        golden={"file": assets_extra.GOLDEN, "sha256": files.file_sum(extra / assets_extra.GOLDEN)},
+        checksums=assets_extra.folder_checksums(folder),
     )
-    files.write_json(extra / CARD, card)
+    files.write_json(extra / assets_extra.CARD, card)
     return card
-
-
-def _parity_entry(folder, outputs):
-    parts = [folder / "saved_model.pb", *(folder / "variables").iterdir()]
-    return {
-        "file": "saved_model.pb, variables",
-        "bytes": sum(path.stat().st_size for path in parts),
-        "precision": "float32",
-        "runtime": "TensorFlow",
-        "version": tf.__version__,
-        "seconds": None,
-        "outputs": outputs,
-    }
 
 
 def _golden_answers(signatures, temperature):
     """Golden answers of every signature, with samples of the model as images in the requests."""
     images, answers, specs = None, {}, signatures.specs
     for name, function in sorted(signatures.functions.items(), key=lambda item: item[0] != "sample"):
-        request = example_request(specs[name]["inputs"], _GOLDEN_ROWS, images, temperature)
+        request = assets_extra.example_request(specs[name]["inputs"], _GOLDEN_ROWS, images, temperature)
         outputs = function(**{key: tf.constant(value) for key, value in request.items()})
         answers[name] = request, {key: np.asarray(value) for key, value in outputs.items()}
         images = answers["sample"][1]["image"]

@@ -47,6 +47,7 @@ class Signatures(tf.Module):
         self._config = config = model.model_config
         self._size = [size - 2 * config.padding for size in (config.image_height, config.image_width)]
         self._has_files = config.image_channels in (1, 3)
+        self._noise_names = hierarchy.numbered("noise", config)
         noise = [tf.TensorSpec(shape, tf.float32) for shape in model.noise_shapes(None)]
         seen = tf.TensorSpec([None, config.image_height, config.image_width, config.image_channels], tf.float32)
         rows = tf.TensorSpec([None], tf.float32)
@@ -80,7 +81,7 @@ class Signatures(tf.Module):
         alpha, temperature = {"alpha": number}, {"temperature": number}
         shape = [None, *self._size, self._config.image_channels]
         image, floats = tf.TensorSpec(shape, tf.uint8), tf.TensorSpec(shape, tf.float32)
-        noise = dict(zip(self.noise_names, [tf.TensorSpec(s) for s in self.model.noise_shapes(None)], strict=True))
+        noise = dict(zip(self._noise_names, [tf.TensorSpec(s) for s in self.model.noise_shapes(None)], strict=True))
         made = {
             "sample": (self._sample, {"seed": seed, **temperature}),
             "decode": (self._decode, {**noise, **temperature}),
@@ -97,11 +98,6 @@ class Signatures(tf.Module):
             }
         return {name: _named_function(name, function, specs) for name, (function, specs) in made.items()}
 
-    @property
-    def noise_names(self):
-        """Names of the noise inputs, in generation order."""
-        return hierarchy.numbered("noise", self._config)
-
     # The signatures: functions from named tensors to named tensors.
 
     def _sample(self, seed, temperature):
@@ -109,7 +105,7 @@ class Signatures(tf.Module):
         return self._pictures(self._generate(self._noise(seed), temperature), seed)
 
     def _decode(self, temperature, **noise):
-        noise = [_finite(name, noise[name]) for name in self.noise_names]
+        noise = [_finite(name, noise[name]) for name in self._noise_names]
         params = self._generate(noise, _positive(temperature))
         return {"likelihood_params": params, "mean_image": draw_pixels(self.model, params)}
 
@@ -172,7 +168,7 @@ class Signatures(tf.Module):
     def _encoded(self, image):
         latents, noise, kl = self._posterior_means(self._seen(image))
         latents = zip(hierarchy.numbered("latent", self._config), latents, strict=True)
-        return {**dict(latents), **dict(zip(self.noise_names, noise, strict=True)), "kl_per_group": kl}
+        return {**dict(latents), **dict(zip(self._noise_names, noise, strict=True)), "kl_per_group": kl}
 
     def _pictures(self, params, seed):
         keys = row_keys(seed, tf.zeros_like(seed), purpose=PIXELS)

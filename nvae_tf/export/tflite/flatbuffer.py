@@ -29,17 +29,11 @@ class Value(typing.NamedTuple):
 class TFLiteGraph:
     """The first subgraph of a .tflite file; a decoder has no other.
 
+    Its `model` (`ModelT` of the schema) and `subgraph` (`SubGraphT`) may be changed before `pack`. `signature` is the
+    name of the first signature, None if there is none; `inputs` and `outputs` are its lists of `Value`.
+
     Args:
-        content: bytes of the file.
-
-    Attributes:
-        model: `ModelT` of the schema; `pack` writes it.
-        subgraph: `SubGraphT`.
-        signature: name of the first signature; None if there is none.
-        inputs, outputs: lists of `Value` of the first signature; empty if there is none.
-
-    Raises:
-        ValueError: not a TFLite file, or a damaged one.
+        content: bytes of the file; ValueError if it is no TFLite file, or a damaged one.
     """
 
     def __init__(self, content):

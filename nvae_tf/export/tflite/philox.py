@@ -31,15 +31,9 @@ def philox(counters, key):
 
 
 def row_key(seed, index=0, purpose=LATENTS):
-    """Key of one image: the words of `nvae_tf.models.noise.row_keys`, uint32 [4].
+    """Key of one image: the words of `nvae_tf.models.noise.row_keys`, uint32 [4], for `LATENTS` or `PIXELS`.
 
-    Args:
-        seed: int from 0 to 2^63 - 1.
-        index: number of the image among the images drawn, below 2^36. Default 0.
-        purpose: `LATENTS` or `PIXELS`. Default `LATENTS`.
-
-    Raises:
-        ValueError: a number out of range.
+    The seed is below 2^63, and the index, the number of the image among those drawn, below 2^36; else ValueError.
     """
     for name, value, bits in (("seed", seed, 63), ("index", index, PURPOSE_BITS - SAMPLE_BITS)):
         if not 0 <= value < 2**bits:

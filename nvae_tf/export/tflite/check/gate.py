@@ -1,7 +1,6 @@
 """The four parts of check_tflite.py: what each checks, and whether it passes, fails or is not shown."""
 
 import collections
-import functools
 import pathlib
 from typing import NamedTuple
 
@@ -32,7 +31,7 @@ class Part(NamedTuple):
 
 
 def check_file(path, *, nvae=None, reference=None, num_draws=4, num_audit_draws=32, seed=0):
-    """Checks one .tflite file.
+    """Checks one .tflite file; yields each `Part` as soon as it is known.
 
     Args:
         path: path of the file.
@@ -41,9 +40,6 @@ def check_file(path, *, nvae=None, reference=None, num_draws=4, num_audit_draws=
             no `nvae`. Default None.
         num_draws, num_audit_draws: number of random inputs for "gpu" and "keras", and for "half". Default 4 and 32.
         seed: seed of the random inputs. Default 0.
-
-    Yields:
-        Each `Part` as soon as it is known.
     """
     try:
         graph = TFLiteGraph(pathlib.Path(path).read_bytes())
@@ -54,9 +50,9 @@ def check_file(path, *, nvae=None, reference=None, num_draws=4, num_audit_draws=
         return
     yield _lint(graph)
     checks = {
-        "gpu": functools.partial(_gpu, path, graph, num_draws, seed),
-        "keras": functools.partial(_keras, path, graph, nvae, reference, num_draws, seed),
-        "half": functools.partial(_half, path, graph, num_audit_draws, seed),
+        "gpu": lambda: _gpu(path, graph, num_draws, seed),
+        "keras": lambda: _keras(path, graph, nvae, reference, num_draws, seed),
+        "half": lambda: _half(path, graph, num_audit_draws, seed),
     }
     for name, check in checks.items():
         try:

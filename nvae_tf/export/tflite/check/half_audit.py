@@ -50,8 +50,7 @@ class Magnitude(NamedTuple):
 def audit(path, graph, inputs):
     """Runs a file as it is and with everything rounded to fp16; arguments and errors as for `run_file`.
 
-    Returns:
-        List of `Magnitude`s, the largest first; {output: `relative_error` between everything and nothing rounded}.
+    Returns `Magnitude`s, the largest first, and {output: `relative_error` between everything and nothing rounded}.
     """
     exact = run_file(path, graph, inputs, "reference")
     with tempfile.TemporaryDirectory() as folder:
