@@ -1,7 +1,6 @@
 """Exported ONNX files: the contents of the folder, and agreement with Keras for any batch."""
 
 import dataclasses
-import importlib.metadata
 import json
 
 import numpy as np
@@ -118,12 +117,3 @@ def test_kernels_are_inputs_only_while_it_converts(mixture_nvae, cell_set, monke
     assert stored <= {name for node in converted.node for name in node.input}
     assert not [node.name for node in converted.node if set(node.input) <= stored]
     assert all(one is other for one, other in zip(before, model.variables, strict=True))
-
-
-def test_wrong_use(flow_nvae, tmp_path, monkeypatch):
-    def version(name):
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(importlib.metadata, "version", version)
-    with pytest.raises(ImportError, match=r"onnxruntime: pip install -e '\.\[device\]'"):
-        export_onnx(flow_nvae, tmp_path / "out", {})

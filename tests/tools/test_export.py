@@ -1,5 +1,4 @@
 import json
-import pathlib
 import shutil
 
 import numpy as np
@@ -48,43 +47,30 @@ def test_saved_model(program, digits_run, tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "module, name, flags, options",
+    "module, flags, options",
     [
-        (
-            tflite,
-            "export_tflite",
-            ("--format=tflite", "--num_groups=2", "--encoder"),
-            {"num_groups": 2, "encoder": True, "temperature": 1.0},
-        ),
-        (
-            onnx,
-            "export_onnx",
-            ("--format=onnx", "--opset=17", "--temperature=0.6"),
-            {"opset": 17, "temperature": 0.6},
-        ),
+        (tflite, ("--num_groups=2", "--encoder"), {"num_groups": 2, "encoder": True, "temperature": 1.0}),
+        (onnx, ("--opset=17", "--temperature=0.6"), {"opset": 17, "temperature": 0.6}),
     ],
     ids=["tflite", "onnx"],
 )
-def test_files_for_devices(program, digits_run, tmp_path, capsys, monkeypatch, module, name, flags, options):
+def test_files_for_devices(program, digits_run, tmp_path, capsys, monkeypatch, request, module, flags, options):
+    kind = request.node.callspec.id
     received = {}
 
     def write(nvae, out, origin, **options):
         received.update(options, out=out, step=origin["run"]["step"])
         outputs = {"kl": {"relative": 3e-7}, "noise_00": {"relative": 1e-7}, "noise_01": {"relative": 2e-7}}
-        path = tmp_path / "parity.json"
-        path.write_text(
-            json.dumps(
-                {"files": [{"file": "decoder.x", "bytes": 2e6, "runtime": "r", "seconds": 0.01, "outputs": outputs}]}
-            )
-        )
-        return [path]
+        entry = {"file": "decoder.x", "bytes": 2e6, "runtime": "r", "seconds": 0.01, "outputs": outputs}
+        out.mkdir()
+        (out / "parity.json").write_text(json.dumps({"files": [entry]}))
 
-    monkeypatch.setattr(module, name, write)
-    program("export", f"--run_dir={digits_run}", f"--out={tmp_path / 'new'}", *flags).main()
-    assert received == {**options, "out": pathlib.Path(tmp_path / "new"), "step": 3}
+    monkeypatch.setattr(module, f"export_{kind}", write)
+    program("export", f"--format={kind}", f"--run_dir={digits_run}", f"--out={tmp_path / 'new'}", *flags).main()
+    assert received == {**options, "out": tmp_path / "new", "step": 3}
     assert capsys.readouterr().out.splitlines() == [
         "parity of decoder.x (2.0 MB, 10.00 ms with r) with Keras: kl 3.0e-07 relative, noise 2.0e-07 relative",
-        f"written: {tmp_path / 'parity.json'}",
+        f"written: {tmp_path / 'new' / 'parity.json'}",
     ]
 
 

@@ -1,6 +1,5 @@
 """Exported TFLite files: the contents of the folder, and agreement with Keras."""
 
-import importlib.metadata
 import json
 import os
 import shutil
@@ -175,19 +174,6 @@ def test_nothing_is_left_if_a_file_does_not_agree(flow_nvae, tmp_path, monkeypat
     with pytest.raises(ValueError, match=r"decoder_float32\.tflite: likelihood_params: expected what Keras gives"):
         tflite.export_tflite(flow_nvae, tmp_path / "out", {})
     assert list(tmp_path.iterdir()) == []
-
-
-def test_wrong_use(flow_nvae, tmp_path, monkeypatch):
-    for temperature in (0.0, float("nan"), float("inf")):
-        with pytest.raises(ValueError, match="temperature: expected a positive, finite number"):
-            tflite.export_tflite(flow_nvae, tmp_path / "out", {}, temperature=temperature)
-
-    def version(name):
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(importlib.metadata, "version", version)
-    with pytest.raises(ImportError, match=r"ai-edge-litert: pip install -e '\.\[device\]'"):
-        tflite.export_tflite(flow_nvae, tmp_path / "out", {})
 
 
 def _channels_last(array):
