@@ -21,17 +21,13 @@ define_path("base_dir", None, "Folder of the server's files and other versions; 
 flags.DEFINE_bool("execute", True, "Run the model too; otherwise only its files are inspected.")
 
 
-def _stop(message):
-    print(f"check_export.py: {message}", file=sys.stderr)
-    sys.exit(2)
-
-
 def main(folders):
-    if FLAGS.base_dir is not None and not os.path.isdir(FLAGS.base_dir):
-        _stop(f"--base_dir: expected an existing folder. Received: {FLAGS.base_dir}")
-    if len(folders) != 1:
-        _stop(f"expected one folder, as in: check_export.py saved_models/nvae. Received: {folders or 'none'}")
     try:
+        if FLAGS.base_dir is not None and not os.path.isdir(FLAGS.base_dir):
+            raise ValueError(f"--base_dir: expected an existing folder. Received: {FLAGS.base_dir}")
+        if len(folders) != 1:
+            received = folders or "none"
+            raise ValueError(f"expected one folder, as in: check_export.py saved_models/nvae. Received: {received}")
         from nvae_tf.export.saved_model.check.contents import find_version
         from nvae_tf.export.saved_model.check.lint import lint_saved_model
 
@@ -39,7 +35,8 @@ def main(folders):
         print(f"checking: {folder}")
         results = lint_saved_model(folder, execute=FLAGS.execute, base_dir=FLAGS.base_dir)
     except (ValueError, OSError, ImportError) as error:  # no SavedModel, or no tensorflow-serving-api
-        _stop(error)
+        print(f"check_export.py: {error}", file=sys.stderr)
+        sys.exit(2)
     for result in results:
         print(f"{result.status:11} {result.name:20} {result.detail}".rstrip())
         if not result.passed:

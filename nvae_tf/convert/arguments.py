@@ -28,12 +28,8 @@ _MODEL_ARGUMENTS = {
     "res_dist": "residual_posterior",
 }
 _TRAIN_ARGUMENTS = {
-    "batch_size": "batch_size",
-    "epochs": "epochs",
-    "learning_rate": "learning_rate",
+    **{name: name for name in ("batch_size", "epochs", "learning_rate", "warmup_epochs", "weight_decay")},
     "learning_rate_min": "min_learning_rate",
-    "warmup_epochs": "warmup_epochs",
-    "weight_decay": "weight_decay",
     "kl_anneal_portion": "kl_anneal_fraction",
     "kl_const_portion": "kl_constant_fraction",
     "kl_const_coeff": "kl_min_weight",

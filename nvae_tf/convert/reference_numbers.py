@@ -80,11 +80,6 @@ def _inference(ours, like, name):
     return values[name](), like
 
 
-def _kl_of_group(ours, like, group):
-    means = np.mean(ours.inference.kl_per_channel, axis=0)
-    return means[int(group)], like
-
-
 def _sample_mean(ours, like, temperature):
     return _image_like(ours.model.likelihood(ours.sample(float(temperature))).mean(), like)
 
@@ -107,7 +102,7 @@ def _trajectory(ours, like, rate, decay, weight):
 # layout and raises LookupError if the model has nothing to compare).
 _KEYS = [
     (r"eval_(logits|log_q|log_p|kl_all|recon_loss|nelbo|log_iw)", 1e-4, _inference),
-    (r"eval_kl_diag_(\d+)", 1e-4, _kl_of_group),
+    (r"eval_kl_diag_(\d+)", 1e-4, lambda ours, like, i: (np.mean(ours.inference.kl_per_channel, 0)[int(i)], like)),
     (rf"sample_logits_t{_NUMBER}", 1e-4, lambda ours, like, t: _image_like(ours.sample(float(t)), like)),
     (rf"sample_mean_t{_NUMBER}", 1e-4, _sample_mean),
     (rf"train_logits_kl{_NUMBER}", 1e-4, lambda ours, like, _: _image_like(ours.training.likelihood_params, like)),

@@ -81,20 +81,11 @@ class VersionStatus(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TLS:
-    """Files for a TLS connection.
+    """PEM files for a TLS connection; ValueError for a client's certificate without its key, or the reverse."""
 
-    Args:
-        root_certs: PEM file of the authorities to trust; None for those of the system. Default None.
-        client_cert: PEM file of the client's certificate, if the server asks for one. Default None.
-        client_key: PEM file of its key. Default None.
-
-    Raises:
-        ValueError: there is a certificate without its key, or a key without its certificate.
-    """
-
-    root_certs: str | None = None
-    client_cert: str | None = None
-    client_key: str | None = None
+    root_certs: str | None = None  # the authorities to trust; None for those of the system
+    client_cert: str | None = None  # the client's certificate, if the server asks for one
+    client_key: str | None = None  # the key of the certificate
 
     def __post_init__(self):
         if (self.client_cert is None) != (self.client_key is None):

@@ -52,14 +52,12 @@ def _png_size(data):
 
 
 def _jpeg_size(name, data):
-    with tf.name_scope(name):
-        return tf.cast(tf.io.extract_jpeg_shape(data)[:2], tf.int64)
+    return tf.cast(tf.io.extract_jpeg_shape(data, name=name)[:2], tf.int64)
 
 
 def _png(name, data):
     # The decoder's own error does not name the input, but contains the op's name.
-    with tf.name_scope(name):
-        rgba = tf.io.decode_png(data, channels=4)
+    rgba = tf.io.decode_png(data, channels=4, name=name)
     colour, alpha = rgba[..., :3], rgba[..., 3:]
     # Grey and RGB have one transparent colour at most (tRNS). The alpha that the decoder gives all others is nearly
     # transparent for grey of fewer than 8 bits.
@@ -75,8 +73,7 @@ def _over_white(colour, alpha):
 
 
 def _jpeg(name, data):
-    with tf.name_scope(name):
-        return tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
+    return tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE", name=name)
 
 
 def _to_grey(rgb):

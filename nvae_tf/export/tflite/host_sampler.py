@@ -26,13 +26,9 @@ def bernoulli_mean(logits):
 
 
 def draw_logistic_mixture(params, num_channels, component_uniforms, value_uniforms):
-    """Picks a component for each pixel, draws its logistics, and runs the chain over channels.
+    """Picks a component for each pixel, draws its logistics, and runs the chain over channels; [..., H, W, C].
 
-    Args:
-        params: [..., H, W, P], in the order of `hierarchy.sort_mixture_pieces`.
-        num_channels: C.
-        component_uniforms: [..., H, W, num_mixtures], in [1e-5, 1 - 1e-5].
-        value_uniforms: [..., H, W, C], in [1e-5, 1 - 1e-5].
+    The uniforms, in [1e-5, 1 - 1e-5], are [..., H, W, num_mixtures] for the components and [..., H, W, C] for values.
     """
     logits, *groups = _split_mixture(params, num_channels)
     picked = np.argmax(logits - np.log(-np.log(component_uniforms)), axis=-1, keepdims=True)  # the Gumbel trick

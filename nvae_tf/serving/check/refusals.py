@@ -103,7 +103,10 @@ def refusal_checks(target):
             call = functools.partial(target.predict, protocol, wrong.signature, wrong.inputs)
             yield _refusal(protocol, f"{wrong.signature}, {wrong.what}", call, "INVALID_ARGUMENT", named=wrong.named)
     if "rest" in target.transports:
-        for what, body in _malformed_bodies(target):
+        bodies = {"a body that is not JSON": b"{", "a body that is not an object": []}
+        if "encode" in examples:
+            bodies["invalid base64"] = {"signature_name": "encode", "inputs": {"image_bytes": [{"b64": "*"}]}}
+        for what, body in bodies.items():
             call = functools.partial(target.transports["rest"].post, target.model, body, target.timeout)
             yield _refusal("rest", what, call, "INVALID_ARGUMENT")
     for protocol in target.transports:
@@ -125,13 +128,6 @@ def _addressing(target, protocol):
     # REST has 400 for both codes.
     code = "INVALID_ARGUMENT" if protocol == "rest" else "FAILED_PRECONDITION"
     yield "unknown signature", functools.partial(sample, _UNKNOWN), code
-
-
-def _malformed_bodies(target):
-    yield "a body that is not JSON", b"{"
-    yield "a body that is not an object", []
-    if "encode" in target.examples:
-        yield "invalid base64", {"signature_name": "encode", "inputs": {"image_bytes": [{"b64": "*"}]}}
 
 
 def _refusal(protocol, what, call, *codes, named=""):
