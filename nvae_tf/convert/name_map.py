@@ -23,10 +23,11 @@ def to_our_layout(array, variable):
 
 
 def _conv(prefix, layer):
+    """Entries of a convolution, or of a dense layer."""
     entries = [(f"{prefix}.weight", layer.kernel)]
     if layer.use_bias:
         entries.append((f"{prefix}.bias", layer.bias))
-    if layer.weight_norm:
+    if getattr(layer, "weight_norm", False):
         entries.append((f"{prefix}.log_weight_norm", layer.log_norm))
     return entries
 
@@ -38,10 +39,6 @@ def _norm(prefix, layer):
         (f"{prefix}.running_mean", layer.moving_mean),
         (f"{prefix}.running_var", layer.moving_variance),
     ]
-
-
-def _dense(prefix, layer):
-    return [(f"{prefix}.weight", layer.kernel), (f"{prefix}.bias", layer.bias)]
 
 
 def _operation(prefix, layer):
@@ -78,8 +75,8 @@ def _cell(prefix, cell):
     for index, operation in enumerate(cell.operations):
         entries += _operation(f"{prefix}._ops.{index}", operation)
     if cell.squeeze_excite is not None:
-        entries += _dense(f"{prefix}.se.se.0", cell.squeeze_excite.reduce)
-        entries += _dense(f"{prefix}.se.se.2", cell.squeeze_excite.expand)
+        entries += _conv(f"{prefix}.se.se.0", cell.squeeze_excite.reduce)
+        entries += _conv(f"{prefix}.se.se.2", cell.squeeze_excite.expand)
     return entries
 
 

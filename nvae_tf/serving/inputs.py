@@ -13,16 +13,10 @@ _RANGES = {"temperature": _POSITIVE, "alpha": _UNIT, "image": _UNIT}
 
 
 def check_inputs(inputs, specs):
-    """Converts the inputs of a request to arrays of exactly the dtypes that a signature takes.
+    """Converts the inputs of a request, `{name: array or list}`, to arrays of the dtypes of `{name: TensorSpec}`.
 
-    Integers that fit become int64 and any floats float32; nothing else is converted.
-
-    Args:
-        inputs: `{name: array or list}`; strings as a list or object array of bytes.
-        specs: `{name: TensorSpec}` of the signature.
-
-    Returns:
-        `{name: array}`.
+    Strings are a list or object array of bytes. Integers that fit become int64 and any floats float32; nothing else is
+    converted.
 
     Raises:
         InputError: missing or unknown names; a wrong dtype, rank or shape; integers that int64 cannot hold; no rows, or

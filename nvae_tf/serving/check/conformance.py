@@ -100,9 +100,8 @@ def expect_same(expected, received, max_levels=1):
         if right.dtype == object:
             right, given = _read_pixels(right), _read_pixels(given)
         if (right.dtype, right.shape) != (given.dtype, given.shape):
-            raise CheckFailedError(
-                f"{name}: expected {right.dtype} {list(right.shape)}. Received: {given.dtype} {list(given.shape)}"
-            )
+            wanted, seen = (f"{array.dtype} {list(array.shape)}" for array in (right, given))
+            raise CheckFailedError(f"{name}: expected {wanted}. Received: {seen}")
         if right.dtype == np.uint8:
             levels = np.abs(right.astype(int) - given)
             share, worst = np.mean(levels > 0), levels.max(initial=0)
@@ -149,10 +148,9 @@ def _metadata(target, transport):
         return f"version {version}: {', '.join(sorted(signatures))}"
     listed = {"serving_default": target.card.signatures.get("sample"), **target.card.signatures}
     for name in sorted({*signatures, *listed}):
-        if signatures.get(name) != listed.get(name):
-            raise CheckFailedError(
-                f"{name}: expected as on the card, {listed.get(name)}. Received: {signatures.get(name)}"
-            )
+        wanted, seen = listed.get(name), signatures.get(name)
+        if seen != wanted:
+            raise CheckFailedError(f"{name}: expected as on the card, {wanted}. Received: {seen}")
     return f"version {version}: {len(listed)} signatures as on the card"
 
 
