@@ -1,5 +1,6 @@
 """A broken file among those that the server reads beside the graph is caught by the one rule about it."""
 
+import functools
 import importlib
 import os
 import sys
@@ -35,11 +36,15 @@ def _config(fields, base_path="/models/nvae"):
     return f'config {{ name: "digits" base_path: "{base_path}" model_platform: "tensorflow" {fields} }} '
 
 
+def _models_config(configs):
+    return lambda version: (version.parent / "models.config").write_text(f"model_config_list {{ {configs} }}")
+
+
 def _models(fields, base_path="/models/nvae", card_name=None, versions=()):
     """Writes models.config with one config, and folders of other versions."""
 
     def edit(version):
-        (version.parent / "models.config").write_text(f"model_config_list {{ {_config(fields, base_path)} }}")
+        _models_config(_config(fields, base_path))(version)
         for number in versions:
             version.with_name(str(number)).mkdir()
         if card_name:
@@ -48,33 +53,29 @@ def _models(fields, base_path="/models/nvae", card_name=None, versions=()):
     return edit
 
 
+_batching, _config_text, _monitoring = (
+    functools.partial(replace_text, f"../{name}")
+    for name in ("batching_parameters.txt", "models.config", "monitoring.config")
+)
 _FILES = {
     "card-other-sizes": ("batching_parameters", change_card(allowed_batch_sizes=[1]), "as in model.json, [1]"),
-    "batching-field": (
-        "batching_parameters",
-        replace_text("../batching_parameters.txt", "num_", "no_"),
-        "no_batch_threads",
-    ),
-    "batching-order": (
-        "batching_parameters",
-        replace_text("../batching_parameters.txt", "sizes: 1", "sizes: 2"),
-        "expected ascending",
-    ),
-    "batching-last": ("batching_parameters", replace_text("../batching_parameters.txt", "value: 2", "value: 4"), "4"),
+    "batching-field": ("batching_parameters", _batching("num_", "no_"), "no_batch_threads"),
+    "batching-order": ("batching_parameters", _batching("sizes: 1", "sizes: 2"), "expected ascending"),
+    "batching-last": ("batching_parameters", _batching("value: 2", "value: 4"), "4"),
     "batching-zero": (
         "batching_parameters",
-        replace_text("../batching_parameters.txt", "num_batch_threads { value: 1", "num_batch_threads { value: 0"),
+        _batching("num_batch_threads { value: 1", "num_batch_threads { value: 0"),
         "num_batch_threads >= 1. Received: 0",
     ),
-    "models-no-text": ("models_config", replace_text("../models.config", "config {", "config ["), "models.config: 2:3"),
-    "models-relative": ("models_config", replace_text("../models.config", "/models/", "models/"), "'models/nvae'"),
-    "models-platform": ("models_config", replace_text("../models.config", '"tensorflow"', '"torch"'), "'torch'"),
+    "models-no-text": ("models_config", _config_text("config {", "config ["), "models.config: 2:3"),
+    "models-relative": ("models_config", _config_text("/models/", "models/"), "'models/nvae'"),
+    "models-platform": ("models_config", _config_text('"tensorflow"', '"torch"'), "'torch'"),
     "models-label-too-early": (
         "models_config",
         _models('model_version_policy { specific { versions: 1 versions: 2 } } version_labels { key: "a" value: 2 }'),
         "version_labels name the version 2, which is not served. Served: [1]",
     ),
-    "models-label": ("models_config", replace_text("../models.config", "value: 1", "value: 7"), "the version 7"),
+    "models-label": ("models_config", _config_text("value: 1", "value: 7"), "the version 7"),
     "models-not-served": (
         "models_config",
         _models('model_version_policy { latest { } } version_labels { key: "stable" value: 1 }', versions=(2,)),
@@ -90,14 +91,10 @@ _FILES = {
         _models('version_labels { key: "stable" value: 7 }', base_path="/srv/other", card_name="digits"),
         "models.config, digits: version_labels name the version 7",
     ),
-    "models-one-name": (
-        "models_config",
-        lambda version: (version.parent / "models.config").write_text(f"model_config_list {{ {_config('') * 2} }}"),
-        "Received: ['digits', 'digits']",
-    ),
-    "models-empty": ("models_config", lambda version: (version.parent / "models.config").write_text(""), "a config"),
-    "monitoring-field": ("monitoring_config", replace_text("../monitoring.config", "path", "file"), 'named "file"'),
-    "monitoring-path": ("monitoring_config", replace_text("../monitoring.config", "/metrics", "metrics"), "'metrics'"),
+    "models-one-name": ("models_config", _models_config(_config("") * 2), "Received: ['digits', 'digits']"),
+    "models-empty": ("models_config", _models_config(""), "expected model_config_list with a config"),
+    "monitoring-field": ("monitoring_config", _monitoring("path", "file"), 'named "file"'),
+    "monitoring-path": ("monitoring_config", _monitoring("/metrics", "metrics"), "'metrics'"),
     "no-warmup": ("warm_up", lambda version: (version / WARMUP).unlink(), "expected assets.extra/"),
     "warmup-no-record": ("warm_up", lambda version: (version / WARMUP).write_bytes(b"x" * 40), "TFRecord"),
     "warmup-cut": ("warm_up", lambda version: os.truncate(version / WARMUP, 150), "TFRecord"),
