@@ -64,14 +64,14 @@ def test_tensor_float_32_is_off_while_exports_and_checks_compute(flow_nvae, tmp_
 
 
 @pytest.mark.parametrize("export", [tflite.export_tflite, onnx.export_onnx])
-def test_what_an_export_for_devices_needs(tmp_path, monkeypatch, export):
+def test_what_an_export_for_devices_needs(flow_nvae, tmp_path, monkeypatch, export):
     for temperature in (0.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="temperature: expected a positive, finite number"):
-            export(None, tmp_path / "out", {}, temperature=temperature)
+            export(flow_nvae, tmp_path / "out", {}, temperature=temperature)
 
     def version(name):
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "version", version)
     with pytest.raises(ImportError, match=r"(onnxruntime|ai-edge-litert): pip install -e '\.\[device\]'"):
-        export(None, tmp_path / "out", {})
+        export(flow_nvae, tmp_path / "out", {})
