@@ -15,7 +15,7 @@ import sys
 from absl import flags
 
 from nvae_tf.files import write_json
-from tools.flags import connection, define_output, define_path, define_server, run
+from tools.flags import define_output, define_path, define_server, make_transport, run
 
 FLAGS = flags.FLAGS
 
@@ -54,15 +54,9 @@ def make_target():
     """The `Target` that the flags describe, without its card."""
     from nvae_tf.serving.check.conformance import Target
     from nvae_tf.serving.protocol import ModelSpec
-    from nvae_tf.serving.rest_transport import RestTransport
 
-    shared, transports = connection(), {}
-    if FLAGS.grpc_port:
-        from nvae_tf.serving.grpc_transport import GrpcTransport
-
-        transports["grpc"] = GrpcTransport(port=FLAGS.grpc_port, **shared)
-    if FLAGS.rest_port:
-        transports["rest"] = RestTransport(port=FLAGS.rest_port, **shared)
+    ports = {"grpc": FLAGS.grpc_port, "rest": FLAGS.rest_port}
+    transports = {protocol: make_transport(protocol, port) for protocol, port in ports.items() if port}
     return Target(transports, ModelSpec(FLAGS.model, FLAGS.version, FLAGS.label), FLAGS.timeout)
 
 

@@ -43,12 +43,11 @@ flags.mark_flags_as_mutual_exclusive(["run_dir", "reference"])
 
 def show(part):
     """Prints a part: its verdict and, below it, the details if it fails or with --verbose."""
-    print(f"{part.name:<6} {part.verdict:<9} {part.reason}", flush=True)
     shown = len(part.details) if FLAGS.verbose else _MAX_DETAILS if part.verdict == "FAIL" else 0
-    for line in part.details[:shown]:
-        print(f"{'':17}{line}", flush=True)
+    lines = [f"{part.name:<6} {part.verdict:<9} {part.reason}", *part.details[:shown]]
     if 0 < shown < len(part.details):
-        print(f"{'':17}and {len(part.details) - shown} more (--verbose)", flush=True)
+        lines.append(f"and {len(part.details) - shown} more (--verbose)")
+    print(f"\n{'':17}".join(lines), flush=True)
 
 
 def main(arguments):

@@ -22,7 +22,7 @@ from absl import app, flags
 
 from nvae_tf.evaluation.write_images import check_no_images
 from nvae_tf.files import check_writable, new_file, write_text
-from tools.flags import connection, define_path, define_server, define_temperature, run
+from tools.flags import define_path, define_server, define_temperature, make_transport, run
 
 FLAGS = flags.FLAGS
 
@@ -53,11 +53,7 @@ def make_client():
     """The `Client` that the flags describe."""
     from nvae_tf.serving.client import Client
 
-    if FLAGS.protocol == "grpc":
-        from nvae_tf.serving.grpc_transport import GrpcTransport as Transport
-    else:
-        from nvae_tf.serving.rest_transport import RestTransport as Transport
-    transport = Transport(**connection(), **({"port": FLAGS.port} if FLAGS.port else {}))
+    transport = make_transport(FLAGS.protocol, FLAGS.port)
     return Client(transport, FLAGS.model, FLAGS.version, FLAGS.label, FLAGS.timeout)
 
 

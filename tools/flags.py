@@ -321,16 +321,21 @@ def define_server():
     flags.mark_flags_as_mutual_exclusive(["version", "label"])
 
 
-def connection():
-    """Arguments of both transports, except the port; ValueError if --tls and its files do not match."""
+def make_transport(protocol, port):
+    """`GrpcTransport` ("grpc") or `RestTransport`; port None is the usual. ValueError if --tls and its files differ."""
     from nvae_tf.serving.protocol import TLS
 
+    if protocol == "grpc":
+        from nvae_tf.serving.grpc_transport import GrpcTransport as Transport
+    else:
+        from nvae_tf.serving.rest_transport import RestTransport as Transport
     values = flags.FLAGS
     files = (values.tls_root_certs, values.tls_client_cert, values.tls_client_key)
     if any(files) and not values.tls:
         raise ValueError("--tls: expected with --tls_root_certs, --tls_client_cert and --tls_client_key. Received: no")
     tls = TLS(*files) if values.tls else None
-    return {"host": values.host, "tls": tls, "max_message_bytes": values.max_message_mb * 2**20}
+    given = {"port": port} if port else {}
+    return Transport(values.host, tls=tls, max_message_bytes=values.max_message_mb * 2**20, **given)
 
 
 def _is_temperature(text):

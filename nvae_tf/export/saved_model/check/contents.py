@@ -107,11 +107,8 @@ def find_version(path):
 def read_saved_model(version_dir, published=True, base_dir=None):
     """`SavedModel` of a folder; ValueError unless its saved_model.pb has a graph for servers.
 
-    Args:
-        version_dir: the folder.
-        published: False for a folder that is not yet named by its version number. Default True.
-        base_dir: folder with the server's configuration files and the other versions; None if it holds `version_dir`.
-            Default None.
+    It is not `published` until it is named by its version number. `base_dir` is the folder with the server's files and
+    the other versions; None if it holds `version_dir`.
     """
     path = pathlib.Path(version_dir).resolve()
     file = path / "saved_model.pb"

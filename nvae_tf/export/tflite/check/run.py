@@ -84,9 +84,8 @@ def _check_values(graph):
         raise RunFailed("expected a named signature with inputs and outputs. Received: none")
     for value in (*graph.inputs, *graph.outputs):
         if value.dtype != "FLOAT32" or -1 in value.shape:
-            raise RunFailed(
-                f"{value.name}: expected FLOAT32 of fixed shape. Received: {value.dtype} {list(value.shape)}"
-            )
+            received = f"{value.dtype} {list(value.shape)}"
+            raise RunFailed(f"{value.name}: expected FLOAT32 of fixed shape. Received: {received}")
 
 
 def run_file(path, graph, inputs, device):
