@@ -54,11 +54,7 @@ def read_checkpoint(path):
     step = content.get("global_step", 0)
     if not isinstance(step, int) or isinstance(step, bool) or step < 0:
         raise _error(path, "global_step", repr(step)[:200], "an integer of at least 0")
-    return OfficialCheckpoint(
-        arrays=_arrays(torch, path, content["state_dict"]),
-        arguments=dict(vars(content["args"])),
-        global_step=step,
-    )
+    return OfficialCheckpoint(_arrays(torch, path, content["state_dict"]), dict(vars(content["args"])), step)
 
 
 def _error(path, what, found, expected):

@@ -18,9 +18,8 @@ try:
     from tensorflow_serving.apis import prediction_log_pb2
     from tensorflow_serving.config import model_server_config_pb2
 except ImportError as error:
-    raise ImportError(
-        f"a SavedModel's checks and warm-up need tensorflow-serving-api: pip install -e '.[serve]'. Received: {error}"
-    ) from error
+    needed = "tensorflow-serving-api: pip install -e '.[serve]'"
+    raise ImportError(f"a SavedModel's checks and warm-up need {needed}. Received: {error}") from error
 
 _MAX_WARM_UP_REQUESTS = 1000  # the server does not read more
 _NUMBERS = ("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads")
