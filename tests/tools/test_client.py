@@ -25,13 +25,13 @@ def run(request, served, program, tmp_path, monkeypatch):
 
 
 def _cells(path, columns):
-    """The pictures [N, 6, 6, 1] of a grid with lines of two pixels between them."""
+    """The pictures [N, 6, 6, 1] of a grid of enlarged ones with lines of two pixels between them."""
     grid = np.asarray(PIL.Image.open(path))
-    rows = (len(grid) + 2) // 8
-    assert grid.shape == (8 * rows - 2, 8 * columns - 2)
-    return np.stack([grid[8 * n : 8 * n + 6, 8 * m : 8 * m + 6] for n in range(rows) for m in range(columns)])[
-        ..., None
-    ]
+    step = (grid.shape[1] + 2) // columns
+    rows, scale = (len(grid) + 2) // step, (step - 2) // 6
+    assert grid.shape == (step * rows - 2, step * columns - 2)
+    corners = [(step * n, step * m) for n in range(rows) for m in range(columns)]
+    return np.stack([grid[y : y + step - 2 : scale, x : x + step - 2 : scale] for y, x in corners])[..., None]
 
 
 def test_samples_of_the_seeds(run, served, capsys):
