@@ -140,7 +140,7 @@ def score(client):
         print("\n".join(lines))
 
 
-def encode(client):
+def _encode(client):
     """Writes the latents, noise and KL of --images to --out."""
     encoded = in_batches(client.encode, read_files())
     with new_file(FLAGS.out) as temporary:
@@ -165,7 +165,7 @@ def main(words):
         if suffix == ".png":
             pictures(client, command)
         else:
-            {"status": status, "score": score, "encode": encode}[command](client)
+            {"status": status, "score": score, "encode": _encode}[command](client)
 
 
 if __name__ == "__main__":

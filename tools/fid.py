@@ -71,7 +71,7 @@ _DATA_BIT_DEPTH = 8  # the data set itself, whatever the model's bit depth
 _MAX_FEATURES = 10_000  # of each set, for KID, precision and recall
 
 
-def prepare():
+def _prepare():
     """(extractor, model, strategy, temperatures, images, data): everything that can fail because of a flag."""
     from nvae_tf.evaluation.fid.features import Features, load_moments
     from nvae_tf.evaluation.fid.inception import InceptionFeatures
@@ -84,9 +84,7 @@ def prepare():
     shape = config.model
     extractor.check(shape.image_height - 2 * shape.padding, shape.image_width - 2 * shape.padding)
     data = Features(None, *load_moments(FLAGS.statistics, extractor.dim), None) if FLAGS.statistics else None
-    images = None
-    if not FLAGS.statistics:
-        images = run_images(config)
+    images = None if FLAGS.statistics else run_images(config)
     model = load_folded(FLAGS.run_dir, FLAGS.step, FLAGS.ema, FLAGS.bn_temperature, strategy)
     return extractor, model, strategy, temperatures, images, data
 
@@ -172,13 +170,13 @@ def context(extractor, model, temperatures):
 
 
 def main():
-    from nvae_tf.evaluation.fid.distances import compare
+    from nvae_tf.evaluation.fid.distances import compare_features
     from nvae_tf.evaluation.fid.features import collect, save_moments
 
     path, statistics = _OUT("fid.json", optional=True), _SAVE_STATISTICS()
     if FLAGS.features_dir:
         check_writable(FLAGS.features_dir)
-    extractor, model, strategy, temperatures, images, data = prepare()
+    extractor, model, strategy, temperatures, images, data = _prepare()
     config = model.config
     if images is not None:
         print(f"{config.data.dataset} {FLAGS.split}: {len(images)} images", flush=True)
@@ -192,7 +190,7 @@ def main():
     warn_of_few("sampled", FLAGS.num_samples, extractor.dim)
     drawn, progress = sample_batches(model, strategy, temperatures), Progress(FLAGS.num_samples)
     features = collect(extractor, drawn, FLAGS.num_samples, _MAX_FEATURES, FLAGS.seed, progress)
-    figures = compare(features, data, FLAGS.seed)
+    figures = compare_features(features, data, FLAGS.seed)
     for name, value in figures.items():
         print(f"{name:<12}{'-' if value is None else f'{value:.6g}':>14}")
     if path:

@@ -65,7 +65,7 @@ def _dataset_info():
     return info
 
 
-def prepare():
+def _prepare():
     """Prepares the data set that the flags describe."""
     import tqdm
 
@@ -150,7 +150,7 @@ def main():
     # No warning about resources that a stopped run leaves for multiprocessing to clean up.
     sys.warnoptions.append("ignore:resource_tracker:UserWarning")
     try:
-        inspect() if FLAGS.inspect else prepare()
+        inspect() if FLAGS.inspect else _prepare()
     except KeyboardInterrupt:
         # In one write: print could let a line of progress in before the newline.
         sys.stderr.write("prepare_data.py: stopped; the same command resumes\n")

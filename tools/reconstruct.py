@@ -32,7 +32,7 @@ def kept_counts(num_groups):
     return sorted({round(1 + (num_groups - 1) * step / max(steps - 1, 1)) for step in range(steps)})
 
 
-def reconstruct(model, numbers, images, counts, num_at_once):
+def _reconstruct(model, numbers, images, counts, num_at_once):
     """Images with their reconstructions, mean squared errors and log p(x|z).
 
     `counts` are S numbers of groups to keep, and the last keeps them all; batches are padded to `num_at_once` images.
@@ -71,7 +71,7 @@ def main():
     counts = kept_counts(groups) if FLAGS.progressive else [groups]
     num_at_once = max(1, min(FLAGS.batch_size // len(counts), len(images)))
     batches = indexed_batches(images, model.config, num_at_once, FLAGS.seed)
-    parts = [reconstruct(model, numbers, batch, counts, num_at_once) for numbers, batch in batches]
+    parts = [_reconstruct(model, numbers, batch, counts, num_at_once) for numbers, batch in batches]
     rows, errors, log_likelihoods = (np.concatenate(values) for values in zip(*parts, strict=True))
     print(f"{len(rows)} {FLAGS.split} images, step {model.restored_step}, {groups} groups")
     print(f"{'groups kept':<14}{'mean squared error':>20}{'log p(x|z), nats':>20}")

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from nvae_tf.data.batches import eval_batches
-from nvae_tf.evaluation.fid.distances import compare
+from nvae_tf.evaluation.fid.distances import compare_features
 from nvae_tf.evaluation.fid.features import Features
 from nvae_tf.evaluation.sampling import sample_images
 from nvae_tf.runs.data import load_images
@@ -46,7 +46,7 @@ def _expected(run_dir, num, seed):
     data = _features(np.concatenate(list(eval_batches(images, model.config.data, 8, 500, seed).as_numpy_iterator())))
     samples = _features(sample_images(model, num, 0.7, seed))
     moments = [(len(part), part.mean(axis=0), np.cov(part, rowvar=False)) for part in (samples, data)]
-    return compare(Features(*moments[0], samples), Features(*moments[1], data), seed)
+    return compare_features(Features(*moments[0], samples), Features(*moments[1], data), seed)
 
 
 @pytest.fixture

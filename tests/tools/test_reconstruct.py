@@ -9,12 +9,13 @@ from nvae_tf.runs.data import load_images
 
 
 def _cells(path, columns, size=16, gap=2):
-    """Images [rows, columns, size, size] of a grid."""
+    """Images [rows, columns, size, size] of a grid, before it was enlarged."""
     with PIL.Image.open(path) as file:
         pixels = np.pad(np.asarray(file), [(0, gap), (0, gap)])
-    step = size + gap
+    step = pixels.shape[1] // columns
     cells = pixels.reshape(-1, step, columns, step).transpose(0, 2, 1, 3)
-    return cells[:, :, :size, :size]
+    scale = (step - gap) // size
+    return cells[:, :, : step - gap : scale, : step - gap : scale]
 
 
 def _expected(model, num, seed):
@@ -60,7 +61,7 @@ def test_counts_of_groups_are_spread_from_one_to_all(program, digits_run):
 def test_the_figures_are_those_of_the_pictures(program, digits_run, model):
     tool = program("reconstruct", f"--run_dir={digits_run}", "--seed=1")
     images, expected = (part[..., np.newaxis] for part in _expected(model, 3, seed=1))
-    pictures, errors, log_likelihood = tool.reconstruct(model, [0, 1, 2], images, [1, 3], 3)
+    pictures, errors, log_likelihood = tool._reconstruct(model, [0, 1, 2], images, [1, 3], 3)
     assert pictures.shape == (3, 3, 16, 16, 1) and errors.shape == log_likelihood.shape == (3, 2)
     np.testing.assert_array_equal(pictures[:, 0], images)
     np.testing.assert_allclose(pictures[:, 2], expected, atol=1e-4)

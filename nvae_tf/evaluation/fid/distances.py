@@ -94,7 +94,7 @@ def precision_recall(real, generated):
     return inside / len(generated), float(covered.mean())
 
 
-def compare(features, data, seed=0):
+def compare_features(features, data, seed=0):
     """Computes all figures of generated images against a data set, from the `Features` of both.
 
     Returns:

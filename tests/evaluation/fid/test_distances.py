@@ -3,7 +3,7 @@ import pytest
 import scipy.linalg
 import sklearn
 
-from nvae_tf.evaluation.fid.distances import compare, frechet_distance, kernel_distance, precision_recall
+from nvae_tf.evaluation.fid.distances import compare_features, frechet_distance, kernel_distance, precision_recall
 from nvae_tf.evaluation.fid.features import Features
 
 
@@ -106,10 +106,10 @@ def test_compare_gives_what_the_features_allow():
     generated, real = np.random.default_rng(7).normal(size=(2, 10, 3))
     features, data = (Features(10, *_moments(sample), sample) for sample in (generated, real))
     distance = frechet_distance(*_moments(generated), *_moments(real))
-    alone = compare(features, data._replace(sample=None))
+    alone = compare_features(features, data._replace(sample=None))
     assert alone == {"fid": distance, "kid": None, "kid_std": None, "precision": None, "recall": None}
-    figures = compare(features, data, seed=1)
+    figures = compare_features(features, data, seed=1)
     assert (figures["kid"], figures["kid_std"]) == kernel_distance(generated, real, seed=1)
     assert (figures["precision"], figures["recall"]) == precision_recall(real, generated)
-    few = compare(features._replace(sample=generated[:3]), data)  # for a manifold
+    few = compare_features(features._replace(sample=generated[:3]), data)  # for a manifold
     assert few["kid"] is not None and few["precision"] is None
