@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import numpy as np
+import PIL.Image
 import pytest
 import tensorflow as tf
 
@@ -126,3 +127,18 @@ class TinyRun:
 def tiny_run():
     """`TinyRun`."""
     return TinyRun()
+
+
+@pytest.fixture
+def grid_cells():
+    """Function that takes the path of a grid and its columns and returns its images, as they were before enlarging."""
+
+    def cells(path, columns, size=16, gap=2):
+        with PIL.Image.open(path) as file:
+            pixels = np.pad(np.asarray(file), [(0, gap), (0, gap)])
+        step = pixels.shape[1] // columns
+        scale = (step - gap) // size
+        pixels = pixels.reshape(-1, step, columns, step).transpose(0, 2, 1, 3)
+        return pixels[:, :, : step - gap : scale, : step - gap : scale]  # [rows, columns, size, size]
+
+    return cells

@@ -1,5 +1,4 @@
 import numpy as np
-import PIL.Image
 import pytest
 
 from nvae_tf.data.batches import eval_batches
@@ -8,28 +7,18 @@ from nvae_tf.evaluation.write_images import to_uint8
 from nvae_tf.runs.data import load_images
 
 
-def _cells(path, columns, size=16, gap=2):
-    """Images [rows, columns, size, size] of a grid, before it was enlarged."""
-    with PIL.Image.open(path) as file:
-        pixels = np.pad(np.asarray(file), [(0, gap), (0, gap)])
-    step = pixels.shape[1] // columns
-    cells = pixels.reshape(-1, step, columns, step).transpose(0, 2, 1, 3)
-    scale = (step - gap) // size
-    return cells[:, :, : step - gap : scale, : step - gap : scale]
-
-
 def _expected(model, num, seed):
     images = load_images(model.config, None, "test", num)
     images = next(iter(eval_batches(images, model.config.data, 8, num, seed))).numpy()
     return images[..., 0], reconstruct(model, images, seed)[..., 0]
 
 
-def test_originals_are_beside_their_reconstructions(digits_run, model, program, tmp_path, capsys):
+def test_originals_are_beside_their_reconstructions(grid_cells, digits_run, model, program, tmp_path, capsys):
     out = tmp_path / "pairs.png"
     flags = ("--num=5", "--batch_size=3", "--seed=2", f"--out={out}")
     program("reconstruct", f"--run_dir={digits_run}", *flags).main()
     *_, figures, written = capsys.readouterr().out.splitlines()
-    cells = _cells(out, 4).reshape(-1, 2, 16, 16)[:5]
+    cells = grid_cells(out, 4).reshape(-1, 2, 16, 16)[:5]
     images, pictures = _expected(model, 5, seed=2)
     np.testing.assert_array_equal(cells[:, 0], to_uint8(images))
     np.testing.assert_allclose(cells[:, 1], to_uint8(pictures), atol=1)
@@ -37,13 +26,13 @@ def test_originals_are_beside_their_reconstructions(digits_run, model, program, 
     assert written == f"written: {out}"
 
 
-def test_progressive_rows_keep_more_and_more_and_do_not_depend_on_the_batch(digits_run, model, tmp_path, program):
+def test_progressive_rows_keep_more_and_do_not_depend_on_the_batch(grid_cells, digits_run, model, tmp_path, program):
     rows = []
     for batch_size in (7, 2):
         out = tmp_path / f"{batch_size}.png"
         flags = (f"--run_dir={digits_run}", "--num=4", "--progressive", "--temperature=0.5")
         program("reconstruct", *flags, f"--batch_size={batch_size}", f"--out={out}").main()
-        rows.append(_cells(out, 4))
+        rows.append(grid_cells(out, 4))
     np.testing.assert_allclose(*map(np.int32, rows), atol=1)
     images, pictures = _expected(model, 4, seed=0)
     np.testing.assert_array_equal(rows[0][:, 0], to_uint8(images))

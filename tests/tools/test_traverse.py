@@ -1,5 +1,4 @@
 import numpy as np
-import PIL.Image
 import pytest
 
 from nvae_tf.evaluation.latents import draw_rows
@@ -7,17 +6,11 @@ from nvae_tf.evaluation.sampling import sample_images
 from nvae_tf.runs.starts import Starts
 
 
-def _rows(path, columns):
-    with PIL.Image.open(path) as file:
-        pixels = np.pad(np.asarray(file), [(0, 2), (0, 2)])
-    return pixels.reshape(-1, 18, columns, 18).transpose(0, 2, 1, 3)[:, :, :16, :16]
-
-
-def test_a_row_for_each_image_begins_with_it_unchanged(digits_run, model, program, tmp_path, capsys):
+def test_a_row_for_each_image_begins_with_it_unchanged(grid_cells, digits_run, model, program, tmp_path, capsys):
     out = tmp_path / "rows.png"
     flags = ("--seeds=1,2,7", "--scale=1", "--columns=4", "--batch_size=3", "--temperature=0.8", f"--out={out}")
     program("traverse", f"--run_dir={digits_run}", *flags).main()
-    rows = _rows(out, 4)
+    rows = grid_cells(out, 4)
     assert rows.shape == (3, 4, 16, 16)
     for seed, row in zip((1, 2, 7), rows, strict=True):
         unchanged = sample_images(model, 1, 0.8, seed=seed)[0, ..., 0]
