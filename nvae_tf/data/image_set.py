@@ -139,7 +139,7 @@ def from_records(images, padding=0, max_damaged=0):
     return ImageSet(images.split.source, shape, len(images), known, None, read_pngs, padding, find_damaged)
 
 
-def in_memory(images, padding=0, max_damaged=0, progress=None):
+def in_memory(images, padding=0, max_damaged=0, progress=lambda done: None):
     """`ImageSet` of `SplitImages` that are read into memory, by several processes if many need decoding.
 
     `padding` zeros are added on every side. At most `max_damaged` images may be damaged, not counting those that were
@@ -159,8 +159,7 @@ def in_memory(images, padding=0, max_damaged=0, progress=None):
         for number, message in found:
             damage.add(number, message)
         fingerprint += part_sum
-        if progress is not None:
-            progress(stop)
+        progress(stop)
     damaged = damage.array()
     _check_any_good(images, damaged)
     array[damaged] = array[stand_ins(len(images), damaged)[damaged]]

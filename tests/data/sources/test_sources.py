@@ -93,8 +93,7 @@ def test_folder_without_images(source, tmp_path):
 
 @pytest.mark.parametrize("dataset, shape", [("mnist", (60_000, 28, 28, 1)), ("stacked_mnist", (60_000, 28, 28, 3))])
 def test_real_mnist(shared_data, dataset, shape):
-    form = {"mnist": "idx", "stacked_mnist": "idx"}[dataset]
-    splits = SOURCES[form].find(shared_data, dataset_info(dataset))
+    splits = SOURCES["idx"].find(shared_data, dataset_info(dataset))
     images = read(splits["train"]())
     assert images.shape == shape and splits["test"]().num_images == 10_000
     # The usual mean and standard deviation for normalising MNIST.
