@@ -11,7 +11,7 @@ import tf2onnx
 from nvae_tf.export import onnx as onnx_export
 from nvae_tf.export.device_graph import decode_graph, encode_graph, sample_graph
 from nvae_tf.export.onnx import convert_to_onnx, export_onnx, half_onnx, onnx_runner
-from nvae_tf.export.parity import draw_cases, runtime_version
+from nvae_tf.export.parity import draw_cases, measure, runtime_version
 from nvae_tf.inference.blocks import Convolution
 from nvae_tf.inference.folding import fold
 from nvae_tf.inference.model import InferenceModel
@@ -26,10 +26,6 @@ def exported(flow_nvae, tmp_path_factory):
     folder = tmp_path_factory.mktemp("onnx") / "tiny"
     export_onnx(flow_nvae, folder, {"run": {"step": 7}, "dataset": "digits"}, temperature=0.8)
     return folder
-
-
-def _relative(received, expected):
-    return np.max(np.abs(received - expected)) / np.max(np.abs(expected))
 
 
 def test_folder_has_all_files_and_their_parity(exported):
@@ -59,7 +55,7 @@ def test_any_batch_agrees_with_keras(exported, flow_nvae, name, batch_size):
         received = run(inputs)
         assert set(received) == set(expected)
         for key, value in expected.items():
-            assert _relative(received[key], value) < 1e-5
+            assert measure(received[key], value)["relative"] < 1e-5
 
 
 def test_mixture_without_flows_with_half_weights(mixture_nvae, tmp_path, monkeypatch):
@@ -74,7 +70,7 @@ def test_mixture_without_flows_with_half_weights(mixture_nvae, tmp_path, monkeyp
         onnx.save(model, tmp_path / "model.onnx")
         received = onnx_runner(tmp_path / "model.onnx")(inputs)
         for key, value in expected.items():
-            assert _relative(received[key], value) < tolerance
+            assert measure(received[key], value)["relative"] < tolerance
     assert any(node.op_type == "Cast" for node in half.graph.node)
 
 

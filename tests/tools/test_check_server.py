@@ -77,10 +77,7 @@ def test_no_server(program, capsys):
     [
         ([], "expected --grpc_port, --rest_port or both"),
         (["--rest_port=1", "--concurrency=0"], "expected whole numbers from 1 to 1024"),
-        (
-            ["--rest_port=1", "--load_seconds=0"],
-            "--concurrency= leaves the load checks out",
-        ),
+        (["--rest_port=1", "--load_seconds=0"], "--concurrency= leaves the load checks out"),
         (["--rest_port=1", "--json=none/x.json"], "expected a name ending in .json in an existing folder"),
         (["--rest_port=1", "--version=1", "--label=stable"], "version"),
     ],

@@ -11,7 +11,7 @@ from nvae_tf.config import ModelConfig
 from nvae_tf.convert.apply import model_from_checkpoint
 from nvae_tf.convert.torch_reader import read_checkpoint
 from nvae_tf.export.device_graph import encode_graph, sample_graph
-from nvae_tf.export.parity import draw_cases
+from nvae_tf.export.parity import draw_cases, measure
 from nvae_tf.export.tflite import export as tflite
 from nvae_tf.export.tflite import flatbuffer
 from nvae_tf.export.tflite.check.rules import lint_tflite
@@ -32,10 +32,6 @@ def exported(flow_nvae, tmp_path_factory):
     folder = tmp_path_factory.mktemp("device") / "models" / "tiny"
     tflite.export_tflite(flow_nvae, folder, _PROVENANCE, encoder=True, temperature=0.8)
     return folder
-
-
-def _relative(received, expected):
-    return np.max(np.abs(received - expected)) / np.max(np.abs(expected))
 
 
 def test_folder_has_all_files_and_their_parity(exported):
@@ -85,7 +81,7 @@ def test_golden_numbers_are_met(exported, name, signature):
     outputs = tflite.tflite_runner(path, signature)(inputs)
     assert set(outputs) == set(expected)
     for key, value in outputs.items():
-        assert _relative(value, expected[key]) < 1e-5
+        assert measure(value, expected[key])["relative"] < 1e-5
 
 
 def test_damaged_golden_numbers(exported, tmp_path):
@@ -116,7 +112,7 @@ def test_encoder_and_decoder_reconstruct(exported, flow_nvae):
     inputs = {"temperature": np.ones([1], np.float32), **noise}
     outputs = tflite.tflite_runner(exported / "decoder_float32.tflite", "sample")(inputs)
     expected = flow_nvae(image, noise=list(zeros.values())).likelihood_params
-    assert _relative(outputs["likelihood_params"], expected) < 1e-4
+    assert measure(outputs["likelihood_params"], expected)["relative"] < 1e-4
 
 
 def _agree_on_gpu(path):
@@ -131,7 +127,7 @@ def _agree_on_gpu(path):
         pytest.skip(str(error))
     assert result.accelerated
     for name, expected in run_file(path, graph, inputs, "cpu").outputs.items():
-        assert _relative(result.outputs[name], expected) < 1e-3
+        assert measure(result.outputs[name], expected)["relative"] < 1e-3
 
 
 def test_encoder_runs_entirely_on_the_gpu_delegate(exported):
@@ -153,7 +149,7 @@ def test_mixture_of_which_some_groups_are_sampled(mixture_nvae, tmp_path, monkey
         for inputs, expected in draw_cases(mixture_nvae, graph, 1, 0.7, num=2, seed=5):
             received = run(inputs)
             assert set(received) == set(expected) == {"likelihood_params", "mean_image"}
-            assert all(_relative(received[key], expected[key]) < tolerance for key in expected)
+            assert all(measure(received[key], expected[key])["relative"] < tolerance for key in expected)
     _agree_on_gpu(path)
 
 
@@ -192,7 +188,7 @@ def test_decoder_gives_the_numbers_of_the_original(golden, tmp_path, name):
         path = tmp_path / f"{precision}.tflite"
         path.write_bytes(data)
         received = tflite.tflite_runner(path, "sample")({"temperature": np.array([0.6], np.float32), **noise})
-        assert _relative(received["likelihood_params"], expected) < tolerance
+        assert measure(received["likelihood_params"], expected)["relative"] < tolerance
         _agree_on_gpu(path)
     if name == "celeba64_tiny_5bit":  # with flows
         path = tmp_path / "encoder.tflite"
