@@ -60,14 +60,18 @@ def put_folder(final):
 
 @contextlib.contextmanager
 def lock(path, wait=True):
-    """Locks a file or folder, at most until the process ends; yields whether it could (some network disks cannot)."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Locks a file or a folder, at most until the process ends.
+
+    Yields whether it could: False if another process holds the lock, None if the file system has no locks.
+    """
+    # Some network file systems lock only what is open for writing.
+    descriptor = os.open(path, os.O_RDONLY if os.path.isdir(path) else os.O_RDWR)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             locked = True
-        except OSError:
-            locked = False
+        except OSError as error:
+            locked = False if isinstance(error, BlockingIOError) else None
         yield locked
     finally:
         os.close(descriptor)
@@ -163,27 +167,22 @@ def only_writer(folder, name="lock", wait=False):
         OSError: see `check_writable`.
     """
     check_writable(folder)
-    lock = pathlib.Path(folder, name)
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with open(lock, "a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError as error:
-            file.seek(0)
-            raise ValueError(
-                f"{folder}: expected no other program that writes it. Received: {file.read() or 'one'}"
-            ) from error
-        except OSError as error:  # some network file systems have no locks
-            logging.warning("%s: expected a file system with locks. Received: %s", folder, error)
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+    path = pathlib.Path(folder, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    with lock(path, wait) as locked:
+        if locked is False:
+            holder = path.read_text() or "one"
+            raise ValueError(f"{folder}: expected no other program that writes it. Received: {holder}")
+        if locked is None:
+            logging.warning("%s: expected a file system with locks. Received: one without", folder)
+        path.write_text(f"process {os.getpid()} on {socket.gethostname()}")
         try:
             yield
         finally:
             with contextlib.suppress(OSError):
-                if os.listdir(lock.parent) == [lock.name]:
-                    shutil.rmtree(lock.parent)
+                if os.listdir(path.parent) == [path.name]:
+                    shutil.rmtree(path.parent)
 
 
 @contextlib.contextmanager

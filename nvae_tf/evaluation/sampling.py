@@ -25,15 +25,7 @@ def _reconstruct(model, images, indices, seed):
 
 
 def sample_images(
-    model,
-    num,
-    temperature=1.0,
-    seed=0,
-    batch_size=64,
-    pixels="mean",
-    first=0,
-    progress=None,
-    strategy=None,
+    model, num, temperature=1.0, seed=0, batch_size=64, pixels="mean", first=0, progress=None, strategy=None
 ):
     """Draws images from the model.
 

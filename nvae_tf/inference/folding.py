@@ -2,10 +2,10 @@
 
 import collections
 import dataclasses
+import types
 
 import numpy as np
 
-from nvae_tf.config import ModelConfig
 from nvae_tf.distributions.normal import BOUND
 from nvae_tf.inference.linear import ELU, SWISH, UPSAMPLE, Affine, Linear, join
 from nvae_tf.layers.cells import RESIDUAL_SCALE, InvertedResidual, NormSwishConv, Resampling
@@ -13,8 +13,7 @@ from nvae_tf.layers.norm import EPSILON
 from nvae_tf.layers.resample import SHIFTS
 
 
-@dataclasses.dataclass(frozen=True)
-class FoldedCell:
+class FoldedCell(types.SimpleNamespace):
     """A `Cell`: skip(x) + gate(last(steps(x))).
 
     Attributes:
@@ -25,14 +24,8 @@ class FoldedCell:
         gate: the two `Linear`s of squeeze-and-excitation, or None.
     """
 
-    steps: list
-    last: Linear
-    skip: Linear | None
-    gate: list | None
 
-
-@dataclasses.dataclass(frozen=True)
-class FoldedGroup:
+class FoldedGroup(types.SimpleNamespace):
     """A `LatentGroup`.
 
     Attributes:
@@ -46,18 +39,8 @@ class FoldedGroup:
         residual_posterior: whether the posterior's parameters are relative to the prior's.
     """
 
-    cells: list
-    prior_head: Linear | None
-    posterior_head: Linear
-    combiner: Linear | None
-    flows: list
-    merge: Linear
-    start: np.ndarray | None
-    residual_posterior: bool
 
-
-@dataclasses.dataclass(frozen=True)
-class FoldedNVAE:
+class FoldedNVAE(types.SimpleNamespace):
     """A whole `NVAE`.
 
     Attributes:
@@ -68,15 +51,6 @@ class FoldedNVAE:
         postprocess: list of `FoldedCell`.
         counts: `{description of what was folded: number of times}`.
     """
-
-    model_config: ModelConfig
-    stem: Linear
-    encoder: list
-    top: Linear
-    groups: list
-    postprocess: list
-    likelihood_head: Linear
-    counts: dict
 
 
 def fold(nvae):
@@ -151,7 +125,7 @@ class _Folding:
                 last = dataclasses.replace(last, bias=None)
         elif cell.resampling is Resampling.UP:
             skip = self.linear(cell.skip.conv)
-        return FoldedCell(steps, last, skip, gate)
+        return FoldedCell(steps=steps, last=last, skip=skip, gate=gate)
 
     def _steps(self, operation):
         upsample = [UPSAMPLE] if operation.resampling is Resampling.UP else []

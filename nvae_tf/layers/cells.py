@@ -4,17 +4,16 @@ A cell is skip(x) + 0.1 * SE(operations(x)); its first operation changes the res
 `CELL_OPERATIONS` lists, for every cell set, the operations of the cells in each part of the network.
 """
 
-import dataclasses
+import collections
 import enum
 import functools
 
-import keras
 import tensorflow as tf
 
 from nvae_tf.layers.conv import Conv2D
 from nvae_tf.layers.layer import Layer
 from nvae_tf.layers.norm import BatchNorm, swish
-from nvae_tf.layers.rematerialize import is_rematerializing, recompute
+from nvae_tf.layers.rematerialize import REMATERIALIZING, recompute
 from nvae_tf.layers.resample import BilinearUpsample, FactorizedDownsample, upsample_nearest
 from nvae_tf.layers.squeeze_excite import SqueezeExcite, gated
 
@@ -143,26 +142,14 @@ class InvertedResidual(Layer):
         return self.norm_out(self.project(x), training=training)
 
 
-def _described(factory):
-    """An operation's factory in the configuration of a cell: [registered name of the class, arguments]."""
-    cls, arguments = getattr(factory, "func", factory), getattr(factory, "keywords", {})
-    return [keras.saving.get_registered_name(cls), arguments]
-
-
-def _factory(operation):
-    """The factory that `_described` describes; a factory is returned as it is."""
-    if callable(operation):
-        return operation
-    name, arguments = operation
-    return functools.partial(keras.saving.get_registered_object(name), **arguments)
+_OPERATIONS = {cls.__name__: cls for cls in (NormSwishConv, NormEluConv, EluConv, InvertedResidual)}
 
 
 class Cell(Layer):
     """A residual cell: skip(x) + 0.1 * SE(operations(x)).
 
     Args:
-        operations: factories of the operations in sequence, each called with (filters, resampling, name=...): layer
-            classes, or partials of them.
+        operations: the operations in sequence, each a list [name of the class, dict of its arguments].
         filters: output channels.
         resampling: whether the skip path is the identity, a factorised downsampling or a bilinear upsampling.
         squeeze_excite: whether to gate the residual per channel. Default True.
@@ -174,22 +161,13 @@ class Cell(Layer):
         super().__init__(**kwargs)
         self.filters = filters
         self.resampling = Resampling(resampling)
-        self.factories = tuple(map(_factory, operations))
-        first, *rest = self.factories
-        self.operations = [first(filters, self.resampling, name="op_0")]
-        self.operations += [op(filters, Resampling.NONE, name=f"op_{i}") for i, op in enumerate(rest, start=1)]
+        self.operations = [
+            _OPERATIONS[kind](filters, Resampling.NONE if i else self.resampling, name=f"op_{i}", **arguments)
+            for i, (kind, arguments) in enumerate(operations)
+        ]
         skips = {Resampling.DOWN: FactorizedDownsample, Resampling.UP: BilinearUpsample}
         self.skip = skips[self.resampling](filters, name="skip") if self.resampling in skips else None
         self.squeeze_excite = SqueezeExcite(name="squeeze_excite") if squeeze_excite else None
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "operations": [_described(factory) for factory in self.factories],
-            "filters": self.filters,
-            "resampling": self.resampling,
-            "squeeze_excite": self.squeeze_excite is not None,
-        }
 
     def build(self, input_shape):
         output_shape = self.resampling.output_shape(input_shape, self.filters)
@@ -201,7 +179,7 @@ class Cell(Layer):
             self.squeeze_excite.build(output_shape)
 
     def call(self, inputs, training=False):
-        if training and is_rematerializing():
+        if training and REMATERIALIZING.get():
             return recompute(self, lambda x: self._residual(x, training=True), inputs)
         return self._residual(inputs, training)
 
@@ -216,37 +194,30 @@ class Cell(Layer):
         return skip + gated(x, self.squeeze_excite(x) * RESIDUAL_SCALE)
 
 
-@dataclasses.dataclass(frozen=True)
-class CellOperations:
-    """Operations of the cells in each part of the network, each a tuple of operation factories."""
-
-    encoder: tuple
-    decoder: tuple
-    preprocess: tuple
-    postprocess: tuple
+# Operations of the cells in each part of the network.
+CellOperations = collections.namedtuple("CellOperations", "encoder decoder preprocess postprocess")
 
 
-def _inverted(expansion, kernel_size, groups="depthwise"):
-    return (functools.partial(InvertedResidual, expansion=expansion, kernel_size=kernel_size, groups=groups),)
+def _inverted(expansion, kernel_size, **groups):
+    return [["InvertedResidual", {"expansion": expansion, "kernel_size": kernel_size, **groups}]]
 
 
-_bnswish = (NormSwishConv, NormSwishConv)
-_bnswish5 = functools.partial(NormSwishConv, dilation=2)
+_dense, _dilated = ["NormSwishConv", {}], ["NormSwishConv", {"dilation": 2}]
+_bnswish = [_dense, _dense]
 _e6, _e6k11, _e3, _e3g8 = _inverted(6, 5), _inverted(6, 11), _inverted(3, 5), _inverted(3, 5, groups=8)
 
-# For each cell set: encoder, decoder, preprocess, postprocess.
 CELL_OPERATIONS = {
     "res_mbconv": CellOperations(_bnswish, _e6, _bnswish, _e3),
     "res_bnswish": CellOperations(*[_bnswish] * 4),
-    "res_bnelu": CellOperations(*[(NormEluConv, NormEluConv)] * 4),
-    "res_elu": CellOperations(*[(EluConv, EluConv)] * 4),
+    "res_bnelu": CellOperations(*[[["NormEluConv", {}]] * 2] * 4),
+    "res_elu": CellOperations(*[[["EluConv", {}]] * 2] * 4),
     "mbconv_sep": CellOperations(_e6, _e6, _e3, _e3),
     "mbconv_sep11": CellOperations(_e6k11, _e6k11, _e3, _e3),
     "mbconv_res": CellOperations(_e6, _bnswish, _e3, _bnswish),
     "mbconv_den": CellOperations(_e6, _e6, _e3g8, _e3g8),
-    "res53_mbconv": CellOperations((_bnswish5, NormSwishConv), _e6, (_bnswish5, NormSwishConv), _e3),
-    "res35_mbconv": CellOperations((NormSwishConv, _bnswish5), _e6, (NormSwishConv, _bnswish5), _e3),
-    "res55_mbconv": CellOperations((_bnswish5, _bnswish5), _e6, (_bnswish5, _bnswish5), _e3),
+    "res53_mbconv": CellOperations([_dilated, _dense], _e6, [_dilated, _dense], _e3),
+    "res35_mbconv": CellOperations([_dense, _dilated], _e6, [_dense, _dilated], _e3),
+    "res55_mbconv": CellOperations([_dilated, _dilated], _e6, [_dilated, _dilated], _e3),
 }
 
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from nvae_tf.layers.kernels import is_initializing_from_data, normalize_kernel, other_arithmetic_dtype, shared_kernel
+from nvae_tf.layers.kernels import ARITHMETIC_DTYPE, INITIALIZING_FROM_DATA, given_kernel, normalize_kernel
 from nvae_tf.layers.layer import Layer
 from nvae_tf.layers.replicas import assign, mean_over_replicas
 
@@ -87,7 +87,7 @@ class Conv2D(Layer):
         use_bias: whether to add a bias. Default True.
         weight_norm: whether to normalise the kernel of each output channel to exp(log norm). Default True.
         log_norm_offset: added to the initial log norm. Default 0.
-        data_dependent: whether to set log norm and bias from the first batch (see `initializing_from_data`), so that
+        data_dependent: whether to set log norm and bias from the first batch (see `INITIALIZING_FROM_DATA`), so that
             the output has mean 0 and standard deviation 1/5 in every channel. Default False.
 
     Input: [B, H, W, in]. Output: [B, H / strides, W / strides, filters], in the type of the effective kernel.
@@ -153,14 +153,14 @@ class Conv2D(Layer):
 
     def effective_kernel(self):
         """The masked and normalised kernel [kh, kw, in/groups, out] that the convolution applies."""
-        shared = shared_kernel(self)
-        if shared is not None:
-            return shared
+        given = given_kernel(self)
+        if given is not None:
+            return given
         kernel = self.kernel if self.mask is None else self.kernel * self.mask
         return normalize_kernel(kernel, self.log_norm) if self.weight_norm else tf.convert_to_tensor(kernel)
 
     def call(self, inputs):
-        if self.data_dependent and is_initializing_from_data():
+        if self.data_dependent and INITIALIZING_FROM_DATA.get():
             self._initialize_from(inputs)
         outputs = self._convolve(inputs, self.effective_kernel())
         if not self.use_bias:
@@ -185,7 +185,7 @@ class Conv2D(Layer):
                 # Not explicit padding of the convolution, on whose gradient TensorFlow's graph optimiser may crash.
                 inputs, padding = tf.pad(inputs, _padding(self.kernel_size)), "VALID"
             return tf.nn.depthwise_conv2d(inputs, filters, (1, self.strides, self.strides, 1), padding)
-        dtype = other_arithmetic_dtype()
+        dtype = ARITHMETIC_DTYPE.get()
         if dtype is not None:
             return tf.cast(self._dense(tf.cast(inputs, dtype), tf.cast(kernel, dtype)), inputs.dtype)
         return self._dense(inputs, kernel)
@@ -201,8 +201,6 @@ class Conv2D(Layer):
             # TensorFlow has no grouped convolution with gradients on the CPU.
             pairs = zip(tf.split(inputs, self.groups, axis=-1), tf.split(kernel, self.groups, axis=-1), strict=True)
             return tf.concat([tf.nn.conv2d(x, k, strides, _padding(self.kernel_size)) for x, k in pairs], axis=-1)
-        return (
-            convolution(inputs, kernel)
-            if strides == 1
-            else tf.nn.conv2d(inputs, kernel, strides, _padding(self.kernel_size))
-        )
+        if strides == 1:
+            return convolution(inputs, kernel)
+        return tf.nn.conv2d(inputs, kernel, strides, _padding(self.kernel_size))

@@ -1,8 +1,7 @@
 """Effective kernels, computed for many convolutions at once, and settings of all convolutions in a `with` statement.
 
 A deep hierarchy has thousands of variables, and a graph that treats each one separately takes minutes to trace.
-Therefore tensors of one shape are stacked and processed by a few wide ops. The context managers of this module set the
-shared kernels, the type of the arithmetic and the initialisation from data.
+Therefore tensors of one shape are stacked and processed by a few wide ops.
 """
 
 import contextlib
@@ -20,10 +19,13 @@ _NORM_EPSILON = 1e-5
 # stack does not fit in the caches.
 _MAX_ELEMENTS = 2_000_000
 
-# Kernels computed together for many layers, by id(layer); see `shared_kernels`.
-_shared_kernels = contextvars.ContextVar("shared_kernels", default=None)
-_arithmetic_dtype = contextvars.ContextVar("arithmetic_dtype", default=None)
-_initializing_from_data = contextvars.ContextVar("initializing_from_data", default=False)
+# Effective kernels computed together for many layers, by id(layer).
+_given_kernels = contextvars.ContextVar("given_kernels", default=None)
+# The type in which dense (not depthwise) convolutions compute, or None for that of the kernels; inputs and outputs keep
+# their types.
+ARITHMETIC_DTYPE = contextvars.ContextVar("arithmetic_dtype", default=None)
+# Whether layers with `data_dependent` set their log norm and bias from the batch that they see.
+INITIALIZING_FROM_DATA = contextvars.ContextVar("initializing_from_data", default=False)
 
 
 @contextlib.contextmanager
@@ -36,32 +38,9 @@ def setting(variable, value):
         variable.reset(token)
 
 
-def arithmetic_dtype(dtype):
-    """Context in which dense (not depthwise) convolutions compute in a type; None for that of the kernels.
-
-    Inputs and outputs keep their types.
-    """
-    return setting(_arithmetic_dtype, dtype)
-
-
-def initializing_from_data():
-    """Context in which layers with `data_dependent` set their log norm and bias from the batch they see."""
-    return setting(_initializing_from_data, True)
-
-
-def other_arithmetic_dtype():
-    """The type set by `arithmetic_dtype`, or None."""
-    return _arithmetic_dtype.get()
-
-
-def is_initializing_from_data():
-    """Whether the caller runs within `initializing_from_data`."""
-    return _initializing_from_data.get()
-
-
-def shared_kernel(layer):
-    """The effective kernel shared for a layer, or None; see `shared_kernels` and `given_kernels`."""
-    return (_shared_kernels.get() or {}).get(id(layer))
+def given_kernel(layer):
+    """The effective kernel of a layer within `given_kernels`, else None."""
+    return (_given_kernels.get() or {}).get(id(layer))
 
 
 def normalize_kernel(kernel, log_norm):
@@ -168,27 +147,15 @@ def kernel_stacks(layers):
     return [KernelStack(part) for group in groups for part in split_by_size(group, group[0].kernel.shape)]
 
 
-@contextlib.contextmanager
-def shared_kernels(stacks, effective=None):
-    """Context in which layers use kernels that are computed in stacks of one shape.
-
-    In nested contexts the outer kernels are used.
-
-    Args:
-        stacks: `KernelStack`s.
-        effective: their effective kernels, in whose type the layers compute; computed if None. Default None.
-    """
-    if _shared_kernels.get() is not None or _initializing_from_data.get():
-        yield
-        return
-    kernels = {}
-    for index, one in enumerate(stacks):
-        values = one.effective() if effective is None else effective[index]
-        kernels.update(zip(map(id, one.layers), tf.unstack(values), strict=True))
-    with setting(_shared_kernels, kernels):
-        yield
-
-
 def given_kernels(layers, kernels):
-    """Context in which each of the layers uses its given effective kernel, and no other kernels are shared."""
-    return setting(_shared_kernels, dict(zip(map(id, layers), kernels, strict=True)))
+    """Context in which each of the layers uses its given effective kernel and computes in its type.
+
+    Outside of it, and if it has none, a layer computes its own.
+    """
+    return setting(_given_kernels, dict(zip(map(id, layers), kernels, strict=True)))
+
+
+def shared_kernels(stacks, effective):
+    """`given_kernels` of all layers of `KernelStack`s, from the effective kernels [n, kh, kw, in, out] of each."""
+    layers = [layer for one in stacks for layer in one.layers]
+    return given_kernels(layers, [kernel for values in effective for kernel in tf.unstack(values)])

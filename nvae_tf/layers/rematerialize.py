@@ -8,23 +8,14 @@ import tensorflow as tf
 from nvae_tf.layers.conv import Conv2D
 from nvae_tf.layers.kernels import given_kernels, setting
 
-_active = contextvars.ContextVar("rematerializing", default=False)
-
-
-def rematerializing(active=True):
-    """Context in which cells keep only their input for the backward pass, if `active`."""
-    return setting(_active, active)
-
-
-def is_rematerializing():
-    """Whether the caller runs within `rematerializing`."""
-    return _active.get()
+# Whether cells keep only their input for the backward pass.
+REMATERIALIZING = contextvars.ContextVar("rematerializing", default=False)
 
 
 def recompute(layer, function, inputs):
     """Computes function(inputs) in the forward pass and again in the backward pass.
 
-    The kernels must be shared (`kernels.shared_kernels`), and the variables must get their values from a
+    The kernels must be given (`kernels.given_kernels`), and the variables must get their values from a
     `keras.StatelessScope`: everything that the layer reads is passed as tensors, so that gradients reach it. Only the
     forward pass updates batch-norm statistics.
 
@@ -40,7 +31,7 @@ def recompute(layer, function, inputs):
     def forward(x, *tensors):
         mapping = zip([*trained, *statistics], tensors[count:], strict=True)
         with keras.StatelessScope(state_mapping=list(mapping), initialize_variables=False) as scope:
-            with rematerializing(False), given_kernels(convolutions, tensors[:count]):
+            with setting(REMATERIALIZING, False), given_kernels(convolutions, tensors[:count]):
                 outputs = function(x)
             return outputs, [scope.get_current_value(variable) for variable in statistics]
 

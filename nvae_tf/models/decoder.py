@@ -28,10 +28,6 @@ class Decoder(Layer):
         config: `ModelConfig`.
 
     Attributes:
-        groups: `LatentGroup`s in generation order.
-        up_cells: one upsampling cell after each scale except the finest.
-        postprocess: cells after the last group.
-        likelihood_head: convolution that outputs the parameters of the likelihood.
         has_start: whether the top-down pass starts from a learned state; False with one scale and one group.
         start: the learned state [h, w, C].
     """
@@ -75,37 +71,25 @@ class Decoder(Layer):
 
     def infer(self, features, noise, training=False):
         """Top-down pass with posterior samples: likelihood parameters [B, H, W, P], and each group's `LatentTerms`."""
-
-        def step(group, state, feature, eps):
-            return group.infer(state, feature, eps, training=training)
-
-        return self._top_down(step, training, features, noise)
+        return self._top_down(LatentGroup.infer, training, features, noise)
 
     def generate(self, noise, temperatures, training=False):
         """Top-down pass with prior samples, each at its group's temperature: likelihood parameters [B, H, W, P]."""
+        return self._top_down(LatentGroup.generate, training, noise, temperatures)[0]
 
-        def step(group, state, eps, temperature):
-            return group.generate(state, eps, temperature, training=training), None
-
-        return self._top_down(step, training, noise, temperatures)[0]
-
-    def decode(self, latents, training=False):
+    def decode(self, latents):
         """Top-down pass with given latents: likelihood parameters, and the noise from which `generate` makes them."""
-
-        def step(group, state, latent):
-            return group.decode(state, latent, training=training)
-
-        return self._top_down(step, training, latents)
+        return self._top_down(LatentGroup.decode, False, latents)
 
     def _top_down(self, step, training, *inputs):
-        """Passes the state through the tower; `step` maps (group, state, *inputs of the group) to (state, output)."""
+        """Passes the state through the tower; `step` is a method of the groups that returns a state and an output."""
         state, outputs = None, []
         if self.has_start:
             state = tf.broadcast_to(tf.convert_to_tensor(self.start), [tf.shape(inputs[0][0])[0], *self.start.shape])
         for (up, group), *group_inputs in zip(self.stages(), *inputs, strict=True):
             if up is not None:
                 state = up(state, training=training)
-            state, output = step(group, state, *group_inputs)
+            state, output = step(group, state, *group_inputs, training=training)
             outputs.append(output)
         x = apply_cells(self.postprocess, state, training)
         return tf.cast(self.likelihood_head(tf.nn.elu(x)), tf.float32), outputs

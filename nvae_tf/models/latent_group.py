@@ -21,7 +21,7 @@ class LatentTerms(typing.NamedTuple):
     Attributes:
         latent: z after the flows [B, h, w, latent_channels].
         kl_per_channel: KL(q || p) [B, latent_channels], summed over h and w; with flows, log q - log p at the sample.
-        log_q: log density of the posterior at the sample [B].
+        log_q: log density of the posterior at the sample before the flows [B].
         log_p: log density of the prior at the latent [B].
     """
 
@@ -31,44 +31,18 @@ class LatentTerms(typing.NamedTuple):
     log_p: tf.Tensor
 
 
-class EncoderCombiner(Layer):
-    """Encoder feature + 1x1 convolution of the decoder state, the input of a posterior.
-
-    Args:
-        filters: width of the encoder feature.
-
-    Inputs: encoder feature [B, h, w, filters], decoder state [B, h, w, C]. Output: [B, h, w, filters].
-    """
+class Combiner(Layer):
+    """1x1 convolution [B, h, w, C] -> [B, h, w, filters] that combines the decoder state with a feature or a latent."""
 
     def __init__(self, filters, **kwargs):
         super().__init__(**kwargs)
         self.conv = Conv2D(filters, 1, name="conv")
 
-    def build(self, feature_shape, state_shape):
-        self.conv.build(state_shape)
+    def build(self, input_shape):
+        self.conv.build(input_shape)
 
-    def call(self, feature, state):
-        return feature + self.conv(state)
-
-
-class DecoderCombiner(Layer):
-    """1x1 convolution of [decoder state, z], which merges a latent into the top-down pass.
-
-    Args:
-        filters: width of the new state.
-
-    Inputs: state [B, h, w, C], latent [B, h, w, latent_channels]. Output: [B, h, w, filters].
-    """
-
-    def __init__(self, filters, **kwargs):
-        super().__init__(**kwargs)
-        self.conv = Conv2D(filters, 1, name="conv")
-
-    def build(self, state_shape, latent_shape):
-        self.conv.build((*state_shape[:-1], state_shape[-1] + latent_shape[-1]))
-
-    def call(self, state, latent):
-        return self.conv(tf.concat([state, tf.cast(latent, state.dtype)], axis=-1))
+    def call(self, inputs):
+        return self.conv(inputs)
 
 
 class LatentGroup(Layer):
@@ -80,13 +54,9 @@ class LatentGroup(Layer):
 
     Attributes:
         first: whether this is group 0, which has a fixed prior and no cells before it.
-        cells: decoder cells that are applied to the state before the group; empty for group 0.
-        prior_head: convolution that outputs the parameters of the prior; None for group 0.
-        posterior_head: convolution that outputs the parameters of the posterior.
-        encoder_combiner: `EncoderCombiner` of the encoder feature and the state; None for group 0.
-        flows: `FlowStep`s of the posterior.
+        encoder_combiner: `Combiner` of the state, whose output is added to the encoder's feature; None for group 0.
         merge_state: whether z is merged with a state; False if the state is made from z only (one scale, one group).
-        merge: `DecoderCombiner`, or a 1x1 convolution of z.
+        merge: `Combiner` of [state, z], or a 1x1 convolution of z.
     """
 
     def __init__(self, config, index, **kwargs):
@@ -103,12 +73,12 @@ class LatentGroup(Layer):
             count = config.decoder_cells_per_group
             self.cells = [Cell(operations, width, squeeze_excite=gate, name=f"cell_{i}") for i in range(count)]
             self.prior_head = Conv2D(2 * channels, 1, name="prior_head")
-            self.encoder_combiner = EncoderCombiner(self.scale.encoder_channels, name="encoder_combiner")
+            self.encoder_combiner = Combiner(self.scale.encoder_channels, name="encoder_combiner")
         self.posterior_head = Conv2D(2 * channels, 3, name="posterior_head")
         self.flows = [FlowStep(channels, name=f"flow_{i}") for i in range(config.num_flows)]
         self.merge_state = hierarchy.has_towers(config)
         if self.merge_state:
-            self.merge = DecoderCombiner(width, name="merge")
+            self.merge = Combiner(width, name="merge")
         else:
             self.merge = Conv2D(self.scale.encoder_channels, 1, name="merge")
 
@@ -117,14 +87,12 @@ class LatentGroup(Layer):
         build_cells(self.cells, state_shape)
         if not self.first:
             self.prior_head.build(state_shape)
-            self.encoder_combiner.build(feature_shape, state_shape)
+            self.encoder_combiner.build(state_shape)
         self.posterior_head.build(feature_shape)
         for flow in self.flows:
             flow.build(self.latent_shape)
-        if self.merge_state:
-            self.merge.build(state_shape, self.latent_shape)
-        else:
-            self.merge.build(self.latent_shape)
+        state_channels = state_shape[-1] if self.merge_state else 0
+        self.merge.build((*self.latent_shape[:-1], state_channels + self.latent_shape[-1]))
 
     def _prior_parameters(self, state):
         """(loc, log_scale) of p(z_l | z_<l) before the clamp; zeros for group 0."""
@@ -136,14 +104,16 @@ class LatentGroup(Layer):
     def _posterior_parameters(self, state, feature, prior):
         """(loc, log_scale) of q(z_l | z_<l, x) before the clamp; see "residual Normal distributions", section 3.2."""
         if not self.first:
-            feature = self.encoder_combiner(feature, state)
+            feature = feature + self.encoder_combiner(state)
         loc, log_scale = tf.split(tf.cast(self.posterior_head(feature), tf.float32), 2, axis=-1)
         if self.residual_posterior:
             return loc + prior[0], log_scale + prior[1]
         return loc, log_scale
 
     def _merge(self, state, latent):
-        return self.merge(state, latent) if self.merge_state else self.merge(latent)
+        if self.merge_state:
+            latent = tf.concat([state, tf.cast(latent, state.dtype)], axis=-1)
+        return self.merge(latent)
 
     def infer(self, state, feature, noise, training=False):
         """Draws z from the posterior and merges it.
@@ -185,10 +155,13 @@ class LatentGroup(Layer):
             state: [B, h, w, C].
             noise: standard normal [B, h, w, latent_channels].
             temperature: factor of the prior's scale. Default 1.
+
+        Returns:
+            The new state, and None.
         """
         state = apply_cells(self.cells, state, training)
         prior = latent_normal(*self._prior_parameters(state), temperature=temperature)
-        return self._merge(state, prior.loc + prior.scale * noise)
+        return self._merge(state, prior.loc + prior.scale * noise), None
 
     def decode(self, state, latent, training=False):
         """Merges a given latent.

@@ -9,7 +9,7 @@ from nvae_tf import hierarchy
 from nvae_tf.config import config_to_dict, model_config_from_dict
 from nvae_tf.distributions import image_likelihood
 from nvae_tf.layers.conv import Conv2D
-from nvae_tf.layers.kernels import kernel_stacks, shared_kernels
+from nvae_tf.layers.kernels import kernel_stacks
 from nvae_tf.layers.layer import without_values
 from nvae_tf.layers.norm import BatchNorm
 from nvae_tf.layers.squeeze_excite import SqueezeExcite
@@ -58,7 +58,6 @@ class NVAE(keras.Model):
         restored_step: step of the checkpoint that `nvae_tf.load_run` restored, else None.
         convolutions: every `Conv2D`, in order of creation.
         batch_norms: every `BatchNorm`.
-        squeeze_excites: every `SqueezeExcite`.
         kernel_stacks: the `KernelStack`s of the convolutions.
 
     Activations have the type of the kernels. Everything but training is faster with the folded model,
@@ -114,7 +113,7 @@ class NVAE(keras.Model):
         """Shape [B, h, w, latent_channels] of each group's noise, in generation order."""
         return hierarchy.noise_shapes(self.model_config, batch_size)
 
-    def call(self, images, noise=None, seed=None, training=False, kernels=None):
+    def call(self, images, noise=None, seed=None, training=False):
         """Encodes images and decodes posterior samples.
 
         Args:
@@ -122,15 +121,12 @@ class NVAE(keras.Model):
             noise: standard normals [B, h, w, latent_channels] in generation order; drawn if None. Default None.
             seed: int or int tensor [2] that determines the draw; None for a fresh one. Default None.
             training: whether to use batch statistics and update the running ones. Default False.
-            kernels: effective kernels of each of the `kernel_stacks`; computed if None. Default None.
 
         Returns:
             `NVAEOutput`.
         """
-        images = to_float32("images", images)
-        noise = self._noise(noise, _batch_size(images), seed)
-        with shared_kernels(self.kernel_stacks, kernels):
-            return self.infer(self.encode(images, training), noise, training)
+        features = self.encode(images, training)
+        return self.infer(features, self._noise(noise, _batch_size(features[0]), seed), training)
 
     def encode(self, images, training=False):
         """Features of images: a list of one tensor [B, h, w, C] for each group, in generation order.
@@ -143,8 +139,7 @@ class NVAE(keras.Model):
         expected = (config.image_height, config.image_width, config.image_channels)
         if images.shape.rank != 4 or tuple(images.shape[1:]) != expected:
             raise ValueError(f"images: expected shape [B, {', '.join(map(str, expected))}]. Received: {images.shape}")
-        with shared_kernels(self.kernel_stacks):
-            return self.encoder(images, training=training)
+        return self.encoder(images, training=training)
 
     def infer(self, features, noise, training=False):
         """Draws latents from the posteriors and decodes them.
@@ -158,8 +153,7 @@ class NVAE(keras.Model):
             `NVAEOutput`.
         """
         noise = check_per_group("noise", noise, self.noise_shapes(_batch_size(features[0])))
-        with shared_kernels(self.kernel_stacks):
-            params, groups = self.decoder.infer(features, noise, training=training)
+        params, groups = self.decoder.infer(features, noise, training=training)
         kl_per_channel = tf.stack([group.kl_per_channel for group in groups], axis=1)
         return NVAEOutput(
             likelihood_params=params,
@@ -196,9 +190,7 @@ class NVAE(keras.Model):
             tf.reshape(value, [-1, 1, 1, 1]) if tf.is_tensor(value) and value.shape.rank else value
             for value in group_temperatures(temperature, self.model_config)
         ]
-        noise = self._noise(noise, batch_size, seed)
-        with shared_kernels(self.kernel_stacks):
-            return self.decoder.generate(noise, temperatures, training=training)
+        return self.decoder.generate(self._noise(noise, batch_size, seed), temperatures, training=training)
 
     def decode(self, latents):
         """Likelihood parameters [B, H, W, P] for given latents.
@@ -220,8 +212,7 @@ class NVAE(keras.Model):
     def _decode(self, latents):
         batch_size = _batch_size(tf.convert_to_tensor(latents[0])) if len(latents) else 0
         latents = check_per_group("latents", latents, self.noise_shapes(batch_size))
-        with shared_kernels(self.kernel_stacks):
-            return self.decoder.decode(latents, training=False)
+        return self.decoder.decode(latents)
 
     def _noise(self, noise, batch_size, seed):
         shapes = self.noise_shapes(batch_size)

@@ -73,15 +73,8 @@ class Reproduction:
         self._reset()
         return output, statistics
 
-    @property
-    def training(self):
-        """`NVAEOutput` of the images in training mode."""
-        return self._training[0]
-
-    @property
-    def statistics(self):
-        """Running statistics of the batch norms after one pass in training mode, by official name."""
-        return self._training[1]
+    training = property(lambda self: self._training[0], doc="`NVAEOutput` of the images in training mode.")
+    statistics = property(lambda self: self._training[1], doc="Batch-norm statistics after it, by official name.")
 
     def training_terms(self, kl_weight):
         """`TrainingLoss` at a KL weight, without the regularisers."""

@@ -3,8 +3,8 @@
 import tensorflow as tf
 
 from nvae_tf import hierarchy
-from nvae_tf.layers.kernels import VariableStacks, arithmetic_dtype, group_by, split_by_size
-from nvae_tf.layers.rematerialize import rematerializing
+from nvae_tf.layers.kernels import ARITHMETIC_DTYPE, VariableStacks, group_by, setting, shared_kernels, split_by_size
+from nvae_tf.layers.rematerialize import REMATERIALIZING
 from nvae_tf.layers.replicas import assign, mean_over_replicas
 from nvae_tf.objectives.elbo import training_loss
 from nvae_tf.objectives.regularizers import SpectralRegularizer, batch_norm_regularization
@@ -89,13 +89,13 @@ class TrainingStep:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
             kernels = self.parameters.effective_kernels(values)
-            # The dtype of the shared kernels is that of the activations.
-            shared = [tf.cast(kernel, config.compute_dtype) for kernel in kernels]
+            # Their type is that of the activations.
+            shared = shared_kernels(self.model.kernel_stacks, [tf.cast(one, config.compute_dtype) for one in kernels])
             # Inside the scope each variable is a row of its stack, so gradients come out stacked.
             with self.parameters.scope(values) as scope:
                 dtype = None if config.convolution_dtype == "float32" else config.convolution_dtype
-                with arithmetic_dtype(dtype), rematerializing(config.remat == "cells"):
-                    output = self.model(images, noise=noise, training=True, kernels=shared)
+                with shared, setting(ARITHMETIC_DTYPE, dtype), setting(REMATERIALIZING, config.remat == "cells"):
+                    output = self.model(images, noise=noise, training=True)
                 terms = training_loss(self.model, images, output, kl_weight, self._balance_scales)
             total = terms.loss
             report = {**terms._asdict(), "kl_per_channel": tf.reduce_mean(output.kl_per_channel, axis=0)}

@@ -6,7 +6,7 @@ import time
 
 import tensorflow as tf
 
-from nvae_tf.layers.kernels import initializing_from_data
+from nvae_tf.layers.kernels import INITIALIZING_FROM_DATA, setting
 from nvae_tf.layers.replicas import replica_index
 from nvae_tf.models.noise import draw_noise
 from nvae_tf.training.accumulation import GradientAccumulator
@@ -192,7 +192,7 @@ class Trainer:
         if any(conv.data_dependent for conv in self.model.convolutions):
 
             def initialize(images):
-                with initializing_from_data():
+                with setting(INITIALIZING_FROM_DATA, True):
                     self.model(images, noise=self._noise(tf.shape(images)[0], -1))
 
             run = tf.function(lambda images: self._strategy.run(initialize, args=(images,)), autograph=False)

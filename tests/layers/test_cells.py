@@ -37,8 +37,7 @@ def _built(layer, shape=SHAPE):
 def _describe(operations):
     """Short name of each operation, as in the original."""
     names = []
-    for factory in operations:
-        operation = factory(8)
+    for operation in Cell(operations, 8).operations:
         if isinstance(operation, InvertedResidual):
             groups = 0 if operation.groups == "depthwise" else operation.groups
             names.append(f"e{operation.expansion}k{operation.kernel_size}g{groups}")
@@ -115,7 +114,7 @@ def test_late_upsampling_equals_upsampling_first():
 @pytest.mark.parametrize("squeeze_excite", [True, False])
 @pytest.mark.parametrize("resampling", Resampling)
 def test_cell_formula(resampling, squeeze_excite):
-    cell, x = _built(Cell((NormSwishConv, NormEluConv), 8, resampling, squeeze_excite)), _images()
+    cell, x = _built(Cell([["NormSwishConv", {}], ["NormEluConv", {}]], 8, resampling, squeeze_excite)), _images()
     residual = cell.operations[1](cell.operations[0](x))
     if squeeze_excite:
         residual = residual * cell.squeeze_excite(residual)

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from nvae_tf.layers.conv import Conv2D, convolution
-from nvae_tf.layers.kernels import arithmetic_dtype, initializing_from_data, kernel_stacks, shared_kernels
+from nvae_tf.layers.kernels import ARITHMETIC_DTYPE, INITIALIZING_FROM_DATA, setting
 
 
 def _images(shape, seed=0):
@@ -121,7 +121,7 @@ def test_data_dependent_initialisation_gives_mean_0_and_standard_deviation_a_fif
     before = layer.log_norm.numpy()
     layer(x)
     np.testing.assert_array_equal(layer.log_norm, before)
-    with initializing_from_data(), shared_kernels(kernel_stacks([layer])):
+    with setting(INITIALIZING_FROM_DATA, True):
         initial = layer(x).numpy()
     np.testing.assert_allclose(initial.mean((0, 1, 2)), np.zeros(6), atol=1e-5)
     np.testing.assert_allclose(initial.std((0, 1, 2)), np.full(6, 0.2), rtol=1e-4)
@@ -134,7 +134,7 @@ def test_arithmetic_dtype_rounds_dense_convolutions_only():
     for layer in (dense, depthwise):
         layer.build(x.shape)
     exact = [layer(x).numpy() for layer in (dense, depthwise)]
-    with arithmetic_dtype("bfloat16"):
+    with setting(ARITHMETIC_DTYPE, "bfloat16"):
         rounded = [layer(x) for layer in (dense, depthwise)]
     assert rounded[0].dtype == rounded[1].dtype == tf.float32
     difference = np.abs(rounded[0].numpy() - exact[0]).max()

@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 from nvae_tf.layers.cells import CELL_OPERATIONS, Cell
-from nvae_tf.layers.kernels import kernel_stacks, shared_kernels
-from nvae_tf.layers.rematerialize import rematerializing
+from nvae_tf.layers.kernels import kernel_stacks, setting, shared_kernels
+from nvae_tf.layers.rematerialize import REMATERIALIZING
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,8 @@ def _forward(cell, x, active, training=True):
     mapping = [(variable, tf.convert_to_tensor(variable)) for variable in cell.variables]
     convolutions = [layer for layer in cell._flatten_layers() if hasattr(layer, "effective_kernel")]
     with keras.StatelessScope(state_mapping=mapping, initialize_variables=False):
-        with shared_kernels(kernel_stacks(convolutions)), rematerializing(active):
+        stacks = kernel_stacks(convolutions)
+        with shared_kernels(stacks, [one.effective() for one in stacks]), setting(REMATERIALIZING, active):
             return cell(x, training=training)
 
 

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from nvae_tf.config import CELL_SETS
-from nvae_tf.layers.kernels import initializing_from_data
+from nvae_tf.layers.kernels import INITIALIZING_FROM_DATA, setting, shared_kernels
 from nvae_tf.models.noise import draw_noise
 from nvae_tf.models.nvae import NVAE
 from tests import tiny
@@ -79,7 +79,8 @@ def test_encode_and_infer_give_the_call_and_kernels_decide_what_is_computed(mode
     np.testing.assert_allclose(output.kl_per_group, expected.kl_per_group, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(model.decode(output.latents), expected.likelihood_params, rtol=1e-5, atol=1e-5)
     zeros = [tf.zeros_like(stack.effective()) for stack in model.kernel_stacks]
-    silent = model(images, noise=noise, kernels=zeros).likelihood_params.numpy()
+    with shared_kernels(model.kernel_stacks, zeros):
+        silent = model(images, noise=noise).likelihood_params.numpy()
     np.testing.assert_array_equal(silent, np.broadcast_to(silent[:1, :1, :1], silent.shape))
 
 
@@ -177,7 +178,7 @@ def test_data_dependent_initialisation_of_res_elu(draw):
     others = [conv for conv in model.convolutions if not conv.data_dependent]
     assert convolutions and others
     before = [conv.log_norm.numpy() for conv in others]
-    with initializing_from_data():
+    with setting(INITIALIZING_FROM_DATA, True):
         model(images, noise=noise)
     assert all(np.abs(conv.bias.numpy()).max() > 0 for conv in convolutions)
     for conv, value in zip(others, before, strict=True):

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from nvae_tf.distributions.bernoulli import BernoulliLikelihood
 from nvae_tf.objectives.elbo import training_loss
-from nvae_tf.objectives.kl import balance_coefficients
+from nvae_tf.objectives.kl import balanced_kl
 
 SCALES = [1.0, 4.0]
 MODEL = types.SimpleNamespace(likelihood=BernoulliLikelihood)
@@ -28,7 +28,7 @@ def test_terms_of_the_training_loss(case):
     images, output, reconstruction = case
     kl = output.kl_per_group.numpy()
     terms = training_loss(MODEL, images, output, 0.5, SCALES)
-    coefficients = 0.5 * balance_coefficients(output.kl_per_group, SCALES).numpy()
+    coefficients = balanced_kl(output.kl_per_group, 0.5, SCALES)[1].numpy()
     np.testing.assert_allclose(terms.loss, np.mean(reconstruction + kl @ coefficients), rtol=1e-5)
     np.testing.assert_allclose(terms.reconstruction, reconstruction.mean(), rtol=1e-5)
     np.testing.assert_allclose(terms.kl, kl.sum(axis=1).mean(), rtol=1e-5)

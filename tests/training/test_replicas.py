@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from nvae_tf.layers.conv import Conv2D
-from nvae_tf.layers.kernels import initializing_from_data
+from nvae_tf.layers.kernels import INITIALIZING_FROM_DATA, setting
 from nvae_tf.layers.replicas import mean_over_replicas, replica_index
 from nvae_tf.training.distributed.strategy import local_replicas, num_workers, numbers_of_workers, worker_index
 from nvae_tf.training.trainer import Trainer
@@ -46,7 +46,7 @@ def test_data_dependent_initialisation_uses_the_batch_of_all_replicas(strategy, 
         return conv
 
     def initialize(conv, x):
-        with initializing_from_data():
+        with setting(INITIALIZING_FROM_DATA, True):
             conv(x)
 
     with strategy.scope():
