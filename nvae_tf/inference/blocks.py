@@ -20,13 +20,7 @@ def channels(x, start, stop):
 
 
 class Convolution(tf.Module):
-    """A `Linear` with float32 variables.
-
-    Args:
-        linear: `Linear`.
-
-    Input: [B, H, W, in]. Output: [B, H / strides, W / strides, out].
-    """
+    """A `Linear` with float32 variables; input [B, H, W, in], output [B, H / strides, W / strides, out]."""
 
     def __init__(self, linear):
         super().__init__()

@@ -61,14 +61,7 @@ class Linear:
 
 
 def join(steps):
-    """Joins all neighbours that are exactly equivalent to a single step.
-
-    Args:
-        steps: sequence of `Affine`, `Linear` and the names of this module.
-
-    Returns:
-        The list of the remaining steps, and a `Counter` of the joins.
-    """
+    """Joins neighbours that are exactly equivalent to a single step; returns a list, and a `Counter` of the joins."""
     joined, counts = [], collections.Counter()
     for step in steps:
         joined.append(step)

@@ -13,9 +13,6 @@ class InferenceModel(tf.Module):
 
     It agrees with the inference mode of the NVAE up to rounding. It has no Keras layers; weights are `tf.Variable`s.
 
-    Args:
-        folded: `FoldedNVAE`.
-
     Attributes:
         model_config: the `ModelConfig`.
         folded: `{description of what was folded: number of times}`.

@@ -43,13 +43,7 @@ class Resampling(enum.StrEnum):
 
 
 class _PreActivatedConv(Layer):
-    """[BN ->] activation -> [nearest x2] -> 3x3 convolution; without BN the initialisation depends on the data.
-
-    Args:
-        filters: output channels.
-        resampling: change of resolution. Default `Resampling.NONE`.
-        dilation: dilation of the convolution. Default 1.
-    """
+    """[BN ->] activation -> [nearest x2] -> 3x3 convolution; without BN the initialisation depends on the data."""
 
     normalizes = True
 

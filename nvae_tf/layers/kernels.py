@@ -87,11 +87,7 @@ def stack(variables):
 
 
 class VariableStacks:
-    """Variables that are read, differentiated and updated in stacks.
-
-    Args:
-        groups: lists of Keras variables of one shape; each list is a stack.
-    """
+    """Keras variables that are read, differentiated and updated in stacks: `groups` are lists of one shape each."""
 
     def __init__(self, groups):
         self.groups = groups
@@ -115,11 +111,7 @@ class VariableStacks:
 
 
 class KernelStack:
-    """Convolutions of one kernel shape and kind, whose kernels form a tensor [n, kh, kw, in, out].
-
-    Args:
-        layers: built `Conv2D` layers with equal `stack_key`.
-    """
+    """Built `Conv2D` layers with equal `stack_key`, whose kernels form a tensor [n, kh, kw, in, out]."""
 
     def __init__(self, layers):
         self.layers = layers

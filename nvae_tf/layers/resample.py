@@ -52,9 +52,6 @@ class BilinearUpsample(Layer):
 
     The convolution comes first: the two commute exactly, and it costs a quarter at the low resolution.
 
-    Args:
-        filters: output channels.
-
     Input: [B, H, W, C]. Output: [B, 2H, 2W, filters].
     """
 

@@ -22,10 +22,7 @@ def postprocess_cells(config, filters):
 
 
 class Decoder(Layer):
-    """The decoder, from latents to the parameters of the likelihood.
-
-    Args:
-        config: `ModelConfig`.
+    """The decoder of a `ModelConfig`, from latents to the parameters of the likelihood.
 
     Attributes:
         has_start: whether the top-down pass starts from a learned state; False with one scale and one group.

@@ -23,10 +23,7 @@ def preprocess_cells(config):
 
 
 class Encoder(Layer):
-    """The encoder, from images to features for the posteriors of all groups.
-
-    Args:
-        config: `ModelConfig`.
+    """The encoder of a `ModelConfig`, from images to features for the posteriors of all groups.
 
     Input: images [B, H, W, C] in [0, 1].
     Output: list of features [B, h, w, encoder width], one for each group in generation order; the feature of group 0 is

@@ -49,11 +49,7 @@ class AutoregressiveNet(Layer):
 
 
 class AutoregressiveShift(tfp.bijectors.Bijector):
-    """z <- z - mu(z) with a strictly causal mu; the Jacobian is unit triangular, so its log determinant is 0.
-
-    Args:
-        net: strictly causal function of [B, h, w, C].
-    """
+    """z <- z - net(z) with a strictly causal net; the Jacobian is unit triangular, so its log determinant is 0."""
 
     def __init__(self, net, name="autoregressive_shift"):
         parameters = dict(locals())
@@ -89,9 +85,6 @@ class AutoregressiveShift(tfp.bijectors.Bijector):
 
 class FlowStep(Layer):
     """Two autoregressive nets in sequence, the second in the reversed raster order.
-
-    Args:
-        latent_channels: channels of z.
 
     Input and output: [B, h, w, latent_channels].
     """

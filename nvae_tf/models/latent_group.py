@@ -151,27 +151,16 @@ class LatentGroup(Layer):
     def generate(self, state, noise, temperature=1.0, training=False):
         """Draws z from the prior at a temperature and merges it; flows belong only to the posterior.
 
-        Args:
-            state: [B, h, w, C].
-            noise: standard normal [B, h, w, latent_channels].
-            temperature: factor of the prior's scale. Default 1.
-
-        Returns:
-            The new state, and None.
+        `temperature` is the factor of the prior's scale; see `infer`. Returns the new state, and None.
         """
         state = apply_cells(self.cells, state, training)
         prior = latent_normal(*self._prior_parameters(state), temperature=temperature)
         return self._merge(state, prior.loc + prior.scale * noise), None
 
     def decode(self, state, latent, training=False):
-        """Merges a given latent.
+        """Merges a given z [B, h, w, latent_channels], after the flows; see `infer`.
 
-        Args:
-            state: [B, h, w, C].
-            latent: z [B, h, w, latent_channels], after the flows.
-
-        Returns:
-            The new state, and the standard normal from which `generate` produces this latent at temperature 1.
+        Returns the new state, and the standard normal from which `generate` produces this z at temperature 1.
         """
         state = apply_cells(self.cells, state, training)
         prior = latent_normal(*self._prior_parameters(state))

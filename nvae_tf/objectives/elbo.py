@@ -26,7 +26,7 @@ class TrainingLoss(typing.NamedTuple):
 
 
 def training_loss(model, images, output, kl_weight, balance_scales):
-    """The objective without the regularisers.
+    """The objective without the regularisers, as `TrainingLoss`.
 
     Args:
         model: `NVAE`.
@@ -34,9 +34,6 @@ def training_loss(model, images, output, kl_weight, balance_scales):
         output: `NVAEOutput` of the images in training mode.
         kl_weight: scalar in (0, 1].
         balance_scales: `hierarchy.kl_balance_scales` of the model.
-
-    Returns:
-        `TrainingLoss`.
     """
     # 1. The first term of equation 1: E_q[log p(x | z)], with one sample of z.
     reconstruction = -model.likelihood(output.likelihood_params).log_prob(images)

@@ -79,12 +79,7 @@ class SpectralRegularizer(keras.layers.Layer):
         return tf.reshape(kernels, [shape[0], shape[1] * shape[2] * shape[3], shape[4]])  # transposed: [n, K, out]
 
     def call(self, effective_kernels, vectors):
-        """Sum of u^T W v; gradients reach the kernels, not the vectors.
-
-        Args:
-            effective_kernels: stacks [n, kh, kw, in, out].
-            vectors: pairs (u, v), from `iterate`.
-        """
+        """Sum of u^T W v, with the pairs (u, v) from `iterate`; gradients reach the kernels, not the vectors."""
         sums = []
         for kernels, (u, v) in zip(effective_kernels, vectors, strict=True):
             u, v = tf.stop_gradient(u), tf.stop_gradient(v)

@@ -57,28 +57,20 @@ def _table(title, seconds, base):
 
 
 def device_speed(config, count):
-    """Prints and returns the median seconds to decode one image in each runtime, in float32 on one thread.
+    """Prints and returns the median seconds to decode one of `count` images in each runtime, in float32 on one thread.
 
-    Args:
-        config: `Config`; its decoder gets random weights.
-        count: number of images drawn in each runtime.
+    The decoder of the `Config` gets random weights.
     """
     with tempfile.TemporaryDirectory() as folder:
-        return _table(
-            "one image of the decoder, one thread:",
-            median_seconds(_in_every_runtime(config, pathlib.Path(folder)), count),
-            _GENERATE,
-        )
+        seconds = median_seconds(_in_every_runtime(config, pathlib.Path(folder)), count)
+    return _table("one image of the decoder, one thread:", seconds, _GENERATE)
 
 
 def serving_speed(config, count):
     """Median seconds to draw a batch of images, noise included, from the SavedModel and as tools/sample.py does.
 
-    The times, and that of a matrix product, are printed and returned.
-
-    Args:
-        config: `Config`; its model gets random weights, and its batch size is used.
-        count: number of batches drawn from each.
+    The times of `count` batches, and that of a matrix product, are printed and returned. The model of the `Config` gets
+    random weights.
     """
     from nvae_tf.export.saved_model.signatures import Signatures
 

@@ -28,13 +28,9 @@ def matrix_product():
 
 
 def median_seconds(runs, count):
-    """Median time of `count` calls of each function, after a warm-up call.
+    """Median time of `count` calls of each function in `runs`, {name: function}, after a warm-up call.
 
     The functions take turns, so that other load on the machine affects all of them.
-
-    Args:
-        runs: {name: function without arguments}.
-        count: number of timed calls of each function.
     """
     seconds = {name: [] for name in runs}
     for call in range(count + 1):

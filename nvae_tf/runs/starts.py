@@ -55,8 +55,7 @@ def chosen_images(config, data_dir, split, numbers, seed, cache_dir=None, record
 class Starts:
     """The images or seeds to start from, as given by the flags of `define_images` and `define_starts`; or seeds 1, 2.
 
-    Attributes:
-        keys: list of (seed, index) that determine the noise of each start.
+    `keys` lists (seed, index), which determine the noise of each start.
     """
 
     def __init__(self, config, flags):

@@ -31,10 +31,7 @@ class TrainingRun:
     """A run that is ready to start or to resume.
 
     Attributes:
-        folder: `RunFolder`.
         config: `Config`, with the number of replicas.
-        strategy: `tf.distribute.Strategy`.
-        trainer: `Trainer`.
         train_images, held_out: `ImageSet`s; the second has the validation images if there are any, else the test split.
         held_out_name: `"validation"` or `"test"`.
         interruption: `Interruption`, entered by the program.

@@ -39,13 +39,7 @@ class WeightAverage(keras.layers.Layer):
             return keras.Variable(tf.identity(variable.value), trainable=False, dtype="float32", name=name)
 
     def update(self, values, updates, accept):
-        """Moves the averages towards the stacks `values` [n, ...].
-
-        Args:
-            values: stacks of the weights after the update.
-            updates: number of updates done before this one.
-            accept: 1, or 0 to leave the averages unchanged.
-        """
+        """Moves the averages towards the stacks `values` [n, ...] after `updates` updates, unless `accept` is 0."""
         updates = tf.cast(updates, tf.float32)
         rate = (1.0 - tf.minimum(self.decay, (1.0 + updates) / (10.0 + updates))) * accept
         averages = zip(self._stacks.read(), values, strict=True)

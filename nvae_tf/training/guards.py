@@ -48,10 +48,7 @@ class Guards(keras.layers.Layer):
     """Judges each step by its loss and gradient, averaged over the replicas, so that all replicas decide alike.
 
     A float16 overflow counts as non-finite; `Trainer.advance` then repeats the step. The decisions are numbers in the
-    graph, not branches: a skipped step is multiplied by zero.
-
-    Args:
-        config: `TrainConfig`, resolved.
+    graph, not branches: a skipped step is multiplied by zero. `config` is a resolved `TrainConfig`.
 
     Attributes:
         loss_scale: factor of the loss before its gradient is taken; changes only with `precision="mixed_float16"`

@@ -48,10 +48,6 @@ class TrainingStep:
         config: `TrainConfig`, resolved.
 
     Attributes:
-        parameters: `ParameterStacks`.
-        optimizer: `StackedAdamax`.
-        spectral: `SpectralRegularizer`.
-        guards: `Guards`.
         average: `WeightAverage`, or None without `ema_decay`.
         state: {part: layer or model} whose variables are the state of the run.
     """

@@ -128,13 +128,3 @@ def test_without_a_state_to_merge_the_state_is_a_convolution_of_the_latent():
     np.testing.assert_allclose(state, case.group.merge(terms.latent), rtol=1e-5, atol=1e-6)
     generated, _ = case.group.generate(None, case.noise)
     np.testing.assert_allclose(generated, case.group.merge(1.01 * case.noise), rtol=1e-4, atol=1e-5)
-
-
-def test_a_given_latent_is_merged_and_its_noise_is_relative_to_the_prior():
-    case = _make(1)
-    _, (loc, log_scale) = case.posterior_and_prior()
-    z = np.random.default_rng(5).normal(size=case.noise.shape).astype(np.float32)
-    state, eps = case.group.decode(case.state, z)
-    merged = case.group.merge.conv(tf.concat([case.group.cells[0](case.state), z], -1))
-    np.testing.assert_allclose(state, merged, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(eps, (z - _clamp(loc)) / _scale(log_scale), rtol=1e-4, atol=1e-4)
