@@ -94,8 +94,7 @@ class InvertedResidual(Layer):
     same result at a quarter of the cost. The convolutions are plain: no weight norm, no bias.
 
     Args:
-        filters: output channels.
-        resampling: change of resolution. Default `Resampling.NONE`.
+        filters, resampling: as for `Cell`.
         expansion: hidden channels per input channel.
         kernel_size: kernel size of the middle convolution.
         groups: groups of the middle convolution. Default `"depthwise"`.

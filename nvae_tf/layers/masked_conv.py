@@ -36,10 +36,9 @@ def causal_mask(kernel_size, in_channels, out_channels, strict, mirrored=False, 
 
 
 class MaskedConv2D(Conv2D):
-    """Weight-normalised convolution that is causal in raster order, then channel order.
+    """Weight-normalised `Conv2D` that is causal in raster order, then channel order.
 
     Args:
-        filters, kernel_size, **kwargs: see `Conv2D`.
         strict: whether outputs do not see the input at their own position. Default False.
         mirrored: whether to reverse the raster order. Default False.
 

@@ -46,11 +46,7 @@ class Combiner(Layer):
 
 
 class LatentGroup(Layer):
-    """A latent group, the unit of the hierarchy, in training, sampling and scoring.
-
-    Args:
-        config: `ModelConfig`.
-        index: number of the group in generation order.
+    """Latent group number `index`, in generation order, of a `ModelConfig`: the unit of the hierarchy.
 
     Attributes:
         first: whether this is group 0, which has a fixed prior and no cells before it.

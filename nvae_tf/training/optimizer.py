@@ -40,12 +40,9 @@ class StackedAdamax(keras.layers.Layer):
         return self.add_weight(shape, "zeros", dtype, trainable=False, autocast=False, name=name)
 
     def apply(self, gradients, values, learning_rate, factor=1.0, accept=1.0):
-        """Performs one update.
+        """Performs one update, from the gradient and the current value [n, ...] of each stack.
 
         Args:
-            gradients: gradient [n, ...] of each stack.
-            values: current values [n, ...] of the stacks.
-            learning_rate: scalar.
             factor: scalar factor of the gradients; must be 0 if `accept` is. Default 1.
             accept: scalar; 0 leaves weights, moments and `updates` unchanged to the bit, whatever the gradients. There
                 is no branch: every term is multiplied by a scalar anyway. Default 1.

@@ -41,11 +41,9 @@ class ParameterStacks(VariableStacks):
 
 
 class TrainingStep:
-    """A model with all the state of its training: optimiser moments, power iteration, guards and weight average.
+    """A built `NVAE` with all the state of its training: optimiser moments, power iteration, guards and weight average.
 
-    Args:
-        model: built `NVAE`.
-        config: `TrainConfig`, resolved.
+    `config` is a resolved `TrainConfig`.
 
     Attributes:
         average: `WeightAverage`, or None without `ema_decay`.

@@ -37,11 +37,9 @@ def _plain(model, images, noise, vectors):
     """
     variables = model.trainable_variables
     with tf.GradientTape() as tape:
-        # Not model(images): that computes the kernels in stacks.
-        params, terms = model.decoder.infer(model.encoder(images, training=True), noise, training=True)
-        kl = tf.stack([tf.reduce_sum(group.kl_per_channel, axis=1) for group in terms], axis=1)
-        weighted, _ = balanced_kl(kl, KL_WEIGHT, hierarchy.kl_balance_scales(model.model_config))
-        loss = tf.reduce_mean(weighted - model.likelihood(params).log_prob(images))
+        output = model(images, noise=noise, training=True)
+        weighted, _ = balanced_kl(output.kl_per_group, KL_WEIGHT, hierarchy.kl_balance_scales(model.model_config))
+        loss = tf.reduce_mean(weighted - model.likelihood(output.likelihood_params).log_prob(images))
         spectral = tf.add_n(
             [tf.tensordot(u, tf.linalg.matvec(_matrix(model.convolutions[i]), v), 1) for i, (u, v) in vectors.items()]
         )
