@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import os
 import typing
 
@@ -12,7 +11,7 @@ from nvae_tf.data.decode import DamagedImageError, encode_png
 from nvae_tf.data.fingerprint import fingerprint_text, pixel_hash
 from nvae_tf.data.processes import map_in_processes
 from nvae_tf.data.records import SUFFIX, Shard
-from nvae_tf.files import file_sum, new_file, write_json
+from nvae_tf.files import file_sum, new_file, read_json, write_json
 
 _SHARD_BYTES = 256 * 2**20
 _MIN_SHARDS, _MIN_IMAGES = 32, 64
@@ -81,8 +80,8 @@ def _write_shard(work, task):
 
 def finished_shard(progress, task):
     """The `Shard` that an earlier run described as finished, or None."""
-    path = progress / f"{task.file}.json"
-    return Shard(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+    described = read_json(progress / f"{task.file}.json")
+    return described and Shard(**described)
 
 
 def write_shards(tasks, work, num_processes):
