@@ -24,36 +24,28 @@ def run(request, served, program, tmp_path, monkeypatch):
     return lambda command, *flags: program("client", *server, *flags).main([command])
 
 
-def _cells(path, columns):
-    """The pictures [N, 6, 6, 1] of a grid of enlarged ones with lines of two pixels between them."""
-    grid = np.asarray(PIL.Image.open(path))
-    step = (grid.shape[1] + 2) // columns
-    rows, scale = (len(grid) + 2) // step, (step - 2) // 6
-    assert grid.shape == (step * rows - 2, step * columns - 2)
-    corners = [(step * n, step * m) for n in range(rows) for m in range(columns)]
-    return np.stack([grid[y : y + step - 2 : scale, x : x + step - 2 : scale] for y, x in corners])[..., None]
-
-
-def test_samples_of_the_seeds(run, served, capsys):
+def test_samples_of_the_seeds(run, served, grid_cells, capsys):
     run("sample", "--num=4", "--seed=7", "--temperature=0.5", "--batch_size=3", "--out=s.png", "--images_dir=s")
     assert capsys.readouterr().out.splitlines() == ["written: s.png", "written: 4 images in s"]
     inputs = {"seed": np.arange(7, 11), "temperature": np.full(4, 0.5, np.float32)}
     expected = served[0].predict("sample", inputs)["image"]
-    np.testing.assert_array_equal(_cells("s.png", 2), expected)
+    np.testing.assert_array_equal(grid_cells("s.png", 2, 6).reshape(-1, 6, 6, 1), expected)
     np.testing.assert_array_equal(np.asarray(PIL.Image.open("s/000003.png"))[..., None], expected[3])
 
 
-def test_reconstructions(run, served):
+def test_reconstructions(run, served, grid_cells):
     run("reconstruct", "--images=a.png,b.png,c.png,a.png", "--batch_size=2", "--out=r.png")
     files = np.array([pathlib.Path(f"{name}.png").read_bytes() for name in "abca"], object)
     inputs = {"image_bytes": files, "seed": np.arange(4), "temperature": np.ones(4, np.float32)}
-    np.testing.assert_array_equal(_cells("r.png", 2), served[0].predict("reconstruct", inputs)["image"])
+    np.testing.assert_array_equal(
+        grid_cells("r.png", 2, 6).reshape(-1, 6, 6, 1), served[0].predict("reconstruct", inputs)["image"]
+    )
 
 
 @pytest.mark.parametrize("ends", ["--images=a.png,b.png", "--seeds=-1,2"])
-def test_interpolations(run, served, ends):
+def test_interpolations(run, served, grid_cells, ends):
     run("interpolate", ends, "--frames=5", "--batch_size=2", "--out=w.png")
-    frames = _cells("w.png", 5)
+    frames = grid_cells("w.png", 5, 6).reshape(-1, 6, 6, 1)
     inputs = {"seed": np.array([-1, 2]), "temperature": np.ones(2, np.float32)}
     expected = _IMAGES[:2] if "images" in ends else served[0].predict("sample", inputs)["image"]
     np.testing.assert_array_equal(frames[[0, -1]], expected)
