@@ -60,3 +60,19 @@ def write_evaluation(path, context, result):
     bits = {"nelbo_bits_per_dim": result.nelbo_bits_per_dim, "bound_bits_per_dim": result.bound_bits_per_dim}
     write_json(path, {**context, **dataclasses.asdict(result), **bits})
     print(f"written: {path}")
+
+
+def read_evaluation(run_dir, model):
+    """Contents of a run's evaluation.json, or None if it is missing or for other weights than the model's.
+
+    Raises ValueError if the file is damaged.
+    """
+    path = pathlib.Path(run_dir) / "evaluation.json"
+    if not path.exists():
+        return None
+    try:
+        values = json.loads(path.read_text())
+        same_weights = (values["step"], values["ema"]) == (model.restored_step, model.averaged)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path}: expected what tools/evaluate.py writes. Received: {error!r}") from error
+    return values if same_weights else None

@@ -2,6 +2,7 @@
 
 OUT/
   config.json, data.json, metrics.jsonl    those of the run
+  evaluation.json                          that of the run, if it is for these weights
   checkpoints/step_00002811/               the weights, and the batch-norm statistics readjusted for them
 
 Every program that takes a run takes it, except that train.py cannot resume it.
@@ -11,8 +12,9 @@ import pathlib
 import shutil
 
 from nvae_tf.checkpoint import RunFolder, model_variables
+from nvae_tf.checkpoint.figures import read_evaluation
 from nvae_tf.checkpoint.statistics import list_temperatures, load_statistics, save_statistics
-from nvae_tf.files import new_folder
+from nvae_tf.files import new_folder, write_json
 
 _COPIED = ("config.json", "data.json", "metrics.jsonl")
 
@@ -31,10 +33,12 @@ def export_weights(nvae, out_dir, run_dir):
         Paths of the files.
 
     Raises:
-        FileExistsError: `out_dir` exists.
+        FileExistsError: `out_dir` exists and is not empty.
         CheckpointError: the weights could not be written, or statistics cannot be read.
+        ValueError: evaluation.json is damaged.
     """
     source, step = RunFolder(run_dir), nvae.restored_step
+    evaluation = read_evaluation(source.path, nvae)
     with new_folder(out_dir) as folder:
         checkpoint = RunFolder(folder).save(step, {"model": model_variables(nvae)})
         for temperature in list_temperatures(source.step_folder(step), nvae.averaged):
@@ -42,4 +46,6 @@ def export_weights(nvae, out_dir, run_dir):
             save_statistics(checkpoint, temperature, False, arrays)
         for path in filter(pathlib.Path.exists, map(source.path.joinpath, _COPIED)):
             shutil.copy(path, folder)
+        if evaluation:
+            write_json(folder / "evaluation.json", evaluation | {"ema": False})  # the new run has no moving average
     return sorted(path for path in pathlib.Path(out_dir).rglob("*") if path.is_file())

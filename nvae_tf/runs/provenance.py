@@ -1,7 +1,6 @@
 """Where an exported model comes from."""
 
 import hashlib
-import json
 import pathlib
 import subprocess
 
@@ -10,6 +9,7 @@ import tensorflow as tf
 
 import nvae_tf
 from nvae_tf.checkpoint import RunFolder
+from nvae_tf.checkpoint.figures import read_evaluation
 from nvae_tf.files import file_sum
 
 _PACKAGE = pathlib.Path(nvae_tf.__file__).parent
@@ -35,7 +35,7 @@ def provenance(run_dir, nvae, batch_norm_temperature=None):
     """
     evaluation = None
     if run_dir is not None and batch_norm_temperature is None:
-        evaluation = _evaluation(RunFolder(run_dir).path, nvae)
+        evaluation = read_evaluation(RunFolder(run_dir).path, nvae)
     return {
         "run": None if run_dir is None else weights(run_dir, nvae, batch_norm_temperature),
         "dataset": None if run_dir is None else nvae.config.data.dataset,
@@ -58,18 +58,6 @@ def weights(run_dir, nvae, batch_norm_temperature=None):
         "batch_norm_temperature": batch_norm_temperature,
         "checkpoint_sha256": hashlib.sha256(sums.encode()).hexdigest(),
     }
-
-
-def _evaluation(run_dir, nvae):
-    path = run_dir / "evaluation.json"
-    if not path.exists():
-        return None
-    try:
-        values = json.loads(path.read_text())
-        same_weights = (values["step"], values["ema"]) == (nvae.restored_step, nvae.averaged)
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path}: expected what tools/evaluate.py writes. Received: {error!r}") from error
-    return values if same_weights else None
 
 
 def _git_commit():

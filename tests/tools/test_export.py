@@ -7,6 +7,7 @@ import tensorflow as tf
 from absl.flags import FLAGS, Error
 
 from nvae_tf.checkpoint import RunFolder, model_variables
+from nvae_tf.checkpoint.figures import read_evaluation
 from nvae_tf.checkpoint.statistics import save_statistics
 from nvae_tf.evaluation.readjust import statistics_variables
 from nvae_tf.export import onnx
@@ -113,6 +114,7 @@ def test_weights_are_a_run_folder(program, digits_run, tmp_path, monkeypatch):
     checkpoint = RunFolder(run_dir).save(5, parts)
     save_statistics(checkpoint, 0.7, True, {name: v.numpy() + 2 for name, v in statistics_variables(averaged).items()})
     (run_dir / "metrics.jsonl").write_text("{}")
+    (run_dir / "evaluation.json").write_text('{"step": 5, "ema": true, "nelbo": 90.5}')
     monkeypatch.chdir(tmp_path)
     program("export", "--format=weights", f"--run_dir={run_dir}").main()
     out = tmp_path / "exported" / "run_weights"
@@ -122,6 +124,10 @@ def test_weights_are_a_run_folder(program, digits_run, tmp_path, monkeypatch):
         assert expected.averaged and loaded.restored_step == 5
         for one, other in zip(expected.variables, loaded.variables, strict=True):
             np.testing.assert_array_equal(one, other)
+    assert read_evaluation(out, loaded)["nelbo"] == read_evaluation(run_dir, expected)["nelbo"] == 90.5
+    (run_dir / "evaluation.json").write_text('{"step": 3, "ema": true}')
+    program("export", "--format=weights", f"--run_dir={run_dir}", "--out=other").main()
+    assert not (tmp_path / "other" / "evaluation.json").exists()
 
 
 def test_missing_statistics_are_named(program, digits_run, tmp_path):
