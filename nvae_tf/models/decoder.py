@@ -6,8 +6,8 @@ import tensorflow as tf
 from nvae_tf import hierarchy
 from nvae_tf.layers.cells import CELL_OPERATIONS, Cell, Resampling, apply_cells, build_cells
 from nvae_tf.layers.conv import Conv2D
-from nvae_tf.layers.layer import Layer
 from nvae_tf.models.latent_group import LatentGroup
+from nvae_tf.models.model_part import ModelPart
 
 
 def postprocess_cells(config, filters):
@@ -21,7 +21,7 @@ def postprocess_cells(config, filters):
     return cells
 
 
-class Decoder(Layer):
+class Decoder(ModelPart):
     """The decoder of a `ModelConfig`, from latents to the parameters of the likelihood.
 
     Attributes:
@@ -30,7 +30,8 @@ class Decoder(Layer):
     """
 
     def __init__(self, config, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(config, **kwargs)
+        config = self.model_config
         self.scales = hierarchy.scales(config)
         self.has_start = hierarchy.has_towers(config)
         self.groups = [LatentGroup(config, i, name=f"group_{i}") for i in range(hierarchy.num_groups(config))]

@@ -5,7 +5,7 @@ import tensorflow as tf
 from nvae_tf import hierarchy
 from nvae_tf.layers.cells import CELL_OPERATIONS, Cell, Resampling, apply_cells, build_cells
 from nvae_tf.layers.conv import Conv2D
-from nvae_tf.layers.layer import Layer
+from nvae_tf.models.model_part import ModelPart
 
 
 def preprocess_cells(config):
@@ -22,7 +22,7 @@ def preprocess_cells(config):
     return cells
 
 
-class Encoder(Layer):
+class Encoder(ModelPart):
     """The encoder of a `ModelConfig`, from images to features for the posteriors of all groups.
 
     Input: images [B, H, W, C] in [0, 1].
@@ -31,7 +31,8 @@ class Encoder(Layer):
     """
 
     def __init__(self, config, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(config, **kwargs)
+        config = self.model_config
         self.stem = Conv2D(config.encoder_channels, 3, name="stem")
         self.preprocess = preprocess_cells(config)
         self.group_cells = []  # one list of cells for each group, bottom-up

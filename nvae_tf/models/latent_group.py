@@ -11,6 +11,7 @@ from nvae_tf.layers.cells import CELL_OPERATIONS, Cell, apply_cells, build_cells
 from nvae_tf.layers.conv import Conv2D
 from nvae_tf.layers.layer import Layer
 from nvae_tf.models.flow import FlowStep
+from nvae_tf.models.model_part import ModelPart
 
 tfd = tfp.distributions
 
@@ -45,7 +46,7 @@ class Combiner(Layer):
         return self.conv(inputs)
 
 
-class LatentGroup(Layer):
+class LatentGroup(ModelPart):
     """Latent group number `index`, in generation order, of a `ModelConfig`: the unit of the hierarchy.
 
     Attributes:
@@ -56,7 +57,9 @@ class LatentGroup(Layer):
     """
 
     def __init__(self, config, index, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(config, **kwargs)
+        config = self.model_config
+        self.index = index
         self.first = index == 0
         self.scale = hierarchy.group_scales(config)[index]
         self.residual_posterior = config.residual_posterior
@@ -77,6 +80,9 @@ class LatentGroup(Layer):
             self.merge = Combiner(width, name="merge")
         else:
             self.merge = Conv2D(self.scale.encoder_channels, 1, name="merge")
+
+    def get_config(self):
+        return super().get_config() | {"index": self.index}
 
     def build(self, state_shape):
         feature_shape = (*self.latent_shape[:-1], self.scale.encoder_channels)

@@ -5,12 +5,17 @@ from keras.src.testing import TestCase
 
 from nvae_tf.layers.cells import Cell, EluConv, InvertedResidual, NormEluConv, NormSwishConv, Resampling
 from nvae_tf.layers.conv import Conv2D
+from nvae_tf.layers.layer import Layer
 from nvae_tf.layers.masked_conv import MaskedConv2D
 from nvae_tf.layers.norm import BatchNorm
 from nvae_tf.layers.resample import BilinearUpsample, FactorizedDownsample
 from nvae_tf.layers.squeeze_excite import SqueezeExcite
+from nvae_tf.models.decoder import Decoder
+from nvae_tf.models.encoder import Encoder
 from nvae_tf.models.flow import AutoregressiveNet, FlowStep
-from nvae_tf.models.latent_group import Combiner
+from nvae_tf.models.latent_group import Combiner, LatentGroup
+from nvae_tf.models.model_part import ModelPart
+from tests import tiny
 
 DOWN, UP = Resampling.DOWN, Resampling.UP
 OPERATIONS = [["InvertedResidual", {"expansion": 3, "kernel_size": 5}], ["NormEluConv", {}]]
@@ -33,7 +38,27 @@ LAYERS = [
     (Combiner, {"filters": 3}, (2, 4, 4, 3)),
 ]
 
+CONFIG = tiny.model_config(8, image_channels=4)
+PARTS = [(Encoder, {}, (2, 8, 8, 4)), (Decoder, {}, None), (LatentGroup, {"index": 1}, None)]
+
 
 @pytest.mark.parametrize("layer, arguments, output_shape", LAYERS, ids=[layer.__name__ for layer, *_ in LAYERS])
 def test_layer(layer, arguments, output_shape):
     TestCase().run_layer_test(layer, arguments, input_shape=SHAPE, expected_output_shape=output_shape)
+
+
+@pytest.mark.parametrize("layer, arguments, shape", PARTS)
+def test_part_of_the_model(layer, arguments, shape):
+    # Decoder and LatentGroup have several passes instead of a call; without a shape Keras tests the configuration.
+    TestCase().run_layer_test(layer, {"config": CONFIG, **arguments}, input_shape=shape, run_training_check=False)
+    part = layer(CONFIG, **arguments)
+    assert layer.from_config(part.get_config()).model_config == CONFIG
+
+
+def test_every_layer_is_tested():
+    layers, bases = set(), [Layer]
+    while bases:
+        bases += (found := bases.pop().__subclasses__())
+        layers |= {layer.__name__ for layer in found if layer.__module__.startswith("nvae_tf.")}
+    tested = {layer.__name__ for layer, *_ in LAYERS + PARTS}
+    assert {name for name in layers if not name.startswith("_")} - {ModelPart.__name__} == tested
