@@ -12,8 +12,9 @@ def given_images(images, image_shape, padding=0):
     """Converts images to those of a model.
 
     Args:
-        images: array [N, h, w, C], or `tf.data.Dataset` of such batches, of single images, or of tuples whose first
-            part they are; uint8, or floats in [0, 1], which are rounded to 8 bits; with or without padding.
+        images: array [N, h, w, C], or [N, h, w] for one channel, or `tf.data.Dataset` of batches, of single
+            images, or of tuples whose first part they are; uint8, or floats in [0, 1], rounded to 8 bits; with
+            or without padding.
         image_shape: (H, W, C) of the model, padding included.
         padding: zeros on every side of the model's images. Default 0.
 
@@ -30,6 +31,8 @@ def given_images(images, image_shape, padding=0):
         images = images.batch(1) if images.element_spec.shape.rank == 3 else images
     else:
         images = np.asarray(images)
+        if images.ndim == 3 and image_shape[-1] == 1:  # grey images, as keras.datasets.mnist has them
+            images = images[..., np.newaxis]
     spec = images.element_spec if in_data_set else tf.TensorSpec(images.shape, images.dtype)
     if spec.dtype != tf.uint8 and not spec.dtype.is_floating:
         raise ValueError(f"{_EXPECTED} Received: {spec.dtype.name}")

@@ -32,8 +32,9 @@ class TrainableNVAE(NVAE):
     `tf.distribute.MirroredStrategy`, on several. `keras.models.load_model` returns this class, compiled, if `nvae_tf`
     is imported after Keras or TensorFlow; otherwise `nvae_tf.NVAE` must be named once before.
 
-    Images are arrays [N, H, W, C], or a `tf.data.Dataset` of such batches, of single images or of tuples whose first
-    part they are; uint8, or floats in [0, 1], which are rounded to 8 bits; with or without the model's padding.
+    Images are arrays [N, H, W, C], or [N, H, W] for one channel, or a `tf.data.Dataset` of batches [N, H, W, C], of
+    single images or of tuples whose first part they are; uint8, or floats in [0, 1], rounded to 8 bits; with or
+    without the model's padding.
 
     Args:
         config: `ModelConfig`, or a dict of its fields.
