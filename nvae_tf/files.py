@@ -2,7 +2,7 @@
 
 Everything is written under a temporary name first. There are three kinds of temporary names:
 
-tmp_NAME            being written
+tmp_0123abcd_NAME   being written; the digits are drawn, so that no two programs write to one file or folder
 tmp_replaced_NAME   the complete former NAME, until its replacement is in place; restored if that never happens
 tmp_old_NAME        being removed
 """
@@ -10,6 +10,7 @@ tmp_old_NAME        being removed
 import contextlib
 import errno
 import fcntl
+import glob
 import hashlib
 import json
 import math
@@ -23,9 +24,11 @@ import tempfile
 from absl import logging
 
 TEMPORARY = "tmp_"
+DRAWN = f"{TEMPORARY}{'[0-9a-f]' * 8}_"  # pattern of a drawn temporary name, for glob
 REPLACED = f"{TEMPORARY}replaced_"
 _OLD = f"{TEMPORARY}old_"
 LOST_AND_FOUND = "lost+found"  # in the root of many volumes
+_FILLING = ".filling.json"  # in a temporary folder: the names of what is being moved from it to the folder around it
 
 
 def sync(path):
@@ -42,13 +45,15 @@ def sync(path):
 
 
 def temporary_name(final):
-    """Temporary path to write to before renaming it to `final`."""
-    return final.with_name(TEMPORARY + final.name)
+    """Temporary path to write to before renaming it to `final`, drawn anew each time.
+
+    It keeps the suffix, from which libraries infer the format.
+    """
+    return final.with_name(f"{TEMPORARY}{secrets.token_hex(4)}_{final.name}")
 
 
-def put_folder(final):
+def put_folder(temporary, final):
     """Renames a folder from its temporary to its final name; an existing folder becomes `tmp_replaced_NAME`."""
-    temporary = temporary_name(final)
     for path in temporary.iterdir():
         sync(path)
     sync(temporary)
@@ -59,33 +64,48 @@ def put_folder(final):
 
 
 @contextlib.contextmanager
-def lock(path, wait=True):
-    """Locks a file or a folder, at most until the process ends.
+def lock(path, wait=True, create=False):
+    """Locks a folder or, if `create`, a file that is created with its folder, at most until the process ends.
 
     Yields whether it could: False if another process holds the lock, None if the file system has no locks.
     """
-    # Some network file systems lock only what is open for writing.
-    descriptor = os.open(path, os.O_RDONLY if os.path.isdir(path) else os.O_RDWR)
-    try:
+    while True:
+        descriptor = _open_lock(path) if create else os.open(path, os.O_RDONLY)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            locked = True
-        except OSError as error:
-            locked = False if isinstance(error, BlockingIOError) else None
-        yield locked
-    finally:
-        os.close(descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                locked = True
+            except OSError as error:
+                locked = False if isinstance(error, BlockingIOError) else None
+            # While this waited it may have been removed or renamed; then nobody else would notice this lock.
+            if _is_open(path, descriptor):
+                yield locked
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _is_open(path, descriptor):
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _open_lock(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        # Some network file systems lock only what is open for writing.
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except PermissionError:  # another user was killed in a folder of both
+        return os.open(path, os.O_RDONLY)
 
 
 @contextlib.contextmanager
 def new_file(path):
-    """Yields a temporary path to write to, which becomes `path` at the end; an exception leaves `path` unchanged.
-
-    The temporary name keeps the suffix, from which libraries infer the format, and is drawn anew each time, so that
-    two processes, also of two machines, do not write to one file.
-    """
+    """Yields a temporary path to write to, which becomes `path` at the end; an exception leaves `path` unchanged."""
     path = pathlib.Path(path)
-    temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(4)}_{path.name}")
+    temporary = temporary_name(path)
     try:
         yield temporary
         sync(temporary)
@@ -95,12 +115,49 @@ def new_file(path):
     sync(path.absolute().parent)
 
 
+@contextlib.contextmanager
+def temporary_folder(final):
+    """Yields a new, locked folder beside `final`; those that killed programs left unlocked are removed first."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        with lock(final.parent):  # until the new folder is locked
+            for path in _temporaries(final):
+                # It is not found if it has just got its name.
+                with contextlib.suppress(FileNotFoundError), lock(path, wait=False) as unused:
+                    if unused:
+                        _discard(path)
+            temporary = temporary_name(final)
+            temporary.mkdir()
+            stack.enter_context(lock(temporary))
+        yield temporary
+
+
+def _temporaries(final):
+    return list(final.parent.glob(DRAWN + glob.escape(final.name)))
+
+
+def _discard(temporary):
+    """Removes a temporary folder, with what was moved from it to a folder that it did not fill to the end."""
+    for name in read_json(temporary / _FILLING) or ():
+        path = temporary.with_name(name)
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
 def is_vacant(path):
     """Whether `new_folder` takes a path: there is nothing, or only lost+found and what a killed `new_folder` left."""
     path = pathlib.Path(path).absolute()
     if not path.is_dir():
         return not os.path.lexists(path)
-    return {entry.name for entry in path.iterdir()} <= {LOST_AND_FOUND, temporary_name(path).name}
+    left = {LOST_AND_FOUND}
+    for temporary in _temporaries(path / path.name):
+        left |= {temporary.name, *(read_json(temporary / _FILLING) or ())}
+    return {entry.name for entry in path.iterdir()} <= left
+
+
+def _check_vacant(path):
+    if not is_vacant(path):
+        raise FileExistsError(f"{path}: expected a new folder or an empty one. Received: a file or a folder with files")
 
 
 @contextlib.contextmanager
@@ -110,28 +167,33 @@ def new_folder(path):
     A vacant folder is written inside and filled at the end, because a volume cannot be renamed.
 
     Raises:
-        FileExistsError: `path` is not vacant.
+        FileExistsError: `path` is not vacant, at the beginning or at the end.
     """
     path = pathlib.Path(path).absolute()
-    if not is_vacant(path):
-        raise FileExistsError(f"{path}: expected a new folder or an empty one. Received: a file or a folder with files")
+    _check_vacant(path)
     fills = path.is_dir()
-    temporary = temporary_name(path / path.name if fills else path)
-    shutil.rmtree(temporary, ignore_errors=True)  # left by a killed process
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        if fills:
-            for entry in sorted(temporary.iterdir()):
-                sync(entry)
-                os.rename(entry, path / entry.name)
-            temporary.rmdir()
-            sync(path)
-        else:
-            put_folder(path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    with temporary_folder(path / path.name if fills else path) as temporary:
+        try:
+            yield temporary
+            with lock(temporary.parent):
+                _check_vacant(path)
+                if fills:
+                    _fill(path, temporary)
+                else:
+                    put_folder(temporary, path)
+        except BaseException:
+            _discard(temporary)
+            raise
+
+
+def _fill(path, temporary):
+    names = sorted(entry.name for entry in temporary.iterdir())
+    write_json(temporary / _FILLING, names)
+    for name in names:
+        sync(temporary / name)
+        os.rename(temporary / name, path / name)
+    shutil.rmtree(temporary)
+    sync(path)
 
 
 def check_writable(folder):
@@ -151,16 +213,17 @@ def check_writable(folder):
 
 
 @contextlib.contextmanager
-def only_writer(folder, name="lock", wait=False):
+def only_writer(folder, name="lock", wait=False, written=None):
     """Context in which no other process, of this machine or another, holds the same lock.
 
-    The file need not be removed: the system releases the lock of a process that ends, in whatever way.
+    The file of a process that was killed does no harm: the system releases the lock of a process that ends.
 
     Args:
         folder: folder to write to, which is created if needed.
-        name: file in it that is locked, whose folder is removed if it still holds nothing else at the end.
+        name: file in it that is locked and removed at the end, with its folder if that is new and empty.
             Default "lock".
         wait: wait for the other process instead of raising an error. Default False.
+        written: what the lock protects, to be named in the error. Default None, `folder`.
 
     Raises:
         ValueError: another process holds the lock; the message has its number and its host.
@@ -168,21 +231,26 @@ def only_writer(folder, name="lock", wait=False):
     """
     check_writable(folder)
     path = pathlib.Path(folder, name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-    with lock(path, wait) as locked:
+    is_new = not path.parent.exists()
+    with lock(path, wait, create=True) as locked:
         if locked is False:
-            holder = path.read_text() or "one"
-            raise ValueError(f"{folder}: expected no other program that writes it. Received: {holder}")
+            holder = ""
+            with contextlib.suppress(FileNotFoundError):  # it has just ended
+                holder = path.read_text()
+            raise ValueError(
+                f"{written or folder}: expected no other program that writes it. Received: {holder or 'one'}"
+            )
         if locked is None:
             logging.warning("%s: expected a file system with locks. Received: one without", folder)
-        path.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+        with contextlib.suppress(PermissionError):  # the file of another user
+            path.write_text(f"process {os.getpid()} on {socket.gethostname()}")
         try:
             yield
         finally:
             with contextlib.suppress(OSError):
-                if os.listdir(path.parent) == [path.name]:
-                    shutil.rmtree(path.parent)
+                path.unlink(missing_ok=True)
+                if is_new:
+                    path.parent.rmdir()
 
 
 @contextlib.contextmanager
@@ -245,9 +313,9 @@ def remove_folder(folder):
         logging.warning("%s: expected to remove it. Received: %s", folder, error)
 
 
-def tidy(folder):
+def tidy(folder, pattern=f"{TEMPORARY}*"):
     """Removes the remains of interrupted writes; a folder that was about to be replaced gets its name back."""
-    for path in sorted(folder.glob(f"{TEMPORARY}*")):
+    for path in sorted(folder.glob(pattern)):
         replaced = path.name.startswith(REPLACED)
         final = path.with_name(path.name.removeprefix(REPLACED))
         try:

@@ -21,7 +21,19 @@ with only_writer(sys.argv[1]):
 """
 
 
-@pytest.mark.parametrize("there", [(), ("lost+found",), ("tmp_out", "lost+found")], ids=["empty", "volume", "killed"])
+_KILLED = "tmp_0123abcd_out"
+_DIE = """
+import os, sys
+from nvae_tf.files import new_folder
+with new_folder(sys.argv[1]) as folder:
+    (folder / "a").mkdir()
+    (folder / "b").touch()
+    rename = os.rename
+    os.rename = lambda *paths: (rename(*paths), os._exit(9))
+"""
+
+
+@pytest.mark.parametrize("there", [(), ("lost+found",), (_KILLED, "lost+found")], ids=["empty", "volume", "killed"])
 def test_a_vacant_folder_is_filled_and_not_replaced(tmp_path, there):
     out = tmp_path / "out"
     for name in ("", *there):
@@ -32,8 +44,30 @@ def test_a_vacant_folder_is_filled_and_not_replaced(tmp_path, there):
         assert list(folder.iterdir()) == []
         (folder / "checkpoints").mkdir()
         (folder / "parity.json").touch()
-    assert {path.name for path in out.iterdir()} == {"checkpoints", "parity.json"} | {*there} - {"tmp_out"}
+    assert {path.name for path in out.iterdir()} == {"checkpoints", "parity.json"} | {*there} - {_KILLED}
     assert out.stat().st_ino == before and list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_of_two_that_write_one_folder_at_once_the_second_leaves_the_first_alone(tmp_path, exists):
+    other = tmp_path / "tmp_out"  # not of new_folder
+    other.mkdir()
+    out = tmp_path / "out"
+    if exists:
+        out.mkdir()
+    with pytest.raises(FileExistsError, match="out: expected a new folder or an empty one"), new_folder(out) as second:
+        (second / "a").write_text("second")
+        with new_folder(out) as first:
+            (first / "a").write_text("first")
+    assert (out / "a").read_text() == "first" and {*tmp_path.rglob("*")} == {other, out, out / "a"}
+
+
+def test_after_a_kill_while_a_folder_is_filled_it_is_vacant_again(tmp_path):
+    assert subprocess.run([sys.executable, "-c", _DIE, tmp_path]).returncode == 9
+    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith("tmp_")] == ["a"]
+    with new_folder(tmp_path) as folder:
+        (folder / "b").touch()
+    assert list(tmp_path.iterdir()) == [tmp_path / "b"]
 
 
 @pytest.mark.parametrize("there", ["out/file", "out/tmp_other", "out"])
@@ -83,10 +117,23 @@ def test_a_lock_names_its_holder_and_ends_with_it(tmp_path):
     assert (tmp_path / "run" / "lock").exists()
     with only_writer(tmp_path / "run"):
         assert (tmp_path / "run" / "lock").read_text().startswith(f"process {os.getpid()} on ")
-    assert (tmp_path / "run").exists()
-    with only_writer(tmp_path / "empty"):
+    assert list((tmp_path / "run").iterdir()) == []
+    with only_writer(tmp_path / "new"):
         pass
-    assert not (tmp_path / "empty").exists()
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_lock_of_another_user_who_was_killed_is_taken_over(tmp_path, monkeypatch):
+    def refuse(path, flags, *mode, open=os.open):
+        if os.path.basename(path) == "lock" and flags & os.O_RDWR:
+            raise PermissionError(13, "Permission denied")
+        return open(path, flags, *mode)
+
+    (tmp_path / "lock").touch()
+    monkeypatch.setattr("os.open", refuse)
+    with only_writer(tmp_path), pytest.raises(ValueError, match="no other program"), only_writer(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_file_systems_without_locks_are_accepted(tmp_path, monkeypatch):

@@ -7,7 +7,6 @@ After an interruption the same command resumes. The noise of an image depends on
 data set: batch size, rows at once and devices change the figures only by rounding.
 """
 
-import contextlib
 import json
 import sys
 import time
@@ -126,7 +125,10 @@ def evaluate_run(path):
 
 def main():
     path = _OUT("evaluation.json", optional=True)
-    with only_writer(path.parent, f"{path.stem}.lock") if path else contextlib.nullcontext():
+    if path is None:
+        evaluate_run(None)
+        return
+    with only_writer(path.parent, f"{path.stem}.lock", written=f"--out={path}"):
         evaluate_run(path)
 
 

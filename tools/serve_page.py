@@ -24,7 +24,7 @@ import urllib.parse
 from absl import flags
 
 import nvae_tf
-from nvae_tf.files import file_sum
+from nvae_tf.files import check_writable, file_sum
 from tools.flags import SHIPPED_RUN, define_paths, run
 
 FLAGS = flags.FLAGS
@@ -62,28 +62,29 @@ def exported(run_dir):
 
     The statistics that were readjusted for the lowest temperature, if there are any, and that temperature are used.
     """
+    from nvae_tf.checkpoint import RunFolder
     from nvae_tf.runs.data import default_cache_dir
 
     source, digest = pathlib.Path(run_dir).resolve(), hashlib.sha256(nvae_tf.__version__.encode())
     if not (source / "config.json").is_file():
         raise ValueError(f"--run_dir: expected a run folder with config.json. Received: {run_dir}")
-    for path in [source / "config.json", *sorted(source.glob("checkpoints/*/*"))]:
+    step = RunFolder(source).resolve_step()
+    checkpoint = RunFolder(source).step_folder(step)
+    for path in [source / "config.json", *sorted(checkpoint.iterdir())]:
         digest.update(f"{path.relative_to(source)} {file_sum(path)}".encode())
     folder = default_cache_dir() / "exported" / digest.hexdigest()[:16] / source.name
     if not folder.exists():
+        check_writable(folder)
         print(f"exporting {source} to {folder}", flush=True)
-        from nvae_tf.checkpoint import RunFolder
         from nvae_tf.checkpoint.statistics import list_temperatures
         from nvae_tf.export.tflite.export import export_tflite
         from nvae_tf.runs.load import load_run
         from nvae_tf.runs.provenance import provenance
 
-        nvae = load_run(source)
-        temperature = min(
-            list_temperatures(RunFolder(source).step_folder(nvae.restored_step), nvae.averaged), default=None
-        )
+        nvae = load_run(source, step)
+        temperature = min(list_temperatures(checkpoint, nvae.averaged), default=None)
         if temperature:
-            nvae = load_run(source, batch_norm_temperature=temperature)
+            nvae = load_run(source, step, batch_norm_temperature=temperature)
         export_tflite(nvae, folder, provenance(source, nvae, temperature), temperature=temperature or 1.0)
     return folder
 

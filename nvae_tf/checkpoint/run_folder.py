@@ -2,7 +2,7 @@
 
 RUN_DIR/
   config.json
-  lock               held by the process that writes checkpoints; says which
+  lock               only while a process writes checkpoints; says which
   checkpoints/
     best.json        step and nelbo of the best checkpoint, if one is marked
     step_00002811/   one checkpoint, complete or absent
@@ -127,7 +127,7 @@ class RunFolder:
             write_state(temporary, parts)
             if milestone or self._is_milestone(step):
                 (temporary / _MILESTONE).touch()
-            files.put_folder(final)
+            files.put_folder(temporary, final)
         except (OSError, tf.errors.OpError) as error:
             raise self._unwritten(final, f"{num_bytes(parts) / 2**20:.1f} MiB", error) from error
         self._rotate(step, keep)

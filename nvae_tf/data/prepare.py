@@ -18,7 +18,7 @@ from nvae_tf.data.fingerprint import files_digest
 from nvae_tf.data.records import MANIFEST, SUFFIX, VERSION, Manifest, find_damaged, read_manifest, write_manifest
 from nvae_tf.data.shards import finished_shard, make_tasks, write_shards
 from nvae_tf.data.splits import SPLITS, open_splits
-from nvae_tf.files import only_writer, tidy, write_json
+from nvae_tf.files import DRAWN, only_writer, tidy, write_json
 
 _PROGRESS, _PLAN = ".progress", "plan.json"
 
@@ -115,16 +115,18 @@ class Preparation:
 
     @contextlib.contextmanager
     def _only_writer(self, folder, wait):
-        progress = folder / _PROGRESS
+        progress, is_new = folder / _PROGRESS, not folder.exists()
         with only_writer(folder, f"{_PROGRESS}/lock", wait):
-            tidy(folder)
+            if (progress / _PLAN).exists() or (folder / MANIFEST).exists():  # otherwise the files are not ours
+                tidy(folder, f"{DRAWN}*")
             try:
                 yield
             finally:
                 if (folder / MANIFEST).exists() or not (progress / _PLAN).exists():
-                    shutil.rmtree(progress)
-                    with contextlib.suppress(OSError):
-                        folder.rmdir()  # a new folder in which nothing was written
+                    shutil.rmtree(progress, ignore_errors=True)
+                    if is_new:
+                        with contextlib.suppress(OSError):
+                            folder.rmdir()  # nothing was written
 
     def _make(self, folder, quiet):
         source, splits = self._open()

@@ -8,11 +8,10 @@ FOLDER/
 import contextlib
 import json
 import os
-import uuid
 
 import numpy as np
 
-from nvae_tf.files import TEMPORARY, new_file
+from nvae_tf.files import new_file, temporary_name
 
 
 def shard_numbers(first, num, shard_size, worker_index, num_workers):
@@ -32,7 +31,7 @@ def begin(folder, settings):
     """Creates the folder; raises `ValueError` if its images were drawn with other `settings`, a dict."""
     path = folder / "shards.json"
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}_{path.name}")
+    temporary = temporary_name(path)
     temporary.write_text(json.dumps(settings, indent=2) + "\n")
     with contextlib.suppress(FileExistsError):
         os.link(temporary, path)  # the first worker's settings count: nothing is replaced

@@ -7,6 +7,8 @@ import io
 import json
 import os
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -237,7 +239,7 @@ def _flip(path):
 def test_the_files_of_a_stopped_run_are_verified(source, stopped, damage):
     damage(stopped / shard("train", 1))
     (stopped / ".progress" / f"{shard('train', 2)}.json").unlink()  # as if killed between the two writes
-    (stopped / f"tmp_123_{shard('train', 4)}").write_bytes(b"half")
+    (stopped / f"tmp_0123abcd_{shard('train', 4)}").write_bytes(b"half")
     log = []
     prepare(source, stopped, log=log)
     assert log == [
@@ -344,20 +346,33 @@ def test_a_complete_folder_is_not_said_to_hold_other_images(source, tmp_path, ol
                 prepare(source, folder)
 
 
-def test_a_folder_with_other_shards(source, tmp_path):
+@pytest.mark.parametrize("names", [["mine.array_record", "tmp_0123abcd_mine", "tmp_raw"], []])
+def test_what_is_in_the_folder_already_is_left_there(source, tmp_path, names):
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "mine.array_record").touch()
-    with pytest.raises(ValueError, match="out: expected an empty folder. Received: mine.array_record in it"):
-        prepare(source, tmp_path / "out")
-    assert list(contents(tmp_path / "out")) == ["mine.array_record"]
+    for name in names:
+        (tmp_path / "out" / name).touch()
+    message = "out: expected an empty folder. Received: mine" if names else "data_dir: expected"
+    with pytest.raises((ValueError, OSError), match=message):
+        prepare(source if names else tmp_path / "out", tmp_path / "out")
+    assert sorted(contents(tmp_path / "out")) == names
 
 
-def test_two_programs_at_once(source, stopped):
+def test_two_programs_at_once(source, stopped, tmp_path):
+    manifest = prepare(source, finished := tmp_path / "finished")
     with open(stopped / ".progress" / "lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(ValueError, match=rf"^{stopped}: expected no other program that writes it. Received: one"):
             prepare(source, stopped)
-    prepare(source, stopped)
+        preparation = Preparation(INFO, source, log=lambda line: None)
+        with ThreadPoolExecutor() as pool:
+            waiting = pool.submit(preparation.run, stopped, wait=True)
+            time.sleep(0.2)  # until it waits
+            # What the other program does at its end.
+            shutil.copytree(finished, stopped, dirs_exist_ok=True)
+            shutil.rmtree(stopped / ".progress")
+            fcntl.flock(file, fcntl.LOCK_UN)
+            assert waiting.result() == manifest
+    assert contents(stopped) == contents(finished)
 
 
 def test_the_cache_holds_one_folder_for_each_state_of_the_files(source, tmp_path):

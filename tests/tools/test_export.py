@@ -78,7 +78,7 @@ def test_files_for_devices(program, digits_run, tmp_path, capsys, monkeypatch, r
 @pytest.mark.parametrize(
     ("kind", "there"),
     [
-        ("saved_model", ["tmp_0123456789ab", "lost+found"]),  # a killed first export
+        ("saved_model", ["tmp_0123abcd_version", "lost+found"]),  # a killed first export
         ("saved_model", ["compose.yaml"]),  # killed while it wrote the server's files
         ("tflite", []),
         ("onnx", ["lost+found"]),

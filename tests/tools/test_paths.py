@@ -114,10 +114,12 @@ def test_evaluate_prints_what_it_cannot_write(read_only_run, program, capsys):
 def test_two_writers_of_one_run_are_refused(digits_run, no_work, program, name, tmp_path):
     run_dir, config = shutil.copytree(digits_run, tmp_path / "run"), [f"--config={DIGITS}"] * (name == "train")
     tool = program(name, f"--run_dir={run_dir}", *config)
-    received = f"run: expected no other program that writes it. Received: process {os.getpid()} on "
-    with only_writer(run_dir, "evaluation.lock" if name == "evaluate" else "lock"):
+    what, lock = ("--out=.*/evaluation.json", "evaluation.lock") if name == "evaluate" else ("run", "lock")
+    received = f"{what}: expected no other program that writes it. Received: process {os.getpid()} on "
+    with only_writer(run_dir, lock):
         with pytest.raises(ValueError, match=received):
             tool.main()
+    assert not (run_dir / lock).exists()
 
 
 def test_images_of_another_draw_are_refused(digits_run, no_work, program, tmp_path):

@@ -15,7 +15,7 @@ def test_only_the_exports_that_are_not_finished_are_made(model, digits_run, tmp_
     for name in ("show_files", "show_saved_model"):
         monkeypatch.setattr(summary, name, lambda *written: None)
     folder = run_dir / "exported" / "step_00000003"
-    for path in (folder / "onnx", folder / "saved_model" / "tmp_0123456789ab" / "assets.extra"):
+    for path in (folder / "onnx", folder / "saved_model" / "tmp_0123abcd_version" / "assets.extra"):
         path.mkdir(parents=True)
         (path / "parity.json").touch()
     (folder / "saved_model" / "models.config").touch()

@@ -163,7 +163,12 @@ def test_a_run_is_exported_once_into_the_cache(program, digits_run, monkeypatch,
     assert folder.is_relative_to(tmp_path / "nvae_tf") and f"exporting {run_dir} to {folder}" in capsys.readouterr().out
     assert json.loads((folder / "decoder.json").read_text())["temperature"] == 0.6
     assert json.loads(module.model_files([folder])["/models.json"]) == ["run"]
+    shutil.copytree(run_dir / "checkpoints" / "step_00000003", run_dir / "checkpoints" / "step_00000001")
     assert module.exported(run) == folder and capsys.readouterr().out == ""
+    (run_dir / "checkpoints" / "step_00000003" / "milestone").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", __file__)
+    with pytest.raises(OSError, match="expected a folder that can be written to. Received: Not a directory"):
+        module.exported(run)
 
 
 def test_without_a_model_those_that_ship_are_served(program, monkeypatch, tmp_path, capsys):

@@ -18,7 +18,7 @@ from nvae_tf.runs import prepare as prepare_run
 from nvae_tf.runs.interruption import Interruption
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
-FILES = {"checkpoints", "config.json", "data.json", "lock", "metrics.jsonl", "tensorboard"}
+FILES = {"checkpoints", "config.json", "data.json", "metrics.jsonl", "tensorboard"}
 DIGITS = REPOSITORY / "configs" / "digits.py"
 
 

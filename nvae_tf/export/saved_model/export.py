@@ -9,11 +9,9 @@ BASE/
   tmp_...    being written, or refused; the server skips it, and the next export removes what is no longer written
 """
 
-import contextlib
 import errno
 import os
 import shutil
-import uuid
 
 import numpy as np
 import tensorflow as tf
@@ -60,8 +58,8 @@ def export_saved_model(
     check_server_options(base_dir, name, batch_sizes)
     if not 0.0 < temperature < float("inf"):
         raise ValueError(f"temperature: expected a positive, finite number. Received: {temperature}")
-    base_dir.mkdir(parents=True, exist_ok=True)
-    with _unpublished(base_dir) as folder:
+    # Not `new_folder`: two exports may run at once, and a version that fails a check is kept for inspection.
+    with files.temporary_folder(base_dir / "version") as folder:
         try:
             card = _write(nvae, folder, origin, name, pixels, temperature, batch_sizes, report)
             report("checking: rules of TensorFlow Serving, then every request in a process without Keras")
@@ -80,25 +78,6 @@ def export_saved_model(
         for path in write_server_files(base_dir, name, batch_sizes):
             report(f"written: {path}")
         return publish(folder), card
-
-
-@contextlib.contextmanager
-def _unpublished(base_dir):
-    """Yields a locked folder for the next version; removes those that killed and refused exports left unlocked.
-
-    Not `files.new_folder`: two exports may run at once, and a version that fails a check is kept for inspection.
-    """
-    with contextlib.ExitStack() as stack:
-        with files.lock(base_dir):  # until the new folder is locked
-            for path in base_dir.glob(files.TEMPORARY + "[0-9a-f]" * 12):
-                # It is not found if it has just been published.
-                with contextlib.suppress(FileNotFoundError), files.lock(path, wait=False) as unused:
-                    if unused:
-                        shutil.rmtree(path, ignore_errors=True)
-            folder = base_dir / f"{files.TEMPORARY}{uuid.uuid4().hex[:12]}"
-            folder.mkdir()
-            stack.enter_context(files.lock(folder))
-        yield folder
 
 
 def publish(folder):

@@ -87,7 +87,7 @@ def test_answers_that_differ_from_keras_are_refused(tiny_base, nvae, signature, 
 
 
 def test_a_version_gets_the_number_after_the_newest(written, tmp_path):
-    killed = tmp_path / "tmp_0123456789ab"
+    killed = tmp_path / "tmp_0123abcd_version"
     for name in ("2", "010", "latest", "tmp_12", killed.name):
         (tmp_path / name).mkdir()
         (tmp_path / name / "kept").touch()
