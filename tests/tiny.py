@@ -56,5 +56,5 @@ def write_run(folder, step=3, size=16, **overrides):
     nvae = model(size, **overrides)
     config = Config(model=nvae.model_config, data=DataConfig(dataset="digits", binarize=True))
     run = RunFolder(folder).create(config)
-    run.save(step, {"model": model_variables(nvae)})
+    run.save(step, {"model": model_variables(nvae), "optimizer": {"rate": keras.Variable(1.0)}})
     return run.path

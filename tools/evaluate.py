@@ -102,16 +102,15 @@ def evaluate_all(model, images, strategy, settings, path):
 
 def evaluate_run(path):
     """Evaluates the run that the flags name, and writes the result to a path unless it is None."""
-    from nvae_tf.checkpoint.figures import evaluation_context, write_evaluation
+    from nvae_tf.checkpoint.figures import evaluation_context, weights_in_words, write_evaluation
     from nvae_tf.runs.load import load_folded
     from nvae_tf.runs.provenance import weights
 
     config, strategy = run_config(FLAGS.run_dir, FLAGS.step), chosen_strategy()
     images = run_images(config, FLAGS.max_images)
     model = load_folded(FLAGS.run_dir, FLAGS.step, FLAGS.ema, strategy=strategy)
-    which = "moving average of the weights" if model.averaged else "weights as trained"
-    dataset = model.config.data.dataset
-    print(f"{dataset} {FLAGS.split}: {len(images)} images, step {model.restored_step}, {which}", flush=True)
+    which = f"step {model.restored_step}, {weights_in_words(model.averaged)}"
+    print(f"{model.config.data.dataset} {FLAGS.split}: {len(images)} images, {which}", flush=True)
     context = evaluation_context(model, FLAGS.split, FLAGS.seed) | {"run_images": images.of_run}
     settings = {"images": len(images), "samples": FLAGS.num_samples, "batch": FLAGS.batch_size}
     settings |= {"source": images.source, "weights": weights(FLAGS.run_dir, model)}

@@ -170,6 +170,7 @@ def context(extractor, model, temperatures):
 
 
 def main():
+    from nvae_tf.checkpoint.figures import weights_in_words
     from nvae_tf.evaluation.fid.distances import compare_features
     from nvae_tf.evaluation.fid.features import collect, save_moments
 
@@ -185,8 +186,7 @@ def main():
         if statistics:
             save_moments(statistics, data.mean, data.covariance)
             print(f"written: {statistics}", flush=True)
-    weights = "moving average of the weights" if model.averaged else "weights as trained"
-    print(f"{FLAGS.num_samples} samples, step {model.restored_step}, {weights}", flush=True)
+    print(f"{FLAGS.num_samples} samples, step {model.restored_step}, {weights_in_words(model.averaged)}", flush=True)
     warn_of_few("sampled", FLAGS.num_samples, extractor.dim)
     drawn, progress = sample_batches(model, strategy, temperatures), Progress(FLAGS.num_samples)
     features = collect(extractor, drawn, FLAGS.num_samples, _MAX_FEATURES, FLAGS.seed, progress)

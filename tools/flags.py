@@ -72,21 +72,24 @@ def use_shipped_run():
     if not (SHIPPED_RUN / "config.json").is_file():
         raise ValueError(f"--run_dir: expected a run folder, because {SHIPPED_RUN} is not there. Received: none")
     chosen = {"run_dir": SHIPPED_RUN}
-    if "temperature" not in values or not values["temperature"].present:
-        chosen |= {"temperature": SHIPPED_TEMPERATURE, "bn_temperature": SHIPPED_TEMPERATURE}
-    chosen = {name: value for name, value in chosen.items() if name in values and not values[name].present}
+    if not ("images" in values and values.images):  # whose latents depend on no temperature
+        given = values.temperature if values["temperature"].present else SHIPPED_TEMPERATURE
+        chosen |= {"temperature": SHIPPED_TEMPERATURE}
+        if {float(value) for value in (given if isinstance(given, list) else [given])} == {SHIPPED_TEMPERATURE}:
+            chosen |= {"bn_temperature": SHIPPED_TEMPERATURE}  # its batch norm is readjusted to this one only
+    chosen = {name: value for name, value in chosen.items() if not values[name].present}
     for name, value in chosen.items():
         values[name].parse(str(value))
     print("--run_dir is not given:", *(f"--{name}={value}" for name, value in chosen.items()), flush=True)
 
 
 def results_folder(run_dir):
-    """Folder for results about a run: its own; runs/NAME, created if needed, for a model that ships."""
-    folder = pathlib.Path(run_dir)
-    if folder.resolve().parent == _SAVED_MODELS:
-        folder = pathlib.Path("runs") / folder.name
-        folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    """Folder for results about a run: its own; for a model that ships runs/NAME or, if that is a run, NAME_shipped."""
+    folder = pathlib.Path(run_dir).resolve()
+    if folder.parent != _SAVED_MODELS:
+        return pathlib.Path(run_dir)
+    results = pathlib.Path("runs", folder.name)
+    return results.with_name(f"{folder.name}_shipped") if (results / "config.json").exists() else results
 
 
 def define_checkpoint():
@@ -144,8 +147,8 @@ def define_output(description, *suffixes, name="out"):
 
     Returns:
         Function to call before any work: (default=None, optional=False) to the path of the file. Without the flag it is
-        `default` in `results_folder`, or None. OSError if it cannot be written; if it is optional and the flag not
-        given, this is only said, and the path is None.
+        `default` in `results_folder`, which is created, or None. OSError if it cannot be written; if it is optional and
+        the flag not given, this is only said, and the path is None.
     """
     define_path(name, None, description)
     flags.register_validator(
@@ -166,6 +169,7 @@ def _output_path(name, default=None, optional=False):
         raise OSError(f"{path}: expected a file. Received: a folder")
     try:
         check_writable(path.parent)
+        path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         if given or not optional:
             raise
@@ -226,16 +230,18 @@ def _parse_flags(argv):
         sys.exit(f"{os.path.basename(argv[0])}: {_unknown_field(argv) or f'--config: {error}'}")
 
 
-def run(main, takes_words=False):
+def run(main, takes_words=False, interrupted="interrupted", status=128 + signal.SIGINT):
     """Runs a program: parses its flags and calls `main`.
 
     A wrong folder, file or flag ends the program with a one-line message and status 1; `--verbosity=1` shows the
-    traceback. Ctrl-C ends it with one line and status 130, as shells expect.
+    traceback. Ctrl-C ends it with one line.
 
     Args:
         main: function without arguments.
         takes_words: call `main` with the list of the words on the command line that are not flags, which are otherwise
             refused. Default False.
+        interrupted: what that line says. Default "interrupted".
+        status: status of the program after Ctrl-C. Default 130, as shells expect.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
 
@@ -260,9 +266,9 @@ def run(main, takes_words=False):
         app.run(checked, flags_parser=_parse_flags)
     except KeyboardInterrupt:
         # In one write: print could let a line of progress in before the newline.
-        sys.stderr.write(f"{os.path.basename(sys.argv[0])}: interrupted\n")
+        sys.stderr.write(f"{os.path.basename(sys.argv[0])}: {interrupted}\n")
         sys.stdout.flush()
-        os._exit(128 + signal.SIGINT)  # a normal exit would wait for threads and other processes
+        os._exit(status)  # a normal exit would wait for threads and other processes
 
 
 def checked_config(flag):

@@ -19,6 +19,7 @@ from tools.flags import (
     define_output,
     define_run,
     define_starts,
+    define_statistics,
     define_temperature,
     run,
     use_shipped_run,
@@ -34,6 +35,7 @@ flags.DEFINE_integer("batch_size", 16, "Number of images decoded at once.", lowe
 flags.DEFINE_enum("animation", "gif", ["gif", "webp", "none"], "Format of the animation, beside the strip.")
 flags.DEFINE_integer("milliseconds", 80, "Duration of each frame of the animation.", lower_bound=1)
 define_temperature("Factor of the prior's scale, for --seeds.")
+define_statistics()
 _OUT = define_output("PNG of the strip, RUN_DIR/interpolation.png if not given; the animation is beside it.", ".png")
 
 for _name in ("images", "seeds"):
@@ -52,7 +54,7 @@ def main():
 
     path = _OUT("interpolation.png")
     starts = Starts(run_config(FLAGS.run_dir, FLAGS.step), FLAGS)
-    model = load_folded(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
+    model = load_folded(FLAGS.run_dir, FLAGS.step, FLAGS.ema, FLAGS.bn_temperature)
     noise, options = starts.noise(model), (FLAGS.frames, FLAGS.batch_size)
     rows = np.stack([interpolate(model, *pair, *options) for pair in zip(noise[::2], noise[1::2], strict=True)])
     save_grid(path, rows.reshape(-1, *rows.shape[2:]), FLAGS.frames)

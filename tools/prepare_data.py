@@ -149,14 +149,8 @@ def main():
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # No warning about resources that a stopped run leaves for multiprocessing to clean up.
     sys.warnoptions.append("ignore:resource_tracker:UserWarning")
-    try:
-        inspect() if FLAGS.inspect else _prepare()
-    except KeyboardInterrupt:
-        # In one write: print could let a line of progress in before the newline.
-        sys.stderr.write("prepare_data.py: stopped; the same command resumes\n")
-        sys.stdout.flush()
-        os._exit(EXIT_STATUS)  # a normal exit would wait for the shards that are being written
+    inspect() if FLAGS.inspect else _prepare()
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, interrupted="stopped; the same command resumes", status=EXIT_STATUS)

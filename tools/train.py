@@ -48,9 +48,11 @@ def main():
     config = checked_config(_CONFIG)
     several = FLAGS.workers or any(name == "TF_CONFIG" or name.startswith("SLURM_") for name in os.environ)
     with Interruption() as interruption, contextlib.ExitStack() as held:
+        from nvae_tf.runs.prepare import check_has_optimizer, prepare
+
+        check_has_optimizer(FLAGS.run_dir)
         if not several:
             held.enter_context(only_writer(FLAGS.run_dir))
-        from nvae_tf.runs.prepare import prepare
         from nvae_tf.training.distributed.cluster import find_workers
         from nvae_tf.training.distributed.strategy import worker_index
 

@@ -43,6 +43,11 @@ class MetricsFile:
             write_text(self.path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
+def weights_in_words(averaged):
+    """Which weights of a checkpoint a figure is for; `averaged` is `model.averaged` or "ema" of the context below."""
+    return "moving average of the weights" if averaged else "weights as trained"
+
+
 def evaluation_context(model, split, seed):
     """Everything that a likelihood depends on, as `{field: value}`; `model` is an `NVAE` from `nvae_tf.load_run`."""
     return {

@@ -8,7 +8,6 @@ import PIL.Image
 
 from nvae_tf.files import check_writable, new_file
 
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".webp"}
 _GREY, _GAP = 128, 2  # of the lines between images: level, width in pixels
 _MIN_WIDTH = 512  # of a grid, in pixels
 
@@ -72,7 +71,8 @@ def save_animation(path, frames, milliseconds=80):
 def check_no_images(folder):
     """Raises OSError unless a folder, which need not exist, can take images and has none: two draws would be mixed."""
     check_writable(folder)
-    there = sorted(path.name for path in pathlib.Path(folder).glob("*") if path.suffix.lower() in _SUFFIXES)
+    suffixes = PIL.Image.registered_extensions()
+    there = sorted(path.name for path in pathlib.Path(folder).glob("*") if path.suffix.lower() in suffixes)
     if there:
         raise FileExistsError(f"{folder}: expected a folder without images. Received: {len(there)}, first {there[0]}")
 

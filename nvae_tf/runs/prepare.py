@@ -1,5 +1,6 @@
 """Prepares a run to start or to resume; everything that can fail on bad input happens here."""
 
+import contextlib
 import dataclasses
 import json
 import zlib
@@ -7,7 +8,7 @@ import zlib
 import keras
 import tensorflow as tf
 
-from nvae_tf.checkpoint import RunFolder
+from nvae_tf.checkpoint import DamagedCheckpointError, RunFolder
 from nvae_tf.config import ConfigError, config_to_dict, flat_dict
 from nvae_tf.data import batches
 from nvae_tf.models.nvae import NVAE
@@ -35,6 +36,14 @@ _MAY_CHANGE = {"data.cache_gib", "data.max_damaged"} | {
         "remat",
     )
 }
+
+
+def check_has_optimizer(run_dir):
+    """Raises ConfigError if the last checkpoint of a run folder, which need not exist, holds no optimiser."""
+    folder = RunFolder(run_dir)
+    with contextlib.suppress(DamagedCheckpointError):  # an earlier one is then restored
+        if folder.steps() and "optimizer" not in folder.parts():
+            raise ConfigError(f"--run_dir: expected a new folder, or a run with its optimiser. Received: {run_dir}")
 
 
 def _check_resumable(config, stored):

@@ -15,6 +15,7 @@ from nvae_tf.export.saved_model import export as saved_model
 from nvae_tf.export.saved_model.check.lint import RuleResult
 from nvae_tf.export.tflite import export as tflite
 from nvae_tf.runs.load import load_run
+from tests.conftest import REPOSITORY
 
 
 def _fails(export):
@@ -128,6 +129,11 @@ def test_weights_are_a_run_folder(program, digits_run, tmp_path, monkeypatch):
     (run_dir / "evaluation.json").write_text('{"step": 3, "ema": true}')
     program("export", "--format=weights", f"--run_dir={run_dir}", "--out=other").main()
     assert not (tmp_path / "other" / "evaluation.json").exists()
+    before = sorted(out.rglob("*"))
+    monkeypatch.chdir(REPOSITORY)
+    with pytest.raises(ValueError, match="--run_dir: expected a new folder, or a run with its optimiser. Received: "):
+        program("train", "--config=configs/digits.py", f"--run_dir={out}").main()
+    assert sorted(out.rglob("*")) == before
 
 
 def test_missing_statistics_are_named(program, digits_run, tmp_path):

@@ -110,6 +110,16 @@ def test_evaluate_prints_what_it_cannot_write(read_only_run, program, capsys):
     assert "Read-only file system; the result is only printed, --out=FILE saves it" in errors and "NELBO" in output
 
 
+@pytest.mark.parametrize("name, inception", [("evaluate", []), ("fid", [f"--inception={__file__}"])])
+def test_a_model_that_ships_needs_no_folder_for_what_is_only_printed(
+    read_only_run, program, name, inception, monkeypatch, capsys
+):
+    monkeypatch.setattr("tools.flags._SAVED_MODELS", read_only_run.parent)
+    monkeypatch.chdir(read_only_run)
+    tool = program(name, f"--run_dir={read_only_run}", *inception)
+    assert tool._OUT("figures.json", optional=True) is None and "is only printed" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["train", "quickstart", "readjust_bn", "evaluate"])
 def test_two_writers_of_one_run_are_refused(digits_run, no_work, program, name, tmp_path):
     run_dir, config = shutil.copytree(digits_run, tmp_path / "run"), [f"--config={DIGITS}"] * (name == "train")
@@ -128,8 +138,8 @@ def test_images_of_another_draw_are_refused(digits_run, no_work, program, tmp_pa
         "sample", f"--run_dir={digits_run}", f"--images_dir={tmp_path / 'images'}", f"--out={tmp_path}/a.png"
     )
     (tmp_path / "images" / "lost+found").mkdir()
-    (tmp_path / "images" / "000007.png").touch()
+    (tmp_path / "images" / "000007.JPE").touch()
     with pytest.raises(
-        FileExistsError, match="images: expected a folder without images. Received: 1, first 000007.png"
+        FileExistsError, match="images: expected a folder without images. Received: 1, first 000007.JPE"
     ):
         tool.main()

@@ -29,9 +29,30 @@ def test_the_model_that_ships_is_used_without_a_run_and_never_written_into(progr
     interpolate = program("interpolate", "--temperature=1", "--frames=2")
     interpolate.main()  # with a temperature of its own, and seeds 1 and 2
     assert interpolate.FLAGS.temperature == 1.0 and sorted(os.listdir("runs/mnist"))[0] == "interpolation.gif"
+    pathlib.Path("runs/mnist/config.json").touch()  # a run of the user, who would take the results for its own
+    tool = program("interpolate", f"--run_dir={shipped}")
+    assert tool._OUT("a.png") == pathlib.Path("runs/mnist_shipped/a.png")
     monkeypatch.setattr("tools.flags.SHIPPED_RUN", tmp_path / "mnist")
     with pytest.raises(ValueError, match=f"--run_dir: expected a run folder, because {tmp_path}/mnist is not there"):
         program("interpolate").main()
+
+
+@pytest.mark.parametrize(
+    "name, flags, expected",
+    [
+        ("sample", [], 0.7),
+        ("sample", ["--temperature=0.70"], 0.7),
+        ("sample", ["--temperature=0.7,0.8"], None),
+        ("sample", ["--bn_temperature=0.6"], 0.6),
+        ("interpolate", [], 0.7),
+        ("interpolate", ["--temperature=1"], None),
+        ("interpolate", ["--images=1,2"], None),
+    ],
+)
+def test_the_model_that_ships_is_drawn_from_with_the_batch_norm_of_the_temperature(program, name, flags, expected):
+    tool = program(name, *flags)
+    tool.use_shipped_run()
+    assert tool.FLAGS.bn_temperature == expected
 
 
 def test_writes_each_image_and_an_array_whatever_the_batch(program, digits_run, model, tmp_path):

@@ -3,6 +3,8 @@
 import dataclasses
 import shlex
 
+from nvae_tf.checkpoint.figures import weights_in_words
+
 
 @dataclasses.dataclass
 class Report:
@@ -43,8 +45,9 @@ class Report:
     @property
     def checkpoint(self):
         """Describes the checkpoint in words."""
-        weights = "moving average of the weights" if self.averaged else "weights as trained"
-        return "no checkpoint" if self.step is None else f"checkpoint of step {self.step:,}, {weights}"
+        if self.step is None:
+            return "no checkpoint"
+        return f"checkpoint of step {self.step:,}, {weights_in_words(self.averaged)}"
 
     @property
     def parameters(self):

@@ -4,6 +4,7 @@ import dataclasses
 import typing
 
 from nvae_tf import hierarchy
+from nvae_tf.checkpoint.figures import weights_in_words
 from nvae_tf.evaluation.report.charts import bar_chart
 
 
@@ -71,7 +72,7 @@ def likelihood(report):
             nats = -nats if name == "reconstruction" else nats
             per_dim = number(values.get(bits), 4) if bits else ""
             rows.append([label, number(nats, 3), "" if error is None else f"± {number(error, 3)}", per_dim])
-    weights = "moving average of the weights" if values.get("ema") else "weights as trained"
+    weights = weights_in_words(values.get("ema"))
     images, step = (number(values.get(name), 0) for name in ("num_images", "step"))
     caption = f"{values.get('dataset', 'data set')} {values.get('split', '')}: {images} images, step {step}, {weights}"
     caption += "; not the images of the run" if values.get("run_images") is False else ""
