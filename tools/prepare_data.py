@@ -17,6 +17,7 @@ import sys
 
 from absl import flags
 
+from nvae_tf.config.data import SPLIT_RULES
 from nvae_tf.runs.interruption import EXIT_STATUS
 from tools.flags import define_path, run
 
@@ -32,6 +33,9 @@ flags.DEFINE_enum("channels", "3", ["1", "3"], "1 (grey) or 3 (RGB), for `folder
 flags.DEFINE_bool("resize", False, "Crop images of another size to a square around the centre and resize them.")
 flags.DEFINE_integer("split_seed", 0, "Seed of the split if there is none.", lower_bound=0, upper_bound=2**32 - 1)
 flags.DEFINE_float("test_fraction", 0.1, "Fraction of images to hold out if there is no split.")
+flags.DEFINE_enum(
+    "split_rule", "name", SPLIT_RULES, "Rule of the split if there is none; `permutation` for a run of an old version."
+)
 flags.DEFINE_integer("num_processes", None, "Number of processes; all cores by default.", lower_bound=1)
 flags.DEFINE_integer("max_damaged", 10, "Maximum number of damaged images to leave out of each split.", lower_bound=0)
 flags.DEFINE_bool("download", False, "Let TensorFlow Datasets download the data set to --data_dir first.")
@@ -85,7 +89,7 @@ def _prepare():
             )
         prepare_tfds(info.tfds_name, FLAGS.data_dir)
     num_processes = FLAGS.num_processes or num_cores()
-    names = ("resize", "split_seed", "test_fraction", "max_damaged")
+    names = ("resize", "split_seed", "test_fraction", "split_rule", "max_damaged")
     config = DataConfig(**{name: FLAGS[name].value for name in names})
     print(f"{info.name}, to {FLAGS.out_dir}, {num_processes} processes", flush=True)
 

@@ -5,6 +5,7 @@ import dataclasses
 from nvae_tf.config.validation import at_least, check_fields, one_of
 
 SPLIT_RULES = ("name", "permutation")
+DRAWN_BY = ("split_seed", "test_fraction", "split_rule")  # fields that decide how a split is drawn
 
 
 @dataclasses.dataclass(slots=True)

@@ -13,7 +13,7 @@ import os
 import pathlib
 import shutil
 
-from nvae_tf.config import DataConfig
+from nvae_tf.config.data import DRAWN_BY, DataConfig
 from nvae_tf.data.fingerprint import files_digest
 from nvae_tf.data.records import MANIFEST, SUFFIX, VERSION, Manifest, find_damaged, read_manifest, write_manifest
 from nvae_tf.data.shards import finished_shard, make_tasks, write_shards
@@ -88,8 +88,8 @@ class Preparation:
                 return self._make(folder, quiet=wait)
             if wait:
                 return manifest  # written by the program that this one waited for
-            # A set from before the rule was recorded keeps the permutation.
-            self.config = dataclasses.replace(self.config, split_rule=manifest.split_rule)
+            if not manifest.files:  # from before the rule was recorded
+                self.config = dataclasses.replace(self.config, split_rule=manifest.split_rule)
             _compare(folder / MANIFEST, dataclasses.asdict(manifest), self._fields())
             self._compare_source(folder, manifest)
             shards = manifest.shards()
@@ -100,8 +100,7 @@ class Preparation:
 
     def _fields(self):
         fields = {"dataset": self.info.name, "image_size": self.info.stored_size, "channels": self.info.channels}
-        rule = ("resize", "split_seed", "test_fraction", "split_rule")
-        return fields | {name: getattr(self.config, name) for name in rule}
+        return fields | {name: getattr(self.config, name) for name in ("resize", *DRAWN_BY)}
 
     def _open(self):
         """Name of the source and {split: `SplitImages`}."""
@@ -148,7 +147,8 @@ class Preparation:
             if not any(shard.num_images for shard in parts):
                 raise ValueError(f"{split}: expected images that can be read. Received: none")
         files = files_digest(splits.values(), times=False)
-        manifest = Manifest(source=source, splits=by_split, files=files, **self._fields())
+        drawn = len(splits["train"]) < splits["train"].split.num_images
+        manifest = Manifest(source=source, splits=by_split, files=files, drawn=drawn, **self._fields())
         write_manifest(folder, manifest)
         return manifest
 

@@ -12,6 +12,7 @@ import os
 
 import numpy as np
 
+from nvae_tf.config.data import DRAWN_BY
 from nvae_tf.data.decode import DamagedImageError, decode
 from nvae_tf.data.source import SourceSplit
 from nvae_tf.files import file_sum, write_json
@@ -60,6 +61,7 @@ class Manifest:
         resize: whether images of any size were resized.
         split_seed, test_fraction, split_rule: seed, fraction and rule of the split, if the source has none.
         splits: {split: list of `Shard`, in order}.
+        drawn: whether the split was drawn; None if not known.
         files: `files_digest` of the source, without times; "" if not known.
     """
 
@@ -72,6 +74,7 @@ class Manifest:
     test_fraction: float
     splits: dict
     split_rule: str = "permutation"
+    drawn: bool | None = None
     files: str = ""
 
     def shards(self):
@@ -205,7 +208,7 @@ def _read(folder, shards, channels, indices):
             yield name, error
 
 
-def _open(folder, shards, channels):
+def _open(folder, shards, channels, drawn_by):
     return SourceSplit(
         str(folder / MANIFEST),
         sum(shard.num_images + len(shard.damaged) for shard in shards),
@@ -213,6 +216,7 @@ def _open(folder, shards, channels):
         (folder / MANIFEST,),
         names=None if shards[0].names is None else [name for shard in shards for name in shard.names],
         fingerprint=sum(int(shard.fingerprint, 16) for shard in shards) if shards[0].fingerprint else None,
+        drawn_by=drawn_by,
         open_records=functools.partial(PreparedRecords, folder, shards),
     )
 
@@ -240,4 +244,5 @@ def find_prepared(root, info):
         found = file.stat().st_size if file.is_file() else "no such file"
         if found != shard.bytes:
             raise ValueError(f"{file}: expected {shard.bytes} bytes. Received: {found}; {_AGAIN}")
-    return {split: functools.partial(_open, root, shards, info.channels) for split, shards in manifest.splits.items()}
+    rest = info.channels, {name: getattr(manifest, name) for name in DRAWN_BY} if manifest.drawn else None
+    return {split: functools.partial(_open, root, shards, *rest) for split, shards in manifest.splits.items()}

@@ -25,6 +25,8 @@ class SourceSplit:
         names: list with the name of each image within its folder or archive, with "/"; it decides the side of the image
             where a split is drawn. None if images have no names: then their number does. Default None.
         fingerprint: sum of the `pixel_hash` of all images, if known without reading them. None otherwise. Default None.
+        drawn_by: {field of `DataConfig`: value} by which a prepared split was drawn; None if it was not drawn, or if
+            that is not known. Default None.
         open_records: function of no arguments that opens the split's `PreparedRecords`; None for images that are not
             prepared. Default None.
     """
@@ -37,4 +39,5 @@ class SourceSplit:
     selection: str = ""
     names: list | None = None
     fingerprint: int | None = None
+    drawn_by: dict | None = None
     open_records: collections.abc.Callable | None = None

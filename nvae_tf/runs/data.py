@@ -122,6 +122,12 @@ def open_split(config, data_dir, split, notes=False):
     held_out = data.validation_images
     source_split = "train" if held_out and split == "validation" else split
     images = open_images(info, data_dir, source_split, data)
+    for field, drawn in (images.split.drawn_by or {}).items():
+        if drawn != (expected := getattr(data, field)):
+            raise ValueError(
+                f"{images.split.source}: {field}: expected {expected!r}, as in the run. Received: {drawn!r}; "
+                f"prepare the images to another folder with --{field}={expected}"
+            )
     published = (info.num_images or {}).get(source_split, len(images))
     if notes and len(images) != published:
         _note(f"{info.name} {source_split}: {len(images)} images; the published set has {published}")

@@ -100,7 +100,8 @@ def prepare(config, run_dir, data_dir, interruption, strategy=None, jit_compile=
     folder = RunFolder(run_dir)
     if folder.config_path.exists():
         stored = folder.config
-        config = dataclasses.replace(config, data=dataclasses.replace(config.data, split_rule=stored.data.split_rule))
+        if stored.data.split_rule == "permutation":  # a run from before this field
+            config = dataclasses.replace(config, data=dataclasses.replace(config.data, split_rule="permutation"))
         _check_resumable(config, stored)
     record = DataRecord(run_dir, accept, training=True)
     where = {"cache_dir": cache_dir, "record": record}

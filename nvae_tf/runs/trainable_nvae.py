@@ -3,8 +3,10 @@
 import collections
 import contextlib
 import dataclasses
+import itertools
 import math
 import pathlib
+import warnings
 
 import keras
 import numpy as np
@@ -92,6 +94,11 @@ class TrainableNVAE(NVAE):
                 "Received: a MultiWorkerMirroredStrategy"
             )
         train = dataclasses.replace(config).validate()
+        if self.model_config.likelihood == "bernoulli" and not binarize:
+            warnings.warn(
+                "binarize: expected True with the Bernoulli likelihood, except for black and white. Received: False",
+                stacklevel=2,
+            )
         self.config = Config(self.model_config, DataConfig(binarize=binarize), train)
         self.compiled = True
 
@@ -122,7 +129,7 @@ class TrainableNVAE(NVAE):
             NonFiniteLossError: the loss was not finite for `max_nonfinite_steps` steps in a row.
         """
         self._check_compiled("fit")
-        images, _ = self._given(x)
+        images, _ = self._given(x, ends=False)
         held_out = None if validation_data is None else self._given(validation_data)[0]
         train, data, strategy = self.config.train, self.config.data, self.distribute_strategy
         train = dataclasses.replace(train, epochs=epochs, warmup_epochs=min(train.warmup_epochs, epochs / 5)).validate()
@@ -130,12 +137,16 @@ class TrainableNVAE(NVAE):
         steps = steps_per_epoch or batches.steps_per_epoch(number_of(x, images), size, count)
         bit_depth, places = self.model_config.bit_depth, tuple(range(count))
         shards = batches.train_batches(images, data, bit_depth, size, train.seed, 0, count, places)
+        shards = iter(shards)
+        first = next(shards, None)
+        if first is None:  # only possible with a data set and `steps_per_epoch`
+            raise ValueError(f"images: expected at least {size} * {count}, those of a step. Received: fewer")
         configure_runtime()
         trainer = Trainer(self, train, steps, strategy)
         trainer.initializes = not self._has_weights and self.restored_step is None
         settings = {"verbose": verbose, "epochs": epochs, "steps": steps}
         callbacks = keras.callbacks.CallbackList(callbacks, True, verbose != 0, self, **settings)
-        self._train(trainer, iter(shards), callbacks, held_out)
+        self._train(trainer, itertools.chain([first], shards), callbacks, held_out)
         return self.history
 
     def _train(self, trainer, shards, callbacks, held_out):
@@ -201,8 +212,6 @@ class TrainableNVAE(NVAE):
         from nvae_tf.export.saved_model.export import export_saved_model
         from nvae_tf.runs.provenance import provenance
 
-        # GPUs would round to ten bits (TensorFloat-32), far more than an export may differ from Keras.
-        tf.config.experimental.enable_tensor_float_32_execution(False)
         origin = provenance(self.run_dir, self, self.batch_norm_temperature)
         return export_saved_model(self, pathlib.Path(filepath), origin, **options)[0]
 
@@ -210,7 +219,9 @@ class TrainableNVAE(NVAE):
         if not self.compiled:
             raise ValueError(f"{verb}: expected a compiled model; call compile(nvae_tf.TrainConfig()) first")
 
-    def _given(self, x):
+    def _given(self, x, ends=True):
+        if ends and isinstance(x, tf.data.Dataset) and x.cardinality() == tf.data.INFINITE_CARDINALITY:
+            raise ValueError("images to evaluate: expected a data set that ends. Received: an endless one")
         config = self.model_config
         shape = (config.image_height, config.image_width, config.image_channels)
         return given_images(x[0] if isinstance(x, tuple) else x, shape, config.padding)
@@ -218,8 +229,6 @@ class TrainableNVAE(NVAE):
     def _batches(self, images):
         train, bit_depth = self.config.train, self.model_config.bit_depth
         size = train.batch_size * self.distribute_strategy.num_replicas_in_sync
-        if isinstance(images, tf.data.Dataset) and images.cardinality() == tf.data.INFINITE_CARDINALITY:
-            raise ValueError("images: expected a data set that ends. Received: an endless one")
         return batches.eval_batches(images, self.config.data, bit_depth, size, train.seed)
 
     def _evaluate(self, images, verbose=0):

@@ -73,7 +73,7 @@ def test_records_are_png_files_and_the_manifest_describes_them(source, tmp_path)
     assert str(tmp_path) not in json.dumps(stored)
     expected = {"format": "nvae_tf prepared images", "version": 3, "dataset": "folder", "source": "image_folder"}
     expected |= {"image_size": 8, "channels": 3, "resize": False}
-    expected |= {"split_seed": 0, "test_fraction": 0.1, "split_rule": "name"}
+    expected |= {"split_seed": 0, "test_fraction": 0.1, "split_rule": "name", "drawn": False}
     assert {name: value for name, value in stored.items() if name not in ("splits", "files")} == expected
     files = {"manifest.json"}
     for split, images in (("train", IMAGES[:40]), ("test", IMAGES[40:])):

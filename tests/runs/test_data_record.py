@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 from nvae_tf.checkpoint import RunFolder
-from nvae_tf.config import Config, DataConfig, ModelConfig
+from nvae_tf.config import Config, ConfigError, DataConfig, ModelConfig
+from nvae_tf.data.prepare import Preparation
 from nvae_tf.runs import prepare as prepare_run
-from nvae_tf.runs.data import load_images, open_split
+from nvae_tf.runs.data import check_data, load_images, open_split
 from nvae_tf.runs.data_record import DataRecord
 from nvae_tf.runs.interruption import Interruption
 
@@ -169,3 +170,17 @@ def test_every_program_compares(name, digits_run, tmp_path, program, monkeypatch
             arguments = [argument.format(run=run) for argument in PROGRAMS[name]]
             tool = program(name, f"--run_dir={run}", *arguments)
             tool.main([]) if name == "report" else tool.main()
+
+
+def test_another_rule_of_the_split_is_refused(digits_run, folder, tmp_path):
+    config = RunFolder(digits_run).config
+    config.data.split_rule = "permutation"
+    with pytest.raises(ConfigError, match="data.split_rule: expected 'name'. Received: 'permutation'"):
+        prepare_run.prepare(config, digits_run, None, Interruption())
+    info = check_data(DEFAULT)
+    Preparation(info, folder, log=str).run(tmp_path / "out")
+    assert len(open_split(DEFAULT, tmp_path / "out", "test")) > 0
+    with pytest.raises(ValueError, match="split_rule: expected 'permutation', as in the run. Received: 'name'; prep"):
+        open_split(make_config(split_rule="permutation"), tmp_path / "out", "test")
+    with pytest.raises(ValueError, match="split_rule: expected 'permutation', as requested now. Received: 'name'"):
+        Preparation(info, folder, DataConfig(split_rule="permutation"), log=str).run(tmp_path / "out")

@@ -52,7 +52,8 @@ def _options():
 def trained(tmp_path_factory):
     """A trained model, its losses and its log folder. No test may change it."""
     model, losses, logs = _model(), Losses(), tmp_path_factory.mktemp("logs")
-    model.compile(TRAIN)
+    with pytest.warns(UserWarning, match="binarize: expected True with the Bernoulli likelihood"):
+        model.compile(TRAIN)
     callbacks = [losses, keras.callbacks.TensorBoard(logs), keras.callbacks.EarlyStopping(patience=9)]
     data = {"validation_data": (IMAGES, None), "steps_per_epoch": STEPS}
     model.fit(_batches(), epochs=EPOCHS, callbacks=callbacks, verbose=0, **data)
@@ -112,7 +113,9 @@ def test_loaded_run_is_compiled_and_exports_with_its_origin(digits_run, monkeypa
     model = nvae_tf.load_run(digits_run)
     assert type(model) is nvae_tf.NVAE and model.compiled and model.config.data.dataset == "digits"
     assert model.export(tmp_path / "export", temperature=0.7) == tmp_path / "export"
+    tf.config.experimental.enable_tensor_float_32_execution(True)
     _model().export(tmp_path / "export")
+    assert tf.config.experimental.tensor_float_32_execution_enabled()
     assert origins[0]["run"]["step"] == 3 and origins[0]["dataset"] == "digits"
     assert origins[1]["run"] is origins[1]["dataset"] is origins[1]["evaluation"] is None
 
@@ -145,8 +148,14 @@ def test_refusals(monkeypatch):
         model.fit(IMAGES)
     with pytest.raises(ValueError, match="steps_per_epoch: expected a number"):
         model.fit(_batches())
+    data = tf.data.Dataset.from_tensor_slices(IMAGES).batch(2)
     with pytest.raises(ValueError, match="Received: an endless one"):
-        model.predict(tf.data.Dataset.from_tensor_slices(IMAGES).batch(2).repeat())
+        model.predict(data.repeat())
+    with pytest.raises(ValueError, match="expected at least 31"):
+        model.fit(data, steps_per_epoch=1)
+    monkeypatch.setattr(model, "_train", None)
+    with pytest.raises(ValueError, match="Received: an endless one"):
+        model.fit(data.repeat(), steps_per_epoch=1, validation_data=data.repeat())
     with pytest.raises(ConfigError, match="train.epochs"):
         model.fit(IMAGES, epochs=0)
     with pytest.raises(ValueError, match="expected shape"):

@@ -49,6 +49,8 @@ def _read(folder, names, channels, indices):
     for index in indices:
         name = os.path.join(folder, names[index])
         try:
+            if name.endswith("/"):
+                raise OSError("a folder that cannot be read")
             if not stat.S_ISREG(os.stat(name).st_mode):  # opening a pipe would wait for ever
                 raise OSError("a pipe, socket or device")
             with open(name, "rb") as file:

@@ -92,6 +92,7 @@ def test_files_that_cannot_be_opened_are_damaged_images(tmp_path, monkeypatch):
     for name, error in others:
         assert isinstance(error, DamagedImageError)
         assert str(error).startswith(f"{name}: expected a file that can be read. Received: ")
+        assert str(error).endswith(": a folder that cannot be read") == name.endswith("/")
 
 
 def test_archive_named_after_a_split(tmp_path):
