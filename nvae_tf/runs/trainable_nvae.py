@@ -220,8 +220,6 @@ class TrainableNVAE(NVAE):
             raise ValueError(f"{verb}: expected a compiled model; call compile(nvae_tf.TrainConfig()) first")
 
     def _given(self, x, ends=True):
-        if ends and isinstance(x, tf.data.Dataset) and x.cardinality() == tf.data.INFINITE_CARDINALITY:
-            raise ValueError("images to evaluate: expected a data set that ends. Received: an endless one")
         config = self.model_config
         shape = (config.image_height, config.image_width, config.image_channels)
         return given_images(x[0] if isinstance(x, tuple) else x, shape, config.padding)

@@ -66,6 +66,8 @@ def test_several_names_of_one_split(names):
         {"all": "1 a/train/2"},
         {"train": "train/2", "": "1"},
         {"all": "1"},
+        # Several count, whatever lies beside them, which is printed as left out.
+        {"train": "train/1", "test": "test/1", "": "bus/1 car/1"},
         # Each class is divided, or one folder is and the others belong to nothing.
         {"train": "bottle/train/1 nut/train/1", "test": "bottle/test/1 nut/test/1", "": "nut/scratched/1"},
         {"train": "faces/train/1", "test": "faces/test/2", "": "previews/1"},
