@@ -96,7 +96,7 @@ class TrainableNVAE(NVAE):
         train = dataclasses.replace(config).validate()
         if self.model_config.likelihood == "bernoulli" and not binarize:
             warnings.warn(
-                "binarize: expected True with the Bernoulli likelihood, except for black and white. Received: False",
+                "binarize: expected True with the Bernoulli likelihood, unless pixels are 0 or 1. Received: False",
                 stacklevel=2,
             )
         self.config = Config(self.model_config, DataConfig(binarize=binarize), train)
@@ -125,7 +125,8 @@ class TrainableNVAE(NVAE):
             validation_data: images to evaluate after each epoch. Default None.
 
         Raises:
-            ValueError: not compiled; images of another type, shape or range, or too few for a step.
+            ValueError: not compiled; images of another type, shape or range, too few for a step, or an endless
+                `validation_data`.
             NonFiniteLossError: the loss was not finite for `max_nonfinite_steps` steps in a row.
         """
         self._check_compiled("fit")
@@ -222,7 +223,10 @@ class TrainableNVAE(NVAE):
     def _given(self, x, ends=True):
         config = self.model_config
         shape = (config.image_height, config.image_width, config.image_channels)
-        return given_images(x[0] if isinstance(x, tuple) else x, shape, config.padding)
+        images, added = given_images(x[0] if isinstance(x, tuple) else x, shape, config.padding)
+        if ends and isinstance(images, tf.data.Dataset) and images.cardinality() == tf.data.INFINITE_CARDINALITY:
+            raise ValueError("images to evaluate: expected a data set that ends. Received: an endless one")
+        return images, added
 
     def _batches(self, images):
         train, bit_depth = self.config.train, self.model_config.bit_depth
