@@ -46,7 +46,7 @@ def load_run(run_dir, step=None, average=True, batch_norm_temperature=None):
         folder.restore({_AVERAGE: {name: v for name, v in variables.items() if v.trainable}}, step)
     if batch_norm_temperature is not None:
         assign_statistics(model, load_statistics(folder.step_folder(step), batch_norm_temperature, model.averaged))
-    model.compile(config.train)
+    model.compile(config.train, config.data.binarize)
     model.config, model.run_dir, model.batch_norm_temperature = config, folder.path, batch_norm_temperature
     return model
 
