@@ -169,7 +169,7 @@ def test_faults_are_reported(troubled, decoders):
     problems = {name: result["problem"] for name, result in results.items()}
     assert problems["no_litert"].startswith("LiteRT.js could not be loaded: ")
     assert "npm ci --prefix tools/web" in problems["no_litert"]
-    assert problems["no_model"].startswith("No model: /model/decoder_float32.tflite gave 404 Not Found.")
+    assert problems["no_model"].startswith("No model: /model/0/decoder_float32.tflite gave 404 Not Found.")
     assert "tools/serve_page.py --model_dir=DIR" in problems["no_model"]
     assert problems["no_inputs"].startswith("decoder.json: expected inputs, a list of {name, shape} with temperature")
     for name in ("no_litert", "no_model", "no_inputs"):
