@@ -16,6 +16,7 @@ from nvae_tf.files import file_sum, new_file, read_json, write_json
 _SHARD_BYTES = 256 * 2**20
 _MIN_SHARDS, _MIN_IMAGES = 32, 64
 _MAX_SHARDS = 512  # each is open during training, and a process may have 1,024 open files
+_RESUMES = "what is done is kept, and the same command resumes"
 _WRITER_OPTIONS = "group_size:1,uncompressed"  # PNG files are compressed already
 
 
@@ -69,12 +70,15 @@ def _write_shard(work, task):
                         sums += image.sum((0, 1), np.int64)
                         fingerprint += pixel_hash(image)
         except RuntimeError as error:  # from the writer, for example because the disk is full
-            raise OSError(f"{path}: {error}; what is done is kept, and the same command resumes") from error
+            raise OSError(f"{path}: {error}; {_RESUMES}") from error
         count = task.stop - task.start - len(damaged)
         names = None if images.split.names is None else images.subset(slice(task.start, task.stop)).names
         described = (sums.tolist(), damaged, names, fingerprint_text(fingerprint))
         shard = Shard(task.file, count, temporary.stat().st_size, file_sum(temporary), *described)
-    write_json(progress / f"{task.file}.json", dataclasses.asdict(shard))
+    try:
+        write_json(progress / f"{task.file}.json", dataclasses.asdict(shard))
+    except OSError as error:
+        raise OSError(f"{path}: {error}; {_RESUMES}") from error
     return shard, messages
 
 

@@ -105,7 +105,7 @@ def test_after_a_signal_the_same_command_resumes(whole, flags, tmp_path, number,
 
 def test_a_worker_that_dies(flags, tmp_path):
     process = start(*flags, f"--out_dir={tmp_path}/out")
-    process.stderr.readline()
+    next(line for line in iter(process.stderr.readline, "") if "/600 images" in line)  # the workers have begun
     lists = pathlib.Path(f"/proc/{process.pid}/task").glob("*/children")
     children = [int(number) for path in lists for number in path.read_text().split()]
     if not children:
