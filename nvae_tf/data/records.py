@@ -179,20 +179,14 @@ class PreparedRecords:
         """Bytes of the PNG files of images, an int64 array [N]; for a damaged record a `DamagedImageError`."""
         shards, records = self._locate(indices)
         files = np.empty(len(indices), object)
-        for shard in np.unique(shards).tolist():
-            places = np.flatnonzero(shards == shard)
+        for place, (shard, record) in enumerate(zip(shards.tolist(), records.tolist(), strict=True)):
             reader = self._readers.get(shard) or self._reader(shard)
-            try:  # One call for all records of a shard, because each call takes time.
-                files[places] = reader.read(records[places].tolist())
-            except RuntimeError:  # a wrong checksum
-                files[places] = [self._read_one(reader, index) for index in indices[places]]
+            try:  # One record at a time, because a call for several takes four times as long for each.
+                files[place] = reader.read([record])[0]
+            except RuntimeError as error:  # a wrong checksum
+                name = self.name(indices[place])
+                files[place] = DamagedImageError(f"{name}: expected an undamaged record. Received: {error}; {_AGAIN}")
         return files
-
-    def _read_one(self, reader, index):
-        try:
-            return reader.read([int(self._locate(index)[1])])[0]
-        except RuntimeError as error:
-            return DamagedImageError(f"{self.name(index)}: expected an undamaged record. Received: {error}; {_AGAIN}")
 
 
 def _read(folder, shards, channels, indices):
