@@ -1,4 +1,4 @@
-r"""Shows the effect of a group, scale or channel of the latents by changing it alone.
+r"""Shows the effect of a group, scale or channel of the latents by changing only that.
 
     python tools/traverse.py --run_dir=runs/mnist --data_dir=data --images=0,1,2 --group=4
     python tools/traverse.py --run_dir=runs/mnist --seeds=1,2,3 --scale=0 --temperature=0.7

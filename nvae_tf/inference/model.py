@@ -5,6 +5,7 @@ import tensorflow as tf
 from nvae_tf import hierarchy
 from nvae_tf.distributions import image_likelihood
 from nvae_tf.inference.blocks import Convolution, InferenceCell, apply
+from nvae_tf.inference.folding import fold
 from nvae_tf.inference.groups import InferenceGroup
 
 
@@ -101,6 +102,23 @@ class InferenceModel(tf.Module):
 
     def _finish(self, state):
         return self.likelihood_head(tf.nn.elu(apply(self.postprocess, state)))
+
+
+def refold(nvae, model=None, strategy=None):
+    """`InferenceModel` of the present weights of an `NVAE`.
+
+    Args:
+        nvae: see `fold`.
+        model: what an earlier call for this NVAE returned: it takes the weights, and its traced functions stay valid.
+            Default None, a new one.
+        strategy: `tf.distribute.Strategy` in whose scope a new one is created; None for the current. Default None.
+    """
+    folded = fold(nvae)
+    if model is None:
+        with (strategy or tf.distribute.get_strategy()).scope():
+            return InferenceModel(folded)
+    model.assign(folded)
+    return model
 
 
 def _as_factor(temperature):

@@ -1,12 +1,9 @@
 """Loading the model of a run."""
 
-import tensorflow as tf
-
 from nvae_tf.checkpoint import RunFolder, model_variables
 from nvae_tf.checkpoint.statistics import load_statistics
 from nvae_tf.evaluation.readjust import assign_statistics
-from nvae_tf.inference.folding import fold
-from nvae_tf.inference.model import InferenceModel
+from nvae_tf.inference.model import refold
 from nvae_tf.runs.trainable_nvae import TrainableNVAE
 
 _AVERAGE = "ema"  # the part of a checkpoint with the moving average of the weights
@@ -57,7 +54,6 @@ def load_folded(run_dir, step=None, average=True, batch_norm_temperature=None, s
     Its variables are created in the scope of `strategy`, a `tf.distribute.Strategy`; None for one device. Default None.
     """
     nvae = load_run(run_dir, step, average, batch_norm_temperature)
-    with (strategy or tf.distribute.get_strategy()).scope():
-        model = InferenceModel(fold(nvae))
+    model = refold(nvae, strategy=strategy)
     model.config, model.averaged, model.restored_step = nvae.config, nvae.averaged, nvae.restored_step
     return model

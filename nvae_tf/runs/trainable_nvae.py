@@ -18,8 +18,7 @@ from nvae_tf.data import batches
 from nvae_tf.data.given_images import given_images, number_of
 from nvae_tf.evaluation.likelihood import evaluate
 from nvae_tf.evaluation.sampling import reconstruct
-from nvae_tf.inference.folding import fold
-from nvae_tf.inference.model import InferenceModel
+from nvae_tf.inference.model import refold
 from nvae_tf.layers.replicas import pad_rows, round_up
 from nvae_tf.models.nvae import NVAE
 from nvae_tf.training.trainer import Trainer, configure_runtime
@@ -71,7 +70,7 @@ class TrainableNVAE(NVAE):
         self.optimizer = None  # expected by Keras's callbacks
         self.run_dir = self.batch_norm_temperature = None
         self._has_weights = False  # of a file or a training
-        vars(self)["_inference_model"] = None  # an attribute would be tracked and saved
+        self._inference_model = None
 
     def compile(self, config=None, binarize=False):
         """Sets how the model is trained.
@@ -244,12 +243,9 @@ class TrainableNVAE(NVAE):
         return dict(zip(self.metrics_names, (loss, nelbo, reconstruction, kl, bits), strict=True))
 
     def _folded(self):
-        folded = fold(self)
-        if self._inference_model is None:
-            with self.distribute_strategy.scope():
-                vars(self)["_inference_model"] = InferenceModel(folded)
-        self._inference_model.assign(folded)  # one model for all calls, so that each function is traced once
-        return self._inference_model
+        model = refold(self, self._inference_model, self.distribute_strategy)
+        vars(self)["_inference_model"] = model  # an attribute would be tracked and saved
+        return model
 
 
 def _progress(images, verbose):

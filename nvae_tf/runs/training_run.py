@@ -15,8 +15,7 @@ from nvae_tf.checkpoint.figures import MetricsFile
 from nvae_tf.config import flat_dict
 from nvae_tf.data import batches
 from nvae_tf.evaluation.likelihood import evaluate
-from nvae_tf.inference.folding import fold
-from nvae_tf.inference.model import InferenceModel
+from nvae_tf.inference.model import refold
 from nvae_tf.runs.checkpoints import Checkpoints
 from nvae_tf.runs.evaluation_log import Evaluation, ImageLog
 from nvae_tf.runs.interruption import Interrupted, Interruption
@@ -109,10 +108,7 @@ class TrainingRun:
         """`InferenceModel` of the weights to evaluate: the moving average if there is one."""
         average = self.trainer.average
         with contextlib.nullcontext() if average is None else average.applied():
-            folded = fold(self.trainer.model)
-        if self._folded is None:
-            self._folded = InferenceModel(folded)
-        self._folded.assign(folded)  # one model for all evaluations, so that each function is traced once
+            self._folded = refold(self.trainer.model, self._folded)
         return self._folded
 
     def give_up_if_interrupted(self, *unused):
