@@ -65,12 +65,16 @@ def convolution(inputs, kernel):
     return _pointwise(inputs, kernel) if kernel.shape[0] == 1 else _spatial(inputs, kernel)
 
 
+def add_bias(outputs, bias):
+    """Adds a float32 bias [out] to outputs [..., out] of any floating type, with a gradient that sums in float32."""
+    bias = tf.convert_to_tensor(bias)
+    return tf.nn.bias_add(outputs, bias) if outputs.dtype == tf.float32 else _add_bias_to_half(outputs, bias)
+
+
 @tf.custom_gradient
 def _add_bias_to_half(outputs, bias):
-    """`tf.nn.bias_add` of a float32 bias to float16 or bfloat16, with a gradient that sums in float32."""
-
     def gradient(upstream):
-        return upstream, tf.reduce_sum(tf.cast(upstream, tf.float32), (0, 1, 2))
+        return upstream, tf.reduce_sum(tf.cast(upstream, tf.float32), range(outputs.shape.rank - 1))
 
     return outputs + tf.cast(bias, outputs.dtype), gradient
 
@@ -163,10 +167,7 @@ class Conv2D(Layer):
         if self.data_dependent and INITIALIZING_FROM_DATA.get():
             self._initialize_from(inputs)
         outputs = self._convolve(inputs, self.effective_kernel())
-        if not self.use_bias:
-            return outputs
-        add = tf.nn.bias_add if outputs.dtype == tf.float32 else _add_bias_to_half
-        return add(outputs, tf.convert_to_tensor(self.bias))
+        return add_bias(outputs, self.bias) if self.use_bias else outputs
 
     def _initialize_from(self, inputs):
         response = self._convolve(inputs, normalize_kernel(self.kernel.value, tf.zeros([self.filters])))

@@ -3,6 +3,7 @@
 import pytest
 from keras.src.testing import TestCase
 
+from nvae_tf.baselines.weight_norm import NormConv2D, NormConv2DTranspose, NormDense
 from nvae_tf.layers.cells import Cell, EluConv, InvertedResidual, NormEluConv, NormSwishConv, Resampling
 from nvae_tf.layers.conv import Conv2D
 from nvae_tf.layers.layer import Layer
@@ -36,6 +37,9 @@ LAYERS = [
     (AutoregressiveNet, {"latent_channels": 4, "mirrored": True}, (2, 4, 4, 4)),
     (FlowStep, {"latent_channels": 4}, (2, 4, 4, 4)),
     (Combiner, {"filters": 3}, (2, 4, 4, 3)),
+    (NormDense, {"filters": 3, "rule": "biva"}, (2, 4, 4, 3)),
+    (NormConv2D, {"filters": 3, "kernel_size": (2, 3), "rule": "pixelsnail", "strides": 2}, (2, 2, 2, 3)),
+    (NormConv2DTranspose, {"filters": 3, "kernel_size": 5, "rule": "iaf_vae"}, (2, 8, 8, 3)),
 ]
 
 CONFIG = tiny.model_config(8, image_channels=4)
