@@ -14,7 +14,7 @@ import sys
 _EXPORTS = {
     "ModelConfig": ("nvae_tf.config", "ModelConfig"),
     "NVAE": ("nvae_tf.runs.trainable_nvae", "TrainableNVAE"),
-    "NVAEOutput": ("nvae_tf.models.nvae", "NVAEOutput"),
+    "NVAEOutput": ("nvae_tf.models.output", "ModelOutput"),
     "TrainConfig": ("nvae_tf.config", "TrainConfig"),
     "load_run": ("nvae_tf.runs.load", "load_run"),
 }

@@ -24,6 +24,8 @@ _given_kernels = contextvars.ContextVar("given_kernels", default=None)
 # The type in which dense (not depthwise) convolutions compute, or None for that of the kernels; inputs and outputs keep
 # their types.
 ARITHMETIC_DTYPE = contextvars.ContextVar("arithmetic_dtype", default=None)
+# The type to which a model whose layers compute in the type of their input casts what enters its first layers.
+COMPUTE_DTYPE = contextvars.ContextVar("compute_dtype", default="float32")
 # Whether layers with `data_dependent` set their log norm and bias from the batch that they see.
 INITIALIZING_FROM_DATA = contextvars.ContextVar("initializing_from_data", default=False)
 

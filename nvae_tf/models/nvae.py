@@ -1,12 +1,8 @@
 """NVAE: the whole model (Vahdat & Kautz, arXiv 2007.03898)."""
 
-import typing
-
-import keras
 import tensorflow as tf
 
 from nvae_tf import hierarchy
-from nvae_tf.config import config_to_dict, model_config_from_dict
 from nvae_tf.distributions import image_likelihood
 from nvae_tf.layers.conv import Conv2D
 from nvae_tf.layers.kernels import kernel_stacks
@@ -15,41 +11,18 @@ from nvae_tf.layers.norm import BatchNorm
 from nvae_tf.layers.squeeze_excite import SqueezeExcite
 from nvae_tf.models.decoder import Decoder
 from nvae_tf.models.encoder import Encoder
-from nvae_tf.models.noise import check_per_group, draw_noise, group_temperatures, to_float32
+from nvae_tf.models.image_model import ImageModel, batch_size
+from nvae_tf.models.noise import check_per_group, group_temperatures
+from nvae_tf.models.output import ModelOutput
 
 
-class NVAEOutput(typing.NamedTuple):
-    """Outputs of the model for a batch of images.
-
-    Attributes:
-        likelihood_params: parameters of p(x | z) [B, H, W, P]; see `NVAE.likelihood`.
-        kl_per_group: KL of each group [B, G], nats, in generation order.
-        log_q: log q(z | x) of the sample, summed over the groups [B], nats.
-        log_p: log p(z) of the sample, summed over the groups [B], nats.
-        kl_per_channel: KL of each latent channel [B, G, latent_channels], nats.
-        groups: `LatentTerms` of each group, in generation order.
-    """
-
-    likelihood_params: tf.Tensor
-    kl_per_group: tf.Tensor
-    log_q: tf.Tensor
-    log_p: tf.Tensor
-    kl_per_channel: tf.Tensor
-    groups: list
-
-    @property
-    def latents(self):
-        """z of each group after its flows, [B, h, w, latent_channels] each."""
-        return [group.latent for group in self.groups]
-
-
-class NVAE(keras.Model):
+class NVAE(ImageModel):
     """Deep hierarchical variational autoencoder for images.
 
     Args:
         config: `ModelConfig`, or a dict of its fields.
 
-    Input: images [B, H, W, C], float32 in [0, 1]. Output: `NVAEOutput`.
+    Input: images [B, H, W, C], float32 in [0, 1]. Output: `ModelOutput`.
 
     Attributes:
         model_config: the `ModelConfig`.
@@ -75,14 +48,8 @@ class NVAE(keras.Model):
     """
 
     def __init__(self, config, **kwargs):
-        # Keras would cast kernels of a 16-bit type to float32.
-        super().__init__(autocast=False, **kwargs)
-        if isinstance(config, dict):
-            config = model_config_from_dict(config)
-        self.model_config = config.validate()
-        self.config = None
-        self.averaged = False
-        self.restored_step = None
+        super().__init__(config, **kwargs)
+        config = self.model_config
         self.encoder = Encoder(config, name="encoder")
         self.decoder = Decoder(config, name="decoder")
         self.build()
@@ -101,8 +68,15 @@ class NVAE(keras.Model):
         self.kernel_stacks = kernel_stacks(self.convolutions)
         self.built = True
 
-    def get_config(self):
-        return {"config": config_to_dict(self.model_config), "name": self.name}
+    @property
+    def statistics(self):
+        """The running statistics of the batch norms."""
+        return [v for norm in self.batch_norms for v in (norm.moving_mean, norm.moving_variance)]
+
+    @property
+    def data_dependent(self):
+        """Whether the first batch determines weights (cell set `res_elu`)."""
+        return any(conv.data_dependent for conv in self.convolutions)
 
     @property
     def groups(self):
@@ -113,21 +87,6 @@ class NVAE(keras.Model):
         """Shape [B, h, w, latent_channels] of each group's noise, in generation order."""
         return hierarchy.noise_shapes(self.model_config, batch_size)
 
-    def call(self, images, noise=None, seed=None, training=False):
-        """Encodes images and decodes posterior samples.
-
-        Args:
-            images: [B, H, W, C] in [0, 1].
-            noise: standard normals [B, h, w, latent_channels] in generation order; drawn if None. Default None.
-            seed: int or int tensor [2] that determines the draw; None for a fresh one. Default None.
-            training: whether to use batch statistics and update the running ones. Default False.
-
-        Returns:
-            `NVAEOutput`.
-        """
-        features = self.encode(images, training)
-        return self.infer(features, self._noise(noise, _batch_size(features[0]), seed), training)
-
     def encode(self, images, training=False):
         """Features of images: a list of one tensor [B, h, w, C] for each group, in generation order.
 
@@ -135,11 +94,7 @@ class NVAE(keras.Model):
             images: [B, H, W, C] in [0, 1].
             training: see `call`.
         """
-        images, config = to_float32("images", images), self.model_config
-        expected = (config.image_height, config.image_width, config.image_channels)
-        if images.shape.rank != 4 or tuple(images.shape[1:]) != expected:
-            raise ValueError(f"images: expected shape [B, {', '.join(map(str, expected))}]. Received: {images.shape}")
-        return self.encoder(images, training=training)
+        return self.encoder(self._check_images(images), training=training)
 
     def infer(self, features, noise, training=False):
         """Draws latents from the posteriors and decodes them.
@@ -150,12 +105,12 @@ class NVAE(keras.Model):
             training: see `call`.
 
         Returns:
-            `NVAEOutput`.
+            `ModelOutput`.
         """
-        noise = check_per_group("noise", noise, self.noise_shapes(_batch_size(features[0])))
+        noise = check_per_group("noise", noise, self.noise_shapes(batch_size(features[0])))
         params, groups = self.decoder.infer(features, noise, training=training)
         kl_per_channel = tf.stack([group.kl_per_channel for group in groups], axis=1)
-        return NVAEOutput(
+        return ModelOutput(
             likelihood_params=params,
             kl_per_group=tf.reduce_sum(kl_per_channel, axis=2),
             log_q=tf.add_n([group.log_q for group in groups]),
@@ -197,7 +152,7 @@ class NVAE(keras.Model):
 
         Args:
             latents: z of each group [B, h, w, latent_channels] after the flows, in generation order, as in
-                `NVAEOutput.latents`.
+                `ModelOutput.latents`.
         """
         return self._decode(latents)[0]
 
@@ -210,13 +165,9 @@ class NVAE(keras.Model):
         return self._decode(latents)[1]
 
     def _decode(self, latents):
-        batch_size = _batch_size(tf.convert_to_tensor(latents[0])) if len(latents) else 0
-        latents = check_per_group("latents", latents, self.noise_shapes(batch_size))
+        size = batch_size(tf.convert_to_tensor(latents[0])) if len(latents) else 0
+        latents = check_per_group("latents", latents, self.noise_shapes(size))
         return self.decoder.decode(latents)
-
-    def _noise(self, noise, batch_size, seed):
-        shapes = self.noise_shapes(batch_size)
-        return draw_noise(shapes, seed) if noise is None else check_per_group("noise", noise, shapes)
 
     def likelihood(self, params):
         """Distribution p(x | z) of images [B, H, W, C] in [0, 1], from likelihood parameters [B, H, W, P].
@@ -224,10 +175,6 @@ class NVAE(keras.Model):
         Its `log_prob` is in nats per image [B] and excludes the padding; `mean()` and `sample(seed)` are images.
         """
         return image_likelihood(self.model_config, params)
-
-
-def _batch_size(tensor):
-    return tensor.shape[0] or tf.shape(tensor)[0]
 
 
 def shapes_only(config):

@@ -4,6 +4,7 @@ import typing
 
 import tensorflow as tf
 
+from nvae_tf import hierarchy
 from nvae_tf.objectives.kl import balanced_kl
 
 
@@ -25,20 +26,25 @@ class TrainingLoss(typing.NamedTuple):
     kl_coefficients: tf.Tensor
 
 
-def training_loss(model, images, output, kl_weight, balance_scales):
+def training_loss(model, images, output, kl_weight):
     """The objective without the regularisers, as `TrainingLoss`.
 
     Args:
-        model: `NVAE`.
+        model: `NVAE`, or another `ImageModel` with a method `weighted_kl`, which takes the place of the balancing: from
+            the output and the KL weight, it computes what is added to the reconstruction [B], nats, and the coefficient
+            of each latent's KL [G].
         images: [B, H, W, C] in [0, 1].
-        output: `NVAEOutput` of the images in training mode.
+        output: `ModelOutput` of the images in training mode.
         kl_weight: scalar in (0, 1].
-        balance_scales: `hierarchy.kl_balance_scales` of the model.
     """
     # 1. The first term of equation 1: E_q[log p(x | z)], with one sample of z.
     reconstruction = -model.likelihood(output.likelihood_params).log_prob(images)
     # 2. Its KL terms, one for each group (`LatentGroup.infer`), weighted and balanced (appendix A).
-    weighted_kl, coefficients = balanced_kl(output.kl_per_group, kl_weight, balance_scales)
+    if hasattr(model, "weighted_kl"):
+        weighted_kl, coefficients = model.weighted_kl(output, kl_weight)
+    else:
+        balance_scales = hierarchy.kl_balance_scales(model.model_config)
+        weighted_kl, coefficients = balanced_kl(output.kl_per_group, kl_weight, balance_scales)
     kl_per_group = tf.reduce_mean(output.kl_per_group, axis=0)
     return TrainingLoss(
         loss=tf.reduce_mean(reconstruction + weighted_kl),

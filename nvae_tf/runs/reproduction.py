@@ -6,7 +6,6 @@ from functools import cached_property
 import numpy as np
 import tensorflow as tf
 
-from nvae_tf import hierarchy
 from nvae_tf.convert.apply import match, model_from_checkpoint
 from nvae_tf.convert.name_map import UNUSED_START, name_map
 from nvae_tf.convert.reference_numbers import channels_last
@@ -29,7 +28,7 @@ class Reproduction:
 
     Attributes:
         model: the `NVAE`, with the checkpoint's weights.
-        inference: `NVAEOutput` of the images in inference mode.
+        inference: `ModelOutput` of the images in inference mode.
         variables: the model's variables, by official name.
         unused: official names of parameters in the file that no result depends on.
 
@@ -65,21 +64,16 @@ class Reproduction:
     @cached_property
     def _training(self):
         output = self.model(self.images, noise=self.noise, training=True)
-        statistics = {
-            self._names[id(variable)]: variable.numpy()
-            for norm in self.model.batch_norms
-            for variable in (norm.moving_mean, norm.moving_variance)
-        }
+        statistics = {self._names[id(variable)]: variable.numpy() for variable in self.model.statistics}
         self._reset()
         return output, statistics
 
-    training = property(lambda self: self._training[0], doc="`NVAEOutput` of the images in training mode.")
+    training = property(lambda self: self._training[0], doc="`ModelOutput` of the images in training mode.")
     statistics = property(lambda self: self._training[1], doc="Batch-norm statistics after it, by official name.")
 
     def training_terms(self, kl_weight):
         """`TrainingLoss` at a KL weight, without the regularisers."""
-        scales = hierarchy.kl_balance_scales(self.model.model_config)
-        return training_loss(self.model, self.images, self.training, tf.constant(kl_weight, tf.float32), scales)
+        return training_loss(self.model, self.images, self.training, tf.constant(kl_weight, tf.float32))
 
     @cached_property
     def _step(self):

@@ -3,14 +3,13 @@
 import keras
 import tensorflow as tf
 
-from nvae_tf import hierarchy
 from nvae_tf.layers.replicas import assign
 
 
 class GradientAccumulator(keras.layers.Layer):
     """Sums the terms and gradients over the micro-batches of a step, in variables on each replica.
 
-    Batch-norm statistics are computed for each micro-batch and applied one after the other, unless they are not
+    The model's `statistics` are computed for each micro-batch and applied one after the other, unless they are not
     finite. The power iteration of the spectral term advances with every micro-batch.
     """
 
@@ -23,9 +22,10 @@ class GradientAccumulator(keras.layers.Layer):
             self.add_weight((len(group), *group[0].shape), "zeros", trainable=False, name=f"gradient_{index}")
             for index, group in enumerate(step.parameters.groups)
         ]
-        config = step.model.model_config
-        groups, channels = hierarchy.num_groups(config), config.latent_channels
-        self._shapes = {name: () for name in ("loss", "reconstruction", "kl", "spectral", "batch_norm")}
+        shapes = step.model.noise_shapes(1)
+        groups, channels = len(shapes), max(shape[-1] for shape in shapes)
+        regularizers = () if step.spectral is None else ("spectral", "batch_norm")
+        self._shapes = {name: () for name in ("loss", "reconstruction", "kl", *regularizers)}
         self._shapes |= {name: (groups,) for name in ("kl_per_group", "kl_coefficients")}
         self._shapes["kl_per_channel"] = (groups, channels)
         self._terms = [

@@ -38,6 +38,10 @@ class WeightAverage(keras.layers.Layer):
             # A copy: given a variable, Keras would use the variable itself.
             return keras.Variable(tf.identity(variable.value), trainable=False, dtype="float32", name=name)
 
+    def restart(self):
+        """Sets the averages to the model's present weights."""
+        self._stacks.assign(self._sources.read())
+
     def update(self, values, updates, accept):
         """Moves the averages towards the stacks `values` [n, ...] after `updates` updates, unless `accept` is 0."""
         updates = tf.cast(updates, tf.float32)

@@ -99,7 +99,8 @@ class ScalarLog(Callback):
 
     def _write(self, trainer, values, rate, skip_rate):
         with self._writer.as_default(trainer.step):
-            for name in ("nelbo", "loss", "reconstruction", "kl", "spectral", "batch_norm", "gradient_norm"):
+            regularizers = [name for name in ("spectral", "batch_norm") if name in values]
+            for name in ("nelbo", "loss", "reconstruction", "kl", *regularizers, "gradient_norm"):
                 tf.summary.scalar(f"train/{name}", values[name])
             for name in ("kl_weight", "regularization", "learning_rate", "loss_scale"):
                 tf.summary.scalar(f"schedule/{name}", values[name])
@@ -107,6 +108,8 @@ class ScalarLog(Callback):
             tf.summary.scalar("train/images_per_second", rate)
             tf.summary.scalar("train/images_per_second_per_replica", rate / trainer.num_replicas)
             tf.summary.scalar("active_units/total", values["active_units"].sum())
+            for name, value in trainer.model.scalars().items():
+                tf.summary.scalar(f"model/{name}", value)
             for name in ("kl_per_group", "kl_coefficients", "active_units"):
                 for group, value in enumerate(values[name]):
                     tf.summary.scalar(f"{name}/{group:02d}", value)

@@ -18,7 +18,8 @@ class NonFiniteLossError(ArithmeticError):
     """The loss or gradient was NaN or infinite for too many steps in a row; the message suggests remedies."""
 
     def __init__(self, step, report):
-        terms = ", ".join(f"{name} {float(report[name]):.6g}" for name in (*_TERMS, "gradient_norm", "loss_scale"))
+        names = [name for name in (*_TERMS, "gradient_norm", "loss_scale") if name in report]
+        terms = ", ".join(f"{name} {float(report[name]):.6g}" for name in names)
         count = int(report["nonfinite_in_a_row"])
         super().__init__(
             f"Loss or gradient are not finite at step {step}, for {count} steps in a row: {terms}. What helps in a new "

@@ -1,9 +1,18 @@
 """One training step: forward pass, objective, gradients and update, all on stacks of variables of equal shape."""
 
+import contextlib
+
 import tensorflow as tf
 
-from nvae_tf import hierarchy
-from nvae_tf.layers.kernels import ARITHMETIC_DTYPE, VariableStacks, group_by, setting, shared_kernels, split_by_size
+from nvae_tf.layers.kernels import (
+    ARITHMETIC_DTYPE,
+    COMPUTE_DTYPE,
+    VariableStacks,
+    group_by,
+    setting,
+    shared_kernels,
+    split_by_size,
+)
 from nvae_tf.layers.rematerialize import REMATERIALIZING
 from nvae_tf.layers.replicas import assign, mean_over_replicas
 from nvae_tf.objectives.elbo import training_loss
@@ -41,11 +50,12 @@ class ParameterStacks(VariableStacks):
 
 
 class TrainingStep:
-    """A built `NVAE` with all the state of its training: optimiser moments, power iteration, guards and weight average.
+    """A built `ImageModel` with all the state of its training: moments, power iteration, guards and weight average.
 
     `config` is a resolved `TrainConfig`.
 
     Attributes:
+        spectral: `SpectralRegularizer`, or None for a model without kernel stacks, which has no regularisers.
         average: `WeightAverage`, or None without `ema_decay`.
         state: {part: layer or model} whose variables are the state of the run.
     """
@@ -55,14 +65,16 @@ class TrainingStep:
         self.config = config
         self.parameters = ParameterStacks(model)
         self.optimizer = StackedAdamax(self.parameters, config.weight_decay, name="optimizer")
-        self.spectral = SpectralRegularizer(model.kernel_stacks, config.seed, name="spectral")
         self.guards = Guards(config, name="guards")
-        self.state = {"model": model, "optimizer": self.optimizer, "spectral": self.spectral, "guards": self.guards}
-        self.average = None
+        self.state = {"model": model, "optimizer": self.optimizer}
+        self.spectral = self.average = None
+        if model.kernel_stacks:
+            self.spectral = SpectralRegularizer(model.kernel_stacks, config.seed, name="spectral")
+            self.state["spectral"] = self.spectral
+        self.state["guards"] = self.guards
         if config.ema_decay:
             self.average = WeightAverage(model, self.parameters, config.ema_decay, name="ema")
             self.state["ema"] = self.average
-        self._balance_scales = hierarchy.kl_balance_scales(model.model_config)
 
     def gradients(self, images, noise, kl_weight, regularization, values=None):
         """Computes the objective and its gradients on this replica's batch, and updates only the power iteration.
@@ -71,12 +83,12 @@ class TrainingStep:
             images: [B, H, W, C] in [0, 1].
             noise: standard normals in generation order.
             kl_weight: scalar in (0, 1].
-            regularization: lambda of the spectral and the batch-norm term; None leaves both out.
+            regularization: lambda of the spectral and the batch-norm term, if the model has them; None leaves both out.
             values: values of the parameter stacks; None reads the variables. Default None.
 
         Returns:
             A dict of the terms; the gradients of the parameter stacks, multiplied by the loss scale; and pairs of
-            a batch-norm statistic and its new value.
+            one of the model's `statistics` and its new value.
         """
         config = self.config
         values = self.parameters.read() if values is None else values
@@ -87,13 +99,13 @@ class TrainingStep:
             shared = shared_kernels(self.model.kernel_stacks, [tf.cast(one, config.compute_dtype) for one in kernels])
             # Inside the scope each variable is a row of its stack, so gradients come out stacked.
             with self.parameters.scope(values) as scope:
-                dtype = None if config.convolution_dtype == "float32" else config.convolution_dtype
-                with shared, setting(ARITHMETIC_DTYPE, dtype), setting(REMATERIALIZING, config.remat == "cells"):
+                with shared, self._settings():
                     output = self.model(images, noise=noise, training=True)
-                terms = training_loss(self.model, images, output, kl_weight, self._balance_scales)
+                statistics = [(variable, scope.get_current_value(variable)) for variable in self.model.statistics]
+                terms = training_loss(self.model, images, output, kl_weight)
             total = terms.loss
             report = {**terms._asdict(), "kl_per_channel": tf.reduce_mean(output.kl_per_channel, axis=0)}
-            if regularization is not None:
+            if self.spectral is not None and regularization is not None:
                 with tape.stop_recording():
                     vectors = self.spectral.iterate(kernels)
                 report["spectral"] = self.spectral(kernels, vectors)
@@ -102,8 +114,16 @@ class TrainingStep:
             target = total * tf.convert_to_tensor(self.guards.loss_scale) if self.guards.scales_loss else total
         report["loss"] = total
         gradients = tape.gradient(target, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        statistics = [v for norm in self.model.batch_norms for v in (norm.moving_mean, norm.moving_variance)]
-        return report, gradients, [(variable, scope.get_current_value(variable)) for variable in statistics]
+        return report, gradients, [(variable, value) for variable, value in statistics if value is not None]
+
+    @contextlib.contextmanager
+    def _settings(self):
+        """Context of the forward pass: the types that `config` sets, and rematerialisation."""
+        config = self.config
+        arithmetic = None if config.convolution_dtype == "float32" else config.convolution_dtype
+        with setting(ARITHMETIC_DTYPE, arithmetic), setting(COMPUTE_DTYPE, config.compute_dtype):
+            with setting(REMATERIALIZING, config.remat == "cells"):
+                yield
 
     def update(self, images, noise, kl_weight, regularization, learning_rate, stop=0.0):
         """Computes `gradients`, averages them over the replicas and takes one step of the optimiser.

@@ -6,6 +6,7 @@ import time
 
 import tensorflow as tf
 
+from nvae_tf.layers.dropout import DROPOUT_SEED
 from nvae_tf.layers.kernels import INITIALIZING_FROM_DATA, setting
 from nvae_tf.layers.replicas import replica_index
 from nvae_tf.models.noise import draw_noise
@@ -15,7 +16,7 @@ from nvae_tf.training.guards import NonFiniteLossError
 from nvae_tf.training.schedules import batch_size_factor, kl_weight, learning_rate, regularization_weight
 from nvae_tf.training.step import TrainingStep
 
-_NOISE = 7  # separates the noise of the latents from the other streams of the run's seed
+_NOISE, _DROPOUT = 7, 11  # separate the noise of the latents and the dropout from the other streams of the run's seed
 
 
 def configure_runtime():
@@ -33,7 +34,7 @@ class Trainer:
     """Trains a model step by step; each step is a function of (state, batch, seed, step number).
 
     Args:
-        model: built `NVAE`.
+        model: built `ImageModel`.
         config: `TrainConfig`.
         steps_per_epoch: number of steps in an epoch; with `config.epochs` it determines the schedules.
         strategy: `tf.distribute.Strategy` in whose scope the model was made; the current one if None. Default None.
@@ -99,21 +100,27 @@ class Trainer:
             "learning_rate": learning_rate(step, self.steps_per_epoch, self.config, self._rate_factor),
         }
 
-    def _noise(self, batch_size, step):
-        seed = tf.constant([self.config.seed, _NOISE], tf.int64)
-        for counter in (step, replica_index()):
+    def _seed(self, purpose, *counters):
+        """Seed of this replica's random numbers, int64 [2]."""
+        seed = tf.constant([self.config.seed, purpose], tf.int64)
+        for counter in (*counters, replica_index()):
             seed = tf.random.fold_in(seed, tf.cast(counter, tf.int64), alg="philox")
-        return draw_noise(self.model.noise_shapes(batch_size), seed)
+        return seed
+
+    def _noise(self, batch_size, step):
+        return draw_noise(self.model.noise_shapes(batch_size), self._seed(_NOISE, step))
 
     def _replica_step(self, images, step, stop):
         schedules = self.schedules(step)
         noise = self._noise(tf.shape(images)[0], step)
-        return {**schedules, **self._training_step.update(images, noise, **schedules, stop=stop)}
+        with setting(DROPOUT_SEED, self._seed(_DROPOUT, step)):
+            return {**schedules, **self._training_step.update(images, noise, **schedules, stop=stop)}
 
     def _add_micro_batch(self, index, images, step):
         schedules = self.schedules(step)
         noise = self._noise(tf.shape(images)[0], step)
-        self._accumulator.add(index, images, noise, schedules["kl_weight"], schedules["regularization"])
+        with setting(DROPOUT_SEED, self._seed(_DROPOUT, step, index)):
+            self._accumulator.add(index, images, noise, schedules["kl_weight"], schedules["regularization"])
 
     def _apply_micro_batches(self, step, stop):
         schedules = self.schedules(step)
@@ -188,15 +195,17 @@ class Trainer:
         return scales and bool(nonfinite) and math.isfinite(float(report["loss"]))
 
     def _initialize_from(self, images):
-        """Initialises the weights that depend on the first batch (cell set `res_elu`)."""
-        if any(conv.data_dependent for conv in self.model.convolutions):
+        """Sets the weights that depend on the first batch, if there are any; the average then starts anew."""
+        if not self.model.data_dependent:
+            return
 
-            def initialize(images):
-                with setting(INITIALIZING_FROM_DATA, True):
-                    self.model(images, noise=self._noise(tf.shape(images)[0], -1))
+        def initialize(images):
+            with setting(INITIALIZING_FROM_DATA, True), setting(DROPOUT_SEED, self._seed(_DROPOUT, -1)):
+                self.model(images, noise=self._noise(tf.shape(images)[0], -1), training=True)
+            if self.average is not None:
+                self.average.restart()
 
-            run = tf.function(lambda images: self._strategy.run(initialize, args=(images,)), autograph=False)
-            run(images)
+        tf.function(lambda images: self._strategy.run(initialize, args=(images,)), autograph=False)(images)
 
     @property
     def may_recover(self):

@@ -27,6 +27,7 @@ def trainer(train_config):
         num_replicas=2,
         num_left_out=0,
         num_traces=0,
+        model=types.SimpleNamespace(scalars=lambda: {"perplexity": 3.5}),
         config=train_config(log_steps=4),
     )
 
@@ -77,12 +78,13 @@ def test_scalars_are_written_every_log_steps_and_at_the_end(trainer, writer, eve
     train |= {"train/images_per_second", "train/images_per_second_per_replica"}
     schedule = {f"schedule/{name}" for name in ("kl_weight", "regularization", "learning_rate", "loss_scale")}
     groups = {f"{name}/{i:02d}" for name in ("kl_per_group", "kl_coefficients", "active_units") for i in range(2)}
-    assert set(events) == train | schedule | groups | {"active_units/total"}
+    assert set(events) == train | schedule | groups | {"active_units/total", "model/perplexity"}
     # Both skipped steps were among the first four.
     assert [float(events["train/skip_rate"][step]) for step in (4, 8, 10)] == [0.5, 0, 0]
     assert all(set(values) == {4, 8, 10} for values in events.values())
     values = {tag: float(values[4]) for tag, values in events.items()}
     assert values["train/nelbo"] == 2 + 3 and values["train/batch_norm"] == 5 and values["schedule/learning_rate"] == 8
+    assert values["model/perplexity"] == 3.5
     assert values["kl_per_group/00"] == 1.25 and values["kl_coefficients/01"] == 0.75
     # A channel is active above 0.01 nats.
     assert [values[f"active_units/{name}"] for name in ("00", "01", "total")] == [2, 0, 2]

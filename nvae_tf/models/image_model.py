@@ -1,0 +1,85 @@
+"""The base class of the models: what training, evaluation and the programs use of a model of images."""
+
+import keras
+import tensorflow as tf
+
+from nvae_tf.config import config_to_dict, model_config_from_dict
+from nvae_tf.models.noise import check_per_group, draw_noise, to_float32
+
+
+class ImageModel(keras.Model):
+    """A variational autoencoder of images, made from its configuration and built at once.
+
+    A subclass has `noise_shapes`, `encode`, `infer`, `generate`, `decode` and `likelihood`, as `NVAE` has them. The
+    attributes below stand for what a model may lack: a subclass sets those that it has.
+
+    Args:
+        config: configuration of the model's family, or a dict of its fields.
+
+    Attributes:
+        model_config: the configuration.
+        config: `Config` of the whole run if the model was loaded from one (`nvae_tf.load_run`), else None.
+        averaged: whether the weights are the moving average of a run; set by `nvae_tf.load_run`.
+        restored_step: step of the checkpoint that `nvae_tf.load_run` restored, else None.
+        convolutions: every `Conv2D`, in order of creation. Default none.
+        batch_norms: every `BatchNorm`. Default none.
+        kernel_stacks: the `KernelStack`s of the convolutions, under the spectral term. Default none.
+        statistics: the non-trainable variables that a call with `training=True` assigns. Default none.
+        data_dependent: whether the first batch of a training determines weights. Default False.
+
+    Raises:
+        ConfigError: no model can be built from the configuration; the message says what is expected.
+    """
+
+    convolutions = batch_norms = kernel_stacks = statistics = ()
+    data_dependent = False
+
+    def __init__(self, config, **kwargs):
+        # Keras would cast kernels of a 16-bit type to float32.
+        super().__init__(autocast=False, **kwargs)
+        if isinstance(config, dict):
+            config = model_config_from_dict(config)
+        self.model_config = config.validate()
+        self.config = None
+        self.averaged = False
+        self.restored_step = None
+
+    def get_config(self):
+        return {"config": config_to_dict(self.model_config), "name": self.name}
+
+    def call(self, images, noise=None, seed=None, training=False):
+        """Encodes images and decodes posterior samples.
+
+        Args:
+            images: [B, H, W, C] in [0, 1].
+            noise: standard normals of the shapes `noise_shapes`; drawn if None. Default None.
+            seed: int or int tensor [2] that determines the draw; None for a fresh one. Default None.
+            training: whether to compute as in training: with batch statistics and dropout, where the model has them,
+                and with updates of its `statistics`. Default False.
+
+        Returns:
+            `ModelOutput`.
+        """
+        features = self.encode(images, training)
+        return self.infer(features, self._noise(noise, batch_size(features[0]), seed), training)
+
+    def _noise(self, noise, size, seed):
+        shapes = self.noise_shapes(size)
+        return draw_noise(shapes, seed) if noise is None else check_per_group("noise", noise, shapes)
+
+    def _check_images(self, images):
+        """Images as a float32 tensor [B, H, W, C]; ValueError if the model takes another size."""
+        images, config = to_float32("images", images), self.model_config
+        expected = (config.image_height, config.image_width, config.image_channels)
+        if images.shape.rank != 4 or tuple(images.shape[1:]) != expected:
+            raise ValueError(f"images: expected shape [B, {', '.join(map(str, expected))}]. Received: {images.shape}")
+        return images
+
+    def scalars(self):
+        """{name: number} of the model's own state, for TensorBoard. Default empty."""
+        return {}
+
+
+def batch_size(tensor):
+    """B of a tensor [B, ...]: a number if it is known, else a scalar tensor."""
+    return tensor.shape[0] or tf.shape(tensor)[0]

@@ -1,0 +1,31 @@
+"""What a model computes for a batch of images."""
+
+import typing
+
+import tensorflow as tf
+
+
+class ModelOutput(typing.NamedTuple):
+    """Outputs of a model for a batch of images.
+
+    Attributes:
+        likelihood_params: parameters of p(x | z) [B, H, W, P]; see the model's `likelihood`.
+        kl_per_group: KL of each latent [B, G], nats, in generation order.
+        log_q: log q(z | x) of the sample, summed over the latents [B], nats.
+        log_p: log p(z) of the sample, summed over the latents [B], nats.
+        kl_per_channel: KL of each channel of a latent [B, G, C], nats, where C is the largest number of channels; 0 for
+            channels that a latent does not have.
+        groups: the terms of each latent, in generation order, each with `latent` [B, ...].
+    """
+
+    likelihood_params: tf.Tensor
+    kl_per_group: tf.Tensor
+    log_q: tf.Tensor
+    log_p: tf.Tensor
+    kl_per_channel: tf.Tensor
+    groups: list
+
+    @property
+    def latents(self):
+        """z of each latent, after its flows, [B, ...] each."""
+        return [group.latent for group in self.groups]
