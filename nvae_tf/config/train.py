@@ -8,6 +8,8 @@ CONVOLUTION_DTYPES = ("float32", "bfloat16")
 # Type of the activations and convolutions for each precision.
 PRECISIONS = {"float32": "float32", "mixed_float16": "float16", "mixed_bfloat16": "bfloat16"}
 REMAT = ("none", "cells")
+OPTIMIZERS = ("adamax", "adamax_uncorrected", "adam")
+SCHEDULES = ("cosine", "constant", "exponential")
 LEARNING_RATE_RULES = ("none", "sqrt", "linear")
 # Guards that `stability` turns on unless they are set. "paper" is the published setting, whose only guard is to stop
 # when the loss stays non-finite.
@@ -27,8 +29,13 @@ class TrainConfig:
             available when it first starts and stores their number in its config.json. Default 0.
         epochs: number of passes over the training split, on which the schedules are based. Default 400.
         max_steps: stop after this many steps without changing the schedules; 0 for no limit. Default 0.
-        learning_rate: peak learning rate of Adamax. Default 1e-2.
-        min_learning_rate: final learning rate of the cosine. Default 1e-4.
+        optimizer: `"adamax"` as in NVAE and BIVA, `"adamax_uncorrected"` as in IAF-VAE, or `"adam"`; the formulas are
+            in [training/optimizer.py](../training/optimizer.py). Default `"adamax"`.
+        epsilon: epsilon of the optimiser. Default 1e-3.
+        learning_rate: peak learning rate. Default 1e-2.
+        min_learning_rate: final learning rate of the cosine, and least one of the exponential schedule. Default 1e-4.
+        schedule: learning rate after the warm-up: `"cosine"`, `"constant"` or `"exponential"`. Default `"cosine"`.
+        learning_rate_decay: factor of the learning rate in each step of the exponential schedule. Default 0.999999.
         learning_rate_rule: how both rates scale if the global batch is not `reference_batch_size`: `"none"`, `"sqrt"`
             (factor sqrt(global / reference)) or `"linear"` (factor global / reference). Default `"none"`.
         reference_batch_size: images per step, over all replicas, that the learning rate was chosen for; 0 if unknown.
@@ -58,6 +65,8 @@ class TrainConfig:
             Default 10.
         ema_decay: decay of the moving average of the weights, which evaluation, sampling and export then use; 0 for no
             average. Default 0.
+        ema_warmup: whether that decay is smaller in the first updates, at most (1 + t) / (10 + t) in update t. Default
+            True.
         max_nonfinite_steps: steps with a non-finite loss or gradient are skipped; after this many consecutive ones the
             run returns to its last checkpoint or stops. Default 20.
         recovery_learning_rate: factor below 1 by which the learning rate is multiplied when the run continues, once,
@@ -77,8 +86,12 @@ class TrainConfig:
     num_replicas: int = 0
     epochs: int = 400
     max_steps: int = 0
+    optimizer: str = "adamax"
+    epsilon: float = 1e-3
     learning_rate: float = 1e-2
     min_learning_rate: float = 1e-4
+    schedule: str = "cosine"
+    learning_rate_decay: float = 0.999999
     learning_rate_rule: str = "none"
     reference_batch_size: int = 0
     warmup_epochs: float = 5.0
@@ -98,6 +111,7 @@ class TrainConfig:
     skip_factor: float = 0.0
     max_skipped_steps: int = 10
     ema_decay: float = 0.0
+    ema_warmup: bool = True
     max_nonfinite_steps: int = 20
     recovery_learning_rate: float = 0.0
     seed: int = 0
@@ -127,11 +141,14 @@ class TrainConfig:
             (at_least(1), ("micro_batches", "max_skipped_steps", "max_nonfinite_steps")),
             (at_least(0), ("max_steps", "image_epochs", "eval_epochs", "eval_images", "seed")),
             (at_least(0), ("num_replicas", "reference_batch_size", "checkpoint_steps", "milestone_epochs")),
-            (POSITIVE, ("learning_rate", "kl_anneal_fraction")),
+            (POSITIVE, ("learning_rate", "epsilon", "kl_anneal_fraction")),
+            (("above 0 and at most 1", lambda value: 0 < value <= 1), ("learning_rate_decay",)),
             (NOT_NEGATIVE, ("warmup_epochs", "min_learning_rate", "weight_decay", "regularization")),
             (NOT_NEGATIVE, ("initial_regularization", "kl_constant_fraction", "kl_min_weight")),
             (NOT_NEGATIVE, ("clip_norm", "skip_norm", "skip_factor")),
             (BELOW_ONE, ("ema_decay", "recovery_learning_rate")),
+            (one_of(OPTIMIZERS), ("optimizer",)),
+            (one_of(SCHEDULES), ("schedule",)),
             (one_of(tuple(PRECISIONS)), ("precision",)),
             (one_of(CONVOLUTION_DTYPES), ("convolution_dtype",)),
             (one_of(REMAT), ("remat",)),

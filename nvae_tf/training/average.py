@@ -11,16 +11,17 @@ from nvae_tf.layers.kernels import VariableStacks
 class WeightAverage(keras.layers.Layer):
     """Exponential moving average of every trainable variable of a model (Polyak & Juditsky 1992).
 
-    At update t the decay is min(decay, (1 + t) / (10 + t)), so that the first values are soon forgotten. Running
-    batch-norm statistics are averages already and are not averaged again.
+    With `warmup` the decay at update t is min(decay, (1 + t) / (10 + t)), so that the first values are soon forgotten;
+    otherwise it is constant. Running batch-norm statistics are averages already and are not averaged again.
 
     `stacks` are those of the model's trainable variables. Each average has the path of its variable, with this layer's
     name in place of the model's.
     """
 
-    def __init__(self, model, stacks, decay, **kwargs):
+    def __init__(self, model, stacks, decay, warmup=True, **kwargs):
         super().__init__(**kwargs)
         self.decay = decay
+        self.warmup = warmup
         # Neither the model nor lists of its variables: Keras would count the variables as this layer's own.
         self._sources = stacks
         self.averages = [
@@ -44,8 +45,10 @@ class WeightAverage(keras.layers.Layer):
 
     def update(self, values, updates, accept):
         """Moves the averages towards the stacks `values` [n, ...] after `updates` updates, unless `accept` is 0."""
-        updates = tf.cast(updates, tf.float32)
-        rate = (1.0 - tf.minimum(self.decay, (1.0 + updates) / (10.0 + updates))) * accept
+        updates, decay = tf.cast(updates, tf.float32), self.decay
+        if self.warmup:
+            decay = tf.minimum(decay, (1.0 + updates) / (10.0 + updates))
+        rate = (1.0 - decay) * accept
         averages = zip(self._stacks.read(), values, strict=True)
         self._stacks.assign([average + rate * (value - average) for average, value in averages])
 

@@ -1,4 +1,6 @@
-"""Adamax as the original program computes it, on stacks of variables of equal shape."""
+"""Adamax and Adam as the original programs compute them, on stacks of variables of equal shape."""
+
+import math
 
 import keras
 import tensorflow as tf
@@ -7,17 +9,23 @@ from nvae_tf.layers.replicas import assign
 
 _BETA_1 = 0.9
 _BETA_2 = 0.999
-_EPSILON = 1e-3
 
 
-class StackedAdamax(keras.layers.Layer):
-    """Adamax on stacks of variables: a few ops for each shape instead of each variable.
+class StackedOptimizer(keras.layers.Layer):
+    """Adamax or Adam (Kingma & Ba 2015, arXiv 1412.6980) on stacks: a few ops for each shape, not for each variable.
 
-    u <- max(beta_2 u, |g| + epsilon) without bias correction, step lr / (1 - beta_1^t) * m / u (Kingma & Ba 2015,
-    algorithm 2, with the epsilon inside the maximum). The L2 decay is added to every gradient.
+    m <- beta_1 m + (1 - beta_1) g, with beta_1 = 0.9 and beta_2 = 0.999. The rules differ in u and in the step:
+
+        adamax              u <- max(beta_2 u, |g| + epsilon)     lr / c_1 * m / u, where c_i = 1 - beta_i^t
+        adamax_uncorrected  u <- max(beta_2 u + epsilon, |g|)     lr * m / u
+        adam                u <- beta_2 u + (1 - beta_2) g^2      lr / c_1 * m / (sqrt(u / c_2) + epsilon)
+
+    NVAE and BIVA take the first, IAF-VAE the second and VQ-VAE-2 the third. The L2 decay is added to every gradient.
 
     Args:
         stacks: `VariableStacks` of the trainable variables.
+        rule: one of `OPTIMIZERS` of the configuration. Default `"adamax"`.
+        epsilon: see above. Default 1e-3.
         weight_decay: coefficient of the L2 decay. Default 3e-4.
 
     Attributes:
@@ -25,9 +33,11 @@ class StackedAdamax(keras.layers.Layer):
         updates: t, the number of updates done.
     """
 
-    def __init__(self, stacks, weight_decay=3e-4, **kwargs):
+    def __init__(self, stacks, rule="adamax", epsilon=1e-3, weight_decay=3e-4, **kwargs):
         super().__init__(**kwargs)
         self.stacks = stacks
+        self.rule = rule
+        self.epsilon = epsilon
         self.weight_decay = weight_decay
         self.moments = []
         for index, group in enumerate(stacks.groups):
@@ -51,21 +61,37 @@ class StackedAdamax(keras.layers.Layer):
             The new values of the stacks.
         """
         updates = tf.convert_to_tensor(self.updates) + tf.cast(accept, tf.int64)
-        powers = tf.pow(_BETA_1, tf.cast(tf.maximum(updates, 1), tf.float32))
-        rate = accept * learning_rate / (1.0 - powers)
-        decay, epsilon, step = accept * self.weight_decay, accept * _EPSILON, accept * (1.0 - _BETA_1)
-        keep = tf.where(tf.cast(accept, tf.bool), _BETA_2, 1.0)
+        count = tf.cast(tf.maximum(updates, 1), tf.float32)
+        rate = accept * learning_rate
+        if self.rule != "adamax_uncorrected":
+            rate /= 1.0 - tf.pow(_BETA_1, count)
+        decay, step = accept * self.weight_decay, accept * (1.0 - _BETA_1)
         new_values = []
         for (m_variable, u_variable), gradient, value in zip(self.moments, gradients, values, strict=True):
             # 0 times NaN or infinity is 0 here.
             gradient = tf.math.multiply_no_nan(gradient, factor) + decay * value
             m = tf.convert_to_tensor(m_variable)
             m = m + (gradient - m) * step
-            u = tf.maximum(keep * tf.convert_to_tensor(u_variable), tf.abs(gradient) + epsilon)
+            u = self._moment(tf.convert_to_tensor(u_variable), gradient, accept)
             assign(m_variable, m)
             assign(u_variable, u)
             # u is 0 until the first update is accepted.
-            new_values.append(value - rate * tf.math.divide_no_nan(m, u))
+            new_values.append(value - rate * tf.math.divide_no_nan(m, self._denominator(u, count)))
         self.stacks.assign(new_values)
         assign(self.updates, updates)
         return new_values
+
+    def _moment(self, u, gradient, accept):
+        """u after an update, or the same u if `accept` is 0 and the gradient with it."""
+        if self.rule == "adam":
+            return u + (tf.square(gradient) - u) * (accept * (1.0 - _BETA_2))
+        keep, epsilon = tf.where(tf.cast(accept, tf.bool), _BETA_2, 1.0), accept * self.epsilon
+        if self.rule == "adamax_uncorrected":
+            return tf.maximum(keep * u + epsilon, tf.abs(gradient))
+        return tf.maximum(keep * u, tf.abs(gradient) + epsilon)
+
+    def _denominator(self, u, count):
+        if self.rule != "adam":
+            return u
+        # Without the cancellation in 1 - beta_2^t.
+        return tf.sqrt(u / -tf.math.expm1(count * math.log(_BETA_2))) + self.epsilon

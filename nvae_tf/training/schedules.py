@@ -20,19 +20,30 @@ def batch_size_factor(config, global_batch_size):
 
 
 def learning_rate(step, steps_per_epoch, config, factor=1.0):
-    """Learning rate: a linear warm-up from 0, updated every step, then a cosine that is updated once an epoch.
+    """Learning rate: a linear warm-up from 0, updated every step, then `config.schedule`.
 
-    The cosine runs from `learning_rate` to `min_learning_rate` over epochs - warmup_epochs - 1. `factor` multiplies
-    both rates; see `batch_size_factor`.
+    - `"cosine"` runs from `learning_rate` to `min_learning_rate` over epochs - warmup_epochs - 1, and is updated once
+      an epoch.
+    - `"constant"` stays at `learning_rate`.
+    - `"exponential"` is `learning_rate` times `learning_rate_decay` to the power of the step, at least
+      `min_learning_rate`.
+
+    `factor` multiplies both rates; see `batch_size_factor`.
     """
     step = tf.cast(step, tf.float32)
     warmup_steps = config.warmup_epochs * steps_per_epoch
-    epoch = tf.floor(step / steps_per_epoch)
-    length = max(config.epochs - config.warmup_epochs - 1, 1)
-    progress = tf.clip_by_value((epoch - config.warmup_epochs) / length, 0.0, 1.0)
     low, high = factor * config.min_learning_rate, factor * config.learning_rate
-    cosine = low + 0.5 * (high - low) * (1.0 + tf.cos(math.pi * progress))
-    return tf.where(step < warmup_steps, high * step / max(warmup_steps, 1.0), cosine)
+    if config.schedule == "cosine":
+        epoch = tf.floor(step / steps_per_epoch)
+        length = max(config.epochs - config.warmup_epochs - 1, 1)
+        progress = tf.clip_by_value((epoch - config.warmup_epochs) / length, 0.0, 1.0)
+        rate = low + 0.5 * (high - low) * (1.0 + tf.cos(math.pi * progress))
+    elif config.schedule == "exponential":
+        # A power of a number so close to 1 would lose most of its digits in float32.
+        rate = tf.maximum(high * tf.exp(step * math.log(config.learning_rate_decay)), low)
+    else:
+        rate = high
+    return tf.where(step < warmup_steps, high * step / max(warmup_steps, 1.0), rate)
 
 
 def kl_weight(step, total_steps, config):

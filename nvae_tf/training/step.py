@@ -19,7 +19,7 @@ from nvae_tf.objectives.elbo import training_loss
 from nvae_tf.objectives.regularizers import SpectralRegularizer, batch_norm_regularization
 from nvae_tf.training.average import WeightAverage
 from nvae_tf.training.guards import Guards
-from nvae_tf.training.optimizer import StackedAdamax
+from nvae_tf.training.optimizer import StackedOptimizer
 
 
 class ParameterStacks(VariableStacks):
@@ -64,7 +64,8 @@ class TrainingStep:
         self.model = model
         self.config = config
         self.parameters = ParameterStacks(model)
-        self.optimizer = StackedAdamax(self.parameters, config.weight_decay, name="optimizer")
+        rule = (config.optimizer, config.epsilon, config.weight_decay)
+        self.optimizer = StackedOptimizer(self.parameters, *rule, name="optimizer")
         self.guards = Guards(config, name="guards")
         self.state = {"model": model, "optimizer": self.optimizer}
         self.spectral = self.average = None
@@ -73,7 +74,7 @@ class TrainingStep:
             self.state["spectral"] = self.spectral
         self.state["guards"] = self.guards
         if config.ema_decay:
-            self.average = WeightAverage(model, self.parameters, config.ema_decay, name="ema")
+            self.average = WeightAverage(model, self.parameters, config.ema_decay, config.ema_warmup, name="ema")
             self.state["ema"] = self.average
 
     def gradients(self, images, noise, kl_weight, regularization, values=None):

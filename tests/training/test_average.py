@@ -1,9 +1,12 @@
 """The moving average of the weights."""
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from nvae_tf.checkpoint import model_variables
+from nvae_tf.layers.kernels import VariableStacks
 from nvae_tf.training.average import WeightAverage
 from nvae_tf.training.step import ParameterStacks
 from tests import tiny
@@ -17,6 +20,17 @@ def model(make_model):
 @pytest.fixture
 def average(model):
     return WeightAverage(model, ParameterStacks(model), 0.9, name="ema")
+
+
+def test_updates_without_warm_up_have_a_constant_decay():
+    weight = keras.Variable(1.0)
+    stacks = VariableStacks([[weight]])
+    average = WeightAverage(keras.Model(), stacks, 0.75, warmup=False, name="ema")
+    average.update([tf.constant([5.0])], 0, 1.0)
+    assert average.averages[0][0].numpy() == 0.75 * 1.0 + 0.25 * 5.0
+    weight.assign(7.0)
+    average.restart()
+    assert average.averages[0][0].numpy() == 7.0
 
 
 def test_updates_follow_the_formula_with_a_smaller_decay_at_first(model, average):

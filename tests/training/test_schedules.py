@@ -43,6 +43,18 @@ def test_warm_up_over_the_whole_run_gives_finite_rates():
     np.testing.assert_allclose(rates, 1e-2 * np.arange(20) / 20, rtol=1e-5)
 
 
+def test_other_schedules_move_every_step_or_not_at_all():
+    fields = {"warmup_epochs": 0.0, "learning_rate": 2e-3, "min_learning_rate": 1e-4}
+    constant = TrainConfig(schedule="constant", **fields)
+    exponential = TrainConfig(schedule="exponential", learning_rate_decay=0.999999, **fields)
+    for step in (0, 1, 1000, 100_000, 3_000_000):
+        np.testing.assert_allclose(learning_rate(step, STEPS, constant), 2e-3, rtol=1e-6)
+        expected = max(2e-3 * 0.999999**step, 1e-4)
+        np.testing.assert_allclose(learning_rate(step, STEPS, exponential), expected, rtol=1e-6)
+    warm = TrainConfig(schedule="exponential", warmup_epochs=1.0, learning_rate=2e-3)
+    np.testing.assert_allclose(learning_rate(10, STEPS, warm), 2e-3 * 10 / STEPS, rtol=1e-5)
+
+
 @pytest.mark.parametrize("rule, expected", [("none", 1.0), ("sqrt", 2.0), ("linear", 4.0)])
 def test_rule_scales_both_rates_with_the_global_batch(rule, expected):
     config = TrainConfig(learning_rate_rule=rule, reference_batch_size=32, warmup_epochs=1.0, epochs=10)
