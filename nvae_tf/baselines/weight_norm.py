@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from nvae_tf.layers.conv import add_bias, convolution
-from nvae_tf.layers.kernels import INITIALIZING_FROM_DATA
+from nvae_tf.layers.kernels import COMPUTE_DTYPE, INITIALIZING_FROM_DATA
 from nvae_tf.layers.layer import Layer
 from nvae_tf.layers.replicas import assign, mean_over_replicas, num_replicas
 
@@ -136,6 +136,7 @@ class _Normalized(Layer):
         return self._direction() * (gain if self.output_axis == -1 else gain[:, tf.newaxis])
 
     def call(self, inputs):
+        inputs = tf.cast(inputs, COMPUTE_DTYPE.get())
         if RULES[self.rule].data_dependent and INITIALIZING_FROM_DATA.get():
             return self._start_from(inputs)
         outputs = self._apply(inputs, tf.cast(self.kernel(), inputs.dtype))
@@ -170,7 +171,7 @@ class NormDense(_Normalized):
         rule: name of a `WeightNorm` in `RULES`.
         use_bias: whether to add a bias. Default True.
 
-    Input: [..., in]. Output: [..., filters], in the type of the input.
+    Input: [..., in]. Output: [..., filters], in the type `COMPUTE_DTYPE`.
     """
 
     def build(self, input_shape):
@@ -192,8 +193,8 @@ class NormConv2D(_Normalized):
             Default `"SAME"`.
         use_bias: whether to add a bias. Default True.
 
-    Input: [B, H, W, in]. Output: [B, ceil(H / strides), ceil(W / strides), filters] with `"SAME"`, in the type of the
-    input. A subclass may set `mask`, which multiplies v before the norm.
+    Input: [B, H, W, in]. Output: [B, ceil(H / strides), ceil(W / strides), filters] with `"SAME"`, in the type
+    `COMPUTE_DTYPE`. A subclass may set `mask`, which multiplies v before the norm.
     """
 
     def __init__(self, filters, kernel_size, rule, strides=1, padding="SAME", use_bias=True, **kwargs):
@@ -224,7 +225,7 @@ class NormConv2DTranspose(_Normalized):
         strides: factor of the resolution. Default 2.
         use_bias: whether to add a bias. Default True.
 
-    Input: [B, H, W, in]. Output: [B, H * strides, W * strides, filters], in the type of the input.
+    Input: [B, H, W, in]. Output: [B, H * strides, W * strides, filters], in the type `COMPUTE_DTYPE`.
     """
 
     output_axis = -2
