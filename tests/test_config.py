@@ -105,6 +105,8 @@ def test_absent_parts_and_fields_take_their_defaults():
         ({"model": {"chanels": 3}}, r"^model: .*'encoder_channels'.* Received: \['chanels'\]$"),
         ({"data": {"set": "mnist"}}, r"^data: .*'dataset'.* Received: \['set'\]$"),
         ({"train": {"lr": 1.0}}, r"^train: .*'learning_rate'.* Received: \['lr'\]$"),
+        ({"model": {"family": "vae"}}, r"^model\.family: expected one of \('nvae', .* Received: 'vae'$"),
+        ({"model": {"family": ["nvae"]}}, r"^model\.family: expected one of \('nvae', .* Received: \['nvae'\]$"),
         ({"train": 3}, r"^config\.train: expected an object\. Received: 3$"),
         ([], r"^config: expected an object.* Received: \[\]$"),
     ],
@@ -144,6 +146,11 @@ def test_values_read_from_a_dict_are_validated():
     assert model_config_from_dict({"num_scales": 1}) == ModelConfig(num_scales=1)
 
 
+def test_the_family_of_a_configuration_without_one_is_nvae():
+    assert "family" not in config_to_dict(ModelConfig()) and ModelConfig().family == "nvae"
+    assert model_config_from_dict({"family": "nvae", "num_scales": 1}) == ModelConfig(num_scales=1)
+
+
 def test_a_file_that_is_not_json_is_named(tmp_path):
     path = tmp_path / "config.json"
     path.write_text("{model")
@@ -161,6 +168,10 @@ def test_a_file_that_is_not_json_is_named(tmp_path):
         ),
         ({"batch_size": 10, "micro_batches": 3}, "train.micro_batches: expected a divisor of batch_size = 10"),
         ({"micro_batches": 0}, "train.micro_batches: expected at least 1"),
+        ({"optimizer": "sgd"}, "train.optimizer: expected one of .*adamax_uncorrected"),
+        ({"schedule": "linear"}, "train.schedule: expected one of .*exponential"),
+        ({"learning_rate_decay": 1.5}, "train.learning_rate_decay: expected above 0 and at most 1. Received: 1.5"),
+        ({"epsilon": 0.0}, "train.epsilon: expected a positive number"),
         ({"remat": "all"}, "train.remat: expected one of"),
         ({"stability": "none"}, "train.stability: expected one of"),
         ({"ema_decay": 1.0}, "train.ema_decay: expected at least 0 and below 1. Received: 1.0"),

@@ -8,6 +8,7 @@ import math
 import os
 import pathlib
 import re
+import runpy
 import signal
 import sys
 
@@ -205,9 +206,10 @@ def _is_number(text):
 
 def _unknown_field(argv):
     """Message about the first override of an unknown configuration field; None if there is none."""
-    from nvae_tf.config import Config, flat_dict
+    from nvae_tf.config import flat_dict
 
-    known = flat_dict(Config())
+    file = re.search("\0--?config[=\0]([^\0]*)", "\0".join(argv))
+    known = flat_dict(runpy.run_path(file[1])["get_config"]())
     for argument in argv:
         flag = argument.partition("=")[0].lstrip("-")
         root, _, field = flag.partition(".")
@@ -226,8 +228,11 @@ def _parse_flags(argv):
     # For an unknown field or a missing file ml_collections would raise a traceback.
     try:
         return app.parse_flags_with_usage(argv)
-    except (KeyError, OSError) as error:
-        sys.exit(f"{os.path.basename(argv[0])}: {_unknown_field(argv) or f'--config: {error}'}")
+    except OSError as error:
+        message = f"--config: {error}"
+    except KeyError as error:
+        message = _unknown_field(argv) or f"--config: {error}"
+    sys.exit(f"{os.path.basename(argv[0])}: {message}")
 
 
 def run(main, takes_words=False, interrupted="interrupted", status=128 + signal.SIGINT):

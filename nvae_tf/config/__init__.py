@@ -5,6 +5,7 @@ begins; its message gives the name of the field and the expected and received va
 """
 
 import dataclasses
+import importlib
 import json
 
 from nvae_tf.config.data import DataConfig
@@ -19,6 +20,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "DataConfig",
+    "FAMILIES",
     "ModelConfig",
     "TrainConfig",
     "config_from_dict",
@@ -29,9 +31,19 @@ __all__ = [
 ]
 
 
+# The module and class of each family's model configuration. A configuration without `model.family` is one of NVAE.
+_MODEL_CONFIGS = {
+    "nvae": ("model", "ModelConfig"),
+    "iaf_vae": ("iaf_vae", "IAFVAEConfig"),
+    "biva": ("biva", "BIVAConfig"),
+    "vqvae2": ("vqvae2", "VQVAE2Config"),
+}
+FAMILIES = tuple(_MODEL_CONFIGS)
+
+
 @dataclasses.dataclass(slots=True)
 class Config:
-    """Configuration of a whole run: `model`, `data` and `train`."""
+    """Configuration of a whole run: `model`, of any of the `FAMILIES`, `data` and `train`."""
 
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
@@ -41,13 +53,24 @@ class Config:
         """Raises `ConfigError` on the first invalid field; returns self."""
         for part in (self.model, self.data, self.train):
             part.validate()
+        if not isinstance(self.model, ModelConfig):
+            # Both concern NVAE's cells.
+            for name, only in (("remat", "none"), ("convolution_dtype", "float32")):
+                value, expected = getattr(self.train, name), f"{only!r} with model.family {self.model.family!r}"
+                require_field(value == only, f"train.{name}", value, expected)
         return self
+
+
+def _tuples(value):
+    """The value with its lists, which are JSON's tuples, turned into tuples."""
+    return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _part_from_dict(cls, values, prefix):
     known = {field.name: field for field in dataclasses.fields(cls)}
     unknown = sorted(set(values) - set(known))
     require_field(not unknown, prefix, unknown, f"only the fields {sorted(known)}")
+    values = {name: _tuples(value) for name, value in values.items()}
     for name, value in values.items():
         wanted = known[name].type
         # An int is accepted for a float, because people write 5 for 5.0; a bool is not a number.
@@ -68,19 +91,35 @@ def flat_dict(config):
 
 
 def model_config_from_dict(values):
-    """Makes a `ModelConfig` from a dict; raises `ConfigError` on unknown fields and wrong types."""
-    return _part_from_dict(ModelConfig, values, "model").validate()
+    """Makes a model configuration of the family `values["family"]`, or a `ModelConfig`, from a dict.
+
+    Raises `ConfigError` on an unknown family, unknown fields and wrong types.
+    """
+    return _model_from_dict(values).validate()
+
+
+def _model_from_dict(values):
+    family = values.get("family", "nvae")
+    require_field(family in FAMILIES, "model.family", family, f"one of {FAMILIES}")
+    module, name = _MODEL_CONFIGS[family]
+    if family == "nvae":
+        values = {name: value for name, value in values.items() if name != "family"}
+    return _part_from_dict(getattr(importlib.import_module(f"nvae_tf.config.{module}"), name), values, "model")
 
 
 def config_from_dict(values):
     """Makes a `Config` from a nested dict; raises `ConfigError` on unknown fields and wrong types."""
     require_field(isinstance(values, dict), "config", values, "an object with model, data and train")
-    parts = {"model": ModelConfig, "data": DataConfig, "train": TrainConfig}
+    parts = {
+        "model": _model_from_dict,
+        "data": lambda values: _part_from_dict(DataConfig, values, "data"),
+        "train": lambda values: _part_from_dict(TrainConfig, values, "train"),
+    }
     unknown = sorted(set(values) - set(parts))
     require_field(not unknown, "config", unknown, f"only the parts {sorted(parts)}")
     for name, value in values.items():
         require_field(isinstance(value, dict), f"config.{name}", value, "an object")
-    return Config(**{name: _part_from_dict(parts[name], value, name) for name, value in values.items()}).validate()
+    return Config(**{name: parts[name](value) for name, value in values.items()}).validate()
 
 
 def load_config(path):

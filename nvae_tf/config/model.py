@@ -1,6 +1,7 @@
-"""Configuration of the architecture."""
+"""Configuration of NVAE's architecture."""
 
 import dataclasses
+import typing
 
 from nvae_tf.config.validation import at_least, check_fields, one_of
 
@@ -27,6 +28,7 @@ class ModelConfig:
     Widths are given at full image resolution: they double at each downsampling and halve at each upsampling.
 
     Attributes:
+        family: `"nvae"`; not a field, so that it is absent from the files of runs.
         image_height, image_width: size of the images the model sees (padding included). Defaults 32.
         image_channels: 1 for grey, 3 for RGB; any number works. Default 1.
         likelihood: `"bernoulli"`, `"logistic_mixture"` or `"normal"`. Default `"bernoulli"`.
@@ -47,6 +49,8 @@ class ModelConfig:
         squeeze_excite: whether to gate every cell by squeeze-and-excitation. Default True.
         residual_posterior: whether posterior parameters are relative to the prior's (paper section 3.2). Default True.
     """
+
+    family: typing.ClassVar[str] = "nvae"
 
     image_height: int = 32
     image_width: int = 32

@@ -47,6 +47,10 @@ def check_has_optimizer(run_dir):
 
 
 def _check_resumable(config, stored):
+    if config.model.family != stored.model.family:
+        raise ConfigError(
+            f"model.family: expected {stored.model.family!r}, as in the run folder. Received: {config.model.family!r}"
+        )
     new, old = flat_dict(config), flat_dict(stored)
     if not old["train.num_replicas"]:  # a run from before the number was recorded
         new["train.num_replicas"] = 0

@@ -128,7 +128,9 @@ class TrainingRun:
         writer = tf.summary.create_file_writer(str(self.log_dir))
         if not self.trainer.step:
             with writer.as_default(0):
-                hparams.hparams(flat_dict(self.config))
+                # TensorBoard takes no tuples.
+                values = flat_dict(self.config).items()
+                hparams.hparams({name: str(value) if isinstance(value, tuple) else value for name, value in values})
         checkpoints = Checkpoints(self)
         return [
             *([Profile(self.log_dir, *profile)] if profile else []),
