@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from nvae_tf.layers.conv import add_bias, convolution
-from nvae_tf.layers.kernels import COMPUTE_DTYPE, INITIALIZING_FROM_DATA
+from nvae_tf.layers.kernels import COMPUTE_DTYPE, INITIALIZING_FROM_DATA, given_kernel
 from nvae_tf.layers.layer import Layer
 from nvae_tf.layers.replicas import assign, mean_over_replicas, num_replicas
 
@@ -36,6 +36,10 @@ class WeightNorm:
         """First value [out] of g for the array v, which no mask has been applied to."""
         return np.ones(v.shape[output_axis])
 
+    def initial_bias(self, fan_in):
+        """Keras initialiser of the bias."""
+        return keras.initializers.Zeros()
+
     def direction(self, v, output_axis):
         """Kernel of gain 1."""
         axes = [axis for axis in range(v.shape.rank) if axis != output_axis % v.shape.rank]
@@ -51,10 +55,12 @@ class WeightNorm:
 
 
 class PixelSNAILWeightNorm(WeightNorm):
-    """That of the priors of VQ-VAE-2: v and thereby the kernel start as U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
+    """That of the priors of VQ-VAE-2: kernel and bias start as U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
 
     def initial_v(self, fan_in):
         return keras.initializers.RandomUniform(-(fan_in**-0.5), fan_in**-0.5)
+
+    initial_bias = initial_v
 
     def initial_g(self, v, output_axis):
         return np.sqrt(np.sum(np.square(np.moveaxis(v, output_axis, -1).reshape(-1, v.shape[output_axis])), axis=0))
@@ -117,11 +123,11 @@ class _Normalized(Layer):
         self.use_bias = use_bias
 
     def _add_weights(self, shape):
-        initial_v = RULES[self.rule].initial_v(int(np.prod(shape)) // self.filters)
-        self.v = self.add_weight(shape=shape, initializer=initial_v, name="v")
-        self.g = self.add_weight(shape=(self.filters,), initializer=self._initial_g, name="g")
+        rule, fan_in, outputs = RULES[self.rule], int(np.prod(shape)) // self.filters, (self.filters,)
+        self.v = self.add_weight(shape=shape, initializer=rule.initial_v(fan_in), name="v")
+        self.g = self.add_weight(shape=outputs, initializer=self._initial_g, name="g")
         if self.use_bias:
-            self.bias = self.add_weight(shape=(self.filters,), initializer="zeros", name="bias")
+            self.bias = self.add_weight(shape=outputs, initializer=rule.initial_bias(fan_in), name="bias")
 
     def _initial_g(self, shape, dtype=None):
         return tf.constant(RULES[self.rule].initial_g(np.asarray(self.v), self.output_axis), dtype)
@@ -139,7 +145,9 @@ class _Normalized(Layer):
         inputs = tf.cast(inputs, COMPUTE_DTYPE.get())
         if RULES[self.rule].data_dependent and INITIALIZING_FROM_DATA.get():
             return self._start_from(inputs)
-        outputs = self._apply(inputs, tf.cast(self.kernel(), inputs.dtype))
+        kernel = given_kernel(self)
+        kernel = self.kernel() if kernel is None else kernel
+        outputs = self._apply(inputs, tf.cast(kernel, inputs.dtype))
         return add_bias(outputs, self.bias) if self.use_bias else outputs
 
     def _start_from(self, inputs):

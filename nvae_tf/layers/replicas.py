@@ -18,11 +18,20 @@ def replica_index():
 
 def mean_over_replicas(tensors):
     """The mean of each float32 tensor over all replicas, in a single exchange; the same bits on every replica."""
+    return _reduce(tf.distribute.ReduceOp.MEAN, tensors)
+
+
+def sum_over_replicas(tensors):
+    """The sum of each float32 tensor over all replicas, exchanged as in `mean_over_replicas`."""
+    return _reduce(tf.distribute.ReduceOp.SUM, tensors)
+
+
+def _reduce(operation, tensors):
     if num_replicas() == 1:
         return tensors
     # The exchange between workers rejects arguments of the step, because they are not placed on a device yet.
     placed = [tf.identity(tensor) for tensor in tensors]
-    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, placed)
+    return tf.distribute.get_replica_context().all_reduce(operation, placed)
 
 
 def assign(variable, value):

@@ -1,0 +1,237 @@
+"""VQ-VAE-2 (Razavi, van den Oord & Vinyals 2019, arXiv 1906.00446), as a hierarchical VAE with discrete latents.
+
+The posterior is a delta at the nearest codes, so log q(z | x) = 0, and in place of the KL of a level stands -log p of
+its codes, by the level's prior and given the next coarser codes. -log p(x | z) - log p(z) is therefore an upper bound
+of -log p(x), whatever the priors have learnt, and the importance-weighted bound is the same for any number of samples.
+"""
+
+import math
+import typing
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from nvae_tf import hierarchy
+from nvae_tf.baselines.pixel_snail import PixelSnail
+from nvae_tf.baselines.vq_autoencoder import LEVEL_NAMES, Autoencoder
+from nvae_tf.distributions import NormalLikelihood, image_likelihood
+from nvae_tf.layers.kernels import COMPUTE_DTYPE
+from nvae_tf.models.image_model import ImageModel, batch_size
+from nvae_tf.models.noise import check_per_group
+from nvae_tf.models.output import ModelOutput
+
+_PLACES = 1000  # numbers for dropout that each prior may use
+
+
+class CodeTerms(typing.NamedTuple):
+    """The codes of one level, and their terms of the objective.
+
+    Attributes:
+        latent: the codes as whole numbers, float32 [B, h, w, 1].
+        vectors: what the decoder gets for them [B, h, w, code_size].
+        nll: -log p(codes | coarser codes) [B], nats.
+        commitment: mean squared distance of the encoder's vectors to the codebook's [B].
+    """
+
+    latent: tf.Tensor
+    vectors: tf.Tensor
+    nll: tf.Tensor
+    commitment: tf.Tensor
+
+
+class VQVAE2(ImageModel):
+    """VQ-VAE-2 with its priors, which are trained together in nats, or one after the other as published.
+
+    Args:
+        config: `VQVAE2Config`, or a dict of its fields.
+        stage: what is trained: all with `"joint"`; with `"autoencoder"` there are no priors, and all codes are equally
+            likely; `"prior"` keeps the autoencoder and its codebooks as they are. Default `"joint"`.
+
+    Input: images [B, H, W, C], float32 in [0, 1]. Output: `ModelOutput` with `CodeTerms` of each level, coarsest first.
+    """
+
+    def __init__(self, config, stage="joint", **kwargs):
+        super().__init__(config, **kwargs)
+        config = self.model_config
+        self.stage = stage
+        is_mixture = config.likelihood == "logistic_mixture"
+        filters = hierarchy.num_likelihood_parameters(config) if is_mixture else config.image_channels
+        self.autoencoder = Autoencoder(config, filters, name="autoencoder")
+        self.autoencoder.trainable = stage != "prior"
+        names = () if stage == "autoencoder" else LEVEL_NAMES[config.num_levels]
+        self.priors = [self._make_prior(level, f"prior_{name}") for level, name in enumerate(names)]
+        self.build()
+
+    def _make_prior(self, level, name):
+        config = self.model_config
+        return PixelSnail(
+            num_codes=config.num_codes,
+            channels=config.prior_channels,
+            residual_channels=config.prior_residual_channels,
+            kernel_size=config.prior_kernel_size,
+            num_blocks=config.prior_blocks,
+            num_residuals=config.prior_residual_blocks,
+            attention=level == 0,
+            condition_channels=config.condition_channels if level else 0,
+            condition_blocks=config.condition_blocks,
+            output_blocks=config.prior_output_blocks,
+            dropout_rate=config.prior_dropout,
+            place=level * _PLACES,
+            name=name,
+        )
+
+    def build(self, input_shape=None):
+        for part in (self.autoencoder, *self.priors):
+            part.build()
+        self.built = True
+
+    def get_config(self):
+        return super().get_config() | {"stage": self.stage}
+
+    @property
+    def data_dependent(self):
+        """Whether the first batch gives the codebooks."""
+        return self.stage != "prior"
+
+    @property
+    def statistics(self):
+        """The codebooks with their counts and sums."""
+        if self.stage == "prior":
+            return []
+        return [variable for quantizer in self.autoencoder.quantizers for variable in quantizer.state]
+
+    def noise_shapes(self, batch_size):
+        """Shape [B, h, w, 1] of each level's noise, coarsest first."""
+        return [(batch_size, *size, 1) for size in self.model_config.map_sizes]
+
+    def encode(self, images, training=False):
+        """The codes of images: a list with the fields of each level's `CodeTerms`, one after the other.
+
+        Args:
+            images: [B, H, W, C] in [0, 1].
+            training: see `call`.
+        """
+        images = tf.cast(2.0 * self._check_images(images) - 1.0, COMPUTE_DTYPE.get())
+        levels = self.autoencoder.encode(images, training=training and self.stage != "prior")
+        nlls = self._nll_per_level([level.codes for level in levels])
+        terms = [
+            CodeTerms(tf.cast(level.codes, tf.float32)[..., tf.newaxis], level.vectors, nll, level.commitment)
+            for level, nll in zip(levels, nlls, strict=True)
+        ]
+        return [part for level in terms for part in level]
+
+    def infer(self, features, noise=None, training=False):
+        """Decodes the codes of images.
+
+        Args:
+            features: result of `encode`.
+            noise: without effect, since the posterior is a delta. Default None.
+            training: without effect. Default False.
+
+        Returns:
+            `ModelOutput`.
+        """
+        size = len(CodeTerms._fields)
+        groups = [CodeTerms(*features[start : start + size]) for start in range(0, len(features), size)]
+        nll = tf.stack([group.nll for group in groups], axis=1)
+        return ModelOutput(
+            likelihood_params=self._pixels([group.vectors for group in groups]),
+            kl_per_group=nll,
+            log_q=tf.zeros_like(nll[:, 0]),
+            log_p=-tf.reduce_sum(nll, axis=1),
+            kl_per_channel=nll[..., tf.newaxis],
+            groups=groups,
+        )
+
+    def _pixels(self, vectors):
+        return tf.cast(self.autoencoder.decode(vectors), tf.float32)
+
+    def _nll_per_level(self, codes):
+        """-log p of the codes of each level given the coarser ones [B], nats."""
+        if not self.priors:
+            sizes = [math.prod(size) for size in self.model_config.map_sizes]
+            return [tf.fill([tf.shape(codes[0])[0]], size * math.log(self.model_config.num_codes)) for size in sizes]
+        return [prior.nll(*pair) for prior, *pair in zip(self.priors, codes, [None, *codes[:-1]], strict=True)]
+
+    def weighted_kl(self, output, kl_weight):
+        """What training adds to the reconstruction: the weighted KL, and the commitment, which is no part of the NELBO.
+
+        Returns:
+            Their sum [B], nats, and the coefficient of each level's KL [levels].
+        """
+        config = self.model_config
+        # Relative to the squared error of a Normal likelihood in nats, sum (x - m)^2 / (2 sigma^2).
+        weight = config.commitment * hierarchy.num_outputs(config) / (2.0 * config.sigma**2)
+        commitment = weight * tf.add_n([group.commitment for group in output.groups])
+        kl = kl_weight * tf.reduce_sum(output.kl_per_group, axis=1)
+        return kl + commitment, tf.fill([config.num_levels], tf.cast(kl_weight, tf.float32))
+
+    def generate(self, noise=None, batch_size=None, temperature=1.0, seed=None, training=False):
+        """Draws codes from the priors and decodes them.
+
+        Args:
+            noise: standard normals [B, h, w, 1], coarsest first; drawn if None. Each determines a code, by the inverse
+                of the codes' distribution function. Default None.
+            batch_size: number of images to draw, required if `noise` is None.
+            temperature: divides the logits of the codes (that of `NVAE` is a factor of a scale): a positive number, a
+                tensor [B], or a list of either with an entry for each level, coarsest first. Default 1.
+            seed: int or int tensor [2] that determines the draw; None for a fresh one. Default None.
+            training: without effect. Default False.
+
+        Returns:
+            Likelihood parameters [B, H, W, P].
+
+        Raises:
+            ValueError: neither noise nor batch_size is given, or a temperature is not positive and finite.
+        """
+        if noise is None and batch_size is None:
+            raise ValueError("generate: expected noise or batch_size. Received: neither")
+        levels = self.model_config.num_levels
+        temperatures = list(temperature) if isinstance(temperature, (list, tuple)) else [temperature] * levels
+        if len(temperatures) != levels:
+            raise ValueError(f"temperature: expected one, or {levels} of them. Received: {len(temperatures)}")
+        for value in temperatures:
+            if not tf.is_tensor(value) and not 0.0 < value < float("inf"):
+                raise ValueError(f"temperature: expected a positive, finite number. Received: {value}")
+        temperatures = [tf.convert_to_tensor(value, tf.float32) for value in temperatures]
+        return self._generate(self._noise(noise, batch_size, seed), temperatures)
+
+    # A function, because TensorFlow would run the loops over the codes op by op.
+    @tf.function(autograph=False)
+    def _generate(self, noise, temperatures):
+        uniform = [tfp.distributions.Normal(0.0, 1.0).cdf(eps)[..., 0] for eps in noise]
+        if not self.priors:
+            num_codes = self.model_config.num_codes
+            return self._decode([tf.minimum(tf.cast(num_codes * u, tf.int32), num_codes - 1) for u in uniform])
+        codes = []
+        for prior, *arguments in zip(self.priors, uniform, temperatures, strict=True):
+            codes.append(prior.sample(arguments[0], codes[-1] if codes else None, arguments[1]))
+        return self._decode(codes)
+
+    def decode(self, latents):
+        """Likelihood parameters [B, H, W, P] for given codes.
+
+        Args:
+            latents: codes of each level as whole numbers [B, h, w, 1], as in `ModelOutput.latents`.
+        """
+        size = batch_size(tf.convert_to_tensor(latents[0])) if len(latents) else 0
+        latents = check_per_group("latents", latents, self.noise_shapes(size))
+        return self._decode([tf.cast(latent[..., 0], tf.int32) for latent in latents])
+
+    def _decode(self, codes):
+        quantizers = self.autoencoder.quantizers
+        return self._pixels([quantizer.lookup(one) for quantizer, one in zip(quantizers, codes, strict=True)])
+
+    def likelihood(self, params):
+        """Distribution p(x | z) of images; see `NVAE.likelihood`."""
+        config = self.model_config
+        if config.likelihood == "normal":
+            return NormalLikelihood(params, padding=config.padding, scale=config.sigma)
+        return image_likelihood(config, params)
+
+    def scalars(self):
+        """Codes in use and perplexity of each level, as running averages over the last hundred steps or so."""
+        values = {}
+        for quantizer in self.autoencoder.quantizers:
+            values[f"codes_in_use/{quantizer.name}"], values[f"perplexity/{quantizer.name}"] = quantizer.codes_in_use()
+        return values
