@@ -117,7 +117,7 @@ class GatedResidual(Layer):
         return inputs + a * tf.sigmoid(b)
 
 
-class Block(Layer):
+class CausalBlock(Layer):
     """Causal gated residuals, then attention over the earlier positions or, without it, a 1x1 convolution.
 
     Args:
@@ -187,12 +187,12 @@ class Block(Layer):
         return tf.reshape(tf.einsum("bhqk,bkhd->bqhd", weights, value), [-1, height, width, channels])
 
 
-class Stack(Layer):
+class GatedStack(Layer):
     """Gated residuals that are not causal, before or after a convolution: the condition and the head of a `PixelSnail`.
 
     Args:
         conv: the convolution.
-        filters, kernel_size, num_residuals, place, dropout_rate: of the residuals, see `Block`.
+        filters, kernel_size, num_residuals, place, dropout_rate: of the residuals, see `CausalBlock`.
         conv_first: whether the convolution comes before the residuals, or after them and an ELU.
     """
 

@@ -7,7 +7,7 @@ codes before it, and from the map of half the size above it in the hierarchy.
 import numpy as np
 import tensorflow as tf
 
-from nvae_tf.baselines.causal import Block, Cursor, Stack
+from nvae_tf.baselines.causal import CausalBlock, Cursor, GatedStack
 from nvae_tf.baselines.weight_norm import NormConv2D, NormDense
 from nvae_tf.layers.kernels import COMPUTE_DTYPE, given_kernels
 from nvae_tf.layers.layer import Layer
@@ -67,7 +67,7 @@ class PixelSnail(Layer):
         self.above = NormConv2D(channels, (side, kernel_size), _RULE, padding="VALID", name="above")
         self.left = NormConv2D(channels, (side + 1, side), _RULE, padding="VALID", name="left")
         self.blocks = [
-            Block(
+            CausalBlock(
                 residual_channels,
                 kernel_size,
                 num_residuals,
@@ -83,10 +83,10 @@ class PixelSnail(Layer):
         if condition_channels:
             conv = NormConv2D(condition_channels, 3, _RULE, name="conv")
             shape = condition_channels, 3, condition_blocks, place, dropout_rate
-            self.condition = Stack(conv, *shape, conv_first=True, name="condition")
+            self.condition = GatedStack(conv, *shape, conv_first=True, name="condition")
         logits = NormConv2D(num_codes, 1, _RULE, name="logits")
         shape = residual_channels, 1, output_blocks, place + condition_blocks, dropout_rate
-        self.head = Stack(logits, *shape, conv_first=False, name="head")
+        self.head = GatedStack(logits, *shape, conv_first=False, name="head")
 
     def build(self, input_shape=None):
         codes, features = (None, None, None, self.num_codes), (None, None, None, self.channels)

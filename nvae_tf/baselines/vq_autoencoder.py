@@ -12,7 +12,7 @@ from nvae_tf.layers.layer import Layer
 LEVEL_NAMES = {2: ("top", "bottom"), 3: ("top", "mid", "bottom")}  # by the number of levels
 
 
-class _Affine(Layer):
+class _Plain(Layer):
     """Base of the convolutions: kernel and bias start as U(-1/sqrt(f), 1/sqrt(f)), where f is k^2 kernel.shape[2]."""
 
     def __init__(self, filters, kernel_size, strides=1, **kwargs):
@@ -30,7 +30,7 @@ class _Affine(Layer):
         return add_bias(self._apply(inputs, tf.cast(self.kernel, inputs.dtype)), self.bias)
 
 
-class Conv(_Affine):
+class PlainConv2D(_Plain):
     """Convolution with kernel [k, k, in, filters] and TensorFlow's padding `"SAME"`."""
 
     def build(self, input_shape):
@@ -42,7 +42,7 @@ class Conv(_Affine):
         return tf.nn.conv2d(inputs, kernel, self.strides, "SAME")
 
 
-class Up(_Affine):
+class PlainConv2DTranspose(_Plain):
     """Transposed convolution with kernel [4, 4, filters, in], which doubles the size of its input."""
 
     def __init__(self, filters, **kwargs):
@@ -57,7 +57,7 @@ class Up(_Affine):
         return tf.nn.conv2d_transpose(inputs, kernel, shape, self.strides)
 
 
-class Residual(Layer):
+class ReLUResidual(Layer):
     """x + 1x1 convolution of ReLU of 3x3 convolution of ReLU of x, with `filters` channels between the convolutions."""
 
     def __init__(self, filters, **kwargs):
@@ -65,8 +65,8 @@ class Residual(Layer):
         self.filters = filters
 
     def build(self, input_shape):
-        self.conv3 = Conv(self.filters, 3, name="conv3")
-        self.conv1 = Conv(input_shape[-1], 1, name="conv1")
+        self.conv3 = PlainConv2D(self.filters, 3, name="conv3")
+        self.conv1 = PlainConv2D(input_shape[-1], 1, name="conv1")
         self.conv3.build(input_shape)
         self.conv1.build((*input_shape[:-1], self.filters))
 
@@ -85,8 +85,8 @@ class _Tower(Layer):
     def __init__(self, config, num_steps, **kwargs):
         super().__init__(**kwargs)
         self.channels, self.num_steps = config.channels, num_steps
-        self.conv = Conv(config.channels, 3, name="conv")
-        self.residuals = [Residual(config.residual_channels, name=f"res{i}") for i in range(config.residual_blocks)]
+        self.conv = PlainConv2D(config.channels, 3, name="conv")
+        self.residuals = [ReLUResidual(config.residual_channels, name=f"res{i}") for i in range(config.residual_blocks)]
 
     def _build_residuals(self, in_channels):
         self.conv.build((None, None, None, in_channels))
@@ -104,11 +104,11 @@ class _Tower(Layer):
         return [self.channels // 2, self.channels, self.channels][: self.num_steps]
 
 
-class Encoder(_Tower):
+class CodeEncoder(_Tower):
     """Images or finer features to features [B, H / 2^num_steps, W / 2^num_steps, channels]."""
 
     def build(self, input_shape):
-        self.downs = [Conv(width, 4, 2, name=f"down{i}") for i, width in enumerate(self._widths(), 1)]
+        self.downs = [PlainConv2D(width, 4, 2, name=f"down{i}") for i, width in enumerate(self._widths(), 1)]
         for down, width in zip(self.downs, [input_shape[-1], *self._widths()], strict=False):
             down.build((None, None, None, width))
         self._build_residuals(self._widths()[-1])
@@ -120,7 +120,7 @@ class Encoder(_Tower):
         return self._residuals(x)
 
 
-class Decoder(_Tower):
+class CodeDecoder(_Tower):
     """Quantised vectors to a map of 2^num_steps times their size, with `filters` channels."""
 
     def __init__(self, config, num_steps, filters, **kwargs):
@@ -130,7 +130,7 @@ class Decoder(_Tower):
     def build(self, input_shape):
         self._build_residuals(input_shape[-1])
         outputs = [*reversed(self._widths()[:-1]), self.filters]
-        self.ups = [Up(width, name=f"up{i}") for i, width in enumerate(outputs, 1)]
+        self.ups = [PlainConv2DTranspose(width, name=f"up{i}") for i, width in enumerate(outputs, 1)]
         for up, width in zip(self.ups, [self.channels, *outputs], strict=False):
             up.build((None, None, None, width))
 
@@ -141,7 +141,7 @@ class Decoder(_Tower):
         return self.ups[-1](x)
 
 
-class Autoencoder(Layer):
+class CodeAutoencoder(Layer):
     """Images to codes of every level and back; lists have an entry for each level, coarsest first.
 
     Each level is quantised given the coarser codes: what its vectors are computed from are the features of its encoder
@@ -158,16 +158,18 @@ class Autoencoder(Layer):
         names = LEVEL_NAMES[config.num_levels]
         steps = [1] * (config.num_levels - 1) + [config.bottom_stride.bit_length() - 1]
         self.encoders = [
-            Encoder(config, count, name=f"encoder_{name}") for name, count in zip(names, steps, strict=True)
+            CodeEncoder(config, count, name=f"encoder_{name}") for name, count in zip(names, steps, strict=True)
         ]
-        self.projections = [Conv(config.code_size, 1, name=f"project_{name}") for name in names]
+        self.projections = [PlainConv2D(config.code_size, 1, name=f"project_{name}") for name in names]
         self.quantizers = [Quantizer(config.num_codes, name=name) for name in names]
-        self.decoders = [Decoder(config, 1, config.code_size, name=f"decoder_{name}") for name in names[:-1]]
-        self.decoders.append(Decoder(config, steps[-1], filters, name="decoder"))
+        self.decoders = [CodeDecoder(config, 1, config.code_size, name=f"decoder_{name}") for name in names[:-1]]
+        self.decoders.append(CodeDecoder(config, steps[-1], filters, name="decoder"))
         # Those that bring the vectors of each coarser level to the size of a level, from that of the level above.
         self.upsamplers = [
             [
-                Up(config.code_size, name=f"upsample_{source}" + ("" if source == above else f"_to_{name}"))
+                PlainConv2DTranspose(
+                    config.code_size, name=f"upsample_{source}" + ("" if source == above else f"_to_{name}")
+                )
                 for source in coarser
             ]
             for coarser, above, name in ((names[:level], names[level - 1], name) for level, name in enumerate(names))

@@ -8,12 +8,13 @@ of -log p(x), whatever the priors have learnt, and the importance-weighted bound
 import math
 import typing
 
+import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from nvae_tf import hierarchy
 from nvae_tf.baselines.pixel_snail import PixelSnail
-from nvae_tf.baselines.vq_autoencoder import LEVEL_NAMES, Autoencoder
+from nvae_tf.baselines.vq_autoencoder import LEVEL_NAMES, CodeAutoencoder
 from nvae_tf.distributions import NormalLikelihood, image_likelihood
 from nvae_tf.layers.kernels import COMPUTE_DTYPE
 from nvae_tf.models.image_model import ImageModel, batch_size
@@ -39,6 +40,7 @@ class CodeTerms(typing.NamedTuple):
     commitment: tf.Tensor
 
 
+@keras.saving.register_keras_serializable("nvae_tf")
 class VQVAE2(ImageModel):
     """VQ-VAE-2 with its priors, which are trained together in nats, or one after the other as published.
 
@@ -56,7 +58,7 @@ class VQVAE2(ImageModel):
         self.stage = stage
         is_mixture = config.likelihood == "logistic_mixture"
         filters = hierarchy.num_likelihood_parameters(config) if is_mixture else config.image_channels
-        self.autoencoder = Autoencoder(config, filters, name="autoencoder")
+        self.autoencoder = CodeAutoencoder(config, filters, name="autoencoder")
         self.autoencoder.trainable = stage != "prior"
         names = () if stage == "autoencoder" else LEVEL_NAMES[config.num_levels]
         self.priors = [self._make_prior(level, f"prior_{name}") for level, name in enumerate(names)]
@@ -197,7 +199,7 @@ class VQVAE2(ImageModel):
         return self._generate(self._noise(noise, batch_size, seed), temperatures)
 
     # A function, because TensorFlow would run the loops over the codes op by op.
-    @tf.function(autograph=False)
+    @tf.function(autograph=False, reduce_retracing=True)
     def _generate(self, noise, temperatures):
         uniform = [tfp.distributions.Normal(0.0, 1.0).cdf(eps)[..., 0] for eps in noise]
         if not self.priors:
