@@ -1,11 +1,16 @@
-r"""Proves that a converted model computes what the original program computed.
+r"""Proves that a model computes what the original program computed.
 
 python tools/parity.py --checkpoint=checkpoint.pt --expected=expected.npz
+python tools/parity.py --family=iaf_vae --expected=expected.npz
 
-converts in memory, prints the largest error of every number in the file next to its tolerance, and ends with exit
-status 1 if an error exceeds it. `nvae_tf/convert/reference_numbers.py` says which numbers a file may hold.
+The first converts an official checkpoint of NVAE in memory; a file of another family holds its own weights, or
+--weights names the files that do. Prints the largest error of every number in the file next to its tolerance, and ends
+with exit status 1 if an error exceeds it. `nvae_tf/convert/reference_numbers.py` and `nvae_tf/baselines/parity/` say
+which numbers a file may hold.
 """
 
+import importlib
+import os
 import sys
 
 from absl import flags
@@ -15,9 +20,28 @@ from tools.flags import define_file, run
 
 FLAGS = flags.FLAGS
 
-define_file("checkpoint", "The official checkpoint.pt.", required=True)
+flags.DEFINE_enum("family", "nvae", ["nvae", "iaf_vae", "biva", "vqvae2"], "Family of the model.")
+define_file("checkpoint", "The official checkpoint.pt of NVAE.")
 define_file("expected", "The .npz with the original program's numbers.", required=True)
-flags.DEFINE_boolean("verbose", False, "Print a line for every gradient and statistic, not only for the worst.")
+flags.DEFINE_list("weights", [], "Files .npz with the weights, if --expected holds none.")
+flags.register_validator(
+    "weights",
+    lambda paths: all(os.path.isfile(os.path.expanduser(path)) for path in paths),
+    message="expected existing files",
+)
+flags.register_multi_flags_validator(
+    ["family", "checkpoint"],
+    lambda values: (values["family"] == "nvae") == (values["checkpoint"] is not None),
+    message="expected --checkpoint with the family nvae, and only with it",
+)
+flags.register_multi_flags_validator(
+    ["family", "weights"],
+    lambda values: values["family"] != "nvae" or not values["weights"],
+    message="expected no --weights with the family nvae, whose weights are in --checkpoint",
+)
+flags.DEFINE_boolean(
+    "verbose", False, "Print a line for every key, not only for the worst of those that belong together."
+)
 
 
 def _line(name, comparison, note=""):
@@ -26,33 +50,45 @@ def _line(name, comparison, note=""):
 
 
 def _table(comparisons, verbose):
-    """Lines of the table; of the keys with a slash only those that fail, and the worst of each family."""
+    """Lines of the table; of the keys of a family only those that fail, and the worst."""
     result = [f"{'key':<42}{'absolute':>11}{'relative':>11}{'tolerance':>10}"]
     families = {}
     for comparison in comparisons:
-        family, slash, _ = comparison.key.partition("/")
-        if slash:
-            families.setdefault(family, []).append(comparison)
-        if verbose or not slash or not comparison.ok:
+        if comparison.family is not None:
+            families.setdefault(comparison.family, []).append(comparison)
+        if verbose or comparison.family is None or not comparison.ok:
             result.append(_line(comparison.key, comparison))
     for family, members in families.items():
         worst = max(members, key=lambda each: float("inf") if each.problem else each.relative / each.tolerance)
-        result.append(_line(f"{family}/ (worst of {len(members)})", worst, worst.key.removeprefix(f"{family}/")))
+        result.append(_line(f"{family} (worst of {len(members)})", worst, worst.key.removeprefix(family)))
     return result
 
 
-def main():
+def _compare_nvae():
     from nvae_tf.convert.reference_numbers import compare_numbers, inputs, read_expected
     from nvae_tf.convert.torch_reader import read_checkpoint
-    from nvae_tf.export.parity import in_float32
     from nvae_tf.runs.reproduction import Reproduction
+
+    expected = read_expected(FLAGS.expected)
+    ours = Reproduction(read_checkpoint(FLAGS.checkpoint), *inputs(expected))
+    return compare_numbers(ours, expected)
+
+
+def _compare_baseline():
+    from nvae_tf.comparison import read_arrays
+
+    parity = importlib.import_module(f"nvae_tf.baselines.parity.{FLAGS.family}")
+    weights = [read_arrays(os.path.expanduser(path)) for path in FLAGS.weights]
+    return parity.compare_numbers(read_arrays(FLAGS.expected), weights)
+
+
+def main():
+    from nvae_tf.export.parity import in_float32
     from nvae_tf.training.trainer import configure_runtime
 
     configure_runtime()
-    expected = read_expected(FLAGS.expected)
     with in_float32():
-        ours = Reproduction(read_checkpoint(FLAGS.checkpoint), *inputs(expected))
-        comparisons = list(compare_numbers(ours, expected))
+        comparisons = list(_compare_nvae() if FLAGS.family == "nvae" else _compare_baseline())
     print("\n".join(_table(comparisons, FLAGS.verbose)))
     failed = sum(not comparison.ok for comparison in comparisons)
     print(f"{len(comparisons)} keys compared, {failed} beyond tolerance or unknown")

@@ -6,10 +6,10 @@ over some steps of Adamax. The part of a key after a slash is the official name 
 """
 
 import re
-from typing import NamedTuple
 
 import numpy as np
 
+from nvae_tf.comparison import compare, incomparable, largest, read_arrays
 from nvae_tf.convert.name_map import to_our_layout
 
 # A gradient below this fraction of the largest of all gradients is mostly rounding noise (that of a bias before a batch
@@ -20,27 +20,12 @@ _NUMBER = r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
 _INPUTS = re.compile(r"x|eps_\d+")
 
 
-class Comparison(NamedTuple):
-    """The comparison of one key of the file."""
-
-    key: str
-    absolute: float  # largest error
-    relative: float  # largest error divided by the largest expected value (by a floor for tiny gradients)
-    tolerance: float  # largest `relative` that passes
-    problem: str | None = None  # why the numbers cannot be compared
-
-    @property
-    def ok(self):
-        """Whether the numbers agree; NaN never agrees."""
-        return self.problem is None and self.relative <= self.tolerance
-
-
 def read_expected(path):
-    """Arrays of an .npz file by key; ValueError if it is missing, damaged, or holds anything but numbers."""
+    """Arrays of an .npz file by key, float64; ValueError if it is missing, damaged, or holds anything but numbers."""
+    arrays = read_arrays(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {key: np.asarray(file[key], np.float64) for key in file.files}
-    except Exception as error:  # a damaged archive can raise nearly anything
+        return {key: np.asarray(array, np.float64) for key, array in arrays.items()}
+    except ValueError as error:
         raise ValueError(f"{path}: expected an .npz file of numbers. Received: {error}") from None
 
 
@@ -116,30 +101,14 @@ _KEYS = [
 ]
 
 
-def _largest(array):
-    return float(np.max(np.abs(array), initial=0.0))
-
-
 def _gradient_floors(expected):
     """The scale below which gradients are noise, for each KL weight W of the keys `grad_klW`."""
     floors = {}
     for key, value in expected.items():
         family, slash, _ = key.partition("/")
         if slash and family.startswith("grad_"):
-            floors[family] = max(floors.get(family, 0.0), _GRADIENT_FLOOR * _largest(value))
+            floors[family] = max(floors.get(family, 0.0), _GRADIENT_FLOOR * largest(value))
     return floors
-
-
-def _measure(key, tolerance, ours, like, floor):
-    ours, like = np.asarray(ours, np.float64), np.asarray(like, np.float64)
-    if ours.shape != like.shape or not like.size:
-        return Comparison(key, np.nan, np.nan, tolerance, f"shape {ours.shape} here, {like.shape} in the file")
-    absolute = float(np.max(np.abs(ours - like)))
-    scale = _largest(like)
-    if scale < floor:
-        scale, tolerance = floor, _NOISE_TOLERANCE
-    relative = absolute / scale if scale else (0.0 if absolute == 0.0 else np.inf)
-    return Comparison(key, absolute, relative, tolerance)
 
 
 def compare_numbers(ours, expected):
@@ -151,10 +120,15 @@ def compare_numbers(ours, expected):
 
 
 def _compare_one(ours, key, like, floor):
+    family, slash, _ = key.partition("/")
+    family = f"{family}/" if slash else None
     for pattern, tolerance, function in _KEYS:
         if found := re.fullmatch(pattern, key):
             try:
-                return _measure(key, tolerance, *function(ours, like, *found.groups()), floor)
+                received, like = function(ours, like, *found.groups())
             except (LookupError, ValueError) as error:
-                return Comparison(key, np.nan, np.nan, tolerance, f"nothing to compare ({error})")
-    return Comparison(key, np.nan, np.nan, np.nan, "unknown key")
+                return incomparable(key, f"nothing to compare ({error})", tolerance, family)
+            if largest(like) < floor:
+                return compare(key, received, like, _NOISE_TOLERANCE, floor, family)
+            return compare(key, received, like, tolerance, family=family)
+    return incomparable(key, "unknown key", family=family)

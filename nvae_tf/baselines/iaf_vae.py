@@ -1,0 +1,193 @@
+"""IAF-VAE: a ResNet VAE with inverse autoregressive flow (Kingma et al. 2016, arXiv 1606.04934).
+
+It computes what the authors' program computes, including what the paper does not say: the residual scale of 0.1, the
+sums of log standard deviations and contexts, one order for all masks, Adamax without bias correction.
+"""
+
+import tensorflow as tf
+
+from nvae_tf.baselines.iaf_layer import LatentLayer
+from nvae_tf.baselines.weight_norm import NormConv2D, NormConv2DTranspose
+from nvae_tf.distributions import image_likelihood
+from nvae_tf.layers.kernels import COMPUTE_DTYPE
+from nvae_tf.models.image_model import ImageModel, batch_size
+from nvae_tf.models.noise import check_per_group, latent_temperatures
+from nvae_tf.models.output import ModelOutput
+from nvae_tf.objectives.kl import free_bits_kl
+
+
+class IAFVAE(ImageModel):
+    """Bidirectional ResNet VAE whose posteriors may have a context-conditioned inverse autoregressive flow.
+
+    Args:
+        config: `IAFVAEConfig`, or a dict of its fields.
+
+    Input: images [B, H, W, C], float32 in [0, 1]. Output: `ModelOutput`.
+
+    Attributes:
+        latent_layers: the `LatentLayer`s, in the order of the bottom-up pass.
+
+    Raises:
+        ConfigError: no model can be built from the configuration; the message says what is expected.
+    """
+
+    data_dependent = True
+
+    def __init__(self, config, **kwargs):
+        super().__init__(config, **kwargs)
+        config = self.model_config
+        self.x_enc = NormConv2D(config.channels, 5, "iaf_vae", strides=2, name="x_enc")
+        self.latent_layers = tuple(
+            LatentLayer(
+                config.channels,
+                config.latent_channels,
+                config.iaf,
+                resamples=level > 0 and index == 0,
+                name=f"layer_{level}_{index}",
+            )
+            for level in range(config.num_levels)
+            for index in range(config.layers_per_level)
+        )
+        self.x_dec = NormConv2DTranspose(config.image_channels, 5, "iaf_vae", name="x_dec")
+        self.build()
+
+    def build(self, input_shape=None):
+        if self.built:
+            return
+        config = self.model_config
+        self.x_enc.build((None, config.image_height, config.image_width, config.image_channels))
+        self.h_top = self.add_weight(shape=(config.channels,), initializer="zeros", name="h_top")
+        for layer, (_, height, width, _) in zip(self.latent_layers, self.noise_shapes(None)[::-1], strict=True):
+            layer.build((None, height, width, config.channels))
+        self.x_dec.build((None, config.image_height // 2, config.image_width // 2, config.channels))
+        if config.likelihood == "discretized_logistic":
+            self.dec_log_stdv = self.add_weight(shape=(), initializer="zeros", name="dec_log_stdv")
+        self.built = True
+
+    def noise_shapes(self, batch_size):
+        """Shape [B, h, w, latent_channels] of the noise of each layer, in generation order."""
+        config = self.model_config
+        sides = [
+            (config.image_height >> level, config.image_width >> level) for level in range(config.num_levels, 0, -1)
+        ]
+        per_level = config.layers_per_level
+        return [(batch_size, *side, config.latent_channels) for side in sides for _ in range(per_level)]
+
+    def encode(self, images, training=False):
+        """Features of images: a list of one tensor [B, h, w, C] for each layer, in generation order.
+
+        Args:
+            images: [B, H, W, C] in [0, 1], taken as levels of the bit depth.
+            training: not used.
+        """
+        images = self._check_images(images)
+        num_levels = 2**self.model_config.bit_depth
+        levels = tf.round(images * (num_levels - 1))
+        centred = tf.clip_by_value((levels + 0.5) / num_levels, 0.0, 1.0) - 0.5
+        state = self.x_enc(tf.cast(centred, COMPUTE_DTYPE.get()))
+        features = []
+        for layer in self.latent_layers:
+            state, feature = layer.up(state)
+            features.append(feature)
+        return features[::-1]
+
+    def infer(self, features, noise, training=False):
+        """Draws latents from the posteriors and decodes them.
+
+        Args:
+            features: result of `encode`.
+            noise: standard normals [B, h, w, latent_channels] in generation order.
+            training: not used.
+
+        Returns:
+            `ModelOutput`. The KL is log q - log p at the sample, with or without a flow.
+        """
+        noise = check_per_group("noise", noise, self.noise_shapes(batch_size(features[0])))
+        state, groups = self.top(batch_size(features[0]), features[0].dtype), []
+        for layer, feature, eps in zip(self.latent_layers[::-1], features, noise, strict=True):
+            state, terms = layer.infer(state, feature, eps)
+            groups.append(terms)
+        kl_per_channel = tf.stack([group.kl_per_channel for group in groups], axis=1)
+        return ModelOutput(
+            likelihood_params=self._likelihood_params(state),
+            kl_per_group=tf.reduce_sum(kl_per_channel, axis=2),
+            log_q=tf.add_n([group.log_q for group in groups]),
+            log_p=tf.add_n([group.log_p for group in groups]),
+            kl_per_channel=kl_per_channel,
+            groups=groups,
+        )
+
+    def generate(self, noise=None, batch_size=None, temperature=1.0, seed=None, training=False):
+        """Draws latents from the prior and decodes them.
+
+        Args:
+            noise: standard normals in generation order; drawn if None. Default None.
+            batch_size: number of images to draw, required if `noise` is None.
+            temperature: factor of every prior's scale, > 0: a number, a tensor [B], or a list of either, one for each
+                level or each layer, coarsest first. Default 1.
+            seed: int or int tensor [2] that determines the draw; None for a fresh one. Default None.
+            training: not used.
+
+        Returns:
+            Likelihood parameters [B, H, W, P].
+
+        Raises:
+            ValueError: neither noise nor batch_size is given, a temperature is not positive and finite, or a list has
+                another length.
+        """
+        if noise is None and batch_size is None:
+            raise ValueError("generate: expected noise or batch_size. Received: neither")
+        per_level = self.model_config.layers_per_level
+        levels = [index // per_level for index in range(len(self.latent_layers))]
+        temperatures = latent_temperatures(temperature, levels)
+        noise = self._noise(noise, batch_size, seed)
+        state = self.top(tf.shape(noise[0])[0])
+        for layer, eps, one in zip(self.latent_layers[::-1], noise, temperatures, strict=True):
+            state = layer.generate(state, eps, one)
+        return self._likelihood_params(state)
+
+    def decode(self, latents):
+        """Likelihood parameters [B, H, W, P] for given latents.
+
+        Args:
+            latents: z of each layer [B, h, w, latent_channels] after the flow, in generation order.
+        """
+        size = batch_size(tf.convert_to_tensor(latents[0])) if len(latents) else 0
+        latents = check_per_group("latents", latents, self.noise_shapes(size))
+        state = self.top(size)
+        for layer, latent in zip(self.latent_layers[::-1], latents, strict=True):
+            state = layer.decode(state, latent)
+        return self._likelihood_params(state)
+
+    def top(self, size, dtype="float32"):
+        """The top-down state [size, h, w, channels] before the first layer."""
+        _, height, width, _ = self.noise_shapes(size)[0]
+        start = tf.cast(tf.convert_to_tensor(self.h_top), dtype)
+        return tf.broadcast_to(start, [size, height, width, self.model_config.channels])
+
+    def _likelihood_params(self, state):
+        params = tf.cast(self.x_dec(tf.nn.elu(state)), tf.float32)
+        if self.model_config.likelihood == "bernoulli":
+            return params
+        log_scale = tf.broadcast_to(tf.convert_to_tensor(self.dec_log_stdv), [*tf.unstack(tf.shape(params)[:-1]), 1])
+        return tf.concat([params, log_scale], axis=-1)
+
+    def likelihood(self, params):
+        """Distribution p(x | z) of images [B, H, W, C] in [0, 1], from likelihood parameters [B, H, W, P].
+
+        Its `log_prob` is in nats per image [B] and excludes the padding; `mean()` and `sample(seed)` are images.
+        """
+        return image_likelihood(self.model_config, params)
+
+    def weighted_kl(self, output, kl_weight):
+        """KL [B] that training adds to the reconstruction, nats, and the coefficient of each layer's KL [G].
+
+        With `free_bits` it is that of `free_bits_kl`, equal for all rows, and the coefficients are shares of the
+        channels; without, it is the sum of the layers' KL.
+        """
+        least = self.model_config.free_bits
+        if not least:
+            return kl_weight * tf.reduce_sum(output.kl_per_group, axis=1), kl_weight * tf.ones([len(output.groups)])
+        kl_per_group, shares = free_bits_kl(output.kl_per_channel, least)
+        rows = tf.fill([tf.shape(output.kl_per_channel)[0]], tf.reduce_sum(kl_per_group))
+        return kl_weight * rows, kl_weight * shares
