@@ -8,7 +8,6 @@ from nvae_tf.layers.kernels import INITIALIZING_FROM_DATA
 from nvae_tf.layers.layer import Layer
 from nvae_tf.layers.replicas import assign, num_replicas, replica_index, sum_over_replicas
 
-_DECAY = 0.99
 _EPSILON = 1e-5  # of the Laplace smoothing
 _MIN_COUNT = 0.01  # a code with a smaller count is no longer in use
 _SEED = (0, 0)  # of the choice of the first vectors, which the run's seed has shuffled before
@@ -37,6 +36,7 @@ class Quantizer(Layer):
 
     Args:
         num_codes: K, size of the codebook.
+        decay: of the moving averages. Default 0.99.
 
     Input: [B, h, w, D]. Output: `Quantized`; distances are in float32.
 
@@ -44,9 +44,9 @@ class Quantizer(Layer):
         codebook, count, sum: E [K, D], N [K] and M [K, D], non-trainable.
     """
 
-    def __init__(self, num_codes, **kwargs):
+    def __init__(self, num_codes, decay=0.99, **kwargs):
         super().__init__(**kwargs)
-        self.num_codes = num_codes
+        self.num_codes, self.decay = num_codes, decay
 
     def build(self, input_shape):
         shape = (self.num_codes, input_shape[-1])
@@ -91,8 +91,8 @@ class Quantizer(Layer):
         used = tf.one_hot(codes, self.num_codes)  # [B h w, K]
         added = [tf.reduce_sum(used, axis=0), tf.matmul(used, tf.stop_gradient(rows), transpose_a=True)]
         count, total = sum_over_replicas(added)
-        count = _DECAY * tf.convert_to_tensor(self.count) + (1.0 - _DECAY) * count
-        total = _DECAY * tf.convert_to_tensor(self.sum) + (1.0 - _DECAY) * total
+        count = self.decay * tf.convert_to_tensor(self.count) + (1.0 - self.decay) * count
+        total = self.decay * tf.convert_to_tensor(self.sum) + (1.0 - self.decay) * total
         everything = tf.reduce_sum(count)
         smoothed = (count + _EPSILON) / (everything + self.num_codes * _EPSILON) * everything
         for variable, value in zip(self.state, (total / smoothed[:, tf.newaxis], count, total), strict=True):

@@ -190,19 +190,25 @@ class CodeAutoencoder(Layer):
             decoder.build((None, None, None, (level + 1) * self.code_size))
             decoded = self.code_size
 
-    def encode(self, images, training=False):
-        """`Quantized` of each level, for images [B, H, W, C] in [-1, 1]."""
+    def features(self, images):
+        """Features of each level's encoder, for images [B, H, W, C] in [-1, 1]."""
         features = [self.encoders[-1](images)]
         for encoder in reversed(self.encoders[:-1]):
             features.insert(0, encoder(features[0]))
+        return features
+
+    def project(self, level, feature, coarser):
+        """What the quantiser of a level gets, from its feature and the joined vectors of the coarser levels."""
+        if level:
+            decoded = self.decoders[level - 1](tf.concat(coarser, axis=-1))
+            feature = tf.concat([decoded, feature], axis=-1)
+        return self.projections[level](feature)
+
+    def encode(self, images, training=False):
+        """`Quantized` of each level, for images [B, H, W, C] in [-1, 1]."""
         levels, joined = [], []
-        for level, (feature, projection, quantizer) in enumerate(
-            zip(features, self.projections, self.quantizers, strict=True)
-        ):
-            if level:
-                decoded = self.decoders[level - 1](tf.concat(joined, axis=-1))
-                feature = tf.concat([decoded, feature], axis=-1)
-            levels.append(quantizer(projection(feature), training=training))
+        for level, feature in enumerate(self.features(images)):
+            levels.append(self.quantizers[level](self.project(level, feature, joined), training=training))
             joined = self._join(level, joined, levels[-1].vectors)
         return levels
 
