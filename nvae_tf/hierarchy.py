@@ -1,8 +1,11 @@
 """Structure of a model: scales, groups, channels and resolutions, in plain Python.
 
-Scale 0 is the coarsest; groups are numbered in generation order (coarsest scale first).
+Scale 0 is the coarsest; groups are numbered in generation order (coarsest scale first). The functions take a
+`ModelConfig`; those of latents, noise and outputs also take the configuration of another family, which lists its
+`latent_shapes` and `latent_levels` itself.
 """
 
+import collections
 import dataclasses
 
 # The noise of an image has a counter: its purpose in the highest bits, then the image's index, then the sample. The
@@ -84,9 +87,27 @@ def has_towers(config):
     return num_groups(config) > 1
 
 
+def latent_shapes(config):
+    """Shape of each latent of an image, in generation order: (h, w, latent_channels), or what another family has."""
+    if hasattr(config, "latent_shapes"):
+        return config.latent_shapes
+    return [(scale.height, scale.width, config.latent_channels) for scale in group_scales(config)]
+
+
+def latent_levels(config):
+    """Index of the scale of each latent, in generation order, or of what another family has in place of scales."""
+    return config.latent_levels if hasattr(config, "latent_levels") else [one.index for one in group_scales(config)]
+
+
+def latents_by_level(config):
+    """List of (level, number of latents, shape of each of them for one image), coarsest first."""
+    counts = collections.Counter(zip(latent_levels(config), latent_shapes(config), strict=True))
+    return [(level, count, shape) for (level, shape), count in counts.items()]
+
+
 def noise_shapes(config, batch_size):
-    """Shape [B, h, w, latent_channels] of each group's noise, in generation order."""
-    return [(batch_size, scale.height, scale.width, config.latent_channels) for scale in group_scales(config)]
+    """Shape [B, ...] of each latent's noise, in generation order; see `latent_shapes`."""
+    return [(batch_size, *shape) for shape in latent_shapes(config)]
 
 
 def numbered(prefix, config):

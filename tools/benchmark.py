@@ -48,17 +48,21 @@ def _memory_table(config):
     Only the float32 settings are measured: half precision is slow on CPUs, where it says nothing about GPUs.
     """
     from nvae_tf.runs.benchmark_step import measure_memory
+    from nvae_tf.runs.families import model_class
     from nvae_tf.training.memory import estimate
 
     print(f"batch {FLAGS.batch_size}, MiB; state: weights, moments, sums; step: the most that a step adds")
     columns = f"{'measured step':>16}{'in all':>8}{'seconds':>9}" if FLAGS.memory else ""
     print(f"{'setting':<56}{'state':>8}{'step':>8}{columns}")
     parts, rows = (1, 4) if FLAGS.batch_size % 4 == 0 else (1,), {}
-    for precision, micro_batches, remat in itertools.product(("float32", "mixed_float16"), parts, ("none", "cells")):
+    remats = ("none", "cells") if hasattr(config.model, "cell_set") else ("none",)
+    for precision, micro_batches, remat in itertools.product(("float32", "mixed_float16"), parts, remats):
         fields = {"remat": remat, "micro_batches": micro_batches, "precision": precision}
         train = dataclasses.replace(config.train, convolution_dtype="float32", **fields)
         changed, name = dataclasses.replace(config, train=train), " ".join(f"{k}={v}" for k, v in fields.items())
-        row = {f"estimated_{part}_mib": size / 2**20 for part, size in estimate(changed).items()}
+        row = {
+            f"estimated_{part}_mib": size / 2**20 for part, size in estimate(changed, model_class(config.model)).items()
+        }
         line = f"{name:<56}{row['estimated_state_mib']:>8,.0f}{row['estimated_step_mib']:>8,.0f}"
         if FLAGS.memory and precision == "float32":
             result = measure_memory(changed)
@@ -89,6 +93,9 @@ def _measure(config):
     import tensorflow as tf
 
     from nvae_tf.runs.benchmark_export import device_speed, serving_speed
+    from nvae_tf.runs.families import require_folding
+
+    require_folding(config, "--config")
 
     if FLAGS.serving:
         return serving_speed(config, FLAGS.steps)

@@ -56,8 +56,12 @@ def main(arguments):
     (path,) = arguments
     # These import TensorFlow.
     from nvae_tf.export.tflite.check.gate import check_file
+    from nvae_tf.runs.families import require_folding
     from nvae_tf.runs.load import load_run
+    from nvae_tf.runs.starts import run_config
 
+    if FLAGS.run_dir:
+        require_folding(run_config(FLAGS.run_dir, FLAGS.step), "--run_dir")
     nvae = FLAGS.run_dir and load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema, FLAGS.bn_temperature)
     draws = {"num_draws": FLAGS.num, "num_audit_draws": FLAGS.num_audit, "seed": FLAGS.seed}
     bad, status = {"FAIL", "NOT SHOWN"} if FLAGS.require_all else {"FAIL"}, 0

@@ -22,6 +22,7 @@ from nvae_tf.export.saved_model.server_files import check_server_options, takes_
 from nvae_tf.export.summary import show_files, show_saved_model
 from nvae_tf.files import check_writable, is_vacant
 from nvae_tf.hierarchy import num_sampled_groups
+from nvae_tf.runs.families import require_folding
 from nvae_tf.runs.starts import run_config
 from tools.flags import (
     SHIPPED_RUN,
@@ -96,7 +97,9 @@ def main():
     out, sizes = _out(FLAGS.flag_values_dict()), [int(size) for size in FLAGS.batch_sizes]
     check_writable(out)
     # The model is loaded only if the other flags fit the run and the folder.
-    num_sampled_groups(run_config(FLAGS.run_dir, FLAGS.step).model, FLAGS.num_groups)
+    config = run_config(FLAGS.run_dir, FLAGS.step)
+    require_folding(config, "--run_dir")
+    num_sampled_groups(config.model, FLAGS.num_groups)
     if FLAGS.format == "saved_model":
         check_server_options(out, FLAGS.name, sizes)
     from nvae_tf.runs.load import load_run

@@ -13,6 +13,7 @@ latents; its ends are the reconstructions of the images, or the samples of the s
 import numpy as np
 from absl import flags
 
+from nvae_tf.runs.families import require_folding
 from nvae_tf.runs.starts import Starts, run_config
 from tools.flags import (
     define_images,
@@ -52,8 +53,9 @@ def main():
     from nvae_tf.evaluation.write_images import grid, save_animation, save_grid
     from nvae_tf.runs.load import load_folded
 
-    path = _OUT("interpolation.png")
-    starts = Starts(run_config(FLAGS.run_dir, FLAGS.step), FLAGS)
+    path, config = _OUT("interpolation.png"), run_config(FLAGS.run_dir, FLAGS.step)
+    require_folding(config, "--run_dir")
+    starts = Starts(config, FLAGS)
     model = load_folded(FLAGS.run_dir, FLAGS.step, FLAGS.ema, FLAGS.bn_temperature)
     noise, options = starts.noise(model), (FLAGS.frames, FLAGS.batch_size)
     rows = np.stack([interpolate(model, *pair, *options) for pair in zip(noise[::2], noise[1::2], strict=True)])

@@ -40,19 +40,24 @@ def _reconstruct(model, numbers, images, counts, num_at_once):
     Returns:
         [B, 1 + S, h, w, C]: each image and its reconstructions; mean squared errors [B, S]; log p(x|z) [B, S], nats.
     """
-    from nvae_tf.evaluation.latents import decode_noise, draw_rows, encode, keep_first
+    from nvae_tf.evaluation.latents import decode_latents, decode_noise, draw_rows, encode, keep_first
     from nvae_tf.models.pixels import crop_padding
 
-    noise = encode(model, images, numbers, FLAGS.seed, batch_size=num_at_once).noise
-    rows = []
-    for place, number in enumerate(numbers):
-        own = [eps[place : place + 1] for eps in noise]
-        # The same draw for every count, so that only what is kept changes. Sample 0 is the posterior's.
-        fresh = draw_rows(model, FLAGS.seed, number, [1], FLAGS.temperature)
-        rows.append(keep_first(own, fresh, counts))
-    noise = [np.concatenate(parts) for parts in zip(*rows, strict=True)]
-    repeated = np.repeat(images, len(counts), axis=0)
-    decoded, log_likelihood = decode_noise(model, noise, repeated, num_at_once * len(counts))
+    encoded, rows = encode(model, images, numbers, FLAGS.seed, batch_size=num_at_once), []
+    if len(counts) == 1:
+        decoded, log_likelihood = decode_latents(model, encoded.latents, images, num_at_once)
+    else:
+        if not encoded.noise:
+            family = model.model_config.family
+            raise ValueError(f"--progressive: expected latents that are normal. Received: model.family {family!r}")
+        for place, number in enumerate(numbers):
+            own = [eps[place : place + 1] for eps in encoded.noise]
+            # The same draw for every count, so that only what is kept changes. Sample 0 is the posterior's.
+            fresh = draw_rows(model, FLAGS.seed, number, [1], FLAGS.temperature)
+            rows.append(keep_first(own, fresh, counts))
+        noise = [np.concatenate(parts) for parts in zip(*rows, strict=True)]
+        repeated = np.repeat(images, len(counts), axis=0)
+        decoded, log_likelihood = decode_noise(model, noise, repeated, num_at_once * len(counts))
     decoded = decoded.reshape(len(images), len(counts), *decoded.shape[1:])
     originals = crop_padding(images, model.model_config.padding)[:, np.newaxis]
     errors = np.mean((decoded - originals) ** 2, axis=(2, 3, 4))
@@ -67,7 +72,7 @@ def main():
     config = run_config(FLAGS.run_dir, FLAGS.step)
     images = run_images(config, FLAGS.num)
     model = load_folded(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
-    groups = len(model.groups)
+    groups = len(model.noise_shapes(1))
     counts = kept_counts(groups) if FLAGS.progressive else [groups]
     num_at_once = max(1, min(FLAGS.batch_size // len(counts), len(images)))
     batches = indexed_batches(images, model.config, num_at_once, FLAGS.seed)

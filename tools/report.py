@@ -34,7 +34,7 @@ _INTERPOLATIONS = 6
 
 
 def count_parts(model):
-    """`{part: (trained parameters, batch-norm statistics)}` of the parts of a model."""
+    """`{part: (trained parameters, statistics)}` of the parts of a model."""
     counts = {}
     for variable in model.variables:
         part = variable.path.split("/")[1]
@@ -60,17 +60,17 @@ def add_images(report, nvae, folder, images):
     """Draws the grids of the report; `images` are the first of the split, or None."""
     from nvae_tf.evaluation.report import grids
     from nvae_tf.evaluation.sampling import reconstruction_grid
-    from nvae_tf.inference.folding import fold
-    from nvae_tf.inference.model import InferenceModel
+    from nvae_tf.inference.model import refold
 
-    model = InferenceModel(fold(nvae))
+    model = refold(nvae)
     report.num_samples = FLAGS.num or grids.default_count(report.config.model.image_height)
     options = {"seed": FLAGS.seed, "batch_size": FLAGS.batch_size}
     temperatures = [float(value) for value in FLAGS.temperature]
     print(f"drawing {report.num_samples} images at each of the temperatures {', '.join(FLAGS.temperature)}", flush=True)
     report.samples = grids.samples(nvae, model, folder, temperatures, report.num_samples, **options)
-    ends = None if images is None else images[: 2 * _INTERPOLATIONS]
-    report.interpolations = grids.interpolations(model, ends, _INTERPOLATIONS, **options)
+    if nvae.folds:
+        ends = None if images is None else images[: 2 * _INTERPOLATIONS]
+        report.interpolations = grids.interpolations(model, ends, _INTERPOLATIONS, **options)
     if images is not None:
         images = images[: FLAGS.num_reconstructions]
         kind = "images, binarised at random" if report.config.data.binarize else "images"
@@ -84,23 +84,25 @@ def gather(run_dir):
     from nvae_tf.checkpoint.figures import MetricsFile
     from nvae_tf.evaluation.report.contents import Report
     from nvae_tf.evaluation.report.scalars import read_scalars
-    from nvae_tf.models.nvae import shapes_only
+    from nvae_tf.layers.layer import without_values
+    from nvae_tf.runs.families import model_class
     from nvae_tf.runs.load import load_run
 
     folder = RunFolder(run_dir)
+    config = folder.config
     report = Report(
         run_dir=run_dir,
-        config=folder.config,
+        config=config,
         evaluation=read_json(folder.path / "evaluation.json"),
         fid=read_json(folder.path / "fid.json"),
         changes=(read_json(folder.path / "data.json") or {}).get("changes", []),
         rows=MetricsFile(folder.path / "metrics.jsonl").read(),
         scalars=read_scalars(folder.path / "tensorboard"),
-        counts=count_parts(shapes_only(folder.config.model)),
+        counts=count_parts(without_values(lambda: model_class(config.model)(config.model))),
     )
     # A run that has just begun has curves and no checkpoint yet, but a requested step must exist.
     if folder.steps() or FLAGS.step is not None:
-        images, report.no_images = load_first_images(folder.config, run_dir)
+        images, report.no_images = load_first_images(config, run_dir)
         model = load_run(run_dir, FLAGS.step, FLAGS.ema)
         report.step, report.averaged = model.restored_step, model.averaged
         add_images(report, model, folder.step_folder(report.step), images)

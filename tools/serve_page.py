@@ -64,10 +64,12 @@ def exported(run_dir):
     """
     from nvae_tf.checkpoint import RunFolder
     from nvae_tf.runs.data import default_cache_dir
+    from nvae_tf.runs.families import require_folding
 
     source, digest = pathlib.Path(run_dir).resolve(), hashlib.sha256(nvae_tf.__version__.encode())
     if not (source / "config.json").is_file():
         raise ValueError(f"--run_dir: expected a run folder with config.json. Received: {run_dir}")
+    require_folding(RunFolder(source).config, "--run_dir")
     step = RunFolder(source).resolve_step()
     checkpoint = RunFolder(source).step_folder(step)
     for path in [source / "config.json", *sorted(checkpoint.iterdir())]:

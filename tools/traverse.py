@@ -11,6 +11,7 @@ noise set to -3 ... 3 everywhere. The noise of the other groups is unchanged; th
 import numpy as np
 from absl import flags
 
+from nvae_tf.runs.families import require_folding
 from nvae_tf.runs.starts import Starts, run_config
 from tools.flags import define_images, define_output, define_run, define_starts, define_temperature, run
 
@@ -65,6 +66,7 @@ def main():
 
     path = _OUT("traversal.png")
     config = run_config(FLAGS.run_dir, FLAGS.step)
+    require_folding(config, "--run_dir")
     groups = chosen_groups(config.model)
     starts = Starts(config, FLAGS)
     model = load_folded(FLAGS.run_dir, FLAGS.step, FLAGS.ema)

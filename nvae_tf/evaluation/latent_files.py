@@ -11,7 +11,7 @@ _FLOAT_BYTES = 4
 
 
 def layout(config, parts):
-    """Returns the shape of each array for one image, `{name: tuple}`, from a `ModelConfig` and some of `PARTS`.
+    """Returns the shape of each array for one image, `{name: tuple}`, from a model's configuration and some of `PARTS`.
 
     `latents_00` ..., `loc_00` ... and `log_scale_00` ... are [h, w, latent_channels] in generation order, and
     `kl_per_group` is [G]; all float32. A file also holds the numbers of the images: `index`, int64.
@@ -28,6 +28,9 @@ def row_arrays(encoded, names):
     arrays = {"kl_per_group": encoded.kl_per_group}
     for prefix, values in (("latents", encoded.latents), ("loc", encoded.locs), ("log_scale", encoded.log_scales)):
         arrays |= {f"{prefix}_{group:02}": rows for group, rows in enumerate(values)}
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise ValueError(f"--what: expected latents or kl of latents that are not normal. Received: {missing[0]}")
     return {name: arrays[name] for name in names}
 
 

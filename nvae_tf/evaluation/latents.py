@@ -10,7 +10,6 @@ import typing
 import numpy as np
 import tensorflow as tf
 
-from nvae_tf.inference.groups import kl_per_group
 from nvae_tf.layers.replicas import pad_rows
 from nvae_tf.models.noise import keyed_noise, row_keys, slerp
 from nvae_tf.models.pixels import draw_pixels
@@ -21,9 +20,9 @@ class Encoded(typing.NamedTuple):
 
     Attributes:
         latents: z after the flows, [N, h, w, latent_channels] each.
-        locs: means of the posteriors before the flows, of the same shapes.
-        log_scales: logarithms of the posteriors' standard deviations, of the same shapes.
-        noise: the standard normals from which the prior generates the latents, of the same shapes.
+        locs: means of the posteriors before the flows, of the same shapes; no arrays if the latents are not normal.
+        log_scales: logarithms of the posteriors' standard deviations, like `locs`.
+        noise: the standard normals from which the prior generates the latents, like `locs`.
         kl_per_group: KL of each group [N, G], nats; with flows log q - log p at the latents.
     """
 
@@ -41,18 +40,19 @@ def _encode(model, seed, draw, images, indices):
     if draw == "sample":
         noise = keyed_noise(model.noise_shapes(tf.shape(images)[0]), row_keys(seed, indices))
     groups = model.infer(images, noise)[1]
+    normal = [group for group in groups if hasattr(group, "posterior")]
     return Encoded(
         latents=[group.latent for group in groups],
-        locs=[group.posterior.loc for group in groups],
-        log_scales=[tf.math.log(group.posterior.scale) for group in groups],
-        noise=[group.noise for group in groups],
-        kl_per_group=kl_per_group(groups),
+        locs=[group.posterior.loc for group in normal],
+        log_scales=[tf.math.log(group.posterior.scale) for group in normal],
+        noise=[(group.latent - group.prior.loc) / group.prior.scale for group in normal],
+        kl_per_group=tf.stack([tf.reduce_sum(group.kl_per_channel, axis=1) for group in groups], axis=1),
     )
 
 
 @tf.function(autograph=False)
-def _decode(model, noise, images=None):
-    params = model.generate(noise)
+def _decode(model, given, values, images=None):
+    params = model.generate(values) if given == "noise" else model.decode(values)
     decoded = draw_pixels(model, params)
     return (decoded,) if images is None else (decoded, model.likelihood(params).log_prob(images))
 
@@ -76,7 +76,7 @@ def encode(model, images, indices, seed=0, draw="sample", batch_size=None):
     """Encodes images.
 
     Args:
-        model: `InferenceModel`.
+        model: `InferenceModel` or `UnfoldedModel`.
         images: [N, H, W, C] in [0, 1], padding included.
         indices: int [N], positions of the images in their data set, which determine the draw together with the seed.
         seed: random seed, at least 0. Default 0.
@@ -95,7 +95,7 @@ def decode_noise(model, noise, images=None, batch_size=None):
     """Decodes images from noise of the prior.
 
     Args:
-        model: `InferenceModel`.
+        model: `InferenceModel` or `UnfoldedModel`.
         noise: list of standard normals [N, h, w, latent_channels], possibly times a temperature.
         images: [N, H, W, C] in [0, 1], padding included, whose likelihood is computed; None to skip it. Default None.
         batch_size: images at once, smaller batches are padded; None for all. Default None.
@@ -104,8 +104,17 @@ def decode_noise(model, noise, images=None, batch_size=None):
         (means of p(x | z), float32 [N, h, w, C] in [0, 1], padding cropped; log p(x | z) of `images` [N], nats, or
         None).
     """
-    inputs = (list(noise),) if images is None else (list(noise), np.asarray(images, np.float32))
-    decoded, *log_likelihood = _in_batches(functools.partial(_decode, model), inputs, batch_size)
+    return _decode_in_batches(model, "noise", noise, images, batch_size)
+
+
+def decode_latents(model, latents, images=None, batch_size=None):
+    """Decodes images from latents, a list of arrays [N, ...]; otherwise like `decode_noise`."""
+    return _decode_in_batches(model, "latents", latents, images, batch_size)
+
+
+def _decode_in_batches(model, given, values, images, batch_size):
+    inputs = (list(values),) if images is None else (list(values), np.asarray(images, np.float32))
+    decoded, *log_likelihood = _in_batches(functools.partial(_decode, model, given), inputs, batch_size)
     return decoded, log_likelihood[0] if log_likelihood else None
 
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 from nvae_tf import hierarchy
 from nvae_tf.layers.replicas import pad_rows, round_up, run_on_replicas
 from nvae_tf.models.noise import keyed_noise, row_keys
+from nvae_tf.models.output import stack_channels
 from nvae_tf.objectives.kl import ACTIVE_KL
 
 
@@ -61,13 +62,12 @@ class LikelihoodResult:
 # evaluations during training, and holds no reference that would keep a model alive.
 @tf.function(autograph=False)
 def _score(model, images, indices, num_samples, at_once, seed):
-    """Mean over K samples of log p(x|z) [B] and of the KL per channel [B, G, latent_channels], and the bound [B].
+    """Mean over K samples of log p(x|z) [B] and of the KL per channel [B, G, C], and the bound [B].
 
     What does not depend on the sample is computed once, outside the loop. `at_once` samples of every image pass through
     the decoder together, and the logsumexp of the weights is accumulated, so that memory does not grow with K.
     """
     batch_size = images.shape[0]
-    channels = model.model_config.latent_channels
     shapes = model.noise_shapes(batch_size * at_once)
     features = model.encode(images)
     # Rows: the samples of the first image, of the second, ...
@@ -87,7 +87,7 @@ def _score(model, images, indices, num_samples, at_once, seed):
         log_q = tf.add_n([tf.cast(group.log_q, tf.float64) for group in groups])
         log_weight = by_sample(log_likelihood + log_p - log_q) + tf.math.log(counts)
         log_sum = tf.reduce_logsumexp(tf.concat([log_sum[:, tf.newaxis], log_weight], axis=1), axis=1)
-        kl_rows = tf.cast(tf.stack([group.kl_per_channel for group in groups], axis=1), tf.float64)
+        kl_rows = tf.cast(stack_channels([group.kl_per_channel for group in groups]), tf.float64)
         return (
             first + at_once,
             log_sum,
@@ -99,7 +99,7 @@ def _score(model, images, indices, num_samples, at_once, seed):
         tf.constant(0),
         tf.fill([batch_size], tf.constant(-math.inf, tf.float64)),
         tf.zeros([batch_size], tf.float64),
-        tf.zeros([batch_size, len(shapes), channels], tf.float64),
+        tf.zeros([batch_size, len(shapes), max(shape[-1] for shape in shapes)], tf.float64),
     )
     # One pass at a time: several would each hold their activations, and the convolutions that grappler fuses with
     # an addition on CPUs with oneDNN are not safe to run twice at the same time (wrong numbers, crashes).
@@ -118,7 +118,7 @@ class Scores:
     """Scores of the images evaluated so far; `Scores(scores.arrays)` resumes from stored ones.
 
     Attributes:
-        arrays: for each image, nats [N], `reconstruction`, `nelbo` and `nll_bound`; and `kl_sum` [G, latent_channels].
+        arrays: for each image, nats [N], `reconstruction`, `nelbo` and `nll_bound`; and `kl_sum` [G, C].
     """
 
     def __init__(self, arrays=None):
@@ -130,7 +130,7 @@ class Scores:
         return len(self.arrays["nelbo"])
 
     def add(self, reconstruction, kl, bound):
-        """Adds images: log p(x|z) [B], KL [B, G, latent_channels] and bound [B], nats."""
+        """Adds images: log p(x|z) [B], KL [B, G, C] and bound [B], nats."""
         added = {"reconstruction": reconstruction, "nelbo": kl.sum(axis=(1, 2)) - reconstruction, "nll_bound": bound}
         self.arrays = {name: np.append(self.arrays[name], values) for name, values in added.items()} | {
             "kl_sum": self.arrays["kl_sum"] + kl.sum(axis=0)
@@ -148,7 +148,7 @@ def evaluate(model, batches, num_samples=1, seed=0, progress=None, max_rows=None
     result only by rounding.
 
     Args:
-        model: `InferenceModel`.
+        model: `InferenceModel` or `UnfoldedModel`.
         batches: iterable of images [B, H, W, C] in [0, 1]; none larger than the first, smaller ones are padded.
         num_samples: K, the number of posterior samples for each image, below 2^24. Default 1.
         seed: seed of the noise, at least 0. Default 0.

@@ -49,8 +49,10 @@ def readjust(model, temperature, num_batches=500, batch_size=16, seed=0, progres
         `{name: float32 array}` for `assign_statistics`.
 
     Raises:
-        ValueError: a temperature is not positive, or the statistics are not finite.
+        ValueError: the model has no batch norm, a temperature is not positive, or the statistics are not finite.
     """
+    if not model.batch_norms:
+        raise ValueError("readjust: expected a model with batch norm. Received: one without")
     temperatures = tf.constant(group_temperatures(temperature, model.model_config), tf.float32)
     key = tf.constant(seed, tf.int64)
     variables, kernels = statistics_variables(model), [stack.effective() for stack in model.kernel_stacks]

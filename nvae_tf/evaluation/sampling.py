@@ -14,7 +14,7 @@ from nvae_tf.models.pixels import PIXEL_CHOICES, crop_padding, draw_pixels
 @tf.function(autograph=False)
 def _generate(model, indices, temperatures, seed, pixels):
     noise = keyed_noise(model.noise_shapes(tf.shape(indices)[0]), row_keys(seed, indices))
-    params = model.generate([eps * one for eps, one in zip(noise, tf.unstack(temperatures), strict=True)])
+    params = model.generate(noise, tf.unstack(temperatures))
     return draw_pixels(model, params, pixels, row_keys(seed, indices, purpose=PIXELS))
 
 
@@ -33,10 +33,10 @@ def sample_images(
     of the convolutions.
 
     Args:
-        model: `InferenceModel`.
+        model: `InferenceModel` or `UnfoldedModel`.
         num: number of images.
         temperature: factor of every prior's scale, > 0 (arXiv 2007.03898, section 4.2), or a list, one for each scale
-            or each group, coarsest first. Default 1.
+            or each group, coarsest first. Default 1. Another family may have another meaning of it.
         seed: random seed, at least 0. Default 0.
         batch_size: images per batch. Default 64.
         pixels: `"mean"` for the mean of the likelihood, `"sample"` for a sample of it. Default `"mean"`.

@@ -7,6 +7,7 @@ from nvae_tf.distributions import image_likelihood
 from nvae_tf.inference.blocks import Convolution, InferenceCell, apply
 from nvae_tf.inference.folding import fold
 from nvae_tf.inference.groups import InferenceGroup
+from nvae_tf.inference.unfolded import UnfoldedModel
 
 
 class InferenceModel(tf.Module):
@@ -54,11 +55,13 @@ class InferenceModel(tf.Module):
         Args:
             noise: standard normals [B, h, w, latent_channels] in generation order; None in place of one sets that group
                 to the mean of its prior. Group 0 must have noise.
-            temperature: factor of every prior's scale [B] or [B, 1, 1, 1]; None for 1. Default None.
+            temperature: factor of every prior's scale [B] or [B, 1, 1, 1], or a list of one for each group; None for 1.
+                Default None.
         """
-        state, temperature = None, _as_factor(temperature)
-        for group, eps in zip(self.groups, noise, strict=True):
-            state = group.generate(state, eps, temperature)
+        state, count = None, len(self.groups)
+        temperatures = temperature if isinstance(temperature, list) else [temperature] * count
+        for group, eps, one in zip(self.groups, noise, map(_as_factor, temperatures), strict=True):
+            state = group.generate(state, eps, one)
         return self._finish(state)
 
     def decode(self, latents):
@@ -104,21 +107,23 @@ class InferenceModel(tf.Module):
         return self.likelihood_head(tf.nn.elu(apply(self.postprocess, state)))
 
 
-def refold(nvae, model=None, strategy=None):
-    """`InferenceModel` of the present weights of an `NVAE`.
+def refold(model, folded=None, strategy=None):
+    """A model for everything but training, with the present weights of an `ImageModel`.
 
     Args:
-        nvae: see `fold`.
-        model: what an earlier call for this NVAE returned: it takes the weights, and its traced functions stay valid.
+        model: `NVAE`, or a model of another family.
+        folded: what an earlier call for this model returned: it takes the weights, and its traced functions stay valid.
             Default None, a new one.
         strategy: `tf.distribute.Strategy` in whose scope a new one is created; None for the current. Default None.
+
+    Returns:
+        `InferenceModel`, or `UnfoldedModel` of a model that does not fold.
     """
-    folded = fold(nvae)
-    if model is None:
+    if folded is None:
         with (strategy or tf.distribute.get_strategy()).scope():
-            return InferenceModel(folded)
-    model.assign(folded)
-    return model
+            return InferenceModel(fold(model)) if model.folds else UnfoldedModel(model)
+    folded.assign(fold(model) if model.folds else model)
+    return folded
 
 
 def _as_factor(temperature):

@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from nvae_tf import hierarchy
 from nvae_tf.config import config_to_dict, model_config_from_dict
 from nvae_tf.models.noise import check_per_group, draw_noise, to_float32
 
@@ -10,7 +11,7 @@ from nvae_tf.models.noise import check_per_group, draw_noise, to_float32
 class ImageModel(keras.Model):
     """A variational autoencoder of images, made from its configuration and built at once.
 
-    A subclass has `noise_shapes`, `encode`, `infer`, `generate`, `decode` and `likelihood`, as `NVAE` has them. The
+    A subclass has `encode`, `infer`, `generate`, `decode` and `likelihood`, as `NVAE` has them. The
     attributes below stand for what a model may lack: a subclass sets those that it has.
 
     Args:
@@ -26,13 +27,14 @@ class ImageModel(keras.Model):
         kernel_stacks: the `KernelStack`s of the convolutions, under the spectral term. Default none.
         statistics: the non-trainable variables that a call with `training=True` assigns. Default none.
         data_dependent: whether the first batch of a training determines weights. Default False.
+        folds: whether `nvae_tf.inference` can fold it, which exports and paths between latents require. Default False.
 
     Raises:
         ConfigError: no model can be built from the configuration; the message says what is expected.
     """
 
     convolutions = batch_norms = kernel_stacks = statistics = ()
-    data_dependent = False
+    data_dependent = folds = False
 
     def __init__(self, config, **kwargs):
         # Keras would cast kernels of a 16-bit type to float32.
@@ -46,6 +48,10 @@ class ImageModel(keras.Model):
 
     def get_config(self):
         return {"config": config_to_dict(self.model_config), "name": self.name}
+
+    def noise_shapes(self, batch_size):
+        """Shape [B, ...] of the standard normal noise of each latent, in generation order."""
+        return hierarchy.noise_shapes(self.model_config, batch_size)
 
     def call(self, images, noise=None, seed=None, training=False):
         """Encodes images and decodes posterior samples.

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from nvae_tf.hierarchy import LATENTS, PURPOSE_BITS, SAMPLE_BITS, group_scales
+from nvae_tf.hierarchy import LATENTS, PURPOSE_BITS, SAMPLE_BITS, latent_levels
 
 
 def draw_noise(shapes, seed=None):
@@ -43,8 +43,8 @@ def check_per_group(name, tensors, shapes):
 
 
 def group_temperatures(temperature, config):
-    """A temperature for each group of a `ModelConfig`; see `latent_temperatures`."""
-    return latent_temperatures(temperature, [scale.index for scale in group_scales(config)])
+    """A temperature for each latent of a model's configuration; see `latent_temperatures`."""
+    return latent_temperatures(temperature, latent_levels(config))
 
 
 def latent_temperatures(temperature, scales):

@@ -2,7 +2,6 @@
 
 import tensorflow as tf
 
-from nvae_tf import hierarchy
 from nvae_tf.distributions import image_likelihood
 from nvae_tf.layers.conv import Conv2D
 from nvae_tf.layers.kernels import kernel_stacks
@@ -47,6 +46,8 @@ class NVAE(ImageModel):
         ConfigError: no model can be built from the configuration; the message says what is expected.
     """
 
+    folds = True
+
     def __init__(self, config, **kwargs):
         super().__init__(config, **kwargs)
         config = self.model_config
@@ -82,10 +83,6 @@ class NVAE(ImageModel):
     def groups(self):
         """The `LatentGroup`s, in generation order."""
         return self.decoder.groups
-
-    def noise_shapes(self, batch_size):
-        """Shape [B, h, w, latent_channels] of each group's noise, in generation order."""
-        return hierarchy.noise_shapes(self.model_config, batch_size)
 
     def encode(self, images, training=False):
         """Features of images: a list of one tensor [B, h, w, C] for each group, in generation order.

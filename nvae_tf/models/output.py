@@ -15,7 +15,9 @@ class ModelOutput(typing.NamedTuple):
         log_p: log p(z) of the sample, summed over the latents [B], nats.
         kl_per_channel: KL of each channel of a latent [B, G, C], nats, where C is the largest number of channels; 0 for
             channels that a latent does not have.
-        groups: the terms of each latent, in generation order, each with `latent` [B, ...].
+        groups: the terms of each latent, in generation order. Each has its `latent` [B, ...], `kl_per_channel`
+            [B, channels of the latent], `log_q` [B] and `log_p` [B]; and, unless the latent is a code, `posterior` and
+            `prior`, `tfd.Normal`s of the latent, or of what a flow makes it from.
     """
 
     likelihood_params: tf.Tensor
@@ -29,3 +31,12 @@ class ModelOutput(typing.NamedTuple):
     def latents(self):
         """z of each latent, after its flows, [B, ...] each."""
         return [group.latent for group in self.groups]
+
+
+def stack_channels(kl_per_channel):
+    """[B, G, C] from a list of G tensors [B, channels], C being the largest number of channels; 0 for those missing."""
+    largest = max(kl.shape[1] for kl in kl_per_channel)
+    padded = [
+        kl if kl.shape[1] == largest else tf.pad(kl, [[0, 0], [0, largest - kl.shape[1]]]) for kl in kl_per_channel
+    ]
+    return tf.stack(padded, axis=1)

@@ -14,9 +14,8 @@ import tensorflow as tf
 
 from nvae_tf.evaluation.likelihood import evaluate
 from nvae_tf.evaluation.sampling import sample_images
-from nvae_tf.inference.folding import fold
-from nvae_tf.inference.model import InferenceModel
-from nvae_tf.models.nvae import NVAE
+from nvae_tf.inference.model import refold
+from nvae_tf.runs.families import model_class
 from nvae_tf.training.trainer import Trainer, configure_runtime
 
 
@@ -46,7 +45,7 @@ def _trainer(config, strategy):
     """A `Trainer` with random weights, and random images for each replica."""
     configure_runtime()
     with strategy.scope():
-        model = NVAE(config.model)
+        model = model_class(config.model)(config.model)
     size = config.model
     shape = (config.train.batch_size, size.image_height, size.image_width, size.image_channels)
     images = tf.constant(np.random.default_rng(0).integers(0, 2, shape), tf.float32)
@@ -71,7 +70,7 @@ def training_speed(config, count, strategy, num_samples=0):
     trainer.advance(*shards)
     start_up = time.perf_counter() - start
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})  # as when sampling
-    model = InferenceModel(fold(trainer.model))
+    model = refold(trainer.model)
     runs = {
         "step": lambda: trainer.advance(*shards)["loss"].numpy(),
         "sample": lambda: sample_images(model, batch_size, batch_size=batch_size),

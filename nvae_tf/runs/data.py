@@ -15,6 +15,9 @@ def check_data(config):
     from nvae_tf.data.datasets import dataset_info
 
     info, model = dataset_info(config.data.dataset), config.model
+    sides = [side - 2 * model.padding for side in (model.image_height, model.image_width)]
+    if sides == [info.stored_size] * 2:  # the padding is free
+        info = dataclasses.replace(info, image_size=model.image_height, padding=model.padding)
     for field, expected in (
         ("image_height", info.image_size),
         ("image_width", info.image_size),

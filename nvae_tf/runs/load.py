@@ -4,6 +4,7 @@ from nvae_tf.checkpoint import RunFolder, model_variables
 from nvae_tf.checkpoint.statistics import load_statistics
 from nvae_tf.evaluation.readjust import assign_statistics
 from nvae_tf.inference.model import refold
+from nvae_tf.runs.families import model_class
 from nvae_tf.runs.trainable_nvae import TrainableNVAE
 
 _AVERAGE = "ema"  # the part of a checkpoint with the moving average of the weights
@@ -22,18 +23,20 @@ def load_run(run_dir, step=None, average=True, batch_norm_temperature=None):
             temperature; None for those of the checkpoint. Default None.
 
     Returns:
-        `nvae_tf.NVAE`, compiled with the run's configuration, with extra attributes: `config`, the run's `Config`;
-        `restored_step`, the step of the checkpoint; and `averaged`, whether it has the average of the weights.
+        `nvae_tf.NVAE`, compiled with the run's configuration, or the model of another family, with extra attributes:
+        `config`, the run's `Config`; `restored_step`, the step of the checkpoint; and `averaged`, whether it has the
+        average of the weights.
 
     Raises:
         CheckpointError: the folder has no configuration, no such checkpoint or no such statistics, or the weights do
             not fit.
         ConfigError: `config.json` does not hold a configuration.
+        ValueError: `batch_norm_temperature` is given for a model without batch norm.
     """
     folder = RunFolder(run_dir)
     config = folder.config
     folder.resolve_step(step)  # raises before the model is built
-    model = TrainableNVAE(config.model)
+    model = model_class(config.model)(config.model)
     variables = model_variables(model)
     parts = {"model": variables}
     step = folder.restore_latest(parts) if step is None else folder.restore(parts, step)
@@ -42,14 +45,19 @@ def load_run(run_dir, step=None, average=True, batch_norm_temperature=None):
     if model.averaged:
         folder.restore({_AVERAGE: {name: v for name, v in variables.items() if v.trainable}}, step)
     if batch_norm_temperature is not None:
+        if not model.batch_norms:
+            raise ValueError(
+                f"batch_norm_temperature: expected None without batch norm. Received: {batch_norm_temperature}"
+            )
         assign_statistics(model, load_statistics(folder.step_folder(step), batch_norm_temperature, model.averaged))
-    model.compile(config.train, config.data.binarize)
+    if isinstance(model, TrainableNVAE):
+        model.compile(config.train, config.data.binarize)
     model.config, model.run_dir, model.batch_norm_temperature = config, folder.path, batch_norm_temperature
     return model
 
 
 def load_folded(run_dir, step=None, average=True, batch_norm_temperature=None, strategy=None):
-    """`InferenceModel` of a run, with the extra attributes of `load_run`, which takes the same arguments.
+    """The model of a run, as `refold` returns it, with the extra attributes of `load_run`, whose arguments it takes.
 
     Its variables are created in the scope of `strategy`, a `tf.distribute.Strategy`; None for one device. Default None.
     """

@@ -11,9 +11,9 @@ import tensorflow as tf
 from nvae_tf.checkpoint import DamagedCheckpointError, RunFolder
 from nvae_tf.config import ConfigError, config_to_dict, flat_dict
 from nvae_tf.data import batches
-from nvae_tf.models.nvae import NVAE
 from nvae_tf.runs.data import load_images, open_split, split_names
 from nvae_tf.runs.data_record import DataRecord
+from nvae_tf.runs.families import model_class
 from nvae_tf.runs.training_run import TrainingRun
 from nvae_tf.training.distributed import strategy as strategies
 from nvae_tf.training.trainer import Trainer, configure_runtime
@@ -121,7 +121,7 @@ def prepare(config, run_dir, data_dir, interruption, strategy=None, jit_compile=
     configure_runtime()
     keras.utils.set_random_seed(train.seed)
     with strategy.scope():
-        model = NVAE(config.model, name="nvae")
+        model = model_class(config.model)(config.model, name=config.model.family)
     trainer = Trainer(model, train, steps_per_epoch, strategy, jit_compile)
     run = TrainingRun(folder, config, strategy, trainer, train_images, held_out, held_out_name, interruption)
     trainer.step = run.restore() or 0

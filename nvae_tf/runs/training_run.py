@@ -105,7 +105,7 @@ class TrainingRun:
         )
 
     def folded(self):
-        """`InferenceModel` of the weights to evaluate: the moving average if there is one."""
+        """The model to evaluate, as `refold` returns it; its weights are the moving average if there is one."""
         average = self.trainer.average
         with contextlib.nullcontext() if average is None else average.applied():
             self._folded = refold(self.trainer.model, self._folded)

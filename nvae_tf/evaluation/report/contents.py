@@ -15,12 +15,12 @@ class Report:
         config: `Config`.
         step: step of the checkpoint.
         averaged: whether the weights are the moving average.
-        counts: `{part: (parameters, batch-norm statistics)}` of the model's parts.
+        counts: `{part: (parameters, statistics)}` of the model's parts.
         rows: rows of metrics.jsonl.
         scalars: `{tag: list of Scalar}` of the TensorBoard files.
         evaluation, fid: contents of evaluation.json and fid.json.
         changes: changes of the images that training accepted, from data.json.
-        samples: list of (temperature, uint8 grid, whether batch norm was readjusted for it).
+        samples: list of (temperature, uint8 grid, whether batch norm was readjusted for it, or None without).
         num_samples: number of images in each grid.
         reconstructions, interpolations: (uint8 grid, caption).
         no_images: why there are no reconstructions.

@@ -7,7 +7,7 @@ from nvae_tf.evaluation.latents import draw_rows, encode, interpolate
 from nvae_tf.evaluation.readjust import assign_statistics, statistics_variables
 from nvae_tf.evaluation.sampling import sample_images
 from nvae_tf.evaluation.write_images import grid
-from nvae_tf.inference.folding import fold
+from nvae_tf.inference.model import refold
 
 _INTERPOLATION_STEPS = 8
 _PRIOR_TEMPERATURE = 0.8  # of the samples at the ends of interpolations if there are no images
@@ -21,19 +21,21 @@ def default_count(height):
 def samples(nvae, model, folder, temperatures, count, seed, batch_size):
     """List of (temperature, uint8 grid of samples, whether batch norm was readjusted for it); all have the same noise.
 
-    `model` is the `InferenceModel` of `nvae`; `folder` is that of the checkpoint, which may hold batch-norm statistics
-    for a temperature.
+    The last is None for a model without batch norm.
+
+    `model` is what `refold` returned for `nvae`, a model of any family; `folder` is that of the checkpoint, which may
+    hold batch-norm statistics for a temperature.
     """
     result, own = [], {name: variable.numpy() for name, variable in statistics_variables(nvae).items()}
     available = list_temperatures(folder, nvae.averaged)
     for temperature in temperatures:
-        readjusted = temperature in available
+        readjusted = temperature in available if own else None
         assign_statistics(nvae, load_statistics(folder, temperature, nvae.averaged) if readjusted else own)
-        model.assign(fold(nvae))
+        refold(nvae, model)
         images = sample_images(model, count, temperature, seed, batch_size)
         result.append((temperature, grid(images), readjusted))
     assign_statistics(nvae, own)
-    model.assign(fold(nvae))
+    refold(nvae, model)
     return result
 
 

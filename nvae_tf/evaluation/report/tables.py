@@ -1,6 +1,7 @@
 """The figures and tables of a report."""
 
 import dataclasses
+import math
 import typing
 
 from nvae_tf import hierarchy
@@ -52,7 +53,7 @@ def key_figures(report):
     if report.fid:
         figures.append(("FID", number(report.fid["fid"]), ""))
     figures.append(("Parameters", f"{report.parameters / 1e6:.3g}", "million"))
-    figures.append(("Latent groups", str(hierarchy.num_groups(report.config.model)), ""))
+    figures.append(("Latent groups", str(len(hierarchy.latent_shapes(report.config.model))), ""))
     return figures
 
 
@@ -81,7 +82,7 @@ def likelihood(report):
 
 def _group_figures(report):
     """(KL, active channels, origin) of the groups from evaluation.json or else metrics.jsonl; None without either."""
-    num_groups = hierarchy.num_groups(report.config.model)
+    num_groups = len(hierarchy.latent_shapes(report.config.model))
     for file, values, active in (
         ("evaluation.json", report.evaluation, "active_units"),
         ("metrics.jsonl", report.rows[-1] if report.rows else None, "active_units_per_group"),
@@ -92,20 +93,24 @@ def _group_figures(report):
     return None
 
 
+def _size(shape):
+    """Height and width of a latent as text; a latent may be a vector."""
+    return " × ".join(map(str, shape[:-1])) or "vector"
+
+
 def groups(report):
     """Dict of two charts, a `Table` and the origin of the figures; None if nothing is known."""
     found = _group_figures(report)
     if found is None:
         return None
     (kl, active, origin), model = found, report.config.model
-    bands = [(f"{scale.height} × {scale.width}", scale.num_groups) for scale in hierarchy.scales(model)]
-    bands = [band for band in bands if band[1]]
-    notes = [f"{units:g}/{model.latent_channels}" for units in active]
+    shapes = hierarchy.latent_shapes(model)
+    bands = [(_size(shape), count) for _, count, shape in hierarchy.latents_by_level(model)]
+    notes = [f"{units:g}/{shape[-1]}" for units, shape in zip(active, shapes, strict=True)]
     label = f"Bars of the KL of {len(kl)} latent groups, from {min(kl):.2f} to {max(kl):.2f} nats"
     total, rows = max(sum(kl), 1e-9), []
-    for group, (scale, value, note) in enumerate(zip(hierarchy.group_scales(model), kl, notes, strict=True)):
-        latents = f"{scale.height} × {scale.width}"
-        rows.append([str(group), latents, number(value, 3), f"{100 * value / total:.1f} %", note])
+    for group, (shape, value, note) in enumerate(zip(shapes, kl, notes, strict=True)):
+        rows.append([str(group), _size(shape), number(value, 3), f"{100 * value / total:.1f} %", note])
     header = ["group", "latents", "KL, nats", "share of the KL", "active channels"]
     return {
         "kl_chart": bar_chart(kl, label, "nats", bands, [f"{note} active" for note in notes]),
@@ -144,14 +149,15 @@ def model(report):
     """`Table`s of the parameters of the model's parts and of its scales."""
     rows = [[part, number(count, 0), number(kept, 0)] for part, (count, kept) in report.counts.items()]
     rows.append(["total", number(report.parameters, 0), number(sum(kept for _, kept in report.counts.values()), 0)])
-    parts = Table("Size of the model", ["part", "parameters", "batch-norm statistics"], rows)
-    channels, rows = report.config.model.latent_channels, []
-    for scale in hierarchy.scales(report.config.model):
-        size = scale.num_groups * scale.height * scale.width * channels
-        latents = f"{scale.height} × {scale.width} × {channels}"
-        widths = [str(scale.encoder_channels), str(scale.decoder_channels)]
-        rows.append([str(scale.index), str(scale.num_groups), latents, number(size, 0), *widths])
-    header = ["scale", "groups", "latents per group", "latents", "encoder channels", "decoder channels"]
+    parts = Table("Size of the model", ["part", "parameters", "statistics"], rows)
+    config, rows = report.config.model, []
+    for level, count, shape in hierarchy.latents_by_level(config):
+        rows.append([str(level), str(count), " × ".join(map(str, shape)), number(count * math.prod(shape), 0)])
+    header = ["scale", "groups", "latents per group", "latents"]
+    if config.family == "nvae":
+        header += ["encoder channels", "decoder channels"]
+        for row, scale in zip(rows, hierarchy.scales(config), strict=True):
+            row += [str(scale.encoder_channels), str(scale.decoder_channels)]
     return parts, Table("Scales, coarsest first", header, rows)
 
 

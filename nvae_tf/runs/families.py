@@ -1,0 +1,24 @@
+"""The model class of each family, imported only when it is needed."""
+
+import importlib
+
+_CLASSES = {
+    "nvae": ("nvae_tf.runs.trainable_nvae", "TrainableNVAE"),
+    "iaf_vae": ("nvae_tf.baselines.iaf_vae", "IAFVAE"),
+    "biva": ("nvae_tf.baselines.biva", "BIVA"),
+    "vqvae2": ("nvae_tf.baselines.vqvae2", "VQVAE2"),
+}
+
+
+def model_class(config):
+    """The `ImageModel` of a model's configuration."""
+    module, name = _CLASSES[config.family]
+    return getattr(importlib.import_module(module), name)
+
+
+def require_folding(config, flag):
+    """Raises ValueError, which names a flag, if the model of a `Config` does not fold: it has no exports or paths."""
+    if not model_class(config.model).folds:
+        raise ValueError(
+            f"{flag}: expected NVAE. Received: model.family {config.model.family!r}, which this is not for"
+        )
