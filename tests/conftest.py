@@ -59,6 +59,12 @@ def golden():
     return _shared_folder("golden")
 
 
+@pytest.fixture(scope="session")
+def baselines_golden():
+    """Folder with a folder for each of the baselines, of numbers from its original program."""
+    return _shared_folder("baselines") / "golden"
+
+
 def _split_arrays(values, index):
     arrays, first = {}, 0
     for name, shape in index:

@@ -8,10 +8,8 @@ from nvae_tf.distributions.likelihood import ImageLikelihood, to_unit_interval
 from nvae_tf.hierarchy import num_mixture_pieces, sort_mixture_pieces
 
 _MIN_LOG_SCALE = -7.0
-# On [-1, 1]: values below minus this are in the first bin, values above it in the last. At 8 bits the original's 0.99
-# also puts level 254 (0.992) into the last bin; this is kept, so that likelihoods agree with the published ones.
+# On [-1, 1]: values below this are in the first bin.
 _FIRST_BIN = -0.999
-_LAST_BIN = 0.99
 # Smallest mass of a bin that the difference of two sigmoids resolves in float32.
 _MIN_MASS = 1e-5
 _UNIFORM = {"minval": 1e-5, "maxval": 1.0 - 1e-5}
@@ -35,12 +33,14 @@ class LogisticMixtureLikelihood(ImageLikelihood):
         num_mixtures: components of the mixture.
         bit_depth: bits per image value. Default 8.
         padding: pixels on every side that do not count in `log_prob`. Default 0.
+        last_bin: values above this, on [-1, 1], are in the last bin. At 8 bits the default also puts level 254 (0.992)
+            there, as NVAE's original does, so that likelihoods agree with the published ones. Default 0.99.
 
     Raises:
         ValueError: the last axis of `params` does not fit `num_channels` and `num_mixtures`.
     """
 
-    def __init__(self, params, num_channels, num_mixtures, bit_depth=8, padding=0):
+    def __init__(self, params, num_channels, num_mixtures, bit_depth=8, padding=0, last_bin=0.99):
         expected = num_mixtures * num_mixture_pieces(num_channels)
         if params.shape[-1] != expected:
             raise ValueError(
@@ -49,6 +49,7 @@ class LogisticMixtureLikelihood(ImageLikelihood):
             )
         self._num_mixtures = num_mixtures
         self._half_bin = 1.0 / (2**bit_depth - 1)
+        self._last_bin = last_bin
         super().__init__(params, num_channels, padding)
 
     def _log_prob(self, images):
@@ -58,7 +59,7 @@ class LogisticMixtureLikelihood(ImageLikelihood):
             means[channel] += coefficient * images[..., before, tf.newaxis]
         values = images[..., tf.newaxis]  # [B, H, W, C, 1]
         centered = values - tf.stack(means, axis=-2)  # [B, H, W, C, num_mixtures]
-        log_masses = _log_mass(values, centered, tf.stack(log_scales, axis=-2), self._half_bin)
+        log_masses = _log_mass(values, centered, tf.stack(log_scales, axis=-2), self._half_bin, self._last_bin)
         log_joint = tf.nn.log_softmax(logits) + tf.reduce_sum(log_masses, axis=-2)  # [B, H, W, num_mixtures]
         return tf.reduce_sum(tf.reduce_logsumexp(log_joint, axis=-1), axis=[-2, -1])
 
@@ -71,16 +72,24 @@ class LogisticMixtureLikelihood(ImageLikelihood):
 
     def _sample_n(self, n, seed=None):
         component_seed, value_seed = tf.unstack(tf.random.split(self._stateless_seed(seed), 2))
-        logits, means, log_scales, coefficients = self._split(self._params)
+        shape = [n, *tf.unstack(tf.shape(self._params)[:-1])]
+        component = tf.random.stateless_uniform([*shape, self._num_mixtures], component_seed, **_UNIFORM)
+        value = tf.random.stateless_uniform([*shape, self._num_channels], value_seed, **_UNIFORM)
+        return self.from_uniforms(component, value)
 
-        uniform = tf.random.stateless_uniform(tf.concat([[n], tf.shape(logits)], 0), component_seed, **_UNIFORM)
-        gumbel = -tf.math.log(-tf.math.log(uniform))
+    def from_uniforms(self, component, value):
+        """Images [..., B, H, W, C] in [0, 1] as a function of uniform noise in (0, 1).
+
+        Args:
+            component: [..., B, H, W, num_mixtures], by which the components are drawn (Gumbel-max).
+            value: [..., B, H, W, C], the probabilities below the drawn values.
+        """
+        logits, means, log_scales, coefficients = self._split(self._params)
+        gumbel = -tf.math.log(-tf.math.log(component))
         picked = tf.one_hot(tf.argmax(logits + gumbel, axis=-1), self._num_mixtures)[..., tf.newaxis, :]
         chosen = tf.reduce_sum(picked * tf.stack(means + log_scales + coefficients, axis=-2), axis=-1)
         mean, log_scale, coefficient = tf.split(chosen, [len(means), len(means), len(coefficients)], axis=-1)
-
-        uniform = tf.random.stateless_uniform(tf.shape(mean), value_seed, **_UNIFORM)
-        logistic = tf.math.log(uniform) - tf.math.log1p(-uniform)
+        logistic = tf.math.log(value) - tf.math.log1p(-value)
         values = mean + tf.exp(log_scale) * logistic  # [n, B, H, W, C]
         return self._chain(tf.unstack(values, axis=-1), tf.unstack(coefficient, axis=-1))
 
@@ -106,7 +115,7 @@ class LogisticMixtureLikelihood(ImageLikelihood):
         return to_unit_interval(tf.stack(values, axis=-1))
 
 
-def _log_mass(values, centered, log_scales, half_bin):
+def _log_mass(values, centered, log_scales, half_bin, last_bin):
     """Log mass [..., num_mixtures], in nats, of the bin of values [..., 1] in [-1, 1] under each logistic.
 
     Each element takes only one softplus and one log: the branch is chosen before them, and the arguments keep every
@@ -119,7 +128,7 @@ def _log_mass(values, centered, log_scales, half_bin):
     tail = -tf.abs(distance)
     mass = tf.sigmoid(tail + half_width) - tf.sigmoid(tail - half_width)
 
-    is_first, is_last = values < _FIRST_BIN, values > _LAST_BIN
+    is_first, is_last = values < _FIRST_BIN, values > last_bin
     argument = tf.where(is_first, -distance - half_width, tf.where(is_last, distance - half_width, tail))
     softplus = tf.math.softplus(argument)
     log_density = tail - log_scales - 2.0 * softplus

@@ -54,23 +54,23 @@ def levels(bit_depth):
     return (np.arange(2**bit_depth) / (2**bit_depth - 1)).astype(np.float32)
 
 
-@pytest.mark.parametrize("bit_depth", [5, 8])
+@pytest.mark.parametrize("bit_depth, last_bin", [(5, 0.99), (8, 0.99), (8, 0.999)])
 @pytest.mark.parametrize("channels", [1, 2, 3])
-def test_pmf_over_the_last_channel_sums_to_one(channels, bit_depth):
+def test_pmf_over_the_last_channel_sums_to_one(channels, bit_depth, last_bin):
     mixtures, rng = 4, np.random.default_rng(bit_depth)
     parameters = random_parameters(rng, [1, 1, 1], channels, mixtures)
     images = np.full([2**bit_depth, 1, 1, channels], levels(bit_depth)[2**bit_depth // 2])
     images[:, 0, 0, -1] = levels(bit_depth)
     repeated = np.repeat(parameters, len(images), axis=0)
-    pmf = np.exp(LogisticMixtureLikelihood(repeated, channels, mixtures, bit_depth).log_prob(images))
+    pmf = np.exp(LogisticMixtureLikelihood(repeated, channels, mixtures, bit_depth, 0, last_bin).log_prob(images))
     marginal = 1.0
     if channels > 1:
         # With up to three channels, the first parameters are those of a mixture of all channels but the last.
         head = parameters[..., : num_parameters(channels - 1, mixtures)]
-        earlier = LogisticMixtureLikelihood(head, channels - 1, mixtures, bit_depth)
+        earlier = LogisticMixtureLikelihood(head, channels - 1, mixtures, bit_depth, 0, last_bin)
         marginal = np.exp(earlier.log_prob(images[:1, ..., :-1]))[0]
-    # At 8 bits level 254 is given all the mass above it (see _LAST_BIN), so that of level 255 is there twice.
-    twice = pmf[-1] if bit_depth == 8 else 0.0
+    # At 8 bits and 0.99 level 254 is given all the mass above it, so that of level 255 is there twice.
+    twice = pmf[-1] if (bit_depth, last_bin) == (8, 0.99) else 0.0
     np.testing.assert_allclose((pmf.sum() - twice) / marginal, 1.0, atol=1e-4)
 
 
