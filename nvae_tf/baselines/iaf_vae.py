@@ -66,12 +66,7 @@ class IAFVAE(ImageModel):
 
     def noise_shapes(self, batch_size):
         """Shape [B, h, w, latent_channels] of the noise of each layer, in generation order."""
-        config = self.model_config
-        sides = [
-            (config.image_height >> level, config.image_width >> level) for level in range(config.num_levels, 0, -1)
-        ]
-        per_level = config.layers_per_level
-        return [(batch_size, *side, config.latent_channels) for side in sides for _ in range(per_level)]
+        return [(batch_size, *shape) for shape in self.model_config.latent_shapes]
 
     def encode(self, images, training=False):
         """Features of images: a list of one tensor [B, h, w, C] for each layer, in generation order.
@@ -137,9 +132,7 @@ class IAFVAE(ImageModel):
         """
         if noise is None and batch_size is None:
             raise ValueError("generate: expected noise or batch_size. Received: neither")
-        per_level = self.model_config.layers_per_level
-        levels = [index // per_level for index in range(len(self.latent_layers))]
-        temperatures = latent_temperatures(temperature, levels)
+        temperatures = latent_temperatures(temperature, self.model_config.latent_levels)
         noise = self._noise(noise, batch_size, seed)
         state = self.top(tf.shape(noise[0])[0])
         for layer, eps, one in zip(self.latent_layers[::-1], noise, temperatures, strict=True):

@@ -48,6 +48,17 @@ class IAFVAEConfig:
         """Factor between the size of the image and that of the coarsest latents."""
         return 2**self.num_levels
 
+    @property
+    def latent_shapes(self):
+        """Shape (h, w, latent_channels) of the latent of each layer, in generation order, coarsest first."""
+        factors = [2**level for level in range(self.num_levels, 0, -1) for _ in range(self.layers_per_level)]
+        return [(self.image_height // one, self.image_width // one, self.latent_channels) for one in factors]
+
+    @property
+    def latent_levels(self):
+        """Index of the level of each layer, in generation order, 0 for the coarsest."""
+        return [level for level in range(self.num_levels) for _ in range(self.layers_per_level)]
+
     def validate(self):
         """Raises `ConfigError` if no model can be built from this configuration; returns self."""
         rules = (

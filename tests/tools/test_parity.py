@@ -1,6 +1,7 @@
 """tools/parity.py ends with status 0 on every reference file, and with 1 when anything differs."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -8,13 +9,13 @@ import pytest
 
 @pytest.fixture
 def parity(program, monkeypatch, capsys):
-    """Function that runs the tool and returns (exit status, output): parity(checkpoint, expected, *flags)."""
+    """Function that runs the tool with flags and returns (exit status, output)."""
     # A setting of the whole process.
     monkeypatch.setattr("nvae_tf.training.trainer.configure_runtime", lambda: None)
 
-    def run(checkpoint, expected, *flags):
+    def run(*flags):
         with pytest.raises(SystemExit) as ended:
-            program("parity", f"--checkpoint={checkpoint}", f"--expected={expected}", *flags).main()
+            program("parity", *flags).main()
         return ended.value.code, capsys.readouterr().out
 
     return run
@@ -32,7 +33,7 @@ def parity(program, monkeypatch, capsys):
 def test_golden_files(golden, parity, name):
     pytest.importorskip("torch", reason="torch is an optional extra, needed only to convert; CI installs it")
     path = golden / f"{name}.expected.npz"
-    status, printed = parity(golden / f"{name}.checkpoint.pt", path)
+    status, printed = parity(f"--checkpoint={golden / name}.checkpoint.pt", f"--expected={path}")
     assert status == 0, printed
     with np.load(path) as file:
         count = sum(key != "x" and not key.startswith("eps_") for key in file.files)
@@ -48,7 +49,8 @@ def small_parity(parity, small_golden, save_checkpoint, tmp_path):
         kept = {key: value for key, value in numbers.items() if key == "x" or key.startswith(("eps_", *keys))}
         np.savez(tmp_path / "expected.npz", **(kept | expected))
         changed = dataclasses.replace(checkpoint, arrays=checkpoint.arrays | weights)
-        return parity(save_checkpoint(changed), tmp_path / "expected.npz", *flags)
+        checkpoint = save_checkpoint(changed)
+        return parity(f"--checkpoint={checkpoint}", f"--expected={tmp_path / 'expected.npz'}", *flags)
 
     return run
 
@@ -89,3 +91,34 @@ def test_statistics_are_summed_up_or_listed(small_parity, small_golden):
     assert status == 1 and f"{keys[0]} " not in printed
     assert _words(printed, keys[1])[-1] == "FAIL"
     assert _words(printed, "bn_after/")[-2:] == ["FAIL", keys[1].removeprefix("bn_after/")]
+
+
+def test_a_baseline_is_compared_with_its_own_file(parity, baselines_golden, tmp_path):
+    with np.load(baselines_golden / "iaf_vae" / "diag_depth2_blocks1.npz") as file:
+        expected = dict(file)
+    expected["log_px"] = expected["log_px"] * np.float32(1.0001)
+    expected["gradient.x_enc.V"] = expected["gradient.x_enc.V"] + np.float32(1.0)
+    expected["other"] = expected.pop("z.layer_1_0")
+    np.savez(tmp_path / "expected.npz", **expected)
+    status, printed = parity("--family=iaf_vae", f"--expected={tmp_path / 'expected.npz'}")
+    assert status == 1 and "130 keys compared, 4 beyond tolerance or unknown" in printed
+    assert _words(printed, "log_px")[-1] == _words(printed, "gradient.x_enc.V")[-1] == "FAIL"
+    assert "missing from the file" in printed and _words(printed, "other")[-2:] == ["unknown", "key"]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "expected --checkpoint with the family nvae, and only with it"),
+        (
+            ["--family=iaf_vae", f"--checkpoint={__file__}"],
+            "expected --checkpoint with the family nvae, and only with it",
+        ),
+        (["--family=vqvae2", "--weights=none.npz"], "expected existing files"),
+        ([f"--checkpoint={__file__}", f"--weights={__file__}"], "expected no --weights with the family nvae"),
+        (["--family=other"], "value should be one of <nvae|iaf_vae|biva|vqvae2>"),
+    ],
+)
+def test_wrong_flags(parity, arguments, message):
+    with pytest.raises(Exception, match=re.escape(message)):
+        parity(f"--expected={__file__}", *arguments)
