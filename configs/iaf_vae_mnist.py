@@ -1,6 +1,6 @@
 """A small IAF-VAE on dynamically binarised MNIST.
 
-    python tools/train.py --config=configs/iaf_vae_mnist.py --run_dir=runs/iaf_vae_mnist --data_dir=DIR
+python tools/train.py --config=configs/iaf_vae_mnist.py --run_dir=runs/iaf_vae_mnist --data_dir=DIR
 """
 
 from nvae_tf.config import Config, DataConfig, TrainConfig

@@ -26,7 +26,10 @@ PUBLISHED = {
 }
 
 # Configurations of the models that NVAE is compared with; see nvae_tf/baselines.
-BASELINES = {"biva_cifar10", "biva_digits", "biva_mnist", "biva_mnist_small"}
+BASELINES = {
+    *("biva_cifar10", "biva_digits", "biva_mnist", "biva_mnist_small"),
+    *("iaf_vae_cifar10", "iaf_vae_digits", "iaf_vae_mnist"),
+}
 
 
 def _load(name):

@@ -4,6 +4,7 @@ It computes what the authors' program computes, including what the paper does no
 sums of log standard deviations and contexts, one order for all masks, Adamax without bias correction.
 """
 
+import keras
 import tensorflow as tf
 
 from nvae_tf.baselines.iaf_layer import LatentLayer
@@ -11,11 +12,12 @@ from nvae_tf.baselines.weight_norm import NormConv2D, NormConv2DTranspose
 from nvae_tf.distributions import image_likelihood
 from nvae_tf.layers.kernels import COMPUTE_DTYPE
 from nvae_tf.models.image_model import ImageModel, batch_size
-from nvae_tf.models.noise import check_per_group, latent_temperatures
+from nvae_tf.models.noise import check_per_group, group_temperatures
 from nvae_tf.models.output import ModelOutput
 from nvae_tf.objectives.kl import free_bits_kl
 
 
+@keras.saving.register_keras_serializable("nvae_tf")
 class IAFVAE(ImageModel):
     """Bidirectional ResNet VAE whose posteriors may have a context-conditioned inverse autoregressive flow.
 
@@ -63,10 +65,6 @@ class IAFVAE(ImageModel):
         if config.likelihood == "discretized_logistic":
             self.dec_log_stdv = self.add_weight(shape=(), initializer="zeros", name="dec_log_stdv")
         self.built = True
-
-    def noise_shapes(self, batch_size):
-        """Shape [B, h, w, latent_channels] of the noise of each layer, in generation order."""
-        return [(batch_size, *shape) for shape in self.model_config.latent_shapes]
 
     def encode(self, images, training=False):
         """Features of images: a list of one tensor [B, h, w, C] for each layer, in generation order.
@@ -132,7 +130,11 @@ class IAFVAE(ImageModel):
         """
         if noise is None and batch_size is None:
             raise ValueError("generate: expected noise or batch_size. Received: neither")
-        temperatures = latent_temperatures(temperature, self.model_config.latent_levels)
+        temperatures = [
+            # A shape of [B] would broadcast along the channels.
+            tf.reshape(one, [-1, 1, 1, 1]) if tf.is_tensor(one) and one.shape.rank else one
+            for one in group_temperatures(temperature, self.model_config)
+        ]
         noise = self._noise(noise, batch_size, seed)
         state = self.top(tf.shape(noise[0])[0])
         for layer, eps, one in zip(self.latent_layers[::-1], noise, temperatures, strict=True):

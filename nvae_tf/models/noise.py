@@ -43,36 +43,22 @@ def check_per_group(name, tensors, shapes):
 
 
 def group_temperatures(temperature, config):
-    """A temperature for each latent of a model's configuration; see `latent_temperatures`."""
-    return latent_temperatures(temperature, latent_levels(config))
-
-
-def latent_temperatures(temperature, scales):
     """A temperature for each latent, from one, or from a list of one, one for each scale or one for each latent.
 
-    Args:
-        temperature: numbers, or tensors [B] or []; a list of them, or one.
-        scales: index of the scale of each latent, in generation order.
-
-    Returns:
-        List of numbers and tensors that broadcast to [B, h, w, C].
-
-    Raises:
-        ValueError: a temperature is not positive and finite, or there is another number of them.
+    Raises `ValueError` if a temperature is not positive and finite, or for another number of them.
     """
     values = list(temperature) if isinstance(temperature, (list, tuple)) else [temperature]
     for value in values:
         if not tf.is_tensor(value) and not 0.0 < value < float("inf"):
             raise ValueError(f"temperature: expected a positive, finite number. Received: {value}")
-    # A shape of [B] would broadcast along the channels.
-    values = [tf.reshape(value, [-1, 1, 1, 1]) if tf.is_tensor(value) else value for value in values]
-    num_scales, num_latents = scales[-1] + 1, len(scales)
-    if len(values) in (1, num_latents):
-        return values * (num_latents // len(values))
+    scales = latent_levels(config)
+    num_scales, num_groups = scales[-1] + 1, len(scales)
+    if len(values) in (1, num_groups):
+        return values * (num_groups // len(values))
     if len(values) == num_scales:
         return [values[scale] for scale in scales]
     raise ValueError(
-        f"temperature: expected one, {num_scales} (one for each scale) or {num_latents} (one for each group). "
+        f"temperature: expected one, {num_scales} (one for each scale) or {num_groups} (one for each group). "
         f"Received: {len(values)}"
     )
 
