@@ -39,6 +39,21 @@ class CodeTerms(typing.NamedTuple):
     nll: tf.Tensor
     commitment: tf.Tensor
 
+    @property
+    def kl_per_channel(self):
+        """The `nll` [B, 1], which stands where a VAE has a KL."""
+        return self.nll[:, tf.newaxis]
+
+    @property
+    def log_q(self):
+        """Log probability of the codes under the posterior [B], which is 0."""
+        return tf.zeros_like(self.nll)
+
+    @property
+    def log_p(self):
+        """Log probability of the codes under the prior [B], nats."""
+        return -self.nll
+
 
 @keras.saving.register_keras_serializable("nvae_tf")
 class VQVAE2(ImageModel):
@@ -104,7 +119,7 @@ class VQVAE2(ImageModel):
 
     def noise_shapes(self, batch_size):
         """Shape [B, h, w, 1] of each level's noise, coarsest first."""
-        return [(batch_size, *size, 1) for size in self.model_config.map_sizes]
+        return [(batch_size, *shape) for shape in self.model_config.latent_shapes]
 
     def encode(self, images, training=False):
         """The codes of images: a list with the fields of each level's `CodeTerms`, one after the other.
@@ -135,13 +150,13 @@ class VQVAE2(ImageModel):
         """
         size = len(CodeTerms._fields)
         groups = [CodeTerms(*features[start : start + size]) for start in range(0, len(features), size)]
-        nll = tf.stack([group.nll for group in groups], axis=1)
+        kl_per_channel = tf.stack([group.kl_per_channel for group in groups], axis=1)
         return ModelOutput(
             likelihood_params=self._pixels([group.vectors for group in groups]),
-            kl_per_group=nll,
-            log_q=tf.zeros_like(nll[:, 0]),
-            log_p=-tf.reduce_sum(nll, axis=1),
-            kl_per_channel=nll[..., tf.newaxis],
+            kl_per_group=kl_per_channel[..., 0],
+            log_q=tf.add_n([group.log_q for group in groups]),
+            log_p=tf.add_n([group.log_p for group in groups]),
+            kl_per_channel=kl_per_channel,
             groups=groups,
         )
 
@@ -151,7 +166,7 @@ class VQVAE2(ImageModel):
     def _nll_per_level(self, codes):
         """-log p of the codes of each level given the coarser ones [B], nats."""
         if not self.priors:
-            sizes = [math.prod(size) for size in self.model_config.map_sizes]
+            sizes = map(math.prod, self.model_config.latent_shapes)
             return [tf.fill([tf.shape(codes[0])[0]], size * math.log(self.model_config.num_codes)) for size in sizes]
         return [prior.nll(*pair) for prior, *pair in zip(self.priors, codes, [None, *codes[:-1]], strict=True)]
 

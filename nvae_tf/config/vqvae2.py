@@ -69,10 +69,15 @@ class VQVAE2Config:
     prior_dropout: float = 0.1
 
     @property
-    def map_sizes(self):
-        """(height, width) of each map of codes, coarsest first."""
+    def latent_shapes(self):
+        """(h, w, 1) of each map of codes, coarsest first."""
         strides = [self.bottom_stride * 2**level for level in reversed(range(self.num_levels))]
-        return [(self.image_height // stride, self.image_width // stride) for stride in strides]
+        return [(self.image_height // stride, self.image_width // stride, 1) for stride in strides]
+
+    @property
+    def latent_levels(self):
+        """Number of each map of codes, 0 for the coarsest."""
+        return list(range(self.num_levels))
 
     def validate(self):
         """Raises `ConfigError` if no model can be built from this configuration; returns self."""
