@@ -18,7 +18,7 @@ from nvae_tf.baselines.vq_autoencoder import LEVEL_NAMES, CodeAutoencoder
 from nvae_tf.distributions import NormalLikelihood, image_likelihood
 from nvae_tf.layers.kernels import COMPUTE_DTYPE
 from nvae_tf.models.image_model import ImageModel, batch_size
-from nvae_tf.models.noise import check_per_group
+from nvae_tf.models.noise import check_per_group, group_temperatures
 from nvae_tf.models.output import ModelOutput
 
 _PLACES = 1000  # numbers for dropout that each prior may use
@@ -117,10 +117,6 @@ class VQVAE2(ImageModel):
             return []
         return [variable for quantizer in self.autoencoder.quantizers for variable in quantizer.state]
 
-    def noise_shapes(self, batch_size):
-        """Shape [B, h, w, 1] of each level's noise, coarsest first."""
-        return [(batch_size, *shape) for shape in self.model_config.latent_shapes]
-
     def encode(self, images, training=False):
         """The codes of images: a list with the fields of each level's `CodeTerms`, one after the other.
 
@@ -199,17 +195,12 @@ class VQVAE2(ImageModel):
             Likelihood parameters [B, H, W, P].
 
         Raises:
-            ValueError: neither noise nor batch_size is given, or a temperature is not positive and finite.
+            ValueError: neither noise nor batch_size is given, a temperature is not positive and finite, or a list has
+                another length.
         """
         if noise is None and batch_size is None:
             raise ValueError("generate: expected noise or batch_size. Received: neither")
-        levels = self.model_config.num_levels
-        temperatures = list(temperature) if isinstance(temperature, (list, tuple)) else [temperature] * levels
-        if len(temperatures) != levels:
-            raise ValueError(f"temperature: expected one, or {levels} of them. Received: {len(temperatures)}")
-        for value in temperatures:
-            if not tf.is_tensor(value) and not 0.0 < value < float("inf"):
-                raise ValueError(f"temperature: expected a positive, finite number. Received: {value}")
+        temperatures = group_temperatures(temperature, self.model_config)
         temperatures = [tf.convert_to_tensor(value, tf.float32) for value in temperatures]
         return self._generate(self._noise(noise, batch_size, seed), temperatures)
 
