@@ -21,6 +21,7 @@ def get_config() -> Config:
             residual_blocks=1,
             code_size=16,
             num_codes=64,
+            sigma=1.0,
             prior_channels=64,
             prior_residual_channels=32,
             prior_kernel_size=3,
