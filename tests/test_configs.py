@@ -29,6 +29,7 @@ PUBLISHED = {
 BASELINES = {
     *("biva_cifar10", "biva_digits", "biva_mnist", "biva_mnist_small"),
     *("iaf_vae_cifar10", "iaf_vae_digits", "iaf_vae_mnist"),
+    *("vqvae2_cifar10", "vqvae2_digits", "vqvae2_mnist"),
 }
 
 

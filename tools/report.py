@@ -85,7 +85,7 @@ def gather(run_dir):
     from nvae_tf.evaluation.report.contents import Report
     from nvae_tf.evaluation.report.scalars import read_scalars
     from nvae_tf.layers.layer import without_values
-    from nvae_tf.runs.families import model_class
+    from nvae_tf.runs.families import make_model
     from nvae_tf.runs.load import load_run
 
     folder = RunFolder(run_dir)
@@ -98,7 +98,7 @@ def gather(run_dir):
         changes=(read_json(folder.path / "data.json") or {}).get("changes", []),
         rows=MetricsFile(folder.path / "metrics.jsonl").read(),
         scalars=read_scalars(folder.path / "tensorboard"),
-        counts=count_parts(without_values(lambda: model_class(config.model)(config.model))),
+        counts=count_parts(without_values(lambda: make_model(config))),
     )
     # A run that has just begun has curves and no checkpoint yet, but a requested step must exist.
     if folder.steps() or FLAGS.step is not None:

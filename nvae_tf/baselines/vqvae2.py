@@ -13,6 +13,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from nvae_tf import hierarchy
+from nvae_tf.baselines.code_priors import nll_per_level
 from nvae_tf.baselines.pixel_snail import PixelSnail
 from nvae_tf.baselines.vq_autoencoder import LEVEL_NAMES, CodeAutoencoder
 from nvae_tf.distributions import NormalLikelihood, image_likelihood
@@ -74,7 +75,6 @@ class VQVAE2(ImageModel):
         is_mixture = config.likelihood == "logistic_mixture"
         filters = hierarchy.num_likelihood_parameters(config) if is_mixture else config.image_channels
         self.autoencoder = CodeAutoencoder(config, filters, name="autoencoder")
-        self.autoencoder.trainable = stage != "prior"
         names = () if stage == "autoencoder" else LEVEL_NAMES[config.num_levels]
         self.priors = [self._make_prior(level, f"prior_{name}") for level, name in enumerate(names)]
         self.build()
@@ -100,6 +100,7 @@ class VQVAE2(ImageModel):
     def build(self, input_shape=None):
         for part in (self.autoencoder, *self.priors):
             part.build()
+        self.autoencoder.trainable = self.stage != "prior"
         self.built = True
 
     def get_config(self):
@@ -164,7 +165,7 @@ class VQVAE2(ImageModel):
         if not self.priors:
             sizes = map(math.prod, self.model_config.latent_shapes)
             return [tf.fill([tf.shape(codes[0])[0]], size * math.log(self.model_config.num_codes)) for size in sizes]
-        return [prior.nll(*pair) for prior, *pair in zip(self.priors, codes, [None, *codes[:-1]], strict=True)]
+        return nll_per_level(self.priors, codes)
 
     def weighted_kl(self, output, kl_weight):
         """What training adds to the reconstruction: the weighted KL, and the commitment, which is no part of the NELBO.

@@ -1,6 +1,7 @@
 """Configuration of the optimisation, the objective, the guards and the output of a run."""
 
 import dataclasses
+import operator
 
 from nvae_tf.config.validation import BELOW_ONE, NOT_NEGATIVE, POSITIVE, at_least, check_fields, one_of
 
@@ -8,6 +9,7 @@ CONVOLUTION_DTYPES = ("float32", "bfloat16")
 # Type of the activations and convolutions for each precision.
 PRECISIONS = {"float32": "float32", "mixed_float16": "float16", "mixed_bfloat16": "bfloat16"}
 REMAT = ("none", "cells")
+STAGES = ("joint", "autoencoder", "prior")
 OPTIMIZERS = ("adamax", "adamax_uncorrected", "adam")
 SCHEDULES = ("cosine", "constant", "exponential")
 LEARNING_RATE_RULES = ("none", "sqrt", "linear")
@@ -29,6 +31,11 @@ class TrainConfig:
             available when it first starts and stores their number in its config.json. Default 0.
         epochs: number of passes over the training split, on which the schedules are based. Default 400.
         max_steps: stop after this many steps without changing the schedules; 0 for no limit. Default 0.
+        stage: what a VQ-VAE-2 trains: `"joint"` for its autoencoder and priors at the same time, `"autoencoder"` for
+            the former only, `"prior"` for the priors of the codes of `autoencoder_run`, which are computed once.
+            Default `"joint"`.
+        autoencoder_run: folder of the run whose autoencoder the stage `"prior"` takes; not read when a run resumes.
+            Default `""`.
         optimizer: `"adamax"` as in NVAE and BIVA, `"adamax_uncorrected"` as in IAF-VAE, or `"adam"`; the formulas are
             in [training/optimizer.py](../training/optimizer.py). Default `"adamax"`.
         epsilon: epsilon of the optimiser. Default 1e-3.
@@ -86,6 +93,8 @@ class TrainConfig:
     num_replicas: int = 0
     epochs: int = 400
     max_steps: int = 0
+    stage: str = "joint"
+    autoencoder_run: str = ""
     optimizer: str = "adamax"
     epsilon: float = 1e-3
     learning_rate: float = 1e-2
@@ -147,6 +156,7 @@ class TrainConfig:
             (NOT_NEGATIVE, ("initial_regularization", "kl_constant_fraction", "kl_min_weight")),
             (NOT_NEGATIVE, ("clip_norm", "skip_norm", "skip_factor")),
             (BELOW_ONE, ("ema_decay", "recovery_learning_rate")),
+            (one_of(STAGES), ("stage",)),
             (one_of(OPTIMIZERS), ("optimizer",)),
             (one_of(SCHEDULES), ("schedule",)),
             (one_of(tuple(PRECISIONS)), ("precision",)),
@@ -162,6 +172,10 @@ class TrainConfig:
         if precision != "float32":
             same = (f"'float32' with precision {precision!r}", lambda value: value == "float32")
             together += [(same, ("convolution_dtype",))]
+        if self.stage == "prior":
+            together += [(("the folder of a run with stage 'prior'", bool), ("autoencoder_run",))]
+        elif self.autoencoder_run:
+            together += [((f"'' with stage {self.stage!r}", operator.not_), ("autoencoder_run",))]
         if rule != "none":
             together += [((f"at least 1 with learning_rate_rule {rule!r}", bool), ("reference_batch_size",))]
         check_fields(self, "train", together)

@@ -163,6 +163,15 @@ def train_batches(
     return steps.map(make_batches, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
+def row_batches(rows, batch_size, seed, start_step=0, num_shards=1, shard_indices=(0,)):
+    """Endless batches of the shuffled rows of an array [N, ...], in the order of `train_batches`, as whose they are."""
+    with tf.device("CPU:0"):  # see `_reader`
+        read = functools.partial(tf.gather, tf.constant(rows))
+    indices = _step_indices(len(rows), batch_size, seed, start_step, num_shards, shard_indices)
+    count = len(shard_indices)
+    return indices.map(lambda step, numbers: tuple(tf.unstack(read(numbers), num=count))).prefetch(tf.data.AUTOTUNE)
+
+
 def eval_batches(images, data_config, model_bit_depth, batch_size, seed, num_images=None):
     """Batches with every image exactly once, in order and never flipped. Damaged images are left out.
 

@@ -15,7 +15,7 @@ import tensorflow as tf
 from nvae_tf.evaluation.likelihood import evaluate
 from nvae_tf.evaluation.sampling import sample_images
 from nvae_tf.inference.model import refold
-from nvae_tf.runs.families import model_class
+from nvae_tf.runs.families import make_model
 from nvae_tf.training.trainer import Trainer, configure_runtime
 
 
@@ -45,7 +45,7 @@ def _trainer(config, strategy):
     """A `Trainer` with random weights, and random images for each replica."""
     configure_runtime()
     with strategy.scope():
-        model = model_class(config.model)(config.model)
+        model = make_model(config)
     size = config.model
     shape = (config.train.batch_size, size.image_height, size.image_width, size.image_channels)
     images = tf.constant(np.random.default_rng(0).integers(0, 2, shape), tf.float32)

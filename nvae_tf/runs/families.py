@@ -16,6 +16,12 @@ def model_class(config):
     return getattr(importlib.import_module(module), name)
 
 
+def make_model(config, **kwargs):
+    """The `ImageModel` of a `Config`, untrained; other arguments are passed to its class."""
+    stages = {} if config.train.stage == "joint" else {"stage": config.train.stage}
+    return model_class(config.model)(config.model, **stages, **kwargs)
+
+
 def require_folding(config, flag):
     """Raises ValueError, which names a flag, if the model of a `Config` does not fold: it has no exports or paths."""
     if not model_class(config.model).folds:

@@ -4,7 +4,7 @@ from nvae_tf.checkpoint import RunFolder, model_variables
 from nvae_tf.checkpoint.statistics import load_statistics
 from nvae_tf.evaluation.readjust import assign_statistics
 from nvae_tf.inference.model import refold
-from nvae_tf.runs.families import model_class
+from nvae_tf.runs.families import make_model
 from nvae_tf.runs.trainable_nvae import TrainableNVAE
 
 _AVERAGE = "ema"  # the part of a checkpoint with the moving average of the weights
@@ -36,7 +36,7 @@ def load_run(run_dir, step=None, average=True, batch_norm_temperature=None):
     folder = RunFolder(run_dir)
     config = folder.config
     folder.resolve_step(step)  # raises before the model is built
-    model = model_class(config.model)(config.model)
+    model = make_model(config)
     variables = model_variables(model)
     parts = {"model": variables}
     step = folder.restore_latest(parts) if step is None else folder.restore(parts, step)

@@ -8,12 +8,14 @@ import zlib
 import keras
 import tensorflow as tf
 
+from nvae_tf.baselines.code_priors import CodePriors
 from nvae_tf.checkpoint import DamagedCheckpointError, RunFolder
 from nvae_tf.config import ConfigError, config_to_dict, flat_dict
 from nvae_tf.data import batches
+from nvae_tf.runs import prior_training
 from nvae_tf.runs.data import load_images, open_split, split_names
 from nvae_tf.runs.data_record import DataRecord
-from nvae_tf.runs.families import model_class
+from nvae_tf.runs.families import make_model
 from nvae_tf.runs.training_run import TrainingRun
 from nvae_tf.training.distributed import strategy as strategies
 from nvae_tf.training.trainer import Trainer, configure_runtime
@@ -31,6 +33,7 @@ _MAY_CHANGE = {"data.cache_gib", "data.max_damaged"} | {
         "checkpoint_steps",
         "keep_checkpoints",
         "milestone_epochs",
+        "autoencoder_run",
         "max_nonfinite_steps",
         "recovery_learning_rate",
         "remat",
@@ -107,6 +110,9 @@ def prepare(config, run_dir, data_dir, interruption, strategy=None, jit_compile=
         if stored.data.split_rule == "permutation":  # a run from before this field
             config = dataclasses.replace(config, data=dataclasses.replace(config.data, split_rule="permutation"))
         _check_resumable(config, stored)
+    train = config.train
+    if train.stage == "prior" and not folder.steps():
+        prior_training.check_autoencoder_run(config)
     record = DataRecord(run_dir, accept, training=True)
     where = {"cache_dir": cache_dir, "record": record}
     train_images = load_images(config, data_dir, "train", **where, more_splits=True)
@@ -114,17 +120,20 @@ def prepare(config, run_dir, data_dir, interruption, strategy=None, jit_compile=
     held_out = load_images(config, data_dir, held_out_name, **where)
     for name in others:
         record.check(name, open_split(config, data_dir, name))
-    train = config.train
     steps_per_epoch = batches.steps_per_epoch(len(train_images), train.batch_size, train.num_replicas)
     if strategies.worker_index(strategy) == 0:
         folder.create(config)
     configure_runtime()
     keras.utils.set_random_seed(train.seed)
     with strategy.scope():
-        model = model_class(config.model)(config.model, name=config.model.family)
-    trainer = Trainer(model, train, steps_per_epoch, strategy, jit_compile)
-    run = TrainingRun(folder, config, strategy, trainer, train_images, held_out, held_out_name, interruption)
+        model = make_model(config, name=config.model.family)
+        trained = model if train.stage != "prior" else CodePriors(model)
+    trainer = Trainer(trained, train, steps_per_epoch, strategy, jit_compile)
+    trainer.state["model"] = model
+    run = TrainingRun(folder, config, strategy, model, trainer, train_images, held_out, held_out_name, interruption)
     trainer.step = run.restore() or 0
+    if train.stage == "prior" and not trainer.step:
+        prior_training.take_autoencoder(model, train.autoencoder_run)
     if run.is_chief:
         record.write(trainer.step)
     return run

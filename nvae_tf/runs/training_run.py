@@ -16,6 +16,8 @@ from nvae_tf.config import flat_dict
 from nvae_tf.data import batches
 from nvae_tf.evaluation.likelihood import evaluate
 from nvae_tf.inference.model import refold
+from nvae_tf.models.image_model import ImageModel
+from nvae_tf.runs import prior_training
 from nvae_tf.runs.checkpoints import Checkpoints
 from nvae_tf.runs.evaluation_log import Evaluation, ImageLog
 from nvae_tf.runs.interruption import Interrupted, Interruption
@@ -31,6 +33,7 @@ class TrainingRun:
 
     Attributes:
         config: `Config`, with the number of replicas.
+        model: what is evaluated and saved; `trainer.model` is it, or the part of it that is trained.
         train_images, held_out: `ImageSet`s; the second has the validation images if there are any, else the test split.
         held_out_name: `"validation"` or `"test"`.
         interruption: `Interruption`, entered by the program.
@@ -42,6 +45,7 @@ class TrainingRun:
     folder: RunFolder
     config: object
     strategy: object
+    model: ImageModel
     trainer: Trainer
     train_images: object
     held_out: object
@@ -54,7 +58,7 @@ class TrainingRun:
         self.metrics = MetricsFile(self.folder.path / "metrics.jsonl")
         self.log_dir = self.folder.path / "tensorboard"
         self._in_step = False
-        self._folded = None
+        self._folded = self._codes = None
 
     @property
     def is_chief(self):
@@ -93,22 +97,19 @@ class TrainingRun:
 
     def _train_batches(self):
         config, train = self.config, self.config.train
-        return batches.train_batches(
-            self.train_images,
-            config.data,
-            config.model.bit_depth,
-            train.batch_size,
-            train.seed,
-            self.trainer.step,
-            num_shards=train.num_replicas,
-            shard_indices=strategies.local_replicas(self.strategy),
-        )
+        shards = {"num_shards": train.num_replicas, "shard_indices": strategies.local_replicas(self.strategy)}
+        order = train.batch_size, train.seed, self.trainer.step
+        if train.stage == "prior":
+            if self._codes is None:
+                self._codes = prior_training.codes_of(self.model, self.train_images, config)
+            return batches.row_batches(self._codes, *order, **shards)
+        return batches.train_batches(self.train_images, config.data, config.model.bit_depth, *order, **shards)
 
     def folded(self):
         """The model to evaluate, as `refold` returns it; its weights are the moving average if there is one."""
         average = self.trainer.average
         with contextlib.nullcontext() if average is None else average.applied():
-            self._folded = refold(self.trainer.model, self._folded)
+            self._folded = refold(self.model, self._folded)
         return self._folded
 
     def give_up_if_interrupted(self, *unused):

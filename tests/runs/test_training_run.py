@@ -17,7 +17,7 @@ from tests.runs.conftest import Events
 def training(trainer, tmp_path, monkeypatch):
     """`TrainingRun` of the stand-in trainer, without data."""
     monkeypatch.setattr(TrainingRun, "_train_batches", lambda self: iter([("shard",)] * 100))
-    parts = RunFolder(tmp_path), Config(), tf.distribute.get_strategy(), trainer
+    parts = RunFolder(tmp_path), Config(), tf.distribute.get_strategy(), None, trainer
     return TrainingRun(*parts, train_images=None, held_out=None, held_out_name="test", interruption=Interruption())
 
 
