@@ -7,8 +7,6 @@ speed, parameters and configuration. It shows what evaluate.py, fid.py and readj
 section that has nothing to show names the command that fills it.
 """
 
-import datetime
-import importlib.metadata
 import math
 import os
 
@@ -109,26 +107,17 @@ def gather(run_dir):
     return report
 
 
-def made_from(report):
-    """A sentence that says when and from what the page was made."""
-    now = datetime.datetime.now(datetime.UTC)
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("nvae_tf", "tensorflow", "keras")]
-    return (
-        f"Made on {now:%Y-%m-%d at %H:%M} UTC from {os.path.abspath(report.run_dir)}: {report.checkpoint}; "
-        f"seed {FLAGS.seed}. {', '.join(versions)}."
-    )
-
-
 def main(words):
     given = [*words, *([FLAGS.run_dir] if FLAGS.run_dir else [])]
     if len(given) != 1 or not os.path.isfile(os.path.join(given[0], "config.json")):
         raise app.UsageError(f"expected one run folder with config.json. Received: {', '.join(given) or 'none'}")
     (FLAGS.run_dir,) = given
     path = _OUT("report.html")
-    from nvae_tf.evaluation.report.page import render
+    from nvae_tf.evaluation.report.page import made_from, render
 
     report = gather(FLAGS.run_dir)
-    write_text(path, render(report, made_from(report)))
+    origin = made_from(f"{os.path.abspath(report.run_dir)}: {report.checkpoint}", FLAGS.seed)
+    write_text(path, render(report, origin))
     print(f"written: {path} ({os.path.getsize(path) / 1e6:.1f} MB)")
 
 

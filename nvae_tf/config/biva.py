@@ -73,6 +73,11 @@ class BIVAConfig:
         return (*self.resolution(stage), size) if self.head_kernel_sizes[stage] else (size,)
 
     @property
+    def objective(self):
+        """What training minimises, in words."""
+        return f"−ELBO with a KL of at least {self.free_bits:g} nats per latent" if self.free_bits else "−ELBO"
+
+    @property
     def latent_levels(self):
         """Index of the stage of each latent in generation order, in which the last stage has index 0."""
         return [(index + 1) // 2 for index in range(2 * self.num_stages - 1)]

@@ -49,6 +49,11 @@ class IAFVAEConfig:
         return 2**self.num_levels
 
     @property
+    def objective(self):
+        """What training minimises, in words."""
+        return f"−ELBO with a KL of at least {self.free_bits:g} nats per channel" if self.free_bits else "−ELBO"
+
+    @property
     def latent_shapes(self):
         """Shape (h, w, latent_channels) of the latent of each layer, in generation order, coarsest first."""
         factors = [2**level for level in range(self.num_levels, 0, -1) for _ in range(self.layers_per_level)]

@@ -82,6 +82,11 @@ class ModelConfig:
         """Factor between the size of the image and that of the coarsest latents."""
         return 2 ** (self.preprocess_blocks + self.num_scales - 1)
 
+    @property
+    def objective(self):
+        """What training minimises, in words."""
+        return "−ELBO with an annealed, balanced KL, and spectral and batch-norm regularisation"
+
     def validate(self):
         """Raises `ConfigError` if no model can be built from this configuration; returns self."""
         rules = (

@@ -69,6 +69,11 @@ class VQVAE2Config:
     prior_dropout: float = 0.1
 
     @property
+    def objective(self):
+        """What training minimises, in words."""
+        return "−log p(x | z) − log p(codes), and the commitment to the codes"
+
+    @property
     def latent_shapes(self):
         """(h, w, 1) of each map of codes, coarsest first."""
         strides = [self.bottom_stride * 2**level for level in reversed(range(self.num_levels))]

@@ -6,6 +6,9 @@ from absl import logging
 
 from nvae_tf.files import read_json, write_json
 
+# Fields of the data that divide the images, for runs without a record of them.
+_DIVISION = ("validation_images", "split_seed", "test_fraction", "split_rule")
+
 
 class DataRecord:
     """The images of a run's splits, as its training found them, for comparison with those that a program opens.
@@ -80,3 +83,33 @@ class DataRecord:
         """Records what was found, and the changes that were accepted at this step."""
         changes = self._changes + [{"step": step, **change} for change in self.changed.values()]
         write_json(self.path, {"splits": self._known | self._found, "changes": changes})
+
+
+def check_same_data(run_dirs, configs, split):
+    """Raises ValueError unless runs have the same images for training and in a split, prepared in the same way.
+
+    The images are those that training recorded in data.json. Where a run has no record of them, the fields of its data
+    that divide the images are compared instead. Padding does not count.
+    """
+    first, *others = [_traits(run_dir, config, split) for run_dir, config in zip(run_dirs, configs, strict=True)]
+    for run_dir, traits in zip(run_dirs[1:], others, strict=True):
+        known = {"train", split} <= first.keys() & traits.keys()
+        for name in first.keys() & traits.keys() - (set(_DIVISION) if known else set()):
+            if first[name] != traits[name]:
+                what = f"{name} images" if name in ("train", split) else name
+                raise ValueError(
+                    f"{run_dir}: {what}: expected {first[name]}, as in {run_dirs[0]}. Received: {traits[name]}; "
+                    "figures on different data or splits do not compare"
+                )
+
+
+def _traits(run_dir, config, split):
+    """{name: value} of what runs with the same data have in common."""
+    data, model = config.data, config.model
+    size = (model.image_height - 2 * model.padding, model.image_width - 2 * model.padding, model.image_channels)
+    traits = {name: getattr(data, name) for name in ("dataset", "binarize", *_DIVISION)} | {"size of the images": size}
+    splits = (read_json(pathlib.Path(run_dir) / "data.json") or {}).get("splits", {})
+    for name in {"train", split} & splits.keys():
+        found = splits[name]
+        traits[name] = f"{found['num_images']} with the fingerprint {found['fingerprint']}"
+    return traits

@@ -13,7 +13,7 @@ from nvae_tf.config import Config, ConfigError, DataConfig, ModelConfig
 from nvae_tf.data.prepare import Preparation
 from nvae_tf.runs import prepare as prepare_run
 from nvae_tf.runs.data import check_data, load_images, open_split
-from nvae_tf.runs.data_record import DataRecord
+from nvae_tf.runs.data_record import DataRecord, check_same_data
 from nvae_tf.runs.interruption import Interruption
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), np.uint8)
@@ -184,3 +184,35 @@ def test_another_rule_of_the_split_is_refused(digits_run, folder, tmp_path):
         open_split(make_config(split_rule="permutation"), tmp_path / "out", "test")
     with pytest.raises(ValueError, match="split_rule: expected 'permutation', as requested now. Received: 'name'"):
         Preparation(info, folder, DataConfig(split_rule="permutation"), log=str).run(tmp_path / "out")
+
+
+def test_runs_with_the_same_images_compare(tmp_path):
+    def write(name, config, splits):
+        run = RunFolder(tmp_path / name).create(config)
+        if splits:
+            entries = {
+                split: {"num_images": 10, "fingerprint": value, "files": name} for split, value in splits.items()
+            }
+            (run.path / "data.json").write_text(json.dumps({"splits": entries, "changes": []}))
+        return run.path, config
+
+    def check(*runs):
+        check_same_data(*zip(*runs, strict=True), "test")
+
+    def config(padding=0, **data):
+        model = ModelConfig(image_height=28 + 2 * padding, image_width=28 + 2 * padding, padding=padding)
+        return Config(model=model, data=DataConfig(dataset="mnist", **data))
+
+    first = write("first", config(binarize=True), {"train": "aa", "test": "bb"})
+    # The record counts, not the fields that led to the same images; padding does not count.
+    check(first, write("same", config(2, binarize=True, split_seed=3), {"train": "aa", "test": "bb"}))
+    check(first, write("unknown", config(binarize=True), None))
+    for name, other, splits, message in (
+        ("test", config(binarize=True), {"train": "aa", "test": "cc"}, "test images: expected 10 .* bb, .* 10 .* cc"),
+        ("train", config(binarize=True), {"train": "ac", "test": "bb"}, "train images: expected 10 .* aa, .* 10 .* ac"),
+        ("grey", config(), {"train": "aa", "test": "bb"}, "binarize: expected True, .* Received: False"),
+        ("seed", config(binarize=True, split_seed=3), None, "split_seed: expected 0, .* Received: 3"),
+    ):
+        run = write(name, other, splits)
+        with pytest.raises(ValueError, match=message):
+            check(first, run)

@@ -1,6 +1,8 @@
 """The page of a report: HTML that needs no other file, no network and no script."""
 
 import base64
+import datetime
+import importlib.metadata
 import io
 import pathlib
 
@@ -17,8 +19,15 @@ def _png(image):
     return base64.b64encode(file.getvalue()).decode()
 
 
-def render(report, made_from):
-    """Renders a `Report`, with a sentence that says when and from what it was made, as the text of the page."""
+def made_from(source, seed):
+    """A sentence that says when a page was made, from what, with what noise, and by which versions."""
+    now = datetime.datetime.now(datetime.UTC)
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("nvae_tf", "tensorflow", "keras")]
+    return f"Made on {now:%Y-%m-%d at %H:%M} UTC from {source}; seed {seed}. {', '.join(versions)}."
+
+
+def template(name):
+    """A page of this folder, which has the filter `png`."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
         autoescape=True,
@@ -27,8 +36,13 @@ def render(report, made_from):
         lstrip_blocks=True,
     )
     environment.filters["png"] = _png
+    return environment.get_template(name)
+
+
+def render(report, made_from):
+    """Renders a `Report`, with a sentence that says when and from what it was made, as the text of the page."""
     figures, constant = curves.curves(report)
-    return environment.get_template("page.html").render(
+    return template("page.html").render(
         report=report,
         made_from=made_from,
         run_name=pathlib.Path(report.run_dir).resolve().name,
