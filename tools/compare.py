@@ -80,7 +80,7 @@ def measure(run_dir, name):
     from nvae_tf.layers.layer import without_values
     from nvae_tf.runs.data import load_images
     from nvae_tf.runs.data_record import DataRecord
-    from nvae_tf.runs.families import model_class
+    from nvae_tf.runs.families import make_model
     from nvae_tf.runs.load import load_folded
 
     print(f"{name}:", flush=True)
@@ -93,7 +93,7 @@ def measure(run_dir, name):
     _, originals = next(indexed_batches(images, config, min(count // 2, len(images)), FLAGS.seed))
     scalars = read_scalars(pathlib.Path(run_dir) / "tensorboard")
     rates = [scalar.value for scalar in scalars.get("train/images_per_second", ()) if scalar.value > 0]
-    variables = without_values(lambda: model_class(config.model)(config.model)).trainable_variables
+    variables = without_values(lambda: make_model(config)).trainable_variables
     return Entry(
         name=name,
         config=config,
