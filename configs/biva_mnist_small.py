@@ -22,9 +22,9 @@ def get_config() -> Config:
         data=DataConfig(dataset="mnist", binarize=True),
         train=TrainConfig(
             batch_size=64,
-            epochs=5,
+            epochs=3,
             epsilon=1e-8,
-            learning_rate=2e-3,
+            learning_rate=4e-3,
             schedule="exponential",
             warmup_epochs=0.0,
             weight_decay=0.0,
