@@ -2,7 +2,7 @@
 
     python tools/train.py --config=configs/vqvae2_mnist.py --run_dir=runs/vqvae2_mnist --data_dir=DIR
 
-28 x 28 digits with a padding of 2, as 4 x 4 and 8 x 8 codes.
+28 x 28 digits with a padding of 2, as 2 x 2 and 4 x 4 codes.
 """
 
 from nvae_tf.config import Config, DataConfig, TrainConfig
@@ -15,11 +15,12 @@ def get_config() -> Config:
             image_channels=1,
             likelihood="bernoulli",
             padding=2,
+            bottom_stride=8,
             channels=64,
             residual_channels=32,
             residual_blocks=1,
             code_size=16,
-            num_codes=64,
+            num_codes=128,
             sigma=1.0,
             prior_channels=64,
             prior_residual_channels=32,

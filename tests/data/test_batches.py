@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nvae_tf.config import DataConfig
-from nvae_tf.data.batches import eval_batches, steps_per_epoch, train_batches
+from nvae_tf.data.batches import eval_batches, row_batches, steps_per_epoch, train_batches
 
 PLAIN = DataConfig()
 BINARIZED = DataConfig(binarize=True)
@@ -136,6 +136,13 @@ def test_bit_depth(bit_depth):
         (batch,) = take(dataset, 1)
         np.testing.assert_allclose(batch, expected, rtol=1e-6)
         assert len(np.unique(batch)) == 2**bit_depth and batch.max() == 1
+
+
+def test_rows_come_in_the_order_of_images():
+    arguments = 2, 5, 3, 4, (1, 2)
+    images, rows = train_batches(numbered(17), PLAIN, 8, *arguments), row_batches(np.arange(17), *arguments)
+    for batches, expected in itertools.islice(zip(rows, images, strict=True), 3):
+        assert [list(batch.numpy()) for batch in batches] == [numbers([batch.numpy()]) for batch in expected]
 
 
 def test_evaluation_sees_every_image_once_in_order_and_never_flips():
