@@ -5,24 +5,29 @@ begins; its message gives the name of the field and the expected and received va
 """
 
 import dataclasses
-import importlib
 import json
 
+from nvae_tf.config.biva import BIVAConfig
 from nvae_tf.config.data import DataConfig
+from nvae_tf.config.iaf_vae import IAFVAEConfig
 from nvae_tf.config.model import CELL_SETS, LIKELIHOODS, ModelConfig
 from nvae_tf.config.train import CONVOLUTION_DTYPES, TrainConfig
 from nvae_tf.config.validation import ConfigError, require_field
+from nvae_tf.config.vqvae2 import VQVAE2Config
 
 __all__ = [
+    "BIVAConfig",
     "CELL_SETS",
     "CONVOLUTION_DTYPES",
     "LIKELIHOODS",
     "Config",
     "ConfigError",
     "DataConfig",
-    "FAMILIES",
+    "IAFVAEConfig",
     "ModelConfig",
+    "MODEL_CONFIGS",
     "TrainConfig",
+    "VQVAE2Config",
     "config_from_dict",
     "config_to_dict",
     "flat_dict",
@@ -31,19 +36,13 @@ __all__ = [
 ]
 
 
-# The module and class of each family's model configuration. A configuration without `model.family` is one of NVAE.
-_MODEL_CONFIGS = {
-    "nvae": ("model", "ModelConfig"),
-    "iaf_vae": ("iaf_vae", "IAFVAEConfig"),
-    "biva": ("biva", "BIVAConfig"),
-    "vqvae2": ("vqvae2", "VQVAE2Config"),
-}
-FAMILIES = tuple(_MODEL_CONFIGS)
+# The model configuration of each family; one without `model.family` is that of NVAE.
+MODEL_CONFIGS = {"nvae": ModelConfig, "iaf_vae": IAFVAEConfig, "biva": BIVAConfig, "vqvae2": VQVAE2Config}
 
 
 @dataclasses.dataclass(slots=True)
 class Config:
-    """Configuration of a whole run: `model`, of any of the `FAMILIES`, `data` and `train`."""
+    """Configuration of a whole run: `model`, one of the `MODEL_CONFIGS`, `data` and `train`."""
 
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
@@ -106,11 +105,11 @@ def model_config_from_dict(values):
 
 def _model_from_dict(values):
     family = values.get("family", "nvae")
-    require_field(family in FAMILIES, "model.family", family, f"one of {FAMILIES}")
-    module, name = _MODEL_CONFIGS[family]
+    known = tuple(MODEL_CONFIGS)
+    require_field(family in known, "model.family", family, f"one of {known}")
     if family == "nvae":
         values = {name: value for name, value in values.items() if name != "family"}
-    return _part_from_dict(getattr(importlib.import_module(f"nvae_tf.config.{module}"), name), values, "model")
+    return _part_from_dict(MODEL_CONFIGS[family], values, "model")
 
 
 def config_from_dict(values):

@@ -25,6 +25,4 @@ def make_model(config, **kwargs):
 def require_folding(config, flag):
     """Raises ValueError, which names a flag, if the model of a `Config` does not fold: it has no exports or paths."""
     if not model_class(config.model).folds:
-        raise ValueError(
-            f"{flag}: expected NVAE. Received: model.family {config.model.family!r}, which this is not for"
-        )
+        raise ValueError(f"{flag}: expected NVAE, since this needs it. Received: model.family {config.model.family!r}")
