@@ -89,6 +89,16 @@ def small_golden():
 
 
 @pytest.fixture(scope="session")
+def two_replicas():
+    """`tf.distribute.MirroredStrategy` of two devices.
+
+    A process has only one: TensorFlow numbers the exchanges of every strategy from the same number on, and refuses one
+    whose shape is not that of an earlier exchange with its number.
+    """
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+@pytest.fixture(scope="session")
 def digits_run(tmp_path_factory):
     """Run folder of the tiny digits model at step 3; see tests/tiny.py. Shared: tests must not write to it."""
     from tests import tiny

@@ -185,11 +185,11 @@ def _start_and_step(config, strategy, images, noise):
     return report, _state(trainer, strategy)
 
 
-def test_two_replicas_start_and_step_as_one_with_twice_the_batch(config, trained):
+def test_two_replicas_start_and_step_as_one_with_twice_the_batch(config, trained, two_replicas):
     images = next(iter(trained[0].held_out_batches(8))).numpy()
     rng = np.random.default_rng(0)
     noise = [rng.normal(size=shape).astype(np.float32) for shape in trained[0].trainer.model.noise_shapes(8)]
-    strategies = tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategies = tf.distribute.get_strategy(), two_replicas
     one, two = (_start_and_step(config, strategy, images, noise) for strategy in strategies)
     assert set(one[0]) == set(two[0]) and set(one[1]) == set(two[1])
     for name, expected in one[0].items():

@@ -128,7 +128,7 @@ def test_the_kl_without_free_bits_is_that_of_each_image():
     np.testing.assert_allclose(coefficients, [0.5, 0.0])
 
 
-def test_two_replicas_start_and_step_as_one(images):
+def test_two_replicas_start_and_step_as_one(images, two_replicas):
     def train(strategy):
         count = strategy.num_replicas_in_sync
         with strategy.scope():
@@ -153,7 +153,7 @@ def test_two_replicas_start_and_step_as_one(images):
         loss = float(strategy.experimental_local_results(losses)[0])
         return loss, [variable.numpy() for variable in model.trainable_variables]
 
-    loss, values = train(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
+    loss, values = train(two_replicas)
     expected_loss, expected = train(tf.distribute.get_strategy())
     assert loss == pytest.approx(expected_loss, rel=1e-5)
     for value, one in zip(values, expected, strict=True):

@@ -80,8 +80,8 @@ def test_the_first_batch_gives_the_codebook(num_codes, distinct):
     np.testing.assert_allclose(result.vectors, codebook[result.codes.numpy()], atol=1e-6)
 
 
-def test_start_and_update_on_two_replicas_are_those_of_one_with_both_batches():
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+def test_start_and_update_on_two_replicas_are_those_of_one_with_both_batches(two_replicas):
+    strategy = two_replicas
     batches = [_vectors(4, 2, 2, seed=seed) for seed in range(2)]
     one = _quantizer()
     with strategy.scope():

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from nvae_tf.inference.folding import fold
 from nvae_tf.inference.model import InferenceModel
@@ -22,11 +21,10 @@ def evaluated_model(evaluated_nvae):
 
 
 @pytest.fixture(scope="session")
-def mirrored(evaluated_nvae):
+def mirrored(evaluated_nvae, two_replicas):
     """(strategy with two replicas, the same model in its scope)."""
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    with strategy.scope():
-        return strategy, InferenceModel(fold(evaluated_nvae))
+    with two_replicas.scope():
+        return two_replicas, InferenceModel(fold(evaluated_nvae))
 
 
 @pytest.fixture(scope="session")

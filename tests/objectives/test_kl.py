@@ -59,12 +59,11 @@ def test_free_bits_are_the_least_of_each_channel_and_stop_its_gradient():
     np.testing.assert_allclose(tape.gradient(total, kl), expected)
 
 
-def test_free_bits_on_two_replicas_are_those_of_the_whole_batch():
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    rows = strategy.experimental_distribute_values_from_function(
+def test_free_bits_on_two_replicas_are_those_of_the_whole_batch(two_replicas):
+    rows = two_replicas.experimental_distribute_values_from_function(
         lambda context: tf.constant(KL_PER_CHANNEL[context.replica_id_in_sync_group][np.newaxis])
     )
-    parts = strategy.experimental_local_results(strategy.run(lambda kl: free_bits_kl(kl, 0.3)[0], [rows]))
+    parts = two_replicas.experimental_local_results(two_replicas.run(lambda kl: free_bits_kl(kl, 0.3)[0], [rows]))
     np.testing.assert_allclose(np.mean(parts, axis=0), free_bits_kl(KL_PER_CHANNEL, 0.3)[0], rtol=1e-6)
     # By itself, the first image would have channels above their free bits that are below them on average.
     assert not np.allclose(parts[0], free_bits_kl(KL_PER_CHANNEL[:1], 0.3)[0])

@@ -167,15 +167,14 @@ def test_refusals(monkeypatch):
 
 
 @pytest.mark.slow
-def test_two_devices(tmp_path):
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    with strategy.scope():
+def test_two_devices(tmp_path, two_replicas):
+    with two_replicas.scope():
         model = _model()
     model.compile(TRAIN, binarize=True)
     history = model.fit(tf.data.Dataset.from_tensor_slices(IMAGES).batch(7), epochs=2, verbose=0).history
     assert len(history["loss"]) == 2 and np.all(np.isfinite(history["loss"]))
     for variable in model.trainable_variables:
-        one, other = (copy.numpy() for copy in strategy.experimental_local_results(variable.value))
+        one, other = (copy.numpy() for copy in two_replicas.experimental_local_results(variable.value))
         np.testing.assert_array_equal(one, other, err_msg=variable.path)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")

@@ -14,8 +14,8 @@ KL_WEIGHT, REGULARIZATION, LEARNING_RATE = 0.3, 0.1, 0.01
 
 
 @pytest.fixture(scope="module")
-def strategy():
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+def strategy(two_replicas):
+    return two_replicas
 
 
 @pytest.fixture(scope="module")
