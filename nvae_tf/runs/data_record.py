@@ -94,8 +94,9 @@ def check_same_data(run_dirs, configs, split):
     first, *others = [_traits(run_dir, config, split) for run_dir, config in zip(run_dirs, configs, strict=True)]
     for run_dir, traits in zip(run_dirs[1:], others, strict=True):
         known = {"train", split} <= first.keys() & traits.keys()
-        for name in first.keys() & traits.keys() - (set(_DIVISION) if known else set()):
-            if first[name] != traits[name]:
+        skipped = _DIVISION if known else ()
+        for name in first:
+            if name in traits and name not in skipped and first[name] != traits[name]:
                 what = f"{name} images" if name in ("train", split) else name
                 raise ValueError(
                     f"{run_dir}: {what}: expected {first[name]}, as in {run_dirs[0]}. Received: {traits[name]}; "
