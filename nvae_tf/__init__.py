@@ -11,11 +11,19 @@ import sys
 
 # Module, and name in it. TensorFlow takes seconds to import: names are looked up on first use, so that `nvae_tf.config`
 # costs nothing.
-_EXPORTS = {
-    "ModelConfig": ("nvae_tf.config", "ModelConfig"),
+_MODELS = {
+    "BIVA": ("nvae_tf.baselines.biva", "BIVA"),
+    "IAFVAE": ("nvae_tf.baselines.iaf_vae", "IAFVAE"),
     "NVAE": ("nvae_tf.runs.trainable_nvae", "TrainableNVAE"),
+    "VQVAE2": ("nvae_tf.baselines.vqvae2", "VQVAE2"),
+}
+_EXPORTS = _MODELS | {
+    "BIVAConfig": ("nvae_tf.config", "BIVAConfig"),
+    "IAFVAEConfig": ("nvae_tf.config", "IAFVAEConfig"),
+    "ModelConfig": ("nvae_tf.config", "ModelConfig"),
     "NVAEOutput": ("nvae_tf.models.output", "ModelOutput"),
     "TrainConfig": ("nvae_tf.config", "TrainConfig"),
+    "VQVAE2Config": ("nvae_tf.config", "VQVAE2Config"),
     "load_run": ("nvae_tf.runs.load", "load_run"),
 }
 
@@ -37,4 +45,5 @@ def __dir__():
 
 
 if "keras" in sys.modules:
-    __getattr__("NVAE")  # `keras.models.load_model` finds only classes that have been imported
+    for _name in _MODELS:  # `keras.models.load_model` finds only classes that have been imported
+        __getattr__(_name)

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from nvae_tf.config import (
+    MODEL_CONFIGS,
     Config,
     ConfigError,
     DataConfig,
@@ -149,6 +150,24 @@ def test_values_read_from_a_dict_are_validated():
 def test_the_family_of_a_configuration_without_one_is_nvae():
     assert "family" not in config_to_dict(ModelConfig()) and ModelConfig().family == "nvae"
     assert model_config_from_dict({"family": "nvae", "num_scales": 1}) == ModelConfig(num_scales=1)
+
+
+@pytest.mark.parametrize("family", MODEL_CONFIGS)
+def test_a_configuration_of_every_family_survives_json_and_refuses_what_is_for_others(family):
+    config = Config(model=MODEL_CONFIGS[family]()).validate()
+    assert config.model.family == family
+    assert config_from_dict(json.loads(json.dumps(config_to_dict(config)))) == config
+    with pytest.raises(ConfigError, match=r"^model: expected only .* Received: \['depth'\]$"):
+        model_config_from_dict({"family": family, "depth": 3})
+    for field, value in (("remat", "cells"), ("convolution_dtype", "bfloat16")):
+        train = TrainConfig(**{field: value})
+        if family == "nvae":
+            Config(config.model, train=train).validate()
+            continue
+        with pytest.raises(
+            ConfigError, match=rf"^train\.{field}: .* with model.family '{family}'. Received: '{value}'$"
+        ):
+            Config(config.model, train=train).validate()
 
 
 def test_a_file_that_is_not_json_is_named(tmp_path):

@@ -1,19 +1,13 @@
 """The model class of each family, imported only when it is needed."""
 
-import importlib
+import nvae_tf
 
-_CLASSES = {
-    "nvae": ("nvae_tf.runs.trainable_nvae", "TrainableNVAE"),
-    "iaf_vae": ("nvae_tf.baselines.iaf_vae", "IAFVAE"),
-    "biva": ("nvae_tf.baselines.biva", "BIVA"),
-    "vqvae2": ("nvae_tf.baselines.vqvae2", "VQVAE2"),
-}
+_CLASSES = {"nvae": "NVAE", "iaf_vae": "IAFVAE", "biva": "BIVA", "vqvae2": "VQVAE2"}
 
 
 def model_class(config):
     """The `ImageModel` of a model's configuration."""
-    module, name = _CLASSES[config.family]
-    return getattr(importlib.import_module(module), name)
+    return getattr(nvae_tf, _CLASSES[config.family])
 
 
 def make_model(config, **kwargs):

@@ -211,3 +211,22 @@ def test_half_precision_trains(config, trained):
     # The weights and numbers of the float32 run, but for the rounding of activations.
     np.testing.assert_allclose(report["loss"], losses[0], rtol=0.02)
     assert float(report["loss"]) != losses[0]
+
+
+@pytest.mark.parametrize(
+    "name, arguments, message",
+    [
+        ("export", "--format=tflite --out={out}", "--run_dir: expected NVAE"),
+        ("export", "--format=weights --out={out}", "--run_dir: expected NVAE"),
+        ("interpolate", "--seeds=1,2 --out={out}.png", "--run_dir: expected NVAE"),
+        ("traverse", "--seeds=1 --group=0 --out={out}.png", "--run_dir: expected NVAE"),
+        ("readjust_bn", "", "expected a model with batch norm"),
+        ("sample", "--bn_temperature=0.7 --out={out}.png", "batch_norm_temperature: expected None without batch norm"),
+    ],
+)
+def test_what_a_family_lacks_is_refused(trained, program, tmp_path, name, arguments, message):
+    run_dir, out = trained[0].folder.path, tmp_path / "out"
+    module = program(name, f"--run_dir={run_dir}", *arguments.format(out=out).split())
+    with pytest.raises(ValueError, match=message):
+        module.main()
+    assert not list(tmp_path.iterdir())
