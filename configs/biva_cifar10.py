@@ -5,8 +5,7 @@
 The model of the public programs (102,948,560 parameters), trained by their rules.
 """
 
-from nvae_tf.config import Config, DataConfig, TrainConfig
-from nvae_tf.config.biva import BIVAConfig
+from nvae_tf.config import BIVAConfig, Config, DataConfig, TrainConfig
 
 
 def get_config() -> Config:

@@ -5,8 +5,7 @@
 8 x 8 digits enlarged to 16 x 16, dynamically binarised. It serves to try the programs out, not to get good results.
 """
 
-from nvae_tf.config import Config, DataConfig, TrainConfig
-from nvae_tf.config.biva import BIVAConfig
+from nvae_tf.config import BIVAConfig, Config, DataConfig, TrainConfig
 
 
 def get_config() -> Config:

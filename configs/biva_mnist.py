@@ -6,8 +6,7 @@ The model of the public programs (31,550,946 parameters). They train it on the s
 read here, so that results cannot be compared with theirs; training by their rules otherwise.
 """
 
-from nvae_tf.config import Config, DataConfig, TrainConfig
-from nvae_tf.config.biva import BIVAConfig
+from nvae_tf.config import BIVAConfig, Config, DataConfig, TrainConfig
 
 
 def get_config() -> Config:

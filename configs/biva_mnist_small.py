@@ -1,10 +1,11 @@
 """A small BIVA on dynamically binarised MNIST.
 
 python tools/train.py --config=configs/biva_mnist_small.py --run_dir=runs/biva_mnist_small --data_dir=DIR
+
+2,778,986 parameters and 3 epochs, of about 15 minutes in all on two cores.
 """
 
-from nvae_tf.config import Config, DataConfig, TrainConfig
-from nvae_tf.config.biva import BIVAConfig
+from nvae_tf.config import BIVAConfig, Config, DataConfig, TrainConfig
 
 
 def get_config() -> Config:

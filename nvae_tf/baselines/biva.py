@@ -10,7 +10,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from nvae_tf import hierarchy
-from nvae_tf.baselines.biva_stage import RULE, BIVAStage, latent_terms
+from nvae_tf.baselines.biva_block import RULE
+from nvae_tf.baselines.biva_stage import BIVAStage, latent_terms
 from nvae_tf.baselines.weight_norm import NormConv2D
 from nvae_tf.distributions import BernoulliLikelihood, LogisticMixtureLikelihood
 from nvae_tf.models.image_model import ImageModel, batch_size

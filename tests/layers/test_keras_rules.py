@@ -59,10 +59,12 @@ def test_part_of_the_model(layer, arguments, shape):
     assert layer.from_config(part.get_config()).model_config == CONFIG
 
 
-def test_every_layer_is_tested():
+def test_every_layer_of_nvae_is_tested():
     layers, bases = set(), [Layer]
     while bases:
         bases += (found := bases.pop().__subclasses__())
-        layers |= {layer.__name__ for layer in found if layer.__module__.startswith("nvae_tf.")}
+        layers |= {
+            layer.__name__ for layer in found if layer.__module__.startswith(("nvae_tf.layers.", "nvae_tf.models."))
+        }
     tested = {layer.__name__ for layer, *_ in LAYERS + PARTS}
-    assert {name for name in layers if not name.startswith("_")} - {ModelPart.__name__} == tested
+    assert {name for name in layers if not name.startswith("_")} - {ModelPart.__name__} <= tested

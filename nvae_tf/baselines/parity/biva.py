@@ -13,8 +13,7 @@ import tensorflow as tf
 
 from nvae_tf.baselines.biva import BIVA
 from nvae_tf.comparison import compare, incomparable, largest
-from nvae_tf.config import TrainConfig
-from nvae_tf.config.biva import BIVAConfig
+from nvae_tf.config import BIVAConfig, TrainConfig
 from nvae_tf.layers.kernels import INITIALIZING_FROM_DATA, setting
 from nvae_tf.training.step import TrainingStep
 
