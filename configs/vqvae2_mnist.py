@@ -36,7 +36,7 @@ def get_config() -> Config:
             optimizer="adam",
             epsilon=1e-8,
             learning_rate=1e-3,
-            schedule="cosine",
+            schedule="constant",
             warmup_epochs=0.0,
             weight_decay=0.0,
             kl_min_weight=1.0,
