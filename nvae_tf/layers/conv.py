@@ -17,34 +17,26 @@ _INITIAL_STD_FACTOR = 5.0
 
 
 @tf.custom_gradient
-def _pointwise(inputs, kernel):
-    in_channels, filters = kernel.shape[2:]
+def _depthwise(inputs, filters):
+    size, _, channels, _ = filters.shape
+    pad, width = size // 2, inputs.shape[2]
 
     def gradient(upstream):
-        rows = tf.reshape(upstream, [-1, filters])
-        matrix = tf.reshape(kernel, [in_channels, filters])
-        input_gradient = tf.reshape(tf.matmul(rows, matrix, transpose_b=True), tf.shape(inputs))
-        kernel_gradient = tf.matmul(tf.reshape(inputs, [-1, in_channels]), rows, transpose_a=True)
-        return input_gradient, tf.reshape(kernel_gradient, [1, 1, in_channels, filters])
+        # For the input, correlate with the flipped filters. For the filters, correlate the inputs with the upstream
+        # gradient, all images one below the other; rows of zeros between them stand for the padding.
+        input_gradient = tf.nn.depthwise_conv2d(upstream, tf.reverse(filters, (0, 1)), (1, 1, 1, 1), "SAME")
+        gaps = [[0, 0], [0, pad], [0, 0], [0, 0]]
+        column, response = (tf.pad(tf.cast(one, tf.float32), gaps) for one in (inputs, upstream))
+        filter_gradient = tf.nn.depthwise_conv2d(
+            tf.reshape(column, [1, -1, width, channels]),
+            tf.reshape(response, [-1, width, channels, 1]),
+            (1, 1, 1, 1),
+            _padding(size),
+        )
+        filter_gradient = tf.reshape(filter_gradient, [size, size, channels, 1])
+        return input_gradient, tf.cast(filter_gradient, filters.dtype)
 
-    return tf.nn.conv2d(inputs, kernel, 1, "VALID"), gradient
-
-
-@tf.custom_gradient
-def _spatial(inputs, kernel):
-    padding = _padding(kernel.shape[0])
-
-    def gradient(upstream):
-        # For the input, correlate with the flipped kernel. For the kernel, correlate the inputs with the upstream
-        # gradient, with the batch in place of the channels.
-        flipped = tf.transpose(tf.reverse(kernel, (0, 1)), (0, 1, 3, 2))
-        input_gradient = tf.nn.conv2d(upstream, flipped, 1, padding)
-        images = tf.transpose(inputs, (3, 1, 2, 0))  # [in, H, W, B]
-        filters = tf.transpose(upstream, (1, 2, 0, 3))  # [H, W, B, out]
-        kernel_gradient = tf.transpose(tf.nn.conv2d(images, filters, 1, padding), (1, 2, 0, 3))
-        return input_gradient, kernel_gradient
-
-    return tf.nn.conv2d(inputs, kernel, 1, padding), gradient
+    return tf.nn.depthwise_conv2d(inputs, filters, (1, 1, 1, 1), "SAME"), gradient
 
 
 def _padding(kernel_size):
@@ -53,16 +45,25 @@ def _padding(kernel_size):
 
 
 def convolution(inputs, kernel):
-    """Dense convolution of [B, H, W, in] with a kernel [k, k, in, out], k odd, with gradients that are fast on CPUs.
+    """Dense convolution of [B, H, W, in] with a kernel [k, k, in, out], k odd.
 
-    On the small, wide feature maps of a deep hierarchy, TensorFlow's CPU kernels for the gradients of a convolution,
-    especially for that of the input, are several times slower than its forward kernel. Forward convolutions and matrix
-    products give the same result. On GPUs the native gradients are fast and are used.
+    On CPUs a matrix product is faster than TensorFlow's 1x1 convolution, forwards and backwards.
     """
     inputs, kernel = tf.convert_to_tensor(inputs), tf.convert_to_tensor(kernel)
-    if tf.config.list_logical_devices("GPU"):
+    if kernel.shape[0] > 1 or tf.config.list_logical_devices("GPU"):
+        # Not explicit padding, whose gradient is slow on CPUs.
         return tf.nn.conv2d(inputs, kernel, 1, "SAME")
-    return _pointwise(inputs, kernel) if kernel.shape[0] == 1 else _spatial(inputs, kernel)
+    channels, filters = kernel.shape[2:]
+    rows = tf.reshape(inputs, [-1, channels]) @ tf.reshape(kernel, [channels, filters])
+    batch_size = inputs.shape[0] or tf.shape(inputs)[0]
+    return tf.reshape(rows, [batch_size, *inputs.shape[1:3], filters])
+
+
+def depthwise_convolution(inputs, filters):
+    """Depthwise convolution of [B, H, W, C] with filters [k, k, C, 1], k odd, with gradients that are fast on CPUs."""
+    if tf.config.list_logical_devices("GPU"):
+        return tf.nn.depthwise_conv2d(inputs, filters, (1, 1, 1, 1), "SAME")
+    return _depthwise(inputs, filters)
 
 
 def add_bias(outputs, bias):
@@ -181,11 +182,11 @@ class Conv2D(Layer):
         inputs = tf.cast(inputs, kernel.dtype)
         if self.depthwise:
             filters = tf.transpose(kernel, (0, 1, 3, 2))  # [kh, kw, channels, 1]
-            padding = "SAME"
-            if self.strides > 1:
-                # Not explicit padding of the convolution, on whose gradient TensorFlow's graph optimiser may crash.
-                inputs, padding = tf.pad(inputs, _padding(self.kernel_size)), "VALID"
-            return tf.nn.depthwise_conv2d(inputs, filters, (1, self.strides, self.strides, 1), padding)
+            if self.strides == 1:
+                return depthwise_convolution(inputs, filters)
+            # Not explicit padding of the convolution, on whose gradient TensorFlow's graph optimiser may crash.
+            inputs = tf.pad(inputs, _padding(self.kernel_size))
+            return tf.nn.depthwise_conv2d(inputs, filters, (1, self.strides, self.strides, 1), "VALID")
         dtype = ARITHMETIC_DTYPE.get()
         if dtype is not None:
             return tf.cast(self._dense(tf.cast(inputs, dtype), tf.cast(kernel, dtype)), inputs.dtype)

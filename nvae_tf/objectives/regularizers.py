@@ -6,6 +6,7 @@ Both work on stacks of tensors of one shape, so that the number of ops does not 
 import keras
 import tensorflow as tf
 
+from nvae_tf.layers.kernels import group_by
 from nvae_tf.layers.replicas import assign
 
 _MIN_NORM_SQUARED = 1e-6  # (1e-3)^2
@@ -45,47 +46,74 @@ class SpectralRegularizer(keras.layers.Layer):
         self.started = self.add_weight(shape=(), initializer="zeros", trainable=False, autocast=False, name="started")
         self.built = True
 
-    def iterate(self, effective_kernels, rounds=None):
-        """Runs the power iteration and stores the vectors.
+    def call(self, effective_kernels, rounds=None):
+        """Runs the power iteration, stores its vectors, and returns the sum of u^T W v.
+
+        Gradients reach the kernels, not the vectors.
 
         Args:
             effective_kernels: stacks [n, kh, kw, in, out], in the order of the kernel stacks.
-            rounds: number of rounds; if None, 40 the first time and 4 after that. Default None.
-
-        Returns:
-            Pairs of left and right vectors, u [n, out, 1] and v [n, kh * kw * in, 1].
+            rounds: number of rounds, at least 1; if None, 40 the first time and 4 after that. Default None.
         """
         if rounds is None:
             rounds = tf.where(tf.convert_to_tensor(self.started) > 0, ROUNDS_PER_STEP, FIRST_ROUNDS)
-        vectors = [tf.convert_to_tensor(vector) for pair in self.pairs for vector in pair]
         matrices = [self._matrix(kernels) for kernels in effective_kernels]
-
-        def one_round(i, us, vs):
-            vs = [_unit(tf.matmul(matrix, u)) for matrix, u in zip(matrices, us, strict=True)]
-            us = [_unit(tf.matmul(matrix, v, transpose_a=True)) for matrix, v in zip(matrices, vs, strict=True)]
-            return i + 1, us, vs
-
-        us, vs = [_unit(u) for u in vectors[0::2]], [_unit(v) for v in vectors[1::2]]
-        _, us, vs = tf.while_loop(lambda i, *_: i < rounds, one_round, (0, us, vs), parallel_iterations=1)
-        for (u_variable, v_variable), u, v in zip(self.pairs, us, vs, strict=True):
+        values = []
+        starts = [_unit(tf.convert_to_tensor(u)) for u, _ in self.pairs]
+        vectors = _power_iteration([tf.stop_gradient(matrix) for matrix in matrices], starts, rounds)
+        for (u_variable, v_variable), matrix, (u, v, value) in zip(self.pairs, matrices, vectors, strict=True):
             assign(u_variable, u)
             assign(v_variable, v)
+            values.append(_bilinear(matrix, u, v, value))
         assign(self.started, 1.0)
-        return list(zip(us, vs, strict=True))
+        return tf.add_n(values)
 
     @staticmethod
     def _matrix(kernels):
         shape = kernels.shape
         return tf.reshape(kernels, [shape[0], shape[1] * shape[2] * shape[3], shape[4]])  # transposed: [n, K, out]
 
-    def call(self, effective_kernels, vectors):
-        """Sum of u^T W v, with the pairs (u, v) from `iterate`; gradients reach the kernels, not the vectors."""
-        sums = []
-        for kernels, (u, v) in zip(effective_kernels, vectors, strict=True):
-            u, v = tf.stop_gradient(u), tf.stop_gradient(v)
-            response = tf.matmul(self._matrix(kernels), v, transpose_a=True)  # [n, out, 1]
-            sums.append(tf.reduce_sum(u * response))
-        return tf.add_n(sums)
+
+def _power_iteration(matrices, us, rounds):
+    """Rounds v <- unit(W u), u <- unit(W^T v) for matrices W [n, K, out] and unit vectors u [n, out, 1].
+
+    All but one run on the smaller of W^T W and W W^T, and those of one size together. Returns u, v and the sum of
+    u^T W^T v for each stack.
+    """
+    narrow = [matrix.shape[2] <= matrix.shape[1] for matrix in matrices]
+    # [n, m, 1] with m = min(K, out): u, or v after its first half round.
+    vectors = [u if tall else _unit(matrix @ u) for tall, matrix, u in zip(narrow, matrices, us, strict=True)]
+    grams = [tf.matmul(w, w, transpose_a=tall, transpose_b=not tall) for tall, w in zip(narrow, matrices, strict=True)]
+    groups = group_by(range(len(grams)), lambda i: grams[i].shape[1])
+    stacked = [tf.concat([grams[i] for i in group], axis=0) for group in groups]
+
+    def one_round(i, *xs):
+        following = []
+        for gram, x in zip(stacked, xs, strict=True):
+            y = gram @ x
+            # x^T (W W^T) x is the squared norm of W^T x, by which the definition divides first.
+            squared = tf.reduce_sum(x * y, axis=1, keepdims=True)
+            following.append(_unit(y * tf.math.rsqrt(tf.maximum(squared, _MIN_NORM_SQUARED))))
+        return i + 1, *following
+
+    xs = [tf.concat([vectors[i] for i in group], axis=0) for group in groups]
+    _, *xs = tf.while_loop(lambda i, *_: i < rounds - 1, one_round, (0, *xs), parallel_iterations=1)
+    for group, x in zip(groups, xs, strict=True):
+        for i, part in zip(group, tf.split(x, [vectors[i].shape[0] for i in group]), strict=True):
+            vectors[i] = part
+    results = []
+    for tall, matrix, x in zip(narrow, matrices, vectors, strict=True):
+        v = _unit(matrix @ x) if tall else x
+        response = tf.matmul(matrix, v, transpose_a=True)
+        u = _unit(response)
+        results.append((u, v, tf.reduce_sum(u * response)))
+    return results
+
+
+@tf.custom_gradient
+def _bilinear(matrix, u, v, value):
+    """The sum over n of u^T W^T v, whose value is known; the gradient reaches W [n, K, out] only."""
+    return value, lambda upstream: (v @ tf.linalg.matrix_transpose(upstream * u), None, None, None)
 
 
 def batch_norm_regularization(scales):

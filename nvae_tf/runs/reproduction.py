@@ -96,7 +96,7 @@ class Reproduction:
         """Sum of the largest singular values, by the regulariser's power iteration run until it converges."""
         step = self._step
         kernels = step.parameters.effective_kernels(step.parameters.read())
-        run = tf.function(lambda: step.spectral(kernels, step.spectral.iterate(kernels, rounds=_POWER_ROUNDS)))
+        run = tf.function(lambda: step.spectral(kernels, rounds=_POWER_ROUNDS))
         last, value = 0.0, float(run())
         for _ in range(_POWER_BLOCKS):
             if abs(value - last) <= _POWER_CHANGE * abs(value):

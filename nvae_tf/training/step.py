@@ -107,9 +107,7 @@ class TrainingStep:
             total = terms.loss
             report = {**terms._asdict(), "kl_per_channel": tf.reduce_mean(output.kl_per_channel, axis=0)}
             if self.spectral is not None and regularization is not None:
-                with tape.stop_recording():
-                    vectors = self.spectral.iterate(kernels)
-                report["spectral"] = self.spectral(kernels, vectors)
+                report["spectral"] = self.spectral(kernels)
                 report["batch_norm"] = batch_norm_regularization(self.parameters.batch_norm_scales(values))
                 total += regularization * (report["spectral"] + report["batch_norm"])
             target = total * tf.convert_to_tensor(self.guards.loss_scale) if self.guards.scales_loss else total

@@ -40,9 +40,9 @@ def test_converges_to_the_largest_singular_values(layers):
     stacks = kernel_stacks(layers)
     regularizer = SpectralRegularizer(stacks)
     effective = [one.effective() for one in stacks]
-    vectors = regularizer.iterate(effective, rounds=200)
+    value = regularizer(effective, rounds=200)
     expected = sum(np.linalg.svd(_matrix(layer), compute_uv=False)[0] for layer in layers)
-    np.testing.assert_allclose(regularizer(effective, vectors), expected, rtol=1e-4)
+    np.testing.assert_allclose(value, expected, rtol=1e-4)
 
 
 def test_the_gradient_is_the_outer_product_of_the_vectors(layers):
@@ -51,11 +51,10 @@ def test_the_gradient_is_the_outer_product_of_the_vectors(layers):
     effective = [one.effective() for one in stacks]
     with tf.GradientTape() as tape:
         tape.watch(effective)
-        # Two rounds have not converged: a gradient through the vectors would show. The tape sees the iteration too.
-        vectors = regularizer.iterate(effective, rounds=2)
-        value = regularizer(effective, vectors)
+        # Two rounds have not converged: a gradient through the vectors would show.
+        value = regularizer(effective, rounds=2)
     gradients = tape.gradient(value, effective)
-    for kernels, gradient, (u, v) in zip(effective, gradients, vectors, strict=True):
+    for kernels, gradient, (u, v) in zip(effective, gradients, regularizer.pairs, strict=True):
         # [n, K, 1] * [n, 1, out], K in the order of (kh, kw, in)
         expected = (v.numpy() * np.swapaxes(u.numpy(), 1, 2)).reshape(kernels.shape)
         np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-6)
@@ -90,11 +89,10 @@ def test_forty_rounds_the_first_time_then_four_from_where_it_was():
     effective = [one.effective() for one in stacks]
     for rounds in (40, 4, 4):
         u, v = _iterate_by_hand(matrix, u / np.linalg.norm(u), rounds)
-        ((u_returned, v_returned),) = regularizer.iterate(effective)
-        np.testing.assert_allclose(u_returned.numpy().ravel(), u, atol=2e-5)
-        np.testing.assert_allclose(v_returned.numpy().ravel(), v, atol=2e-5)
-        np.testing.assert_array_equal(u_variable, u_returned)
-        np.testing.assert_array_equal(v_variable, v_returned)
+        value = regularizer(effective)
+        np.testing.assert_allclose(u_variable.numpy().ravel(), u, atol=2e-5)
+        np.testing.assert_allclose(v_variable.numpy().ravel(), v, atol=2e-5)
+        np.testing.assert_allclose(value, u @ matrix @ v, rtol=1e-6)
     # One round more would be noticed.
     assert np.abs(_iterate_by_hand(matrix, u, 1)[0] - u).max() > 1e-4
 
@@ -103,12 +101,13 @@ def test_vectors_and_the_mark_of_the_first_time_are_state():
     stacks, _ = _slow_case()
     one, other = SpectralRegularizer(stacks), SpectralRegularizer(stacks, seed=9)
     effective = [kernels.effective() for kernels in stacks]
-    one.iterate(effective)
+    one(effective)
     assert {variable.name for variable in one.variables} == {"u_0", "v_0", "started"}
     assert not one.trainable_variables
     for target, source in zip(other.variables, one.variables, strict=True):
         target.assign(source)
-    np.testing.assert_array_equal(other.iterate(effective)[0][0], one.iterate(effective)[0][0])
+    np.testing.assert_array_equal(other(effective), one(effective))
+    np.testing.assert_array_equal(other.pairs[0][0], one.pairs[0][0])
 
 
 def test_vectors_of_different_kernels_start_apart():
@@ -123,8 +122,8 @@ def test_a_kernel_of_zeros_has_sigma_zero_and_finite_vectors():
     stacks, _ = _slow_case()
     regularizer = SpectralRegularizer(stacks)
     zeros = [tf.zeros_like(stacks[0].effective())]
-    vectors = regularizer.iterate(zeros)
-    assert np.isfinite(vectors[0][0]).all() and regularizer(zeros, vectors).numpy() == 0
+    value = regularizer(zeros)
+    assert np.isfinite(regularizer.pairs[0][0]).all() and value.numpy() == 0
 
 
 def test_batch_norm_term_sums_the_largest_absolute_scale_of_each_norm():
