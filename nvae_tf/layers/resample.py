@@ -42,9 +42,9 @@ class FactorizedDownsample(Layer):
             conv.build(input_shape)
 
     def call(self, inputs):
-        x = swish(inputs)
+        phases = tf.split(tf.nn.space_to_depth(swish(inputs), 2), 4, axis=-1)
         pairs = zip(self.convolutions, SHIFTS, strict=True)
-        return tf.concat([conv(x[:, row::2, column::2, :]) for conv, (row, column) in pairs], axis=-1)
+        return tf.concat([conv(phases[2 * row + column]) for conv, (row, column) in pairs], axis=-1)
 
 
 class BilinearUpsample(Layer):
