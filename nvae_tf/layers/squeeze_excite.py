@@ -47,4 +47,4 @@ class SqueezeExcite(Layer):
 
     def call(self, inputs):
         gate = self.expand(self.reduce(tf.reduce_mean(tf.cast(inputs, tf.float32), axis=(1, 2))))
-        return gate[:, tf.newaxis, tf.newaxis, :]
+        return tf.reshape(gate, [-1, 1, 1, gate.shape[1]])

@@ -146,8 +146,9 @@ class TrainingStep:
         learning_rate *= tf.convert_to_tensor(self.guards.learning_rate_factor)
         updates = tf.convert_to_tensor(self.optimizer.updates)
         values = self.optimizer.apply(gradients, values, learning_rate, verdict.factor, verdict.accept)
+        accepted = verdict.accept > 0
         for variable, value in statistics:
-            assign(variable, tf.where(verdict.accept > 0, value, tf.convert_to_tensor(variable)))
+            assign(variable, tf.where(accepted, value, tf.convert_to_tensor(variable)))
         if self.average is not None:
             self.average.update(values, updates, verdict.accept)
         return {**report, "learning_rate": learning_rate, **self.guards.update(verdict)}
