@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from nvae_tf.config import Config, DataConfig, ModelConfig
+from nvae_tf.config import BIVAConfig, Config, DataConfig, ModelConfig
 from nvae_tf.data.batches import eval_batches, train_batches
-from nvae_tf.runs.data import default_cache_dir, load_images
+from nvae_tf.runs.data import check_data, default_cache_dir, load_images
 
 COUNTS = {"train": 90, "test": 10}
 
@@ -134,3 +134,11 @@ def test_the_default_cache(monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/me")
     assert str(default_cache_dir()) == "/home/me/.cache/nvae_tf"
+
+
+def test_padding_is_free_where_the_images_keep_their_size():
+    data = DataConfig(dataset="mnist", binarize=True)
+    info = check_data(Config(model=BIVAConfig(), data=data))
+    assert (info.image_size, info.padding, info.stored_size) == (28, 0, 28)
+    with pytest.raises(ValueError, match="^model.image_height: data set mnist has 32. Received: 28$"):
+        check_data(Config(model=BIVAConfig(padding=2), data=data))
