@@ -1,6 +1,7 @@
 """What every model family must meet: training, resuming, replicas, half precision, saving, evaluation, sampling."""
 
 import dataclasses
+import json
 import shutil
 
 import keras
@@ -230,3 +231,15 @@ def test_what_a_family_lacks_is_refused(trained, program, tmp_path, name, argume
     with pytest.raises(ValueError, match=message):
         module.main()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_report_shows_what_the_family_has(trained, program, tmp_path):
+    folder, path = trained[0].folder.path, tmp_path / "report.html"
+    evaluation = {"kl_per_group": [1.5] * len(trained[0].model.noise_shapes(1)), "split": "test", "step": 4}
+    (folder / "evaluation.json").write_text(json.dumps(evaluation | {"active_units": evaluation["kl_per_group"]}))
+    flags = ("--num=4", "--temperature=1.0", "--num_reconstructions=2", f"--out={path}")
+    program("report", *flags).main([str(folder)])
+    page = path.read_text()
+    assert "Temperature 1" in page and "Reconstructions" in page and "share of the KL" in page
+    assert "interpolation" not in page.lower().replace("reconstructions and interpolations", "")
+    assert "batch-norm statistics" not in page

@@ -99,7 +99,7 @@ def _size(shape):
 
 
 def groups(report):
-    """Dict of two charts, a `Table` and the origin of the figures; None if nothing is known."""
+    """Dict of two charts, a `Table`, the number of channels and the origin of the figures; None if nothing is known."""
     found = _group_figures(report)
     if found is None:
         return None
@@ -116,6 +116,7 @@ def groups(report):
         "kl_chart": bar_chart(kl, label, "nats", bands, [f"{note} active" for note in notes]),
         "active_chart": bar_chart(active, "Bars of the active channels of each group", "channels", bands),
         "table": Table("KL and active channels", header, rows),
+        "channels": " to ".join(dict.fromkeys(str(end([shape[-1] for shape in shapes])) for end in (min, max))),
         "origin": origin,
     }
 
