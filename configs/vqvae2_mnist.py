@@ -20,7 +20,7 @@ def get_config() -> Config:
             residual_channels=32,
             residual_blocks=1,
             code_size=16,
-            num_codes=128,
+            num_codes=32,
             sigma=1.0,
             prior_channels=64,
             prior_residual_channels=32,
