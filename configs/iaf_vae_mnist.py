@@ -32,7 +32,7 @@ def get_config() -> Config:
             warmup_epochs=0.0,
             weight_decay=0.0,
             kl_min_weight=1.0,
-            ema_decay=0.999,
+            ema_decay=0.995,
             ema_warmup=False,
         ),
     )
