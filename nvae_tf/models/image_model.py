@@ -11,8 +11,9 @@ from nvae_tf.models.noise import check_per_group, draw_noise, to_float32
 class ImageModel(keras.Model):
     """A variational autoencoder of images, made from its configuration and built at once.
 
-    A subclass has `encode`, `infer`, `generate`, `decode` and `likelihood`, as `NVAE` has them. The
-    attributes below stand for what a model may lack: a subclass sets those that it has.
+    A subclass has `encode`, `infer`, `generate`, `decode` and `likelihood`, as `NVAE` has them. The attributes below
+    stand for what a model may lack: a subclass sets those that it has. With a method `weighted_kl`, as
+    `nvae_tf.objectives.elbo.training_loss` calls it, a model weighs its KL itself, instead of NVAE's balancing.
 
     Args:
         config: configuration of the model's family, or a dict of its fields.

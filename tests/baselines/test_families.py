@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nvae_tf.config import BIVAConfig, Config, DataConfig, IAFVAEConfig, TrainConfig, VQVAE2Config
+from nvae_tf.config import BIVAConfig, Config, ConfigError, DataConfig, IAFVAEConfig, TrainConfig, VQVAE2Config
 from nvae_tf.data.batches import train_batches
 from nvae_tf.evaluation.latents import decode_latents, encode
 from nvae_tf.evaluation.likelihood import evaluate
@@ -21,6 +21,7 @@ from nvae_tf.runs.interruption import Interruption
 from nvae_tf.runs.load import load_folded, load_run
 from nvae_tf.training.callbacks import Callback
 from nvae_tf.training.trainer import Trainer
+from tests import tiny
 
 _IMAGE = {"image_height": 16, "image_width": 16, "image_channels": 1, "likelihood": "bernoulli"}
 _TRAIN = {"batch_size": 8, "epochs": 1, "schedule": "constant", "warmup_epochs": 0.0, "weight_decay": 0.0}
@@ -126,6 +127,12 @@ def test_training_moves_the_weights_and_resumes_bit_for_bit(config, trained):
         np.testing.assert_array_equal(again[name], value, err_msg=str(name))
     moved = [np.any(value) for (part, path), value in whole.items() if part == "optimizer" and "m_" in path]
     assert np.mean(moved) > 0.9  # some weights have no gradient in some families
+
+
+def test_another_family_does_not_resume_the_run(config, trained):
+    nvae = dataclasses.replace(config, model=tiny.model_config())
+    with pytest.raises(ConfigError, match=f"^model.family: expected '{config.model.family}', .* Received: 'nvae'$"):
+        prepare_run.prepare(nvae, trained[0].folder.path, None, Interruption())
 
 
 def test_a_loaded_run_evaluates_and_samples(config, trained):
