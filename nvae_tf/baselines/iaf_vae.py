@@ -96,7 +96,7 @@ class IAFVAE(ImageModel):
             `ModelOutput`. The KL is log q - log p at the sample, with or without a flow.
         """
         noise = check_per_group("noise", noise, self.noise_shapes(batch_size(features[0])))
-        state, groups = self.top(batch_size(features[0]), features[0].dtype), []
+        state, groups = self.top(batch_size(features[0])), []
         for layer, feature, eps in zip(self.latent_layers[::-1], features, noise, strict=True):
             state, terms = layer.infer(state, feature, eps)
             groups.append(terms)
@@ -154,10 +154,10 @@ class IAFVAE(ImageModel):
             state = layer.decode(state, latent)
         return self._likelihood_params(state)
 
-    def top(self, size, dtype="float32"):
-        """The top-down state [size, h, w, channels] before the first layer."""
+    def top(self, size):
+        """The top-down state [size, h, w, channels] before the first layer, in the type `COMPUTE_DTYPE`."""
         _, height, width, _ = self.noise_shapes(size)[0]
-        start = tf.cast(tf.convert_to_tensor(self.h_top), dtype)
+        start = tf.cast(tf.convert_to_tensor(self.h_top), COMPUTE_DTYPE.get())
         return tf.broadcast_to(start, [size, height, width, self.model_config.channels])
 
     def _likelihood_params(self, state):
