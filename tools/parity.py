@@ -59,7 +59,7 @@ def _table(comparisons, verbose):
         if verbose or comparison.family is None or not comparison.ok:
             result.append(_line(comparison.key, comparison))
     for family, members in families.items():
-        worst = max(members, key=lambda each: float("inf") if each.problem else each.relative / each.tolerance)
+        worst = max(members, key=lambda each: (not each.ok, each.relative / each.tolerance))
         result.append(_line(f"{family} (worst of {len(members)})", worst, worst.key.removeprefix(family)))
     return result
 
