@@ -95,13 +95,20 @@ class _Reproduction:
                 variable.assign(change(value))
 
     def numbers(self):
-        """{key: our value} of everything that a file may hold."""
-        numbers = {}
-        if any(key.startswith("init/") for key in self._expected):
-            numbers = self._start()
+        """{key: our value} of everything that a file may hold under the prefixes of its keys."""
+        prefixes = {key.partition("/")[0] for key in self._expected}
+        numbers = self._start() if "init" in prefixes else {}
         self._assign("w")
-        for part in (self._forward, self._bound, self._samples, self._gradients, self._trajectory):
-            numbers |= dict(part())
+        parts = {
+            "out": self._forward,
+            "iw": self._bound,
+            "prior": self._samples,
+            "grad": self._gradients,
+            "adamax": self._trajectory,
+        }
+        for prefix, part in parts.items():  # the last changes the weights
+            if prefix in prefixes:
+                numbers |= dict(part())
         return numbers
 
     def _start(self):

@@ -47,9 +47,13 @@ def compare_numbers(expected, weights=()):
             `expected` is an ELBO; else none. Default none.
 
     Raises:
-        ValueError: the file is of no kind, `weights` are not those that it needs, or weights are missing.
+        ValueError: the file is of no kind, `weights` are not those that it needs, or inputs or weights are missing or
+            do not fit together.
     """
-    numbers = dict(_numbers(expected, weights))
+    try:
+        numbers = dict(_numbers(expected, weights))
+    except KeyError as error:
+        raise ValueError(f"--expected or --weights: expected the key {error}. Received: a file without it") from None
     for key, like in expected.items():
         if _INPUTS.fullmatch(key):
             continue
@@ -90,6 +94,8 @@ def _load(variables, expected, parts):
             f"{'/, '.join(parts)}/: expected the weights of the model. Received others: {sorted(differing)}"
         )
     for name, variable in variables.items():
+        if arrays[name].shape != variable.shape:
+            raise ValueError(f"{name}: expected shape {variable.shape}. Received: {arrays[name].shape}")
         variable.assign(arrays[name])
     return variables
 

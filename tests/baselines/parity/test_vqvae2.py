@@ -82,3 +82,8 @@ def test_files_that_do_not_fit_are_refused(files):
     without = {key: array for key, array in files["prior_top"].items() if key != "param/left/g"}
     with pytest.raises(ValueError, match=r"param/: expected the weights of the model\. Received others: \['left/g'\]"):
         next(compare_numbers(without))
+    without = {key: array for key, array in files["prior_top"].items() if key != "in/codes"}
+    with pytest.raises(ValueError, match="expected the key 'in/codes'"):
+        next(compare_numbers(without))
+    with pytest.raises(ValueError, match=r"left/g: expected shape \(32,\)\. Received: \(3,\)"):
+        next(compare_numbers(files["prior_top"] | {"param/left/g": np.zeros(3, np.float32)}))
