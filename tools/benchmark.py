@@ -22,6 +22,7 @@ import itertools
 from absl import flags
 from ml_collections import config_flags
 
+from nvae_tf.config import ModelConfig
 from nvae_tf.files import write_json
 from nvae_tf.runs.benchmark_data import data_table
 from tools.flags import checked_config, chosen_strategy, define_devices, define_output, run
@@ -55,7 +56,7 @@ def _memory_table(config):
     columns = f"{'measured step':>16}{'in all':>8}{'seconds':>9}" if FLAGS.memory else ""
     print(f"{'setting':<56}{'state':>8}{'step':>8}{columns}")
     parts, rows = (1, 4) if FLAGS.batch_size % 4 == 0 else (1,), {}
-    remats = ("none", "cells") if hasattr(config.model, "cell_set") else ("none",)
+    remats = ("none", "cells") if isinstance(config.model, ModelConfig) else ("none",)
     for precision, micro_batches, remat in itertools.product(("float32", "mixed_float16"), parts, remats):
         fields = {"remat": remat, "micro_batches": micro_batches, "precision": precision}
         train = dataclasses.replace(config.train, convolution_dtype="float32", **fields)
@@ -90,12 +91,12 @@ def _measure(config):
         return _memory_table(config)
     if not FLAGS.device and not FLAGS.serving:
         return _speed(config)
-    import tensorflow as tf
-
-    from nvae_tf.runs.benchmark_export import device_speed, serving_speed
     from nvae_tf.runs.families import require_folding
 
     require_folding(config, "--config")
+    import tensorflow as tf
+
+    from nvae_tf.runs.benchmark_export import device_speed, serving_speed
 
     if FLAGS.serving:
         return serving_speed(config, FLAGS.steps)

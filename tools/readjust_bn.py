@@ -9,7 +9,9 @@ Draws samples with batch norm in training mode and stores its statistics beside 
 from absl import flags
 
 from nvae_tf.files import only_writer
+from nvae_tf.runs.families import require_folding
 from nvae_tf.runs.progress import Progress
+from nvae_tf.runs.starts import run_config
 from tools.flags import define_run, define_temperature, run
 
 FLAGS = flags.FLAGS
@@ -22,6 +24,7 @@ flags.DEFINE_integer("seed", 0, "Seed of the noise.", lower_bound=0)
 
 
 def main():
+    require_folding(run_config(FLAGS.run_dir, FLAGS.step), "--run_dir")
     # A run that trains would remove the checkpoint, or the statistics with it.
     with only_writer(FLAGS.run_dir):
         from nvae_tf.checkpoint import RunFolder

@@ -47,14 +47,28 @@ def page_files():
 
 
 def chosen_runs():
-    """The folders that --run_dir names; without any model those that ship with the programs, which is said."""
+    """The folders that --run_dir names; without any model those that ship with the programs, which is said.
+
+    Raises ValueError if one of them is not the run of an NVAE, before any is exported.
+    """
     if FLAGS.run_dir or FLAGS.model_dir:
+        for run_dir in FLAGS.run_dir or []:
+            _check_run(run_dir)
         return FLAGS.run_dir or []
     runs = [run for run in (SHIPPED_RUN, SHIPPED_RUN.with_name("emoji")) if (run / "config.json").is_file()]
     if not runs:
         raise ValueError(f"--model_dir or --run_dir: expected one, because {SHIPPED_RUN} is not there. Received: none")
     print("no model is given:", *(f"--run_dir={run}" for run in runs), flush=True)
     return runs
+
+
+def _check_run(run_dir):
+    from nvae_tf.checkpoint import RunFolder
+    from nvae_tf.runs.families import require_folding
+
+    if not (pathlib.Path(run_dir) / "config.json").is_file():
+        raise ValueError(f"--run_dir: expected a run folder with config.json. Received: {run_dir}")
+    require_folding(RunFolder(run_dir).config, "--run_dir")
 
 
 def exported(run_dir):
@@ -64,12 +78,8 @@ def exported(run_dir):
     """
     from nvae_tf.checkpoint import RunFolder
     from nvae_tf.runs.data import default_cache_dir
-    from nvae_tf.runs.families import require_folding
 
     source, digest = pathlib.Path(run_dir).resolve(), hashlib.sha256(nvae_tf.__version__.encode())
-    if not (source / "config.json").is_file():
-        raise ValueError(f"--run_dir: expected a run folder with config.json. Received: {run_dir}")
-    require_folding(RunFolder(source).config, "--run_dir")
     step = RunFolder(source).resolve_step()
     checkpoint = RunFolder(source).step_folder(step)
     for path in [source / "config.json", *sorted(checkpoint.iterdir())]:

@@ -17,6 +17,10 @@ def make_model(config, **kwargs):
 
 
 def require_folding(config, flag):
-    """Raises ValueError, which names a flag, if the model of a `Config` does not fold: it has no exports or paths."""
+    """Raises ValueError, which names a flag or an argument, if the model of a `Config` does not fold.
+
+    Then it has no exports, no paths between latents and no batch norm to readjust.
+    """
+    family = config.model.family
     if not model_class(config.model).folds:
-        raise ValueError(f"{flag}: expected NVAE, since this needs it. Received: model.family {config.model.family!r}")
+        raise ValueError(f"{flag}: expected model.family 'nvae', the only one that works here. Received: {family!r}")

@@ -4,7 +4,7 @@ from nvae_tf.checkpoint import RunFolder, model_variables
 from nvae_tf.checkpoint.statistics import load_statistics
 from nvae_tf.evaluation.readjust import assign_statistics
 from nvae_tf.inference.model import refold
-from nvae_tf.runs.families import make_model
+from nvae_tf.runs.families import make_model, require_folding
 from nvae_tf.runs.trainable_nvae import TrainableNVAE
 
 _AVERAGE = "ema"  # the part of a checkpoint with the moving average of the weights
@@ -31,11 +31,14 @@ def load_run(run_dir, step=None, average=True, batch_norm_temperature=None):
         CheckpointError: the folder has no configuration, no such checkpoint or no such statistics, or the weights do
             not fit.
         ConfigError: `config.json` does not hold a configuration.
-        ValueError: `batch_norm_temperature` is given for a model without batch norm.
+        ValueError: `batch_norm_temperature` is given for a model of another family than NVAE.
     """
     folder = RunFolder(run_dir)
     config = folder.config
-    folder.resolve_step(step)  # raises before the model is built
+    # These raise before the model is built.
+    folder.resolve_step(step)
+    if batch_norm_temperature is not None:
+        require_folding(config, "batch_norm_temperature")
     model = make_model(config)
     variables = model_variables(model)
     parts = {"model": variables}
@@ -45,10 +48,6 @@ def load_run(run_dir, step=None, average=True, batch_norm_temperature=None):
     if model.averaged:
         folder.restore({_AVERAGE: {name: v for name, v in variables.items() if v.trainable}}, step)
     if batch_norm_temperature is not None:
-        if not model.batch_norms:
-            raise ValueError(
-                f"batch_norm_temperature: expected None without batch norm. Received: {batch_norm_temperature}"
-            )
         assign_statistics(model, load_statistics(folder.step_folder(step), batch_norm_temperature, model.averaged))
     if isinstance(model, TrainableNVAE):
         model.compile(config.train, config.data.binarize)

@@ -224,12 +224,12 @@ def test_half_precision_trains(config, trained):
 @pytest.mark.parametrize(
     "name, arguments, message",
     [
-        ("export", "--format=tflite --out={out}", "--run_dir: expected NVAE"),
-        ("export", "--format=weights --out={out}", "--run_dir: expected NVAE"),
-        ("interpolate", "--seeds=1,2 --out={out}.png", "--run_dir: expected NVAE"),
-        ("traverse", "--seeds=1 --group=0 --out={out}.png", "--run_dir: expected NVAE"),
-        ("readjust_bn", "", "expected a model with batch norm"),
-        ("sample", "--bn_temperature=0.7 --out={out}.png", "batch_norm_temperature: expected None without batch norm"),
+        ("export", "--format=tflite --out={out}", "--run_dir: expected model.family 'nvae'"),
+        ("export", "--format=weights --out={out}", "--run_dir: expected model.family 'nvae'"),
+        ("interpolate", "--seeds=1,2 --out={out}.png", "--run_dir: expected model.family 'nvae'"),
+        ("traverse", "--seeds=1 --group=0 --out={out}.png", "--run_dir: expected model.family 'nvae'"),
+        ("readjust_bn", "", "--run_dir: expected model.family 'nvae'"),
+        ("sample", "--bn_temperature=0.7 --out={out}.png", "batch_norm_temperature: expected model.family 'nvae'"),
     ],
 )
 def test_what_a_family_lacks_is_refused(trained, program, tmp_path, name, arguments, message):
