@@ -214,6 +214,8 @@ def _unknown_field(argv):
         flag = argument.partition("=")[0].lstrip("-")
         root, _, field = flag.partition(".")
         if field and root in ("config", "noconfig") and field not in known:
+            if field == "model.family":  # which no file of NVAE has
+                return f"--{flag}: expected a --config of that family instead. Received: {file[1]}, which is of NVAE"
             part = field.partition(".")[0]
             names = sorted(name.partition(".")[2] for name in known if name.startswith(f"{part}."))
             if names:

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from nvae_tf.config.validation import BELOW_ONE, NOT_NEGATIVE, at_least, check_fields, one_of
+from nvae_tf.config.validation import BELOW_ONE, NOT_NEGATIVE, at_least, check_fields, of_family, one_of
 
 BIVA_LIKELIHOODS = ("bernoulli", "logistic_mixture")
 
@@ -90,7 +90,7 @@ class BIVAConfig:
     def validate(self):
         """Raises `ConfigError` if no model can be built from this configuration; returns self."""
         rules = (
-            (one_of(("biva",)), ("family",)),
+            (of_family("biva"), ("family",)),
             (at_least(0), ("padding",)),
             (at_least(1), ("image_height", "image_width", "image_channels", "num_mixtures", "channels")),
             (("1 to 8", range(1, 9).__contains__), ("bit_depth",)),

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from nvae_tf.config.validation import NOT_NEGATIVE, at_least, check_fields, one_of
+from nvae_tf.config.validation import NOT_NEGATIVE, at_least, check_fields, of_family, one_of
 
 IAF_VAE_LIKELIHOODS = ("discretized_logistic", "bernoulli")
 
@@ -67,7 +67,7 @@ class IAFVAEConfig:
     def validate(self):
         """Raises `ConfigError` if no model can be built from this configuration; returns self."""
         rules = (
-            (one_of(("iaf_vae",)), ("family",)),
+            (of_family("iaf_vae"), ("family",)),
             (at_least(0), ("padding",)),
             (at_least(1), ("image_height", "image_width", "image_channels")),
             (at_least(1), ("num_levels", "layers_per_level", "channels", "latent_channels")),

@@ -23,6 +23,11 @@ def one_of(choices):
     return f"one of {choices}", choices.__contains__
 
 
+def of_family(family):
+    """Rule for the field `family` of a configuration."""
+    return f"{family!r}, the family of the other fields", lambda value: value == family
+
+
 def require_field(condition, field, received, expected):
     """Raises `ConfigError` unless the condition holds."""
     if not condition:

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from nvae_tf.config.validation import BELOW_ONE, NOT_NEGATIVE, POSITIVE, at_least, check_fields, one_of
+from nvae_tf.config.validation import BELOW_ONE, NOT_NEGATIVE, POSITIVE, at_least, check_fields, of_family, one_of
 
 _LIKELIHOODS = ("bernoulli", "logistic_mixture", "normal")
 
@@ -88,7 +88,7 @@ class VQVAE2Config:
         """Raises `ConfigError` if no model can be built from this configuration; returns self."""
         even = ("an even number of at least 2", lambda value: value >= 2 and value % 2 == 0)
         rules = (
-            (one_of(("vqvae2",)), ("family",)),
+            (of_family("vqvae2"), ("family",)),
             (one_of(_LIKELIHOODS), ("likelihood",)),
             (one_of((2, 3)), ("num_levels",)),
             (one_of((2, 4, 8)), ("bottom_stride",)),
