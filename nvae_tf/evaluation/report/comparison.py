@@ -41,6 +41,12 @@ class Entry:
     reconstructions: np.ndarray
 
     @property
+    def objective(self):
+        """What training minimised, in words, with the stage if only a part of the model was trained."""
+        stage = self.config.train.stage
+        return self.config.model.objective + ("" if stage == "joint" else f" (only the terms of stage {stage!r})")
+
+    @property
     def latents(self):
         """Texts of the latents of each level, coarsest first."""
         return [
@@ -66,7 +72,7 @@ def figures(entries):
     rows = [
         ["Family", *(entry.config.model.family for entry in entries)],
         ["Likelihood", *(entry.config.model.likelihood.replace("_", " ") for entry in entries)],
-        ["Objective", *(entry.config.model.objective for entry in entries)],
+        ["Objective", *(entry.objective for entry in entries)],
         ["Step", *(f"{entry.step:,}" for entry in entries)],
         ["Objective, last logged, nats", *(number(entry.loss) for entry in entries)],
         ["NELBO, nats", *(entry.nats("nelbo") for entry in entries)],

@@ -1,6 +1,6 @@
 import numpy as np
 
-from nvae_tf.config import Config, DataConfig, ModelConfig
+from nvae_tf.config import Config, DataConfig, ModelConfig, TrainConfig
 from nvae_tf.evaluation.report.comparison import Entry, as_text, figures, incomparable
 
 _EVALUATION = {"num_samples": 1, "num_images": 9, "split": "test", "nelbo": 10.0, "nll_bound": 9.0}
@@ -25,6 +25,13 @@ def test_density_and_other_bit_depths_do_not_compare():
     assert incomparable(entries[:1] * 2) == []
     # Binarised images are the same at any bit depth.
     assert incomparable([_entry("one", True), _entry("two", True, bit_depth=5)]) == []
+
+
+def test_the_objective_names_the_stage_of_a_part():
+    entry = _entry("one")
+    assert entry.objective == entry.config.model.objective
+    entry.config.train = TrainConfig(stage="prior")
+    assert entry.objective.endswith("(only the terms of stage 'prior')")
 
 
 def test_unknown_figures_are_dashes_and_levels_may_be_missing():
