@@ -50,7 +50,7 @@ class Entry:
     def latents(self):
         """Texts of the latents of each level, coarsest first."""
         return [
-            f"{count} of {' × '.join(map(str, shape))}"
+            f"{count} of {' × '.join(map(str, shape))}" + " values" * (len(shape) == 1)
             for _, count, shape in hierarchy.latents_by_level(self.config.model)
         ]
 
