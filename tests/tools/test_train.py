@@ -116,7 +116,7 @@ def prepare(monkeypatch):
     "flags, message",
     [
         (["--config=nowhere.py", "--config.train.seed=1"], "nowhere.py"),
-        (["--config={digits}", "--config.train.lr=1"], "--config.train.lr: expected one of ['batch_size', "),
+        (["--config={digits}", "--config.train.lr=1"], "--config.train.lr: expected one of ['autoencoder_run', "),
         (["--config={digits}", "--config.model.family=biva"], "expected a --config of that family instead. Received: "),
         (["--config={digits}", "--config.train.precision=half"], "--config.train.precision: expected one of"),
         (["--config={digits}", "--profile=3"], "--profile=['3']: expected START,STOP"),
