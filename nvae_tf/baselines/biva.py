@@ -15,7 +15,7 @@ from nvae_tf.baselines.biva_stage import BIVAStage, latent_terms
 from nvae_tf.baselines.weight_norm import NormConv2D
 from nvae_tf.distributions import BernoulliLikelihood, LogisticMixtureLikelihood
 from nvae_tf.models.image_model import ImageModel, batch_size
-from nvae_tf.models.noise import check_per_group, group_temperatures
+from nvae_tf.models.noise import check_per_group
 from nvae_tf.models.output import ModelOutput
 
 tfd = tfp.distributions
@@ -101,7 +101,7 @@ class BIVA(ImageModel):
             return td, bu
 
         params = self._top_down(top, infer_stage)
-        return _output(params, groups)
+        return ModelOutput.of_groups(params, groups)
 
     def _infer_bottom_up(self, features, noise):
         """Deterministic features, posterior and sample of z_bu of each stage but the last; the posterior of its z."""
@@ -115,43 +115,17 @@ class BIVA(ImageModel):
             bu, td = above.bottom_up(stage.project_bu(sample), td, skip)
         return results, self.stages[-1].posterior_top(bu, td)
 
-    def generate(self, noise=None, batch_size=None, temperature=1.0, seed=None, training=False):
-        """Draws latents from the prior and decodes them.
-
-        Args:
-            noise: standard normals in generation order; drawn if None. Default None.
-            batch_size: number of images to draw, required if `noise` is None.
-            temperature: factor of every prior's scale, > 0: a number, a tensor [B], or a list of either, one for each
-                stage or each latent, coarsest first. Default 1.
-            seed: int or int tensor [2] that determines the draw; None for a fresh one. Default None.
-            training: not used; dropout depends on its seed alone.
-
-        Returns:
-            Likelihood parameters [B, H, W, P].
-
-        Raises:
-            ValueError: neither noise nor batch_size is given, a temperature is not positive and finite, or a list has
-                another length.
-        """
-        if noise is None and batch_size is None:
-            raise ValueError("generate: expected noise or batch_size. Received: neither")
-        factors = group_temperatures(temperature, self.model_config)
-        noise = self._noise(noise, batch_size, seed)
-        top, noise_of = _by_stage([_scaled(eps, factor) for eps, factor in zip(noise, factors, strict=True)])
+    def _generate(self, noise, temperatures, training):
+        noise = [_scaled(eps, factor) for eps, factor in zip(noise, temperatures, strict=True)]
+        top, noise_of = _by_stage(noise)
 
         def generate_stage(stage, state):
             return [_draw(prior, eps) for prior, eps in zip(stage.priors(state), noise_of[stage.index], strict=True)]
 
         return self._top_down(top, generate_stage)
 
-    def decode(self, latents):
-        """Likelihood parameters [B, H, W, P] for given latents.
-
-        Args:
-            latents: z of each latent, in generation order, as in `ModelOutput.latents`.
-        """
-        size = batch_size(tf.convert_to_tensor(latents[0])) if len(latents) else 0
-        top, latents_of = _by_stage(check_per_group("latents", latents, self.noise_shapes(size)))
+    def _decode(self, latents):
+        top, latents_of = _by_stage(latents)
         return self._top_down(top, lambda stage, state: latents_of[stage.index])
 
     def _top_down(self, top, draw):
@@ -198,17 +172,3 @@ def _draw(normal, noise):
 def _scaled(noise, factor):
     """Noise [B, ...] times a number or a tensor with a factor for each row."""
     return noise * (tf.reshape(factor, [-1] + [1] * (noise.shape.rank - 1)) if tf.is_tensor(factor) else factor)
-
-
-def _output(params, groups):
-    widest = max(group.kl_per_channel.shape[-1] for group in groups)
-    padded = [tf.pad(one, [[0, 0], [0, widest - one.shape[-1]]]) for one in (group.kl_per_channel for group in groups)]
-    kl_per_channel = tf.stack(padded, axis=1)
-    return ModelOutput(
-        likelihood_params=params,
-        kl_per_group=tf.reduce_sum(kl_per_channel, axis=2),
-        log_q=tf.add_n([group.log_q for group in groups]),
-        log_p=tf.add_n([group.log_p for group in groups]),
-        kl_per_channel=kl_per_channel,
-        groups=groups,
-    )

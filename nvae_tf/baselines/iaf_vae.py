@@ -11,8 +11,8 @@ from nvae_tf.baselines.iaf_layer import LatentLayer
 from nvae_tf.baselines.weight_norm import NormConv2D, NormConv2DTranspose
 from nvae_tf.distributions import image_likelihood
 from nvae_tf.layers.kernels import COMPUTE_DTYPE
-from nvae_tf.models.image_model import ImageModel, batch_size
-from nvae_tf.models.noise import check_per_group, group_temperatures
+from nvae_tf.models.image_model import ImageModel, along_channels, batch_size
+from nvae_tf.models.noise import check_per_group
 from nvae_tf.models.output import ModelOutput
 from nvae_tf.objectives.kl import free_bits_kl
 
@@ -100,56 +100,16 @@ class IAFVAE(ImageModel):
         for layer, feature, eps in zip(self.latent_layers[::-1], features, noise, strict=True):
             state, terms = layer.infer(state, feature, eps)
             groups.append(terms)
-        kl_per_channel = tf.stack([group.kl_per_channel for group in groups], axis=1)
-        return ModelOutput(
-            likelihood_params=self._likelihood_params(state),
-            kl_per_group=tf.reduce_sum(kl_per_channel, axis=2),
-            log_q=tf.add_n([group.log_q for group in groups]),
-            log_p=tf.add_n([group.log_p for group in groups]),
-            kl_per_channel=kl_per_channel,
-            groups=groups,
-        )
+        return ModelOutput.of_groups(self._likelihood_params(state), groups)
 
-    def generate(self, noise=None, batch_size=None, temperature=1.0, seed=None, training=False):
-        """Draws latents from the prior and decodes them.
-
-        Args:
-            noise: standard normals in generation order; drawn if None. Default None.
-            batch_size: number of images to draw, required if `noise` is None.
-            temperature: factor of every prior's scale, > 0: a number, a tensor [B], or a list of either, one for each
-                level or each layer, coarsest first. Default 1.
-            seed: int or int tensor [2] that determines the draw; None for a fresh one. Default None.
-            training: not used.
-
-        Returns:
-            Likelihood parameters [B, H, W, P].
-
-        Raises:
-            ValueError: neither noise nor batch_size is given, a temperature is not positive and finite, or a list has
-                another length.
-        """
-        if noise is None and batch_size is None:
-            raise ValueError("generate: expected noise or batch_size. Received: neither")
-        temperatures = [
-            # A shape of [B] would broadcast along the channels.
-            tf.reshape(one, [-1, 1, 1, 1]) if tf.is_tensor(one) and one.shape.rank else one
-            for one in group_temperatures(temperature, self.model_config)
-        ]
-        noise = self._noise(noise, batch_size, seed)
+    def _generate(self, noise, temperatures, training):
         state = self.top(tf.shape(noise[0])[0])
-        for layer, eps, one in zip(self.latent_layers[::-1], noise, temperatures, strict=True):
-            state = layer.generate(state, eps, one)
+        for layer, eps, temperature in zip(self.latent_layers[::-1], noise, temperatures, strict=True):
+            state = layer.generate(state, eps, along_channels(temperature))
         return self._likelihood_params(state)
 
-    def decode(self, latents):
-        """Likelihood parameters [B, H, W, P] for given latents.
-
-        Args:
-            latents: z of each layer [B, h, w, latent_channels] after the flow, in generation order.
-        """
-        size = batch_size(tf.convert_to_tensor(latents[0])) if len(latents) else 0
-        latents = check_per_group("latents", latents, self.noise_shapes(size))
-        state = self.top(size)
+    def _decode(self, latents):
+        state = self.top(batch_size(latents[0]))
         for layer, latent in zip(self.latent_layers[::-1], latents, strict=True):
             state = layer.decode(state, latent)
         return self._likelihood_params(state)

@@ -18,8 +18,7 @@ from nvae_tf.baselines.pixel_snail import PixelSnail
 from nvae_tf.baselines.vq_autoencoder import LEVEL_NAMES, CodeAutoencoder
 from nvae_tf.distributions import NormalLikelihood, image_likelihood
 from nvae_tf.layers.kernels import COMPUTE_DTYPE
-from nvae_tf.models.image_model import ImageModel, batch_size
-from nvae_tf.models.noise import check_per_group, group_temperatures
+from nvae_tf.models.image_model import ImageModel
 from nvae_tf.models.output import ModelOutput
 
 _PLACES = 1000  # numbers for dropout that each prior may use
@@ -66,6 +65,8 @@ class VQVAE2(ImageModel):
             likely; `"prior"` keeps the autoencoder and its codebooks as they are. Default `"joint"`.
 
     Input: images [B, H, W, C], float32 in [0, 1]. Output: `ModelOutput` with `CodeTerms` of each level, coarsest first.
+    A latent is the codes of a level, as whole numbers [B, h, w, 1]. Its noise, standard normals of that shape, determines
+    them by the inverse of their distribution function.
     """
 
     def __init__(self, config, stage="joint", **kwargs):
@@ -147,15 +148,7 @@ class VQVAE2(ImageModel):
         """
         size = len(CodeTerms._fields)
         groups = [CodeTerms(*features[start : start + size]) for start in range(0, len(features), size)]
-        kl_per_channel = tf.stack([group.kl_per_channel for group in groups], axis=1)
-        return ModelOutput(
-            likelihood_params=self._pixels([group.vectors for group in groups]),
-            kl_per_group=kl_per_channel[..., 0],
-            log_q=tf.add_n([group.log_q for group in groups]),
-            log_p=tf.add_n([group.log_p for group in groups]),
-            kl_per_channel=kl_per_channel,
-            groups=groups,
-        )
+        return ModelOutput.of_groups(self._pixels([group.vectors for group in groups]), groups)
 
     def _pixels(self, vectors):
         return tf.cast(self.autoencoder.decode(vectors), tf.float32)
@@ -180,54 +173,25 @@ class VQVAE2(ImageModel):
         kl = kl_weight * tf.reduce_sum(output.kl_per_group, axis=1)
         return kl + commitment, tf.fill([config.num_levels], tf.cast(kl_weight, tf.float32))
 
-    def generate(self, noise=None, batch_size=None, temperature=1.0, seed=None, training=False):
-        """Draws codes from the priors and decodes them.
-
-        Args:
-            noise: standard normals [B, h, w, 1], coarsest first; drawn if None. Each determines a code, by the inverse
-                of the codes' distribution function. Default None.
-            batch_size: number of images to draw, required if `noise` is None.
-            temperature: divides the logits of the codes (that of `NVAE` is a factor of a scale): a positive number, a
-                tensor [B], or a list of either with an entry for each level, coarsest first. Default 1.
-            seed: int or int tensor [2] that determines the draw; None for a fresh one. Default None.
-            training: without effect. Default False.
-
-        Returns:
-            Likelihood parameters [B, H, W, P].
-
-        Raises:
-            ValueError: neither noise nor batch_size is given, a temperature is not positive and finite, or a list has
-                another length.
-        """
-        if noise is None and batch_size is None:
-            raise ValueError("generate: expected noise or batch_size. Received: neither")
-        temperatures = group_temperatures(temperature, self.model_config)
-        temperatures = [tf.convert_to_tensor(value, tf.float32) for value in temperatures]
-        return self._generate(self._noise(noise, batch_size, seed), temperatures)
+    def _generate(self, noise, temperatures, training):
+        return self._draw(noise, [tf.convert_to_tensor(value, tf.float32) for value in temperatures])
 
     # A function, because TensorFlow would run the loops over the codes op by op.
     @tf.function(autograph=False, reduce_retracing=True)
-    def _generate(self, noise, temperatures):
+    def _draw(self, noise, temperatures):
         uniform = [tfp.distributions.Normal(0.0, 1.0).cdf(eps)[..., 0] for eps in noise]
         if not self.priors:
             num_codes = self.model_config.num_codes
-            return self._decode([tf.minimum(tf.cast(num_codes * u, tf.int32), num_codes - 1) for u in uniform])
+            return self._decode_codes([tf.minimum(tf.cast(num_codes * u, tf.int32), num_codes - 1) for u in uniform])
         codes = []
         for prior, *arguments in zip(self.priors, uniform, temperatures, strict=True):
             codes.append(prior.sample(arguments[0], codes[-1] if codes else None, arguments[1]))
-        return self._decode(codes)
+        return self._decode_codes(codes)
 
-    def decode(self, latents):
-        """Likelihood parameters [B, H, W, P] for given codes.
+    def _decode(self, latents):
+        return self._decode_codes([tf.cast(latent[..., 0], tf.int32) for latent in latents])
 
-        Args:
-            latents: codes of each level as whole numbers [B, h, w, 1], as in `ModelOutput.latents`.
-        """
-        size = batch_size(tf.convert_to_tensor(latents[0])) if len(latents) else 0
-        latents = check_per_group("latents", latents, self.noise_shapes(size))
-        return self._decode([tf.cast(latent[..., 0], tf.int32) for latent in latents])
-
-    def _decode(self, codes):
+    def _decode_codes(self, codes):
         quantizers = self.autoencoder.quantizers
         return self._pixels([quantizer.lookup(one) for quantizer, one in zip(quantizers, codes, strict=True)])
 

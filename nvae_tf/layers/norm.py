@@ -74,16 +74,16 @@ class BatchNorm(Layer):
         if num_replicas() > 1:
             return self._synchronized(inputs, mean, variance)
         # A shift of the input changes only the mean. The CPU kernel adds all values in one running sum, whose rounding
-        # error grows with the mean; about the running mean it stays small.
-        outputs = self._normalize(
-            inputs - tf.cast(mean, inputs.dtype),
-            tf.zeros_like(mean),
-            variance,
-            exponential_avg_factor=1.0 - _MOMENTUM,
-            is_training=True,
-        )
+        # error grows with the mean and with the number of values; without the mean it stays small.
+        values = tf.cast(inputs, tf.float32)
+        shift = tf.cast(tf.reduce_mean(tf.reduce_mean(values, axis=(1, 2)), axis=0), inputs.dtype)
+        shift = tf.stop_gradient(shift)
+        moved = mean - tf.cast(shift, tf.float32)
         # The kernel itself updates the running statistics, with the unbiased variance.
-        self.moving_mean.assign(mean + outputs.batch_mean)
+        outputs = self._normalize(
+            inputs - shift, moved, variance, exponential_avg_factor=1.0 - _MOMENTUM, is_training=True
+        )
+        self.moving_mean.assign(outputs.batch_mean + (mean - moved))
         self.moving_variance.assign(self._recount(inputs, variance, outputs.batch_variance))
         return outputs.y
 

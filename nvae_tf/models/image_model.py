@@ -5,13 +5,14 @@ import tensorflow as tf
 
 from nvae_tf import hierarchy
 from nvae_tf.config import config_to_dict, model_config_from_dict
-from nvae_tf.models.noise import check_per_group, draw_noise, to_float32
+from nvae_tf.models.noise import check_per_group, draw_noise, group_temperatures, to_float32
 
 
 class ImageModel(keras.Model):
     """A variational autoencoder of images, made from its configuration and built at once.
 
-    A subclass has `encode`, `infer`, `generate`, `decode` and `likelihood`, as `NVAE` has them. The attributes below
+    A subclass has `encode`, `infer` and `likelihood`, as `NVAE` has them, and what `generate` and `decode` call:
+    `_generate(noise, temperatures, training)` and `_decode(latents)`. The attributes below
     stand for what a model may lack: a subclass sets those that it has. With a method `weighted_kl`, as
     `nvae_tf.objectives.elbo.training_loss` calls it, a model weighs its KL itself, instead of NVAE's balancing.
 
@@ -70,6 +71,43 @@ class ImageModel(keras.Model):
         features = self.encode(images, training)
         return self.infer(features, self._noise(noise, batch_size(features[0]), seed), training)
 
+    def generate(self, noise=None, batch_size=None, temperature=1.0, seed=None, training=False):
+        """Draws latents from the prior and decodes them.
+
+        Args:
+            noise: standard normals of the shapes `noise_shapes`; drawn if None. Default None.
+            batch_size: number of images to draw, required if `noise` is None.
+            temperature: factor of every prior's scale, > 0: a number, a tensor [B], or a list of either, one for each
+                scale (level or stage) or each latent, coarsest first. VQ-VAE-2 divides the logits of its codes by it.
+                Default 1.
+            seed: int or int tensor [2] that determines the draw; None for a fresh one. Default None.
+            training: whether to use batch statistics and update the running ones, as in the readjustment of batch
+                norm for sampling (paper, appendix A). Default False.
+
+        Returns:
+            Likelihood parameters [B, H, W, P].
+
+        Raises:
+            ValueError: neither noise nor batch_size is given, a temperature is not positive and finite, or a list has
+                another length.
+        """
+        if noise is None and batch_size is None:
+            raise ValueError("generate: expected noise or batch_size. Received: neither")
+        temperatures = group_temperatures(temperature, self.model_config)
+        return self._generate(self._noise(noise, batch_size, seed), temperatures, training)
+
+    def decode(self, latents):
+        """Likelihood parameters [B, H, W, P] for given latents.
+
+        Args:
+            latents: each latent, as in `ModelOutput.latents`: after the flows, in generation order.
+        """
+        return self._decode(self._check_latents(latents))
+
+    def _check_latents(self, latents):
+        size = batch_size(tf.convert_to_tensor(latents[0])) if len(latents) else 0
+        return check_per_group("latents", latents, self.noise_shapes(size))
+
     def _noise(self, noise, size, seed):
         shapes = self.noise_shapes(size)
         return draw_noise(shapes, seed) if noise is None else check_per_group("noise", noise, shapes)
@@ -90,3 +128,10 @@ class ImageModel(keras.Model):
 def batch_size(tensor):
     """B of a tensor [B, ...]: a number if it is known, else a scalar tensor."""
     return tensor.shape[0] or tf.shape(tensor)[0]
+
+
+def along_channels(temperature):
+    """A temperature [B] as [B, 1, 1, 1], since [B] would broadcast along the channels; others as they are."""
+    if tf.is_tensor(temperature) and temperature.shape.rank:
+        return tf.reshape(temperature, [-1, 1, 1, 1])
+    return temperature

@@ -1,7 +1,5 @@
 """NVAE: the whole model (Vahdat & Kautz, arXiv 2007.03898)."""
 
-import tensorflow as tf
-
 from nvae_tf.distributions import image_likelihood
 from nvae_tf.layers.conv import Conv2D
 from nvae_tf.layers.kernels import kernel_stacks
@@ -10,8 +8,8 @@ from nvae_tf.layers.norm import BatchNorm
 from nvae_tf.layers.squeeze_excite import SqueezeExcite
 from nvae_tf.models.decoder import Decoder
 from nvae_tf.models.encoder import Encoder
-from nvae_tf.models.image_model import ImageModel, batch_size
-from nvae_tf.models.noise import check_per_group, group_temperatures
+from nvae_tf.models.image_model import ImageModel, along_channels, batch_size
+from nvae_tf.models.noise import check_per_group
 from nvae_tf.models.output import ModelOutput
 
 
@@ -106,52 +104,7 @@ class NVAE(ImageModel):
         """
         noise = check_per_group("noise", noise, self.noise_shapes(batch_size(features[0])))
         params, groups = self.decoder.infer(features, noise, training=training)
-        kl_per_channel = tf.stack([group.kl_per_channel for group in groups], axis=1)
-        return ModelOutput(
-            likelihood_params=params,
-            kl_per_group=tf.reduce_sum(kl_per_channel, axis=2),
-            log_q=tf.add_n([group.log_q for group in groups]),
-            log_p=tf.add_n([group.log_p for group in groups]),
-            kl_per_channel=kl_per_channel,
-            groups=groups,
-        )
-
-    def generate(self, noise=None, batch_size=None, temperature=1.0, seed=None, training=False):
-        """Draws latents from the prior and decodes them.
-
-        Args:
-            noise: standard normals in generation order; drawn if None. Default None.
-            batch_size: number of images to draw, required if `noise` is None.
-            temperature: factor of every prior's scale, > 0: a number, a tensor [B], or a list of either, one for each
-                scale or each group, coarsest first. Default 1.
-            seed: int or int tensor [2] that determines the draw; None for a fresh one. Default None.
-            training: whether to use batch statistics and update the running ones, as in the readjustment of batch
-                norm for sampling (paper, appendix A). Default False.
-
-        Returns:
-            Likelihood parameters [B, H, W, P].
-
-        Raises:
-            ValueError: neither noise nor batch_size is given, a temperature is not positive and finite, or a list has
-                another length.
-        """
-        if noise is None and batch_size is None:
-            raise ValueError("generate: expected noise or batch_size. Received: neither")
-        # A shape of [B] would broadcast along the channels.
-        temperatures = [
-            tf.reshape(value, [-1, 1, 1, 1]) if tf.is_tensor(value) and value.shape.rank else value
-            for value in group_temperatures(temperature, self.model_config)
-        ]
-        return self.decoder.generate(self._noise(noise, batch_size, seed), temperatures, training=training)
-
-    def decode(self, latents):
-        """Likelihood parameters [B, H, W, P] for given latents.
-
-        Args:
-            latents: z of each group [B, h, w, latent_channels] after the flows, in generation order, as in
-                `ModelOutput.latents`.
-        """
-        return self._decode(latents)[0]
+        return ModelOutput.of_groups(params, groups)
 
     def prior_noise(self, latents):
         """The noise from which `generate` produces the given latents; arguments as in `decode`.
@@ -159,12 +112,13 @@ class NVAE(ImageModel):
         It is (z - loc) / scale of the prior of each group, given the groups before it: a list of tensors
         [B, h, w, latent_channels], which are standard normal if the latents are samples from the prior.
         """
-        return self._decode(latents)[1]
+        return self.decoder.decode(self._check_latents(latents))[1]
+
+    def _generate(self, noise, temperatures, training):
+        return self.decoder.generate(noise, list(map(along_channels, temperatures)), training=training)
 
     def _decode(self, latents):
-        size = batch_size(tf.convert_to_tensor(latents[0])) if len(latents) else 0
-        latents = check_per_group("latents", latents, self.noise_shapes(size))
-        return self.decoder.decode(latents)
+        return self.decoder.decode(latents)[0]
 
     def likelihood(self, params):
         """Distribution p(x | z) of images [B, H, W, C] in [0, 1], from likelihood parameters [B, H, W, P].

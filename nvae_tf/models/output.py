@@ -27,6 +27,19 @@ class ModelOutput(typing.NamedTuple):
     kl_per_channel: tf.Tensor
     groups: list
 
+    @classmethod
+    def of_groups(cls, likelihood_params, groups):
+        """The output from the likelihood parameters and the terms of each latent."""
+        kl_per_channel = stack_channels([group.kl_per_channel for group in groups])
+        return cls(
+            likelihood_params=likelihood_params,
+            kl_per_group=tf.reduce_sum(kl_per_channel, axis=2),
+            log_q=tf.add_n([group.log_q for group in groups]),
+            log_p=tf.add_n([group.log_p for group in groups]),
+            kl_per_channel=kl_per_channel,
+            groups=groups,
+        )
+
     @property
     def latents(self):
         """z of each latent, after its flows, [B, ...] each."""

@@ -147,7 +147,7 @@ def test_configuration_survives_json(model):
 @pytest.mark.parametrize(
     "overrides, message",
     [
-        ({"family": "nvae"}, r"model\.family: expected one of \('iaf_vae',\)"),
+        ({"family": "nvae"}, r"model\.family: expected 'iaf_vae'"),
         ({"likelihood": "normal"}, r"model\.likelihood: expected one of .* Received: 'normal'"),
         ({"image_height": 18}, r"model\.image_height: expected a multiple of 4 \(2 \*\* num_levels\)\. Received: 18"),
         ({"padding": 4}, r"model\.image_width: expected more than twice the padding of 4"),
