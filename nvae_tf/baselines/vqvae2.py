@@ -65,8 +65,8 @@ class VQVAE2(ImageModel):
             likely; `"prior"` keeps the autoencoder and its codebooks as they are. Default `"joint"`.
 
     Input: images [B, H, W, C], float32 in [0, 1]. Output: `ModelOutput` with `CodeTerms` of each level, coarsest first.
-    A latent is the codes of a level, as whole numbers [B, h, w, 1]. Its noise, standard normals of that shape, determines
-    them by the inverse of their distribution function.
+    A latent is the codes of a level, as whole numbers [B, h, w, 1]. Its noise, standard normals of that shape,
+    determines them by the inverse of their distribution function.
     """
 
     def __init__(self, config, stage="joint", **kwargs):
