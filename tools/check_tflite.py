@@ -61,7 +61,7 @@ def main(arguments):
     from nvae_tf.runs.starts import run_config
 
     if FLAGS.run_dir:
-        require_folding(run_config(FLAGS.run_dir, FLAGS.step), "--run_dir")
+        require_folding(run_config(FLAGS.run_dir), "--run_dir")
     nvae = FLAGS.run_dir and load_run(FLAGS.run_dir, FLAGS.step, FLAGS.ema, FLAGS.bn_temperature)
     draws = {"num_draws": FLAGS.num, "num_audit_draws": FLAGS.num_audit, "seed": FLAGS.seed}
     bad, status = {"FAIL", "NOT SHOWN"} if FLAGS.require_all else {"FAIL"}, 0
