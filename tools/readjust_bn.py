@@ -24,9 +24,10 @@ flags.DEFINE_integer("seed", 0, "Seed of the noise.", lower_bound=0)
 
 
 def main():
-    require_folding(run_config(FLAGS.run_dir, FLAGS.step), "--run_dir")
     # A run that trains would remove the checkpoint, or the statistics with it.
     with only_writer(FLAGS.run_dir):
+        require_folding(run_config(FLAGS.run_dir, FLAGS.step), "--run_dir")
+
         from nvae_tf.checkpoint import RunFolder
         from nvae_tf.checkpoint.statistics import save_statistics
         from nvae_tf.evaluation.readjust import readjust
