@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -86,6 +87,12 @@ def small_golden():
         arrays, expected = (_split_arrays(file[part], meta[part]) for part in ("weights", "expected"))
     fields = {name: meta[name] for name in ("arguments", "global_step")}
     return OfficialCheckpoint(arrays=arrays, **fields), {"x": images, **expected}
+
+
+@pytest.fixture(scope="session")
+def shipped_config():
+    """Function from the name of a file in configs/ to what it defines, as a dict."""
+    return lambda name: runpy.run_path(str(REPOSITORY / "configs" / f"{name}.py"))
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """Every file of configs/ loads, is valid, names its command, and can be overridden by flags."""
 
-import importlib.util
 import pathlib
 import sys
 
@@ -33,13 +32,6 @@ BASELINES = {
 }
 
 
-def _load(name):
-    spec = importlib.util.spec_from_file_location(f"configs_{name}", CONFIGS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
 def parse(monkeypatch):
     """Function that returns the config a program sees when started with --config=NAME and more arguments."""
@@ -61,27 +53,27 @@ def test_the_configs_are_those_expected():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_config_is_valid_and_survives_json(name):
-    config = _load(name).get_config()
+def test_a_config_is_valid_and_survives_json(name, shipped_config):
+    config = shipped_config(name)["get_config"]()
     assert isinstance(config, Config)
     assert config.validate() == config_from_dict(config_to_dict(config))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_docstring_holds_the_command_that_runs_its_own_file(name):
-    commands = [line.strip() for line in _load(name).__doc__.splitlines() if "tools/" in line]
+def test_a_docstring_holds_the_command_that_runs_its_own_file(name, shipped_config):
+    commands = [line.strip() for line in shipped_config(name)["__doc__"].splitlines() if "tools/" in line]
     expected = f"python tools/train.py --config=configs/{name}.py --run_dir=runs/{name}"
     assert commands == [expected if name.endswith("digits") else f"{expected} --data_dir=DIR"]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_a_published_config_holds_the_published_numbers(name):
-    module = _load(name)
-    config = module.get_config()
+def test_a_published_config_holds_the_published_numbers(name, shipped_config):
+    module = shipped_config(name)
+    config = module["get_config"]()
     model, train = config.model, config.train
     epochs, batch, replicas, width, groups, blocks, cells, flows, first, last, warmup, bits, rate = PUBLISHED[name]
     assert (train.epochs, train.batch_size) == (epochs, batch)
-    assert f"{replicas} GPUs" in module.__doc__
+    assert f"{replicas} GPUs" in module["__doc__"]
     assert model.encoder_channels == model.decoder_channels == width
     assert hierarchy.groups_per_scale(model)[::-1] == groups
     assert model.preprocess_blocks == model.postprocess_blocks == blocks
@@ -98,8 +90,8 @@ def test_a_published_config_holds_the_published_numbers(name):
     assert model.padding == (0 if photos else 2)
 
 
-def test_the_small_mnist_config_holds_the_reference_run():
-    config = _load("mnist_small").get_config()
+def test_the_small_mnist_config_holds_the_reference_run(shipped_config):
+    config = shipped_config("mnist_small")["get_config"]()
     model, train = config.model, config.train
     assert hierarchy.groups_per_scale(model)[::-1] == (4, 2)
     assert model.latent_channels == model.encoder_channels == model.decoder_channels == 8
@@ -112,12 +104,12 @@ def test_the_small_mnist_config_holds_the_reference_run():
     assert model.padding == 2 and config.data.binarize
 
 
-def test_flags_override_fields_with_their_types(parse):
+def test_flags_override_fields_with_their_types(parse, shipped_config):
     config = parse(
         "digits", "--config.train.epochs=7", "--config.train.learning_rate=1", "--config.data.binarize=false"
     )
     assert config.train.epochs == 7
     assert config.train.learning_rate == 1.0 and isinstance(config.train.learning_rate, float)
     assert config.data.binarize is False
-    untouched = _load("digits").get_config()
+    untouched = shipped_config("digits")["get_config"]()
     assert config.model == untouched.model and config.train.batch_size == untouched.train.batch_size

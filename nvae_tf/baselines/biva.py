@@ -13,8 +13,8 @@ from nvae_tf import hierarchy
 from nvae_tf.baselines.biva_block import RULE
 from nvae_tf.baselines.biva_stage import BIVAStage, latent_terms
 from nvae_tf.baselines.weight_norm import NormConv2D
-from nvae_tf.distributions import BernoulliLikelihood, LogisticMixtureLikelihood
-from nvae_tf.models.image_model import ImageModel, batch_size
+from nvae_tf.distributions import LogisticMixtureLikelihood
+from nvae_tf.models.image_model import ImageModel, batch_size, for_rows
 from nvae_tf.models.noise import check_per_group
 from nvae_tf.models.output import ModelOutput
 
@@ -68,7 +68,7 @@ class BIVA(ImageModel):
 
         Args:
             images: [B, H, W, C] in [0, 1].
-            training: not used; dropout depends on its seed alone.
+            training: not used; dropout depends only on its seed.
         """
         images = self._check_images(images)
         if self.model_config.likelihood == "logistic_mixture":
@@ -81,7 +81,7 @@ class BIVA(ImageModel):
         Args:
             features: result of `encode`.
             noise: standard normals in generation order, of the shapes `noise_shapes`.
-            training: not used; dropout depends on its seed alone.
+            training: not used; dropout depends only on its seed.
 
         Returns:
             `ModelOutput`. The KL is log q - log p at the sample.
@@ -110,13 +110,13 @@ class BIVA(ImageModel):
             posterior = stage.posterior_bu(bu)
             sample = _draw(posterior, eps)
             results.append((td, posterior, sample))
-            # The sampling path goes on from the sample alone; what came before reaches it by the skip connections.
+            # The sampling path continues from the sample only; what came before reaches it by the skip connections.
             skip = tf.nn.elu(tf.concat([bu, td], axis=-1))
             bu, td = above.bottom_up(stage.project_bu(sample), td, skip)
         return results, self.stages[-1].posterior_top(bu, td)
 
     def _generate(self, noise, temperatures, training):
-        noise = [_scaled(eps, factor) for eps, factor in zip(noise, temperatures, strict=True)]
+        noise = [eps * for_rows(one, eps.shape.rank) for eps, one in zip(noise, temperatures, strict=True)]
         top, noise_of = _by_stage(noise)
 
         def generate_stage(stage, state):
@@ -136,13 +136,10 @@ class BIVA(ImageModel):
         return tf.cast(self.out(tf.nn.elu(states[-1])), tf.float32)
 
     def likelihood(self, params):
-        """Distribution p(x | z) of images [B, H, W, C] in [0, 1], from likelihood parameters [B, H, W, P].
-
-        Its `log_prob` is in nats per image [B] and excludes the padding; `mean()` and `sample(seed)` are images.
-        """
+        """Distribution p(x | z) of images; see `ImageModel.likelihood`."""
         config = self.model_config
-        if config.likelihood == "bernoulli":
-            return BernoulliLikelihood(params, padding=config.padding)
+        if config.likelihood != "logistic_mixture":
+            return super().likelihood(params)
         return LogisticMixtureLikelihood(
             params, config.image_channels, config.num_mixtures, config.bit_depth, config.padding, last_bin=_LAST_BIN
         )
@@ -167,8 +164,3 @@ def _by_stage(values):
 
 def _draw(normal, noise):
     return normal.loc + normal.scale * noise
-
-
-def _scaled(noise, factor):
-    """Noise [B, ...] times a number or a tensor with a factor for each row."""
-    return noise * (tf.reshape(factor, [-1] + [1] * (noise.shape.rank - 1)) if tf.is_tensor(factor) else factor)

@@ -9,9 +9,8 @@ import tensorflow as tf
 
 from nvae_tf.baselines.iaf_layer import LatentLayer
 from nvae_tf.baselines.weight_norm import NormConv2D, NormConv2DTranspose
-from nvae_tf.distributions import image_likelihood
 from nvae_tf.layers.kernels import COMPUTE_DTYPE
-from nvae_tf.models.image_model import ImageModel, along_channels, batch_size
+from nvae_tf.models.image_model import ImageModel, batch_size, for_rows
 from nvae_tf.models.noise import check_per_group
 from nvae_tf.models.output import ModelOutput
 from nvae_tf.objectives.kl import free_bits_kl
@@ -105,7 +104,7 @@ class IAFVAE(ImageModel):
     def _generate(self, noise, temperatures, training):
         state = self.top(tf.shape(noise[0])[0])
         for layer, eps, temperature in zip(self.latent_layers[::-1], noise, temperatures, strict=True):
-            state = layer.generate(state, eps, along_channels(temperature))
+            state = layer.generate(state, eps, for_rows(temperature))
         return self._likelihood_params(state)
 
     def _decode(self, latents):
@@ -126,13 +125,6 @@ class IAFVAE(ImageModel):
             return params
         log_scale = tf.broadcast_to(tf.convert_to_tensor(self.dec_log_stdv), [*tf.unstack(tf.shape(params)[:-1]), 1])
         return tf.concat([params, log_scale], axis=-1)
-
-    def likelihood(self, params):
-        """Distribution p(x | z) of images [B, H, W, C] in [0, 1], from likelihood parameters [B, H, W, P].
-
-        Its `log_prob` is in nats per image [B] and excludes the padding; `mean()` and `sample(seed)` are images.
-        """
-        return image_likelihood(self.model_config, params)
 
     def weighted_kl(self, output, kl_weight):
         """KL [B] that training adds to the reconstruction, nats, and the coefficient of each layer's KL [G].

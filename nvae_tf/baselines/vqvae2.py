@@ -16,7 +16,7 @@ from nvae_tf import hierarchy
 from nvae_tf.baselines.code_priors import nll_per_level
 from nvae_tf.baselines.pixel_snail import PixelSnail
 from nvae_tf.baselines.vq_autoencoder import LEVEL_NAMES, CodeAutoencoder
-from nvae_tf.distributions import NormalLikelihood, image_likelihood
+from nvae_tf.distributions import NormalLikelihood
 from nvae_tf.layers.kernels import COMPUTE_DTYPE
 from nvae_tf.models.image_model import ImageModel
 from nvae_tf.models.output import ModelOutput
@@ -196,11 +196,11 @@ class VQVAE2(ImageModel):
         return self._pixels([quantizer.lookup(one) for quantizer, one in zip(quantizers, codes, strict=True)])
 
     def likelihood(self, params):
-        """Distribution p(x | z) of images; see `NVAE.likelihood`."""
+        """Distribution p(x | z) of images; see `ImageModel.likelihood`."""
         config = self.model_config
         if config.likelihood == "normal":
             return NormalLikelihood(params, padding=config.padding, scale=config.sigma)
-        return image_likelihood(config, params)
+        return super().likelihood(params)
 
     def scalars(self):
         """Codes in use and perplexity of each level, as running averages over the last hundred steps or so."""

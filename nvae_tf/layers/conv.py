@@ -55,8 +55,7 @@ def convolution(inputs, kernel):
         return tf.nn.conv2d(inputs, kernel, 1, "SAME")
     channels, filters = kernel.shape[2:]
     rows = tf.reshape(inputs, [-1, channels]) @ tf.reshape(kernel, [channels, filters])
-    batch_size = inputs.shape[0] or tf.shape(inputs)[0]
-    return tf.reshape(rows, [batch_size, *inputs.shape[1:3], filters])
+    return tf.reshape(rows, [-1, *inputs.shape[1:3], filters])
 
 
 def depthwise_convolution(inputs, filters):

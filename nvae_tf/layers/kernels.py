@@ -98,18 +98,19 @@ class VariableStacks:
         """Current values: a tensor [n, ...] for each group."""
         return [stack(group) for group in self.groups]
 
+    def rows(self, stacks):
+        """Yields each variable with its row of `stacks`."""
+        for group, values in zip(self.groups, stacks, strict=True):
+            yield from zip(group, tf.unstack(values), strict=True)
+
     def scope(self, stacks):
         """`keras.StatelessScope` in which the value of each variable is its row of `stacks`."""
-        rows = []
-        for group, values in zip(self.groups, stacks, strict=True):
-            rows.extend(zip(group, tf.unstack(values), strict=True))
-        return keras.StatelessScope(state_mapping=rows, initialize_variables=False)
+        return keras.StatelessScope(state_mapping=list(self.rows(stacks)), initialize_variables=False)
 
     def assign(self, stacks):
         """Sets this replica's copy of every variable to its row of `stacks`."""
-        for group, values in zip(self.groups, stacks, strict=True):
-            for variable, value in zip(group, tf.unstack(values), strict=True):
-                assign(variable, value)
+        for variable, value in self.rows(stacks):
+            assign(variable, value)
 
 
 class KernelStack:

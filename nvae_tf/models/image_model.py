@@ -5,13 +5,14 @@ import tensorflow as tf
 
 from nvae_tf import hierarchy
 from nvae_tf.config import config_to_dict, model_config_from_dict
+from nvae_tf.distributions import image_likelihood
 from nvae_tf.models.noise import check_per_group, draw_noise, group_temperatures, to_float32
 
 
 class ImageModel(keras.Model):
     """A variational autoencoder of images, made from its configuration and built at once.
 
-    A subclass has `encode`, `infer` and `likelihood`, as `NVAE` has them, and what `generate` and `decode` call:
+    A subclass has `encode` and `infer`, as `NVAE` has them, and what `generate` and `decode` call:
     `_generate(noise, temperatures, training)` and `_decode(latents)`. The attributes below
     stand for what a model may lack: a subclass sets those that it has. With a method `weighted_kl`, as
     `nvae_tf.objectives.elbo.training_loss` calls it, a model weighs its KL itself, instead of NVAE's balancing.
@@ -104,6 +105,13 @@ class ImageModel(keras.Model):
         """
         return self._decode(self._check_latents(latents))
 
+    def likelihood(self, params):
+        """Distribution p(x | z) of images [B, H, W, C] in [0, 1], from likelihood parameters [B, H, W, P].
+
+        Its `log_prob` is in nats per image [B] and excludes the padding; `mean()` and `sample(seed)` are images.
+        """
+        return image_likelihood(self.model_config, params)
+
     def _check_latents(self, latents):
         size = batch_size(tf.convert_to_tensor(latents[0])) if len(latents) else 0
         return check_per_group("latents", latents, self.noise_shapes(size))
@@ -130,8 +138,8 @@ def batch_size(tensor):
     return tensor.shape[0] or tf.shape(tensor)[0]
 
 
-def along_channels(temperature):
-    """A temperature [B] as [B, 1, 1, 1], since [B] would broadcast along the channels; others as they are."""
+def for_rows(temperature, rank=4):
+    """A temperature [B] as [B, 1, ...] of a rank, since [B] would broadcast along the channels; others as they are."""
     if tf.is_tensor(temperature) and temperature.shape.rank:
-        return tf.reshape(temperature, [-1, 1, 1, 1])
+        return tf.reshape(temperature, [-1] + [1] * (rank - 1))
     return temperature

@@ -1,6 +1,5 @@
 """NVAE: the whole model (Vahdat & Kautz, arXiv 2007.03898)."""
 
-from nvae_tf.distributions import image_likelihood
 from nvae_tf.layers.conv import Conv2D
 from nvae_tf.layers.kernels import kernel_stacks
 from nvae_tf.layers.layer import without_values
@@ -8,7 +7,7 @@ from nvae_tf.layers.norm import BatchNorm
 from nvae_tf.layers.squeeze_excite import SqueezeExcite
 from nvae_tf.models.decoder import Decoder
 from nvae_tf.models.encoder import Encoder
-from nvae_tf.models.image_model import ImageModel, along_channels, batch_size
+from nvae_tf.models.image_model import ImageModel, batch_size, for_rows
 from nvae_tf.models.noise import check_per_group
 from nvae_tf.models.output import ModelOutput
 
@@ -115,17 +114,10 @@ class NVAE(ImageModel):
         return self.decoder.decode(self._check_latents(latents))[1]
 
     def _generate(self, noise, temperatures, training):
-        return self.decoder.generate(noise, list(map(along_channels, temperatures)), training=training)
+        return self.decoder.generate(noise, list(map(for_rows, temperatures)), training=training)
 
     def _decode(self, latents):
         return self.decoder.decode(latents)[0]
-
-    def likelihood(self, params):
-        """Distribution p(x | z) of images [B, H, W, C] in [0, 1], from likelihood parameters [B, H, W, P].
-
-        Its `log_prob` is in nats per image [B] and excludes the padding; `mean()` and `sample(seed)` are images.
-        """
-        return image_likelihood(self.model_config, params)
 
 
 def shapes_only(config):

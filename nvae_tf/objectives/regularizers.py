@@ -80,10 +80,10 @@ def _power_iteration(matrices, us, rounds):
     All but one run on the smaller of W^T W and W W^T, and those of one size together. Returns u, v and the sum of
     u^T W^T v for each stack.
     """
-    narrow = [matrix.shape[2] <= matrix.shape[1] for matrix in matrices]
+    tall = [matrix.shape[2] <= matrix.shape[1] for matrix in matrices]
     # [n, m, 1] with m = min(K, out): u, or v after its first half round.
-    vectors = [u if tall else _unit(matrix @ u) for tall, matrix, u in zip(narrow, matrices, us, strict=True)]
-    grams = [tf.matmul(w, w, transpose_a=tall, transpose_b=not tall) for tall, w in zip(narrow, matrices, strict=True)]
+    vectors = [u if is_tall else _unit(w @ u) for is_tall, w, u in zip(tall, matrices, us, strict=True)]
+    grams = [tf.matmul(w, w, transpose_a=one, transpose_b=not one) for one, w in zip(tall, matrices, strict=True)]
     groups = group_by(range(len(grams)), lambda i: grams[i].shape[1])
     stacked = [tf.concat([grams[i] for i in group], axis=0) for group in groups]
 
@@ -91,7 +91,7 @@ def _power_iteration(matrices, us, rounds):
         following = []
         for gram, x in zip(stacked, xs, strict=True):
             y = gram @ x
-            # x^T (W W^T) x is the squared norm of W^T x, by which the definition divides first.
+            # With the matrix G, x^T G x is the squared norm of the half round that is left out.
             squared = tf.reduce_sum(x * y, axis=1, keepdims=True)
             following.append(_unit(y * tf.math.rsqrt(tf.maximum(squared, _MIN_NORM_SQUARED))))
         return i + 1, *following
@@ -102,9 +102,9 @@ def _power_iteration(matrices, us, rounds):
         for i, part in zip(group, tf.split(x, [vectors[i].shape[0] for i in group]), strict=True):
             vectors[i] = part
     results = []
-    for tall, matrix, x in zip(narrow, matrices, vectors, strict=True):
-        v = _unit(matrix @ x) if tall else x
-        response = tf.matmul(matrix, v, transpose_a=True)
+    for is_tall, w, x in zip(tall, matrices, vectors, strict=True):
+        v = _unit(w @ x) if is_tall else x
+        response = tf.matmul(w, v, transpose_a=True)
         u = _unit(response)
         results.append((u, v, tf.reduce_sum(u * response)))
     return results

@@ -85,11 +85,8 @@ class Reproduction:
             step = self._step
             _, stacks, _ = step.gradients(self.images, self.noise, tf.constant(kl_weight, tf.float32), None)
             self._reset()
-            self._gradients[kl_weight] = {
-                self._names[id(variable)]: row
-                for group, rows in zip(step.parameters.groups, stacks, strict=True)
-                for variable, row in zip(group, rows.numpy(), strict=True)
-            }
+            rows = step.parameters.rows(stacks)
+            self._gradients[kl_weight] = {self._names[id(variable)]: row.numpy() for variable, row in rows}
         return self._gradients[kl_weight]
 
     def spectral(self):

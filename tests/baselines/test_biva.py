@@ -1,8 +1,6 @@
 """Tests of nvae_tf.baselines.biva and its configuration."""
 
-import importlib
 import math
-import pathlib
 
 import keras
 import numpy as np
@@ -17,8 +15,6 @@ from nvae_tf.layers.kernels import COMPUTE_DTYPE, setting
 from nvae_tf.layers.layer import without_values
 from nvae_tf.models.output import ModelOutput
 from tests import tiny
-
-_CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
 
 
 def _config(**overrides):
@@ -51,16 +47,10 @@ def output(model, images):
     return model(images, seed=1)
 
 
-def _published(name):
-    spec = importlib.util.spec_from_file_location(f"configs_{name}", _CONFIGS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config().model
-
-
 @pytest.mark.parametrize("name, parameters", [("biva_mnist", 31_550_946), ("biva_cifar10", 102_948_560)])
-def test_published_counts(name, parameters):
-    model = without_values(lambda: BIVA(_published(name), name="biva"))
+def test_published_counts(shipped_config, name, parameters):
+    config = shipped_config(name)["get_config"]().model
+    model = without_values(lambda: BIVA(config, name="biva"))
     assert sum(math.prod(variable.shape) for variable in model.trainable_variables) == parameters
     assert len({variable.path for variable in model.variables}) == len(model.variables)
 

@@ -1,8 +1,6 @@
 """Tests of nvae_tf.baselines.iaf_vae and its configuration."""
 
-import importlib
 import math
-import pathlib
 
 import keras
 import numpy as np
@@ -16,8 +14,6 @@ from nvae_tf.layers.kernels import COMPUTE_DTYPE, setting
 from nvae_tf.layers.layer import without_values
 from nvae_tf.models.output import ModelOutput
 from tests import tiny
-
-_CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
 
 
 def _config(**overrides):
@@ -52,11 +48,9 @@ def output(model, images):
     return model(images, seed=1)
 
 
-def test_published_count():
-    spec = importlib.util.spec_from_file_location("configs_iaf_vae_cifar10", _CONFIGS / "iaf_vae_cifar10.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    model = without_values(lambda: IAFVAE(module.get_config().model, name="iaf_vae"))
+def test_published_count(shipped_config):
+    config = shipped_config("iaf_vae_cifar10")["get_config"]().model
+    model = without_values(lambda: IAFVAE(config, name="iaf_vae"))
     assert sum(math.prod(variable.shape) for variable in model.trainable_variables) == 41_557_927
     assert len({variable.path for variable in model.variables}) == len(model.variables)
 

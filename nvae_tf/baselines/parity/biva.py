@@ -171,9 +171,8 @@ class _Reproduction:
     def _gradients(self):
         step = self._training_step()
         _, stacks, _ = step.gradients(self._images, self._epsilon, tf.constant(1.0), None)
-        for group, rows in zip(step.parameters.groups, stacks, strict=True):
-            for variable, row in zip(group, rows.numpy(), strict=True):
-                yield f"grad/{self._names[id(variable)]}", row
+        for variable, row in step.parameters.rows(stacks):
+            yield f"grad/{self._names[id(variable)]}", row
 
     def _trajectory(self):
         step, rate = self._training_step(), self._sizes["adamax_lr"]

@@ -184,18 +184,12 @@ class _Reproduction:
         params = self._model.generate(self._noise_of("sample_noise"))
         yield "sample_mean", self._model.likelihood(params).mean() - 0.5
 
-    def _by_name(self, step, stacks):
-        """Rows of the stacks of a `TrainingStep`, by the original's names."""
-        for group, rows in zip(step.parameters.groups, stacks, strict=True):
-            for variable, row in zip(group, rows.numpy(), strict=True):
-                yield self._names[id(variable)], row
-
     def _gradients(self):
         step = TrainingStep(self._model, _train_config())
         _, stacks, _ = step.gradients(self._images, self._noise, tf.constant(1.0), None)
-        for name, row in self._by_name(step, stacks):
+        for variable, row in step.parameters.rows(stacks):
             # The original's loss is a sum over the rows, ours their mean.
-            yield f"gradient.{name}", len(self._images) * row
+            yield f"gradient.{self._names[id(variable)]}", len(self._images) * row.numpy()
 
     def _trajectory(self):
         rate = float(self._input("trajectory_learning_rate"))

@@ -121,9 +121,8 @@ def _trained(model, inputs, expected, variables, factor=1.0, constant=0.0):
     names = {id(variable): name for name, variable in variables.items()}
     noise = [tf.zeros(shape) for shape in model.noise_shapes(len(inputs))]
     _, gradients, statistics = tf.function(lambda: step.gradients(inputs, noise, 1.0, None), autograph=False)()
-    for group, values in zip(step.parameters.groups, gradients, strict=True):
-        for variable, value in zip(group, values, strict=True):
-            yield f"grad/{names[id(variable)]}", value / factor
+    for variable, value in step.parameters.rows(gradients):
+        yield f"grad/{names[id(variable)]}", value / factor
     for variable, (_, value) in zip(model.statistics, statistics, strict=True):
         yield f"ema_after/{names[id(variable)]}", value
     losses, rate = [], expected.get("traj/learning_rate")

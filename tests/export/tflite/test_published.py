@@ -1,8 +1,5 @@
 """Decoders of published configurations, with initial weights, become files that run entirely on a GPU delegate."""
 
-import pathlib
-import runpy
-
 import pytest
 
 from nvae_tf.export.device_graph import sample_graph
@@ -13,16 +10,14 @@ from nvae_tf.inference.folding import fold
 from nvae_tf.inference.model import InferenceModel
 from nvae_tf.models.nvae import NVAE
 
-_CONFIGS = pathlib.Path(__file__).resolve().parents[3] / "configs"
-
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name, parameters, macs, megabytes",
     [("cifar10", 51_333_931, 13.26, 205.6), ("celeba_hq256", 118_140_529, 67.33, 472.8)],
 )
-def test_decoder_converts_and_is_fit_for_a_gpu_delegate(name, parameters, macs, megabytes):
-    config = runpy.run_path(str(_CONFIGS / f"{name}.py"))["get_config"]()
+def test_decoder_converts_and_is_fit_for_a_gpu_delegate(shipped_config, name, parameters, macs, megabytes):
+    config = shipped_config(name)["get_config"]()
     model = InferenceModel(fold(NVAE(config.model)))
     content = convert_to_tflite(model, sample_graph(model, 1))
     assert [str(finding) for finding in lint_tflite(TFLiteGraph(content))] == []
