@@ -1,4 +1,4 @@
-"""Layers of PixelSNAIL that are causal in raster order, for all positions of a map at once or for one at a time."""
+"""Layers of PixelSNAIL that are causal in raster order, for all positions of a map at once or at a `Cursor`."""
 
 import math
 
@@ -14,47 +14,6 @@ _HEADS = 8
 _UNSEEN = -1e4  # score of the positions that attention must not see
 
 
-class Cursor:
-    """One position of a map of codes while it is drawn, with what the layers have computed at the positions before.
-
-    The layers compute the same at one position as at all of them at once. Where they look at other positions they ask
-    the cursor, each time they are called in the same order.
-
-    Args:
-        row, column, place: the position, and its number in raster order; int tensors.
-        memories: a tensor for each layer that looks back: `PixelSnail.empty_memories`, or those of the cursor before.
-
-    Attributes:
-        updated: the memories with this position's values.
-    """
-
-    def __init__(self, row, column, place, memories):
-        self.row, self.column, self.place = row, column, place
-        self.updated = []
-        self._memories = iter(memories)
-
-    def window(self, x, size):
-        """The inputs [B, size, size, C] of a causal convolution; x [B, 1, 1, C] is that at this position."""
-        memory = next(self._memories)
-        batch_size, channels = x.shape[0] or tf.shape(x)[0], x.shape[-1]
-        window = tf.slice(memory, [0, self.row, self.column, 0], [batch_size, size, size, channels])
-        self._write(memory, (self.row + size - 1, self.column + size // 2), x[:, 0, 0], after=window)
-        return tf.ensure_shape(window, [x.shape[0], size, size, channels])
-
-    def past(self, x):
-        """The vectors [B, N, C] of all positions, those from this one on without meaning; x [B, 1, 1, C] is its own."""
-        memory = next(self._memories)
-        self._write(memory, (self.place,), x[:, 0, 0], after=memory)
-        return memory
-
-    def _write(self, memory, where, values, after):
-        rows = tf.range(tf.shape(values)[0])
-        indices = tf.stack([rows, *(tf.fill(tf.shape(rows), index) for index in where)], axis=1)
-        # What is read is read before, so that the memory can be updated in place.
-        with tf.control_dependencies([after]):
-            self.updated.append(tf.tensor_scatter_nd_update(memory, indices, values))
-
-
 class CausalConv2D(NormConv2D):
     """Convolution that sees the rows above and the columns to the left of a position, but not the position itself."""
 
@@ -65,10 +24,15 @@ class CausalConv2D(NormConv2D):
         self.mask = mask
 
     def call(self, inputs, cursor=None):
-        size, side = self.kernel_size, self.kernel_size // 2
-        if cursor is None:
-            return super().call(tf.pad(inputs, [(0, 0), (size - 1, 0), (side, side), (0, 0)]))
-        return super().call(cursor.window(inputs, size))
+        if cursor is not None:
+            return cursor.convolve(inputs)
+        side = self.kernel_size // 2
+        return super().call(tf.pad(inputs, [(0, 0), (self.kernel_size - 1, 0), (side, side), (0, 0)]))
+
+    def split_kernel(self):
+        """The kernels [k - 1, k, in, out] over the rows above, and [1, k // 2, in, out] to the left of a position."""
+        kernel = self.kernel()
+        return kernel[:-1], kernel[-1:, : self.kernel_size // 2]
 
 
 class GatedResidual(Layer):
@@ -111,7 +75,7 @@ class GatedResidual(Layer):
         if self.aux is not None:
             x += self.aux(tf.nn.elu(aux))
         x = self.conv2(dropout(tf.nn.elu(x), self.dropout_rate, self.place), **where)
-        if self.condition is not None:
+        if condition is not None:
             x += self.condition(condition)
         a, b = tf.split(x, 2, axis=-1)
         return inputs + a * tf.sigmoid(b)
@@ -174,15 +138,18 @@ class CausalBlock(Layer):
         """Attention [B, h, w, C/2] of each position to those before it; 0 at the first."""
         query, key, value = self.query(query), self.key(key), self.value(key)
         height, width, channels = query.shape[1:]
-        places = tf.range(height * width)
-        if cursor is not None:
-            key, value, places = cursor.past(key), cursor.past(value), cursor.place[tf.newaxis]
+        if cursor is None:
+            places = tf.range(height * width)
+            seen = places < places[:, tf.newaxis]
+        else:
+            key, value = cursor.past(key), cursor.past(value)
+            seen = tf.range(key.shape[1], 0, -1)[tf.newaxis] <= cursor.num_before
         query, key, value = (
             tf.reshape(x, [tf.shape(x)[0], -1, _HEADS, channels // _HEADS]) for x in (query, key, value)
         )
         scores = tf.cast(tf.einsum("bqhd,bkhd->bhqk", query, key), tf.float32) / math.sqrt(channels // _HEADS)
-        seen = tf.range(tf.shape(key)[1]) < places[:, tf.newaxis]
-        weights = tf.nn.softmax(tf.where(seen, scores, _UNSEEN)) * tf.cast(places > 0, tf.float32)[:, tf.newaxis]
+        weights = tf.nn.softmax(tf.where(seen, scores, _UNSEEN))
+        weights *= tf.cast(tf.reduce_any(seen, axis=1, keepdims=True), tf.float32)  # the first sees nothing
         weights = dropout(tf.cast(weights, value.dtype), self.dropout_rate, self.place + 3)
         return tf.reshape(tf.einsum("bhqk,bkhd->bqhd", weights, value), [-1, height, width, channels])
 

@@ -7,23 +7,13 @@ codes before it, and from the map of half the size above it in the hierarchy.
 import numpy as np
 import tensorflow as tf
 
-from nvae_tf.baselines.causal import CausalBlock, Cursor, GatedStack
+from nvae_tf.baselines.causal import CausalBlock, GatedStack
+from nvae_tf.baselines.code_sampler import CodeSampler
 from nvae_tf.baselines.weight_norm import NormConv2D, NormDense
-from nvae_tf.layers.kernels import COMPUTE_DTYPE, given_kernels
+from nvae_tf.layers.kernels import COMPUTE_DTYPE, given_kernels, setting
 from nvae_tf.layers.layer import Layer
 
 _RULE = "pixelsnail"
-
-
-def _grid(height, width):
-    """Position of each code, [1, h, w, 2]: row i/h - 1/2 and column j/w - 1/2."""
-    sides = [np.arange(size) / size - 0.5 for size in (height, width)]
-    return tf.constant(np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1)[np.newaxis], tf.float32)
-
-
-def _cell(values, row, column):
-    """The cell [B, 1, 1, C] of a map [B, h, w, C]."""
-    return tf.slice(values, [0, row, column, 0], [values.shape[0] or -1, 1, 1, values.shape[-1]])
 
 
 class PixelSnail(Layer):
@@ -98,41 +88,52 @@ class PixelSnail(Layer):
 
     def call(self, codes, above=None):
         side = self.kernel_size // 2
-        padded = tf.pad(codes, [(0, 0), (side, 0), (side, side)], constant_values=-1)
-        return self._logits(padded, _grid(*codes.shape[1:]), self.features(above))
+        padded = tf.pad(codes, [(0, 0), (side, 0), (side, side)], constant_values=-1)  # -1 stands for no code
+        grid, one_hot = self.grid(*codes.shape[1:]), self.one_hot(padded)
+        not_first = tf.cast(grid > -0.5, one_hot.dtype)  # in the first row, and in the first column, there is no bias
+        x = self.above(one_hot[:, :-1]) * not_first[..., :1]
+        x += self.left(one_hot[:, :, : -side - 1]) * not_first[..., 1:]
+        return self.logits(x, grid, self.features(above))
 
     def nll(self, codes, above=None):
         """Negative log probability of maps of codes [B], nats."""
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(codes, self(codes, above))
         return tf.reduce_sum(losses, axis=(1, 2))
 
+    def grid(self, height, width):
+        """Position of each code, [1, h, w, 2]: row i/h - 1/2 and column j/w - 1/2."""
+        sides = [np.arange(size) / size - 0.5 for size in (height, width)]
+        return tf.constant(np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1)[np.newaxis], tf.float32)
+
     def features(self, above):
         """Features [B, h, w, condition_channels] of the codes of the map above, or None without one."""
         if self.condition is None:
             return None
-        x = self.condition(self._one_hot(above))
+        x = self.condition(self.one_hot(above))
         return tf.repeat(tf.repeat(x, 2, axis=1), 2, axis=2)
 
-    def _one_hot(self, codes):
+    def one_hot(self, codes):
+        """Codes [B, h, w] as [B, h, w, K]; those below 0 as zeros."""
         return tf.one_hot(codes, self.num_codes, dtype=COMPUTE_DTYPE.get())
 
-    def _logits(self, codes, grid, features, cursor=None):
-        """Logits at the positions of `grid`.
+    def logits(self, x, grid, features=None, cursor=None):
+        """Logits from what the first layers give, at all positions or at that of a `Cursor`.
 
-        `codes` are the map with k//2 codes more above, left and right of the positions; -1 stands for none.
+        Args:
+            x: [B, h, w, C].
+            grid: positions, [1, h, w, 2].
+            features: of the codes of the map above, [B, h, w, condition_channels]. Default None.
+            cursor: `Cursor` if h = w = 1. Default None.
+
+        Returns:
+            float32 [B, h, w, K].
         """
-        one_hot = self._one_hot(codes)
-        not_first = tf.cast(grid > -0.5, one_hot.dtype)  # in the first row, and in the first column, there is no bias
-        x = self.above(one_hot[:, :-1]) * not_first[..., :1]
-        x += self.left(one_hot[:, :, : -(self.kernel_size // 2) - 1]) * not_first[..., 1:]
         for block in self.blocks:
             x = block(x, grid=grid, condition=features, cursor=cursor)
         return tf.cast(self.head(x), tf.float32)
 
     def sample(self, uniform, above=None, temperature=1.0):
-        """Draws codes, one after the other.
-
-        What does not change is computed once: the kernels, the features, and each layer's values at earlier positions.
+        """Draws codes one after the other, in float32.
 
         Args:
             uniform: numbers in [0, 1], [B, h, w]; each determines a code, by the inverse of the distribution function.
@@ -142,42 +143,6 @@ class PixelSnail(Layer):
         Returns:
             int32 [B, h, w].
         """
-        batch_size, height, width = tf.shape(uniform)[0], *uniform.shape[1:]
-        side, grid, features = self.kernel_size // 2, _grid(height, width), self.features(above)
-        scale = 1.0 / tf.reshape(tf.cast(temperature, tf.float32), [-1, 1])
-        normalized = [layer for layer in self._flatten_layers() if isinstance(layer, (NormConv2D, NormDense))]
-
-        def draw(place, codes, *memories):
-            row, column = place // width, place % width
-            cursor = Cursor(row, column, place, memories)
-            window = tf.slice(codes, [0, row, column], [batch_size, side + 1, self.kernel_size])
-            window = tf.ensure_shape(window, [uniform.shape[0], side + 1, self.kernel_size])
-            here = None if features is None else _cell(features, row, column)
-            logits = self._logits(window, _cell(grid, row, column), here, cursor)[:, 0, 0]
-            cumulative = tf.cumsum(tf.nn.softmax(logits * scale), axis=1)
-            threshold = tf.slice(uniform, [0, row, column], [batch_size, 1, 1])[:, 0]
-            code = tf.reduce_sum(tf.cast(cumulative <= threshold, tf.int32), axis=1)
-            code = tf.minimum(code, self.num_codes - 1)  # the last sum may be below 1
-            rows = tf.range(batch_size)
-            where = tf.stack([rows, tf.fill([batch_size], row + side), tf.fill([batch_size], column + side)], axis=1)
-            return place + 1, tf.tensor_scatter_nd_update(codes, where, code), *cursor.updated
-
-        empty = tf.fill([batch_size, height + side, width + 2 * side], -1)
-        start = (tf.constant(0), empty, *self.empty_memories(uniform.shape[0] or batch_size, height, width))
-        with given_kernels(normalized, [layer.kernel() for layer in normalized]):
-            # One at a time: see `evaluation.likelihood`.
-            final = tf.while_loop(lambda place, *_: place < height * width, draw, start, parallel_iterations=1)
-        return tf.ensure_shape(final[1][:, side:, side:-side], uniform.shape)
-
-    def empty_memories(self, batch_size, height, width):
-        """Memories for a `Cursor` at the first position."""
-        size, memories = self.kernel_size, []
-        padded = height + size - 1, width + 2 * (size // 2)
-        for block in self.blocks:
-            for residual in block.residuals:
-                memories += [
-                    tf.zeros([batch_size, *padded, channels]) for channels in (self.channels, residual.filters)
-                ]
-            if block.attention:
-                memories += [tf.zeros([batch_size, height * width, self.channels // 2])] * 2
-        return memories
+        layers = [layer for layer in self._flatten_layers() if isinstance(layer, (NormConv2D, NormDense))]
+        with given_kernels(layers, [layer.kernel() for layer in layers]), setting(COMPUTE_DTYPE, "float32"):
+            return CodeSampler(self, uniform, self.features(above), temperature).draw()
