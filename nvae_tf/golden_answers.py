@@ -4,11 +4,16 @@ In memory they are `{signature: ({input: array}, {output: array})}`; byte string
 two formats: .npz for servers, and .bin, float32 only, for devices, which can read it without a library.
 """
 
+import io
+
 import numpy as np
+import PIL.Image
 
 from nvae_tf.files import file_sum, new_file
 
 _SIDES = ("input", "output")
+_MAX_SHARE = 1e-3  # of pixel values that may differ: another processor rounds those between two levels otherwise
+_RELATIVE = 1e-3  # error of floats
 
 
 def check_sum(path, expected, named_by):
@@ -82,3 +87,35 @@ def read_bin(path, entries):
         values = numbers[entry["offset"] : entry["offset"] + entry["count"]]
         arrays[entry["role"]][entry["name"]] = values.reshape(entry["shape"])
     return tuple(arrays.values())
+
+
+def difference(expected, received, max_levels=255):
+    """How outputs differ, both `{name: array}`, as text; empty if only by rounding.
+
+    At most one value in a thousand of uint8 arrays, and of the pixels of PNG files, may differ, by at most
+    `max_levels`; float32 may differ by a relative 1e-3, or by 1e-4 of the largest value.
+    """
+    if set(expected) != set(received):
+        return f"outputs: expected {sorted(expected)}. Received: {sorted(received)}"
+    for name, right in expected.items():
+        given = received[name]
+        if right.dtype == object:
+            right, given = _read_pixels(right), _read_pixels(given)
+        if (right.dtype, right.shape) != (given.dtype, given.shape):
+            wanted, seen = (f"{array.dtype} {list(array.shape)}" for array in (right, given))
+            return f"{name}: expected {wanted}. Received: {seen}"
+        if right.dtype == np.uint8:
+            levels = np.abs(right.astype(int) - given)
+            share, worst = np.mean(levels > 0), levels.max(initial=0)
+            if share > _MAX_SHARE or worst > max_levels:
+                return f"{name}: {share:.2%} of the values differ, by up to {worst} levels"
+        elif right.dtype.kind == "f":
+            near = np.isclose(given, right, rtol=_RELATIVE, atol=_RELATIVE / 10 * np.abs(right).max(initial=0))
+            if not near.all():
+                worst = np.nanmax(np.where(near, 0, np.abs(given - right)), initial=0)
+                return f"{name}: {np.mean(~near):.2%} of the values differ, by up to {worst:.3g}"
+    return ""
+
+
+def _read_pixels(files):
+    return np.stack([np.asarray(PIL.Image.open(io.BytesIO(content), formats=("PNG",))) for content in files])

@@ -6,19 +6,16 @@ They apply to any server of that protocol, whatever it runs inside.
 import contextlib
 import dataclasses
 import functools
-import io
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import PIL.Image
 
+from nvae_tf.golden_answers import difference
 from nvae_tf.serving.card import Card
 from nvae_tf.serving.protocol import ModelSpec, ServerError
 from nvae_tf.serving.rest_transport import json_value
 
-_MAX_SHARE = 1e-3  # of pixel values that may differ
-_RELATIVE = 1e-3  # error of floats
 _ROWS = 2
 
 
@@ -88,34 +85,9 @@ def run_check(check):
 
 
 def expect_same(expected, received, max_levels=1):
-    """Raises `CheckFailedError` unless outputs, `{name: array}`, are equal except for rounding.
-
-    At most one value in a thousand of uint8 arrays, and of the pixels of PNG files, may differ, by at most
-    `max_levels`; float32 may differ by a relative 1e-3, or by 1e-4 of the largest value.
-    """
-    if set(expected) != set(received):
-        raise CheckFailedError(f"outputs: expected {sorted(expected)}. Received: {sorted(received)}")
-    for name, right in expected.items():
-        given = received[name]
-        if right.dtype == object:
-            right, given = _read_pixels(right), _read_pixels(given)
-        if (right.dtype, right.shape) != (given.dtype, given.shape):
-            wanted, seen = (f"{array.dtype} {list(array.shape)}" for array in (right, given))
-            raise CheckFailedError(f"{name}: expected {wanted}. Received: {seen}")
-        if right.dtype == np.uint8:
-            levels = np.abs(right.astype(int) - given)
-            share, worst = np.mean(levels > 0), levels.max(initial=0)
-            if share > _MAX_SHARE or worst > max_levels:
-                raise CheckFailedError(f"{name}: {share:.2%} of the values differ, by up to {worst} levels")
-        elif right.dtype.kind == "f":
-            near = np.isclose(given, right, rtol=_RELATIVE, atol=_RELATIVE / 10 * np.abs(right).max(initial=0))
-            if not near.all():
-                worst = np.nanmax(np.where(near, 0, np.abs(given - right)), initial=0)
-                raise CheckFailedError(f"{name}: {np.mean(~near):.2%} of the values differ, by up to {worst:.3g}")
-
-
-def _read_pixels(files):
-    return np.stack([np.asarray(PIL.Image.open(io.BytesIO(content), formats=("PNG",))) for content in files])
+    """Raises `CheckFailedError` if outputs, `{name: array}`, have a `difference`."""
+    if problem := difference(expected, received, max_levels):
+        raise CheckFailedError(problem)
 
 
 def basic_checks(target):

@@ -80,7 +80,6 @@ def test_the_published_version_is_whole_and_holds_its_parity(tiny_base):
 )
 def test_answers_that_differ_from_keras_are_refused(tiny_base, nvae, signature, output, change):
     answers = read_npz(tiny_base / "1" / "assets.extra" / "golden.npz")
-    keras_parity(nvae, answers, binarize=True, pixels="mean")
     answers[signature][1][output] = change(answers[signature][1][output])
     with pytest.raises(ValueError, match=f"^{output}: expected"):
         keras_parity(nvae, answers, binarize=True, pixels="mean")

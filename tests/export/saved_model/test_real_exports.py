@@ -18,7 +18,7 @@ from nvae_tf.runs.provenance import provenance
 
 
 def _export(golden, name, folder):
-    """(version's folder, model card) of a reference checkpoint: published, so the lint and the C++ loader passed it."""
+    """(version's folder, model card) of a reference checkpoint: published, so it passed all checks."""
     converted = model_from_checkpoint(read_checkpoint(golden / f"{name}.checkpoint.pt"))
     run = RunFolder(folder / "run").create(converted.config)
     run.save(1, {"model": model_variables(converted)})

@@ -77,7 +77,7 @@ def _outcome(findings, detail=""):
 
 
 def executes(model):
-    """The server runs it like this: C++ loader and Session, with XLA disabled."""
+    """The server runs it like this: in a Session of the C++ runtime, with XLA disabled."""
     # Tensor cores of GPUs would round to ten bits (TensorFloat-32), far more than the answers may differ by.
     environment = {**os.environ, "NVIDIA_TF32_OVERRIDE": "0"}
     command = [sys.executable, "-m", _REPLAY, str(model.path)]

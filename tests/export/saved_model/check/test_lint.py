@@ -43,7 +43,7 @@ def test_executes(version):
     assert list(failed) == ["checksums", "executes"]
     assert "record 4, signature sample: " in failed["executes"]
     assert "temperature: expected positive values" in failed["executes"]
-    assert "golden.npz, output image of sample: 100.00% of the values differ" in failed["executes"]
+    assert "golden.npz, signature sample: image: 100.00% of the values differ" in failed["executes"]
     assert "png_bytes" not in failed["executes"]
 
 
