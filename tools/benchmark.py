@@ -8,8 +8,6 @@ Each of these flags measures something else instead:
 
 --memory    memory and time of a training step for each setting that trades one for the other, each in its own process
 --estimate  the memory from the graph only, without running anything, for machines that are not available
---device    one image of the decoder as TFLite, ONNX, SavedModel and Keras model, on one thread
---serving   a batch from a SavedModel, and as sample.py draws it
 --data      images per second from prepared records, from memory, and of decoding only; needs no --config
 
 Times are also given in units of a 2048 x 2048 float32 matrix product measured in the same run, so that machines can be
@@ -37,8 +35,6 @@ flags.DEFINE_integer("num_samples", 10, "Number K of posterior samples per image
 flags.DEFINE_bool("memory", False, "Measure and estimate the memory of a training step for each setting.")
 flags.DEFINE_bool("estimate", False, "Only estimate the memory; runs nothing and needs no memory for the model.")
 flags.DEFINE_bool("data", False, "Measure the data pipeline, from prepared records and from memory.")
-flags.DEFINE_bool("device", False, "Measure one image of the decoder in every runtime, on one thread.")
-flags.DEFINE_bool("serving", False, "Measure a batch drawn by the SavedModel, and as sample.py does.")
 define_devices(default="one")
 _JSON = define_output("File to which the figures are also written.", ".json", name="json")
 
@@ -85,32 +81,14 @@ def _speed(config):
     return figures
 
 
-def _measure(config):
-    config.train.batch_size = FLAGS.batch_size
-    if FLAGS.memory or FLAGS.estimate:
-        return _memory_table(config)
-    if not FLAGS.device and not FLAGS.serving:
-        return _speed(config)
-    from nvae_tf.runs.families import require_folding
-
-    require_folding(config, "--config")
-    import tensorflow as tf
-
-    from nvae_tf.runs.benchmark_export import device_speed, serving_speed
-
-    if FLAGS.serving:
-        return serving_speed(config, FLAGS.steps)
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-    return device_speed(config, FLAGS.steps)
-
-
 def main():
     path = _JSON()
     if FLAGS.data:
         figures = data_table(FLAGS.batch_size)
     else:
-        figures = _measure(checked_config(_CONFIG))
+        config = checked_config(_CONFIG)
+        config.train.batch_size = FLAGS.batch_size
+        figures = (_memory_table if FLAGS.memory or FLAGS.estimate else _speed)(config)
     if path:
         write_json(path, figures)
 

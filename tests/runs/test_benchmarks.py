@@ -4,7 +4,6 @@ import pytest
 import tensorflow as tf
 
 from nvae_tf.config import Config, TrainConfig
-from nvae_tf.runs.benchmark_export import device_speed, serving_speed
 from nvae_tf.runs.benchmark_step import measure_memory, training_speed
 from tests import tiny
 
@@ -24,12 +23,3 @@ def test_figures_of_speed_agree_with_each_other():
 def test_a_measured_step_takes_memory_and_time():
     found = measure_memory(_CONFIG)
     assert 0 < found["step"] < found["total"] and found["step_seconds"] > 0
-
-
-def test_every_runtime_is_timed(capsys):
-    device, served = device_speed(_CONFIG, count=2)["seconds"], serving_speed(_CONFIG, count=2)["seconds"]
-    runtimes = {"TFLite", "onnxruntime", "SavedModel", "model.generate in a tf.function", "model.generate"}
-    assert set(device) == runtimes and min(device.values()) > 0
-    assert set(served) == {"sample of the SavedModel", "sample_images", "unit"} and min(served.values()) > 0
-    printed = capsys.readouterr().out
-    assert all(f"1.00 times as fast as {name}" in printed for name in ("model.generate", "sample_images"))
