@@ -106,18 +106,19 @@ def define_statistics():
     )
 
 
-def define_data_dir():
-    """Defines --data_dir, --cache_dir and --accept_changed_data."""
+def define_data_dir(prepares=True):
+    """Defines --data_dir, --accept_changed_data and, for a program that prepares large data sets, --cache_dir."""
     define_path("data_dir", None, "Folder of the data set's files; the data set `digits` needs none.")
     flags.register_validator(
         "data_dir", lambda path: path is None or os.path.isdir(path), message="expected an existing folder"
     )
-    define_path(
-        "cache_dir",
-        None,
-        "Folder for prepared copies of data sets larger than data.cache_gib; $XDG_CACHE_HOME/nvae_tf if not given, or "
-        "~/.cache/nvae_tf.",
-    )
+    if prepares:
+        define_path(
+            "cache_dir",
+            None,
+            "Folder for prepared copies of data sets larger than data.cache_gib; $XDG_CACHE_HOME/nvae_tf if not given, "
+            "or ~/.cache/nvae_tf.",
+        )
     flags.DEFINE_bool(
         "accept_changed_data",
         False,
@@ -126,9 +127,9 @@ def define_data_dir():
     )
 
 
-def define_images():
+def define_images(prepares=True):
     """Defines the flags of `define_data_dir`, --split and --seed: which images to use, and how they are binarised."""
-    define_data_dir()
+    define_data_dir(prepares)
     flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Split of the images.")
     flags.DEFINE_integer("seed", 0, "Seed of binarisation and noise.", lower_bound=0)
 

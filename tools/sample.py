@@ -7,19 +7,12 @@ r"""Draws images from a trained or converted model: a grid and, optionally, a PN
 
 Without --run_dir it draws from the model in saved_models/mnist, which ships with it, into runs/mnist/samples.png.
 
-Image i depends only on the seed and i, not on --num or --batch_size. Several workers can draw millions of images, each
-with its own --worker_index, on any machines that share the folder; existing shards are skipped:
-
-    python tools/sample.py --run_dir=runs/mnist --shards_dir=many --num=1000000 --num_workers=4 --worker_index=0
+Image i depends only on the seed and i, not on --num or --batch_size. bulk.py draws millions, also on several machines.
 """
-
-import pathlib
 
 from absl import flags
 
-from nvae_tf.evaluation.sample_shards import begin, shard_numbers, shard_path, write_shard
 from nvae_tf.evaluation.write_images import check_no_images
-from nvae_tf.files import check_writable
 from nvae_tf.runs.progress import Progress
 from nvae_tf.runs.starts import run_config
 from tools.flags import (
@@ -51,43 +44,6 @@ define_statistics()
 flags.DEFINE_integer("seed", 0, "Seed of the noise.", lower_bound=0)
 flags.DEFINE_enum("pixels", "mean", ["mean", "sample"], "Mean of the likelihood, or a sample of it.")
 define_devices()
-define_path("shards_dir", None, "Folder for .npy files of --shard_size images each, instead of other output.")
-flags.DEFINE_integer("shard_size", 10_000, "Number of images in a shard; must divide --first and --num.", lower_bound=1)
-flags.DEFINE_integer("num_workers", 1, "Number of workers that share the shards.", lower_bound=1)
-flags.DEFINE_integer("worker_index", 0, "Index of this worker, from 0.", lower_bound=0)
-flags.register_multi_flags_validator(
-    ["worker_index", "num_workers"],
-    lambda values: values["worker_index"] < values["num_workers"],
-    message="expected --worker_index below --num_workers",
-)
-flags.register_multi_flags_validator(
-    ["shards_dir", "out", "images_dir", "npz"],
-    lambda values: not values["shards_dir"] or not (values["out"] or values["images_dir"] or values["npz"]),
-    message="expected --shards_dir without --out, --images_dir and --npz",
-)
-
-
-def draw_shards(model, temperatures, strategy):
-    """Draws this worker's missing shards."""
-    from nvae_tf.evaluation.sampling import sample_images
-    from nvae_tf.evaluation.write_images import to_uint8
-    from nvae_tf.runs.provenance import weights
-
-    size, folder = FLAGS.shard_size, pathlib.Path(FLAGS.shards_dir)
-    numbers = shard_numbers(FLAGS.first, FLAGS.num, size, FLAGS.worker_index, FLAGS.num_workers)
-    origin = weights(FLAGS.run_dir, model, FLAGS.bn_temperature)
-    begin(folder, {**origin, "seed": FLAGS.seed, "temperature": temperatures, "pixels": FLAGS.pixels, "size": size})
-    missing = [number for number in numbers if not shard_path(folder, number).exists()]
-    batch, progress = min(FLAGS.batch_size, size), Progress(len(missing) * size)
-
-    def draw(first):
-        options = {"pixels": FLAGS.pixels, "strategy": strategy}
-        return to_uint8(sample_images(model, batch, temperatures, FLAGS.seed, batch, first=first, **options))
-
-    for done, number in enumerate(missing):
-        for images in write_shard(shard_path(folder, number), number * size, size, batch, draw):
-            progress(done * size + images)
-    print(f"written: {len(missing)} shards in {folder}; {len(numbers) - len(missing)} existed")
 
 
 def draw_images(model, temperatures, strategy):
@@ -110,20 +66,17 @@ def draw_images(model, temperatures, strategy):
 
 def main():
     use_shipped_run()
-    if FLAGS.shards_dir:
-        check_writable(FLAGS.shards_dir)
-    else:
-        _OUT("samples.png")
-        _NPZ()
-        if FLAGS.images_dir:
-            check_no_images(FLAGS.images_dir)
+    _OUT("samples.png")
+    _NPZ()
+    if FLAGS.images_dir:
+        check_no_images(FLAGS.images_dir)
     from nvae_tf.models.noise import group_temperatures
     from nvae_tf.runs.load import load_folded
 
     config, strategy = run_config(FLAGS.run_dir, FLAGS.step), chosen_strategy()
     temperatures = group_temperatures([float(value) for value in FLAGS.temperature], config.model)
     model = load_folded(FLAGS.run_dir, FLAGS.step, FLAGS.ema, FLAGS.bn_temperature, strategy)
-    (draw_shards if FLAGS.shards_dir else draw_images)(model, temperatures, strategy)
+    draw_images(model, temperatures, strategy)
 
 
 if __name__ == "__main__":

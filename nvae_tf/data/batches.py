@@ -172,7 +172,7 @@ def row_batches(rows, batch_size, seed, start_step=0, num_shards=1, shard_indice
     return indices.map(lambda step, numbers: tuple(tf.unstack(read(numbers), num=count))).prefetch(tf.data.AUTOTUNE)
 
 
-def eval_batches(images, data_config, model_bit_depth, batch_size, seed, num_images=None):
+def eval_batches(images, data_config, model_bit_depth, batch_size, seed, num_images=None, first=0):
     """Batches with every image exactly once, in order and never flipped. Damaged images are left out.
 
     With `data_config.binarize` the draw of an image depends only on the seed and the image's number, so that a
@@ -185,6 +185,7 @@ def eval_batches(images, data_config, model_bit_depth, batch_size, seed, num_ima
         batch_size: images per batch; the last batch may be smaller.
         seed: seed of the binarisation.
         num_images: use only the first `num_images`; None for all. Default None.
+        first: number of the first image, if these are a part of a split. Default 0.
 
     Returns:
         `tf.data.Dataset` of float32 [at most batch_size, H, W, C] in [0, 1].
@@ -192,7 +193,7 @@ def eval_batches(images, data_config, model_bit_depth, batch_size, seed, num_ima
 
     def prepare(number, image):
         if data_config.binarize:
-            image = _binarize(image, _stream(seed, _EVAL_BINARIZE, number))
+            image = _binarize(image, _stream(seed, _EVAL_BINARIZE, first + number))
         return _to_unit_interval(image, model_bit_depth)
 
     if isinstance(images, tf.data.Dataset):

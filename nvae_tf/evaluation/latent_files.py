@@ -60,14 +60,32 @@ def write_latents_npz(path, shapes, num_images, batches):
 
 def write_latents_tfrecord(path, batches):
     """Writes a .tfrecord with a tf.train.Example for each image, from the same `batches` as `write_latents_npz`."""
+    with new_file(path) as temporary:
+        write_tfrecord(temporary, ({"index": numbers, **rows} for numbers, rows in batches))
+
+
+def write_tfrecord(path, batches):
+    """Writes a TFRecord file with a tf.train.Example for each row.
+
+    Args:
+        path: path of the file.
+        batches: iterable of `{name: list or array [B, ...]}` of bytes, texts, integers or floats; these become float32.
+    """
+    import numpy as np
     import tensorflow as tf
 
-    with new_file(path) as temporary, tf.io.TFRecordWriter(str(temporary)) as file:
-        for numbers, rows in batches:
-            for place, number in enumerate(numbers):
-                features = {"index": tf.train.Feature(int64_list=tf.train.Int64List(value=[number]))}
-                for name, values in rows.items():
-                    floats = tf.train.FloatList(value=values[place].ravel())
-                    features[name] = tf.train.Feature(float_list=floats)
+    def feature(value):
+        if isinstance(value, (bytes, str)):
+            content = value if isinstance(value, bytes) else value.encode()
+            return tf.train.Feature(bytes_list=tf.train.BytesList(value=[content]))
+        value = np.ravel(value)
+        if value.dtype.kind == "i":
+            return tf.train.Feature(int64_list=tf.train.Int64List(value=value))
+        return tf.train.Feature(float_list=tf.train.FloatList(value=value))
+
+    with tf.io.TFRecordWriter(str(path)) as file:
+        for rows in batches:
+            for values in zip(*rows.values(), strict=True):
+                features = {name: feature(value) for name, value in zip(rows, values, strict=True)}
                 example = tf.train.Example(features=tf.train.Features(feature=features))
                 file.write(example.SerializeToString(deterministic=True))

@@ -110,6 +110,23 @@ def _score(model, images, indices, num_samples, at_once, seed):
     return reconstruction / count, kl / count, tf.math.log(count) - log_sum
 
 
+def score_images(model, images, positions, num_samples=1, seed=0, max_rows=None, strategy=None):
+    """Scores a batch of images.
+
+    Args:
+        model, num_samples, seed, strategy: see `evaluate`.
+        images: float32 [B, H, W, C] in [0, 1]; B is a multiple of the number of replicas.
+        positions: int64 [B], positions of the images in their data set, which determine the noise with the seed.
+        max_rows: see `evaluate`.
+
+    Returns:
+        float64 arrays, nats: mean over the samples of log p(x|z) [B] and of the KL per channel [B, G, C]; bound [B].
+    """
+    at_once = min(max((max_rows or len(images)) // len(images), 1), num_samples)
+    settings = (tf.constant(num_samples), at_once, tf.constant(seed, tf.int64))
+    return run_on_replicas(strategy or tf.distribute.get_strategy(), _score, model, [images, positions], *settings)
+
+
 def _standard_error(values):
     return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
 
@@ -172,10 +189,8 @@ def evaluate(model, batches, num_samples=1, seed=0, progress=None, max_rows=None
         count = len(images)
         if size is None:
             size = round_up(count, strategy)
-            at_once = min(max((max_rows or size) // size, 1), num_samples)
         positions = scores.num_images + np.arange(size, dtype=np.int64)
-        settings = (tf.constant(num_samples), at_once, tf.constant(seed, tf.int64))
-        parts = run_on_replicas(strategy, _score, model, [pad_rows(images, size), positions], *settings)
+        parts = score_images(model, pad_rows(images, size), positions, num_samples, seed, max_rows, strategy)
         scores.add(*(part[:count] for part in parts))
         if progress is not None:
             progress(scores.num_images)

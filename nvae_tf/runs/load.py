@@ -1,5 +1,7 @@
 """Loading the model of a run."""
 
+import dataclasses
+
 from nvae_tf.checkpoint import RunFolder, model_variables
 from nvae_tf.checkpoint.statistics import load_statistics
 from nvae_tf.evaluation.readjust import assign_statistics
@@ -53,6 +55,41 @@ def load_run(run_dir, step=None, average=True, batch_norm_temperature=None):
         model.compile(config.train, config.data.binarize)
     model.config, model.run_dir, model.batch_norm_temperature = config, folder.path, batch_norm_temperature
     return model
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ChosenWeights:
+    """Weights of a run that exist, not yet loaded: what `choose_weights` returns. Can be pickled.
+
+    Attributes:
+        run_dir: absolute path of the run.
+        restored_step: step of the checkpoint.
+        averaged: whether to use its average of the weights.
+        batch_norm_temperature: see `load_run`.
+    """
+
+    run_dir: str
+    restored_step: int
+    averaged: bool
+    batch_norm_temperature: float | None
+
+    def load_folded(self):
+        """The model, as `load_folded` returns it."""
+        return load_folded(self.run_dir, self.restored_step, self.averaged, self.batch_norm_temperature)
+
+
+def choose_weights(run_dir, step=None, average=True, batch_norm_temperature=None):
+    """The `ChosenWeights` that `load_run`, whose arguments and errors these are, would load; builds no model.
+
+    A damaged checkpoint is not replaced by the one before it, so that several processes load the same weights.
+    """
+    folder = RunFolder(run_dir)
+    step = folder.resolve_step(step)
+    averaged = average and _AVERAGE in folder.parts(step)
+    if batch_norm_temperature is not None:
+        require_folding(folder.config, "batch_norm_temperature")
+        load_statistics(folder.step_folder(step), batch_norm_temperature, averaged)
+    return ChosenWeights(str(folder.path.absolute()), step, averaged, batch_norm_temperature)
 
 
 def load_folded(run_dir, step=None, average=True, batch_norm_temperature=None, strategy=None):

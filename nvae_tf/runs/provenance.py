@@ -46,7 +46,10 @@ def provenance(run_dir, nvae, batch_norm_temperature=None):
 
 
 def weights(run_dir, nvae, batch_norm_temperature=None):
-    """Weights and statistics of a model: the part "run" of `provenance`, which takes the same arguments."""
+    """Weights and statistics of a model: the part "run" of `provenance`, which takes the same arguments.
+
+    Of `nvae` the attributes `restored_step` and `averaged` are used, which a `ChosenWeights` has too.
+    """
     folder = RunFolder(run_dir)
     step = folder.resolve_step(nvae.restored_step)
     # What `sha256sum state.*` prints in the checkpoint's folder.

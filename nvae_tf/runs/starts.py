@@ -17,12 +17,15 @@ def run_config(run_dir, step=None):
     return folder.config
 
 
-def indexed_batches(images, config, batch_size, seed):
-    """Yields (numbers of the images, float32 [B, H, W, C] in [0, 1]) for each batch, without damaged images."""
+def indexed_batches(images, config, batch_size, seed, first=0):
+    """Yields (numbers of the images, float32 [B, H, W, C] in [0, 1]) for each batch, without damaged images.
+
+    `first` is the number of the first image, if they are a part of a split.
+    """
     from nvae_tf.data.batches import eval_batches
 
-    numbers, start = images.good.tolist(), 0
-    for batch in eval_batches(images, config.data, config.model.bit_depth, batch_size, seed):
+    numbers, start = (images.good + first).tolist(), 0
+    for batch in eval_batches(images, config.data, config.model.bit_depth, batch_size, seed, first=first):
         yield numbers[start : start + len(batch)], batch.numpy()
         start += len(batch)
 

@@ -82,7 +82,7 @@ _WRITERS = [
     ("readjust_bn",),
     ("sample",),
     ("sample", "--out=grid.png", "--images_dir={run}/images"),
-    ("sample", "--shards_dir={run}/shards"),
+    ("bulk", "--job=sample", "--num=1", "--out={run}/many"),
     ("reconstruct",),
     ("interpolate", "--seeds=1,2"),
     ("traverse", "--seeds=1", "--group=0"),
