@@ -37,9 +37,13 @@ def cluster():
 def test_the_failure_of_a_model_is_one_line(cluster, program, digits_run, tmp_path, capfd):
     run_dir = shutil.copytree(digits_run, tmp_path / "run")
     (data,) = run_dir.glob("checkpoints/*/state.data*")
-    data.write_bytes(bytes(data.stat().st_size))
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 255  # within a kernel, which the workers read
+    data.write_bytes(content)
     flags = (f"--run_dir={run_dir}", f"--out={tmp_path / 'out'}", "--num=1", f"--address={cluster[0].address}")
-    with pytest.raises(ValueError, match=r"^.*run/checkpoints.*\(on .*\)$") as caught:
+    with pytest.raises(
+        ValueError, match=r"expected a readable checkpoint.*Checksum does not match.*\(on .*\)$"
+    ) as caught:
         program("bulk", "--job=sample", *flags).main()
     assert "\n" not in str(caught.value)
     output, errors = capfd.readouterr()

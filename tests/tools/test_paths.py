@@ -14,7 +14,7 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 PROGRAMS = sorted(path.stem for path in REPOSITORY.glob("tools/*.py") if path.stem not in ("__init__", "flags"))
 DIGITS = REPOSITORY / "configs" / "digits.py"
 # Flags with a text that is not a path.
-_TEXTS = {"step", "dataset", "name", "model", "host", "label", "inception_input", "inception_output"}
+_TEXTS = {"address", "step", "dataset", "name", "model", "host", "label", "inception_input", "inception_output"}
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
