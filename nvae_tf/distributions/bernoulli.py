@@ -30,6 +30,11 @@ class BernoulliLikelihood(ImageLikelihood):
         log_probs = tfd.Bernoulli(logits=self._params[self._window]).log_prob(images)
         return tf.reduce_sum(log_probs, axis=[-3, -2, -1])
 
+    def level_probabilities(self, channel, images):
+        """Probabilities of 0 and 1 for one channel, [B, h, w, 2] without padding; `images` is not used."""
+        logits = self._params[self._window][..., channel]
+        return tf.stack([tf.sigmoid(-logits), tf.sigmoid(logits)], axis=-1)
+
     def _mean(self):
         return tf.sigmoid(self._params)
 

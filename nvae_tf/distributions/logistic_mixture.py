@@ -63,6 +63,39 @@ class LogisticMixtureLikelihood(ImageLikelihood):
         log_joint = tf.nn.log_softmax(logits) + tf.reduce_sum(log_masses, axis=-2)  # [B, H, W, num_mixtures]
         return tf.reduce_sum(tf.reduce_logsumexp(log_joint, axis=-1), axis=[-2, -1])
 
+    def level_probabilities(self, channel, images):
+        """Probabilities of all levels of one channel, given the channels before it.
+
+        They sum to 1: unlike `log_prob` with the default `last_bin`, they count no level twice.
+
+        Args:
+            channel: number of the channel.
+            images: [B, H, W, C] in [0, 1], of which only the channels before this one are used.
+
+        Returns:
+            [B, h, w, 2^bit_depth], without padding.
+        """
+        images = 2.0 * tf.cast(images, tf.float32)[self._window] - 1.0
+        logits, means, log_scales, coefficients = self._split(self._params[self._window])
+        for later, (before, coefficient) in self._pairs(coefficients):
+            means[later] += coefficient * images[..., before, tf.newaxis]
+        log_weights, last_bin = tf.nn.log_softmax(logits), 1.0 - self._half_bin
+        for before in range(channel):
+            values = images[..., before, tf.newaxis]
+            log_weights += _log_mass(values, values - means[before], log_scales[before], self._half_bin, last_bin)
+        weights = tf.unstack(tf.nn.softmax(log_weights)[..., tf.newaxis], axis=-2)
+        # Mass below the upper edge of each level but the last, summed one component at a time to save memory.
+        edges = -1.0 + self._half_bin * tf.range(1.0, 2.0 / self._half_bin, 2.0)
+        components = zip(
+            weights, *(tf.unstack(part[channel][..., tf.newaxis], axis=-2) for part in (means, log_scales)), strict=True
+        )
+        below = tf.add_n(
+            [weight * tf.sigmoid((edges - mean) * tf.exp(-log_scale)) for weight, mean, log_scale in components]
+        )
+        zeros = tf.zeros_like(below[..., :1])
+        cumulative = tf.concat([zeros, below, zeros + 1.0], axis=-1)
+        return tf.maximum(cumulative[..., 1:] - cumulative[..., :-1], 0.0)
+
     def _mean(self):
         logits, means, _, coefficients = self._split(self._params)
         weights = tf.nn.softmax(logits)[..., tf.newaxis, :]

@@ -100,26 +100,54 @@ class InferenceGroup(tf.Module):
         self.merge = Convolution(group.merge)
         self.start = None if group.start is None else constant_variable(group.start)
 
-    def _merge(self, state, latent):
+    def prior(self, state):
+        """Parameters of the prior of z given the groups before.
+
+        Args:
+            state: [B, h, w, C]; None for group 0.
+
+        Returns:
+            The state after the group's cells, and the prior's (loc, log_scale) [B, h, w, latent_channels] divided by
+            the bound of their soft clamp, or (0, 0) for group 0.
+        """
+        state = apply(self.cells, state)
+        return state, (0.0, 0.0) if self._first else _halves(self.prior_head(tf.nn.elu(state)))
+
+    def prior_normal(self, parameters):
+        """(loc, scale) of the prior from the parameters that `prior` returns."""
+        return (0.0, 1.0 + MIN_SCALE) if self._first else _bounded(parameters)
+
+    def posterior_normal(self, state, prior_parameters, feature):
+        """(loc, scale) of the posterior, before the flows, [B, h, w, latent_channels] each.
+
+        Args:
+            state, prior_parameters: what `prior` returns.
+            feature: the encoder's feature for this group [B, h, w, encoder width].
+        """
+        if not self._first:
+            feature = self.combiner(state, plus=feature)
+        parameters = _halves(self.posterior_head(feature))
+        if self._residual:
+            parameters = [one + other for one, other in zip(parameters, prior_parameters, strict=True)]
+        return _bounded(parameters)
+
+    def next_state(self, state, latent):
+        """The state for the next group, from the one that `prior` returns and z [B, h, w, latent_channels]."""
         if not self._first:
             return self.merge(tf.concat([state, latent], axis=-1))
         return self.merge(latent) if self.start is None else self.merge(latent) + self.start
 
-    def _prior(self, state):
-        return _halves(self.prior_head(tf.nn.elu(state)))
-
     def generate(self, state, noise, temperature=None):
         """Draws z from the prior and returns the new state; arguments as for `infer`."""
-        state = apply(self.cells, state)
-        loc, scale = (0.0, 1.0 + MIN_SCALE) if self._first else _bounded(self._prior(state))
-        latent = loc
+        state, parameters = self.prior(state)
+        latent, scale = self.prior_normal(parameters)
         if noise is not None:
-            latent = loc + scale * (noise if temperature is None else noise * temperature)
-        return self._merge(state, latent)
+            latent += scale * (noise if temperature is None else noise * temperature)
+        return self.next_state(state, latent)
 
     def decode(self, state, latent):
         """Merges a given latent [B, h, w, latent_channels] into the state [B, h, w, C], None for group 0."""
-        return self._merge(apply(self.cells, state), latent)
+        return self.next_state(apply(self.cells, state), latent)
 
     def infer(self, state, feature, noise=None, temperature=None):
         """Draws z from the posterior and merges it.
@@ -133,21 +161,12 @@ class InferenceGroup(tf.Module):
         Returns:
             The new state and the group's `GroupTerms`.
         """
-        state = apply(self.cells, state)
-        if self._first:
-            prior_parameters, prior = (0.0, 0.0), (0.0, 1.0 + MIN_SCALE)
-        else:
-            prior_parameters = self._prior(state)
-            prior = _bounded(prior_parameters)
-            feature = self.combiner(state, plus=feature)
-        parameters = _halves(self.posterior_head(feature))
-        if self._residual:
-            parameters = [one + other for one, other in zip(parameters, prior_parameters, strict=True)]
-        posterior = tfd.Normal(*_bounded(parameters))
+        state, parameters = self.prior(state)
+        posterior = tfd.Normal(*self.posterior_normal(state, parameters, feature))
         latent = sample = posterior.loc
         if noise is not None:
             latent = sample = posterior.loc + posterior.scale * (noise if temperature is None else noise * temperature)
         for net in self.flows:
             latent = _shift(net, latent)
-        terms = GroupTerms(latent, sample, posterior, tfd.Normal(*prior), bool(self.flows))
-        return self._merge(state, latent), terms
+        terms = GroupTerms(latent, sample, posterior, tfd.Normal(*self.prior_normal(parameters)), bool(self.flows))
+        return self.next_state(state, latent), terms

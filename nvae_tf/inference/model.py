@@ -62,14 +62,14 @@ class InferenceModel(tf.Module):
         temperatures = temperature if isinstance(temperature, list) else [temperature] * count
         for group, eps, one in zip(self.groups, noise, map(_as_factor, temperatures), strict=True):
             state = group.generate(state, eps, one)
-        return self._finish(state)
+        return self.finish(state)
 
     def decode(self, latents):
         """Likelihood parameters [B, H, W, P] from the z of each group; see `NVAE.decode`."""
         state = None
         for group, latent in zip(self.groups, latents, strict=True):
             state = group.decode(state, latent)
-        return self._finish(state)
+        return self.finish(state)
 
     def infer(self, images, noise=None, temperature=None):
         """Encodes images and decodes posterior samples.
@@ -92,7 +92,7 @@ class InferenceModel(tf.Module):
         for group, feature, eps in zip(self.groups, features, noise, strict=True):
             state, group_terms = group.infer(state, feature, eps, temperature)
             terms.append(group_terms)
-        return self._finish(state), terms
+        return self.finish(state), terms
 
     def encode(self, images):
         """Features of images: the encoder's for the posterior of each group, in generation order."""
@@ -103,7 +103,8 @@ class InferenceModel(tf.Module):
         # The feature of group 0 passes through the top.
         return [tf.nn.elu(self.top(tf.nn.elu(x))), *reversed(features[:-1])]
 
-    def _finish(self, state):
+    def finish(self, state):
+        """Likelihood parameters [B, H, W, P] from the state after the last group."""
         return self.likelihood_head(tf.nn.elu(apply(self.postprocess, state)))
 
 

@@ -48,3 +48,12 @@ def test_samples_follow_the_probabilities():
     assert samples.shape == (num_samples, 1, 1, 3, 1) and set(np.unique(samples)) == {0.0, 1.0}
     tolerance = 5 * np.sqrt(probs * (1 - probs) / num_samples)
     assert np.all(np.abs(samples.mean(0).ravel() - probs) < tolerance)
+
+
+def test_level_probabilities_are_those_of_the_log_prob():
+    logits = tf.constant(np.random.default_rng(0).normal(scale=5.0, size=(2, 4, 4, 2)), tf.float32)
+    images = np.random.default_rng(1).integers(2, size=(2, 4, 4, 2))
+    likelihood = BernoulliLikelihood(logits, padding=1)
+    found = np.stack([likelihood.level_probabilities(channel, None) for channel in range(2)], axis=3)
+    chosen = np.take_along_axis(found, images[:, 1:-1, 1:-1, :, np.newaxis], axis=-1)
+    np.testing.assert_allclose(np.log(chosen).sum(axis=(1, 2, 3, 4)), likelihood.log_prob(images), rtol=1e-5)

@@ -208,3 +208,25 @@ def test_unknown_batch_size_and_seeds():
 def test_wrong_number_of_parameters_is_refused():
     with pytest.raises(ValueError, match=r"last axis of 100 for num_channels=3.*Received: shape \(1, 2, 2, 99\)"):
         LogisticMixtureLikelihood(tf.zeros([1, 2, 2, 99]), 3, 10)
+
+
+@pytest.mark.parametrize("bit_depth", [5, 8])
+def test_level_probabilities_are_those_of_the_log_prob(bit_depth):
+    """Their product over the channels is the probability of an image, for whatever number of channels."""
+    levels, channels = 2**bit_depth, 3
+    rng = np.random.default_rng(0)
+    params = tf.constant(rng.normal(size=(4, 6, 6, num_parameters(channels, 2))), tf.float32)
+    values = rng.integers(levels, size=(4, 6, 6, channels))
+    values[0] = [0, levels - 1, 1]
+    images = tf.constant(values / (levels - 1), tf.float32)
+    likelihood = LogisticMixtureLikelihood(params, channels, 2, bit_depth, padding=1, last_bin=1.0 - 0.1 / levels)
+    total, inner = 0.0, values[:, 1:-1, 1:-1]
+    for channel in range(channels):
+        probabilities = likelihood.level_probabilities(channel, images).numpy()
+        assert probabilities.shape == (4, 4, 4, levels)
+        np.testing.assert_allclose(probabilities.sum(axis=-1), 1.0, atol=1e-5)
+        total += np.log(np.take_along_axis(probabilities, inner[..., channel, None], axis=-1)).sum(axis=(1, 2, 3))
+        # Later channels are not used.
+        others = tf.concat([images[..., :channel], 1.0 - images[..., channel:]], axis=-1)
+        np.testing.assert_array_equal(likelihood.level_probabilities(channel, others), probabilities)
+    np.testing.assert_allclose(total, likelihood.log_prob(images), rtol=1e-4)
