@@ -45,7 +45,7 @@ def _memory_table(config):
     Only the float32 settings are measured: half precision is slow on CPUs, where it says nothing about GPUs.
     """
     from nvae_tf.runs.benchmark_step import measure_memory
-    from nvae_tf.runs.families import model_class
+    from nvae_tf.runs.families import make_model
     from nvae_tf.training.memory import estimate
 
     print(f"batch {FLAGS.batch_size}, MiB; state: weights, moments, sums; step: the most that a step adds")
@@ -57,9 +57,7 @@ def _memory_table(config):
         fields = {"remat": remat, "micro_batches": micro_batches, "precision": precision}
         train = dataclasses.replace(config.train, convolution_dtype="float32", **fields)
         changed, name = dataclasses.replace(config, train=train), " ".join(f"{k}={v}" for k, v in fields.items())
-        row = {
-            f"estimated_{part}_mib": size / 2**20 for part, size in estimate(changed, model_class(config.model)).items()
-        }
+        row = {f"estimated_{part}_mib": size / 2**20 for part, size in estimate(changed, make_model).items()}
         line = f"{name:<56}{row['estimated_state_mib']:>8,.0f}{row['estimated_step_mib']:>8,.0f}"
         if FLAGS.memory and precision == "float32":
             result = measure_memory(changed)

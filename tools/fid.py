@@ -76,9 +76,12 @@ def _prepare():
     from nvae_tf.evaluation.fid.features import Features, load_moments
     from nvae_tf.evaluation.fid.inception import InceptionFeatures
     from nvae_tf.models.noise import group_temperatures
+    from nvae_tf.runs.families import require_folding
     from nvae_tf.runs.load import load_folded
 
     config, strategy = run_config(FLAGS.run_dir, FLAGS.step), chosen_strategy()
+    if FLAGS.bn_temperature is not None:
+        require_folding(config, "--bn_temperature")
     temperatures = group_temperatures([float(value) for value in FLAGS.temperature], config.model)
     extractor = InceptionFeatures(FLAGS.inception, FLAGS.inception_input, FLAGS.inception_output)
     shape = config.model

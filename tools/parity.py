@@ -36,8 +36,8 @@ flags.register_multi_flags_validator(
 )
 flags.register_multi_flags_validator(
     ["family", "weights"],
-    lambda values: values["family"] != "nvae" or not values["weights"],
-    message="expected no --weights with the family nvae, whose weights are in --checkpoint",
+    lambda values: values["family"] == "vqvae2" or not values["weights"],
+    message="expected no --weights but with the family vqvae2",
 )
 flags.DEFINE_boolean(
     "verbose", False, "Print a line for every key, not only for the worst of those that belong together."
@@ -79,7 +79,7 @@ def _compare_baseline():
 
     parity = importlib.import_module(f"nvae_tf.baselines.parity.{FLAGS.family}")
     weights = [read_arrays(os.path.expanduser(path)) for path in FLAGS.weights]
-    return parity.compare_numbers(read_arrays(FLAGS.expected), weights)
+    return parity.compare_numbers(read_arrays(FLAGS.expected), *weights)
 
 
 def main():

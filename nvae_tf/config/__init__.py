@@ -57,9 +57,9 @@ class Config:
             for name, only in (("remat", "none"), ("convolution_dtype", "float32")):
                 value, expected = getattr(self.train, name), f"{only!r} with model.family {self.model.family!r}"
                 require_field(value == only, f"train.{name}", value, expected)
-        stage, family = self.train.stage, self.model.family
-        if family != "vqvae2":
-            require_field(stage == "joint", "train.stage", stage, f"'joint' with model.family {family!r}")
+        stage, stages = self.train.stage, getattr(self.model, "stages", ("joint",))
+        expected = f"one of {stages} with model.family {self.model.family!r}"
+        require_field(stage in stages, "train.stage", stage, expected)
         if stage == "prior":
             flip = self.data.horizontal_flip
             require_field(not flip, "data.horizontal_flip", flip, "False with train.stage 'prior'")

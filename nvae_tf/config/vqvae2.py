@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from nvae_tf.config.train import STAGES
 from nvae_tf.config.validation import BELOW_ONE, NOT_NEGATIVE, POSITIVE, at_least, check_fields, of_family, one_of
 
 _LIKELIHOODS = ("bernoulli", "logistic_mixture", "normal")
@@ -67,6 +68,9 @@ class VQVAE2Config:
     condition_channels: int = 256
     condition_blocks: int = 3
     prior_dropout: float = 0.1
+
+    stages = STAGES  # values of train.stage; only "joint" for a model without this attribute
+    normal_latents = False  # a model without this attribute has latents with a Normal posterior
 
     @property
     def objective(self):

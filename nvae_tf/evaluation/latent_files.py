@@ -15,7 +15,11 @@ def layout(config, parts):
 
     `latents_00` ..., `loc_00` ... and `log_scale_00` ... are [h, w, latent_channels] in generation order, and
     `kl_per_group` is [G]; all float32. A file also holds the numbers of the images: `index`, int64.
+
+    Raises ValueError if `parts` include `params` and the posteriors are not normal.
     """
+    if "params" in parts and not getattr(config, "normal_latents", True):
+        raise ValueError(f"--what: expected latents or kl with model.family {config.family!r}. Received: params")
     groups = [shape[1:] for shape in hierarchy.noise_shapes(config, None)]
     prefixes = {"latents": ["latents"], "params": ["loc", "log_scale"], "kl": []}
     names = [prefix for part in parts for prefix in prefixes[part]]
@@ -28,9 +32,6 @@ def row_arrays(encoded, names):
     arrays = {"kl_per_group": encoded.kl_per_group}
     for prefix, values in (("latents", encoded.latents), ("loc", encoded.locs), ("log_scale", encoded.log_scales)):
         arrays |= {f"{prefix}_{group:02}": rows for group, rows in enumerate(values)}
-    missing = [name for name in names if name not in arrays]
-    if missing:
-        raise ValueError(f"--what: expected latents or kl of latents that are not normal. Received: {missing[0]}")
     return {name: arrays[name] for name in names}
 
 

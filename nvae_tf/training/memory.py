@@ -41,12 +41,12 @@ def peak_bytes(operations, kept):
     return peak
 
 
-def estimate(config, model_class):
+def estimate(config, make_model):
     """Estimates the memory of a training step on each device by tracing it: no weights are created, nothing runs.
 
     Args:
         config: `Config`; its batch size, micro-batches, rematerialisation, precision and weight average matter.
-        model_class: the `ImageModel` of the configuration's family.
+        make_model: function that makes the `ImageModel` of a `Config`.
 
     Returns:
         Dict of bytes: "state" (weights, moments, averages, sums of micro-batches), "step" (the most that the tensors
@@ -60,7 +60,7 @@ def estimate(config, model_class):
 
     train = config.train.resolved()
     # Without the average, which does not change the peak of a step.
-    step = without_values(lambda: TrainingStep(model_class(config.model), dataclasses.replace(train, ema_decay=0.0)))
+    step = without_values(lambda: TrainingStep(make_model(config), dataclasses.replace(train, ema_decay=0.0)))
     model = step.model
     size = train.batch_size // train.micro_batches
     shape = (size, config.model.image_height, config.model.image_width, config.model.image_channels)

@@ -230,11 +230,12 @@ def test_half_precision_trains(config, trained):
         ("traverse", "--seeds=1 --group=0 --out={out}.png", "--run_dir: expected model.family 'nvae'"),
         ("readjust_bn", "", "--run_dir: expected model.family 'nvae'"),
         ("sample", "--bn_temperature=0.7 --out={out}.png", "batch_norm_temperature: expected model.family 'nvae'"),
+        ("fid", "--bn_temperature=0.7 --inception={run}/config.json", "--bn_temperature: expected model.family 'nvae'"),
     ],
 )
 def test_what_a_family_lacks_is_refused(trained, program, tmp_path, name, arguments, message):
     run_dir, out = trained[0].folder.path, tmp_path / "out"
-    module = program(name, f"--run_dir={run_dir}", *arguments.format(out=out).split())
+    module = program(name, f"--run_dir={run_dir}", *arguments.format(out=out, run=run_dir).split())
     with pytest.raises(ValueError, match=message):
         module.main()
     assert not list(tmp_path.iterdir())

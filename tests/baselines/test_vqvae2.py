@@ -11,6 +11,7 @@ from nvae_tf.baselines.vq_autoencoder import CodeAutoencoder
 from nvae_tf.baselines.vqvae2 import VQVAE2
 from nvae_tf.config import ConfigError, TrainConfig
 from nvae_tf.config.vqvae2 import VQVAE2Config
+from nvae_tf.evaluation.latent_files import layout
 from nvae_tf.evaluation.likelihood import evaluate
 from nvae_tf.inference.model import refold
 from nvae_tf.layers.layer import without_values
@@ -187,6 +188,12 @@ def test_a_step_that_is_skipped_leaves_the_codebooks(trainer):
     assert all(
         np.any(variable.numpy() != value) for variable, value in zip(trainer.model.statistics, before, strict=True)
     )
+
+
+def test_codes_have_no_parameters_of_a_normal_to_write():
+    assert set(layout(VQVAE2Config(), ["latents", "kl"])) == {"latents_00", "latents_01", "kl_per_group"}
+    with pytest.raises(ValueError, match=r"--what: expected latents or kl with .* 'vqvae2'\. Received: params"):
+        layout(VQVAE2Config(), ["latents", "params"])
 
 
 def test_scalars(model):

@@ -88,7 +88,7 @@ def test_stages_that_do_not_fit_are_refused(change, message):
 
 def test_another_family_or_flipped_images_have_no_stages():
     train = TrainConfig(stage="prior", autoencoder_run="runs/a")
-    with pytest.raises(ConfigError, match=r"train\.stage: expected 'joint' with model\.family 'nvae'"):
+    with pytest.raises(ConfigError, match=r"train\.stage: expected one of \('joint',\) with model\.family 'nvae'"):
         Config(train=train).validate()
     with pytest.raises(ConfigError, match=r"data\.horizontal_flip: expected False with train\.stage 'prior'"):
         Config(MODEL, DataConfig(horizontal_flip=True), train).validate()

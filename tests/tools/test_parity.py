@@ -115,7 +115,7 @@ def test_a_baseline_is_compared_with_its_own_file(parity, baselines_golden, tmp_
             "expected --checkpoint with the family nvae, and only with it",
         ),
         (["--family=vqvae2", "--weights=none.npz"], "expected existing files"),
-        ([f"--checkpoint={__file__}", f"--weights={__file__}"], "expected no --weights with the family nvae"),
+        ([f"--checkpoint={__file__}", f"--weights={__file__}"], "expected no --weights but with the family vqvae2"),
         (["--family=other"], "value should be one of <nvae|iaf_vae|biva|vqvae2>"),
     ],
 )

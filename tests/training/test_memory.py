@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from configs import cifar10
-from nvae_tf.models.nvae import NVAE
+from nvae_tf.runs.families import make_model
 from nvae_tf.training import memory
 
 MIB = 2**20
@@ -36,7 +36,7 @@ def test_each_setting_saves_memory():
 
     def estimate(**setting):
         train = dataclasses.replace(config.train, batch_size=16, **setting)
-        return memory.estimate(dataclasses.replace(config, train=train), NVAE)
+        return memory.estimate(dataclasses.replace(config, train=train), make_model)
 
     plain = estimate()
     assert plain["total"] == plain["state"] + plain["step"]

@@ -26,18 +26,15 @@ _INPUTS = ("config", "x", "x_uint8", "w", "noise", "iw/noise", "prior/noise", "p
 _INPUTS += ("prior/uniform_logistic",)
 
 
-def compare_numbers(expected, weights=()):
+def compare_numbers(expected):
     """Yields the `Comparison` of each number of a file; unknown keys fail.
 
     Args:
         expected: {key: array} of the file.
-        weights: arrays of other files; none are expected.
 
     Raises:
-        ValueError: there are other files, or the sizes or inputs are missing or do not fit together.
+        ValueError: the sizes or inputs are missing or do not fit together.
     """
-    if weights:
-        raise ValueError(f"--weights: expected none, because files of biva hold them. Received: {len(weights)}")
     try:
         ours = _Reproduction(expected)
         numbers = ours.numbers()

@@ -26,18 +26,15 @@ _CONFIG = ("depth", "num_blocks", "h_size", "z_size", "image_size", "batch_size"
 _WEIGHT_NAMES = {"v": "V", "bias": "b"}
 
 
-def compare_numbers(expected, weights=()):
+def compare_numbers(expected):
     """Yields the `Comparison` of each number of a file; those that are unknown or missing fail.
 
     Args:
         expected: {key: array} of the file.
-        weights: arrays of other files; none are expected.
 
     Raises:
-        ValueError: there are other files, or sizes, images, noise or weights are missing or do not fit together.
+        ValueError: sizes, images, noise or weights are missing or do not fit together.
     """
-    if weights:
-        raise ValueError(f"--weights: expected none, because files of iaf_vae hold them. Received: {len(weights)}")
     ours = _Reproduction(expected)
     numbers = ours.numbers()
     for key, (value, tolerance) in numbers.items():

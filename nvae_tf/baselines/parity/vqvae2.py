@@ -13,17 +13,18 @@ of the quantiser) and `traj/` (some steps of Adam).
 
 import math
 import re
+import types
 
 import numpy as np
 import tensorflow as tf
 
+from nvae_tf.baselines.code_priors import CodePriors
 from nvae_tf.baselines.pixel_snail import PixelSnail
 from nvae_tf.baselines.quantizer import Quantizer
 from nvae_tf.baselines.vqvae2 import VQVAE2
 from nvae_tf.comparison import compare, incomparable, largest
 from nvae_tf.config import TrainConfig
 from nvae_tf.config.vqvae2 import VQVAE2Config
-from nvae_tf.models.image_model import ImageModel
 from nvae_tf.models.output import ModelOutput
 from nvae_tf.training.step import TrainingStep
 
@@ -38,13 +39,13 @@ _GREEDY = 1e-6  # temperature at which the most likely code is drawn
 _SIGMA = 1.0 / math.sqrt(2.0 * math.pi)
 
 
-def compare_numbers(expected, weights=()):
+def compare_numbers(expected, *weights):
     """Yields the `Comparison` of each number of a file; unknown keys fail.
 
     Args:
         expected: {key: array} of the file.
-        weights: such dicts of the files with the weights: one of an autoencoder and two of priors, in any order, if
-            `expected` is an ELBO; else none. Default none.
+        *weights: such dicts of the files with the weights: one of an autoencoder and two of priors, in any order, if
+            `expected` is an ELBO; else none.
 
     Raises:
         ValueError: the file is of no kind, `weights` are not those that it needs, or inputs or weights are missing or
@@ -86,8 +87,9 @@ def _numbers(expected, weights):
     )
 
 
-def _load(variables, expected, parts):
-    """Sets {name: variable} to the arrays `PART/name`, of exactly the same names, and returns the variables."""
+def _load(layer, expected, *parts):
+    """Sets a layer's variables to the arrays `PART/name` of a file, of exactly the same names; {name: variable}."""
+    variables = {variable.path.partition(f"{layer.name}/")[2]: variable for variable in layer.variables}
     arrays = {key.partition("/")[2]: value for key, value in expected.items() if key.partition("/")[0] in parts}
     if differing := set(arrays) ^ set(variables):
         raise ValueError(
@@ -98,11 +100,6 @@ def _load(variables, expected, parts):
             raise ValueError(f"{name}: expected shape {variable.shape}. Received: {arrays[name].shape}")
         variable.assign(arrays[name])
     return variables
-
-
-def _names(variables, layer):
-    """{path within the layer: variable}."""
-    return {variable.path.partition(f"{layer.name}/")[2]: variable for variable in variables}
 
 
 def _count(expected, pattern):
@@ -134,30 +131,16 @@ def _trained(model, inputs, expected, variables, factor=1.0, constant=0.0):
     yield from ((f"traj/final/{name}", variable.numpy()) for name, variable in variables.items())
 
 
-class _SinglePrior(ImageModel):
-    """A prior as a model of maps of codes, whose only term is the mean of their cross-entropies."""
+class _SinglePrior(CodePriors):
+    """A prior as a model of its codes [B, h w], given those of the map above."""
 
-    def __init__(self, prior, condition):
-        super().__init__(VQVAE2Config(), name="single")
-        self.prior, self.condition = prior, condition
-        self.built = True
-
-    def noise_shapes(self, batch_size):
-        return [(batch_size, 1)]
+    def __init__(self, prior, shape, above):
+        super().__init__(types.SimpleNamespace(model_config=VQVAE2Config(), name="single", priors=[prior]))
+        self._shape, self._above = shape, above
 
     def call(self, images, noise=None, seed=None, training=False):
-        nll = self.prior.nll(images, self.condition)[:, tf.newaxis]
-        return ModelOutput(images, nll, tf.zeros_like(nll), -nll, nll[..., tf.newaxis], [])
-
-    def weighted_kl(self, output, kl_weight):
-        size = tf.size(output.likelihood_params[0], out_type=tf.float32)
-        return kl_weight * output.kl_per_group[:, 0] / tf.cast(size, tf.float32), tf.ones([1])
-
-    def likelihood(self, params):
-        return self
-
-    def log_prob(self, images):
-        return tf.zeros(tf.shape(images)[:1])
+        nll = self.priors[0].nll(tf.reshape(images, self._shape), self._above)[:, tf.newaxis]
+        return ModelOutput(images, nll, tf.zeros_like(nll[:, 0]), -nll[:, 0], nll[..., tf.newaxis], [])
 
 
 def _make_prior(expected, name="prior"):
@@ -183,7 +166,7 @@ def _make_prior(expected, name="prior"):
 def _prior(expected):
     prior, codes, condition = _make_prior(expected), expected["in/codes"], expected.get("in/condition")
     prior.build()
-    variables = _load(_names(prior.trainable_variables, prior), expected, ["param"])
+    variables = _load(prior, expected, "param")
     nll = prior.nll(codes, condition)
     yield "out/logits", prior(codes, condition)
     yield "out/nll_nats", nll
@@ -194,7 +177,8 @@ def _prior(expected):
         first = condition[:1]
     if (greedy := expected.get("out/greedy_codes")) is not None:
         yield "out/greedy_codes", tf.function(prior.sample)(tf.fill(greedy.shape, 0.5), first, _GREEDY)
-    yield from _trained(_SinglePrior(prior, condition), codes, expected, variables)
+    single, rows = _SinglePrior(prior, codes.shape, condition), codes.reshape(len(codes), -1)
+    yield from _trained(single, rows, expected, variables, factor=codes[0].size)
 
 
 def _autoencoder_config(expected, images, sigma):
@@ -216,14 +200,10 @@ def _autoencoder_config(expected, images, sigma):
     )
 
 
-def _load_autoencoder(model, expected):
-    return _load(_names(model.autoencoder.variables, model.autoencoder), expected, ["param", "ema"])
-
-
 def _autoencoder(expected):
     images = (expected["in/images"] + 1.0) / 2.0
     model = VQVAE2(_autoencoder_config(expected, images, _SIGMA), stage="autoencoder", name="vqvae2")
-    variables = _load_autoencoder(model, expected)
+    variables = _load(model.autoencoder, expected, "param", "ema")
     autoencoder, joined = model.autoencoder, []
     levels = autoencoder.encode(expected["in/images"])
     for level, name in enumerate(("top", "bottom")):
@@ -291,9 +271,9 @@ def _elbo(expected, weights):
     images = (expected["in/images"] + 1.0) / 2.0
     config = _autoencoder_config(by_kind["autoencoder"], images, float(expected["in/sigma"]))
     model = Joined(config, name="vqvae2")
-    _load_autoencoder(model, by_kind["autoencoder"])
+    _load(model.autoencoder, by_kind["autoencoder"], "param", "ema")
     for prior, kind in zip(model.priors, ("top", "bottom"), strict=True):
-        _load(_names(prior.trainable_variables, prior), by_kind[kind], ["param"])
+        _load(prior, by_kind[kind], "param")
     output = model(images)
     pixels = -model.likelihood(output.likelihood_params).log_prob(images)
     nelbo = pixels + tf.reduce_sum(output.kl_per_group, axis=1)
