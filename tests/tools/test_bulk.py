@@ -67,6 +67,8 @@ def test_a_node_that_dies_changes_nothing(cluster, program, digits_run, model, t
     killer.join()
     assert f"written: {out}, 1024 images in 32 shards" in capfd.readouterr().out
     manifest = json.loads((out / "_manifest.json").read_text())
+    names = {shard["file"] for shard in manifest["shards"]}
+    assert {path.name for path in out.iterdir()} == names | {"_job.json", "_manifest.json"}
     pictures = []
     for shard in manifest["shards"]:
         assert file_sum(out / shard["file"]) == shard["sha256"]

@@ -153,6 +153,7 @@ class Work:
 
     def end(self):
         """Writes the manifest of a job whose shards are all finished, and returns the list of `Shard`."""
+        tidy(self.folder)  # of workers that died
         shards = list(self.finished().values())
         write_json(
             self.folder / MANIFEST,

@@ -100,7 +100,9 @@ def test_what_is_missing_is_written_again_and_nothing_else(work, model):
     (made.folder / "tmp_0123abcd_job-00000-of-00003.tar").touch()  # of a worker that was killed
     made.begin({"seed": 0})
     assert not list(made.folder.glob("tmp_*")) and list(made.finished()) == [1]
+    (made.folder / "tmp_0123abcd_job-00002-of-00003.tar").touch()
     shards = _finish(made, model, [0, 2])
+    assert not list(made.folder.glob("tmp_*"))
     manifest = json.loads((made.folder / "_manifest.json").read_text())
     assert manifest["shards"] == [dataclasses.asdict(shard) for shard in shards] and manifest["num_images"] == _NUM
     (made.folder / shards[2].file).write_bytes(b"cut")
