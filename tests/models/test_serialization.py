@@ -1,15 +1,10 @@
-import pathlib
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from nvae_tf import NVAE
-
-REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+from tests.processes import run
 
 # How a user loads a model: the package only needs to be imported after Keras.
 _LOAD_AND_RUN = """
@@ -63,9 +58,9 @@ def test_a_saved_model_gives_equal_outputs_in_a_new_process(flow_model, draw, tm
     flow_model.save(tmp_path / "model.keras")
     np.savez(tmp_path / "inputs.npz", images=images, **{f"noise_{i}": eps for i, eps in enumerate(noise)})
     files = [str(tmp_path / name) for name in ("model.keras", "inputs.npz", "outputs.npz")]
-    command = [sys.executable, "-c", _LOAD_AND_RUN, *files]
-    finished = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
-    assert finished.returncode == 0, finished.stderr
+    (tmp_path / "load.py").write_text(_LOAD_AND_RUN)
+    status, text = run(tmp_path / "load.py", *files)
+    assert status == 0, text
     outputs = np.load(files[-1])
     expected = flow_model(images, noise=noise)
     np.testing.assert_allclose(outputs["params"], expected.likelihood_params, rtol=1e-5, atol=1e-5)

@@ -4,8 +4,6 @@ import json
 import pathlib
 import re
 import signal
-import subprocess
-import sys
 import time
 import urllib.request
 
@@ -20,10 +18,10 @@ from nvae_tf.serving.check.conformance import Target
 from nvae_tf.serving.grpc_transport import GrpcTransport
 from nvae_tf.serving.protocol import ModelSpec
 from nvae_tf.serving.rest_transport import RestTransport
+from tests.processes import Program
 from tests.serving.toy_model import EXAMPLES, write_card
 
-_REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
-_PROGRAM = "tests.serving.stand_in"
+_PROGRAM = pathlib.Path(__file__).with_name("stand_in.py")
 
 
 class StandIn:
@@ -33,11 +31,8 @@ class StandIn:
 
     def __init__(self, base_path, *flags):
         self.base_path = pathlib.Path(base_path)
-        command = [sys.executable, "-m", _PROGRAM, f"--base_path={base_path}", f"--model_name={self.name}", *flags]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=_REPOSITORY)
-        ports = self.process.stdout.readline()
-        assert ports, f"the stand-in ended with code {self.process.wait()}"
-        self.grpc_port, self.rest_port = json.loads(ports).values()
+        self.process = Program(_PROGRAM, f"--base_path={base_path}", f"--model_name={self.name}", *flags)
+        self.grpc_port, self.rest_port = json.loads(self.process.read_to("grpc_port")[-1]).values()
         self.channel = grpc.insecure_channel(
             f"127.0.0.1:{self.grpc_port}", options=[("grpc.max_receive_message_length", -1)]
         )
@@ -82,7 +77,7 @@ class StandIn:
         """Ends the process, which must not fail."""
         self.channel.close()
         self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(30) == 0
+        assert self.process.wait() == 0
 
 
 @pytest.fixture(scope="module")

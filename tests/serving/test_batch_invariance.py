@@ -14,7 +14,7 @@ from nvae_tf.models.noise import keyed_noise, row_keys
 from tests import tiny
 from tests.serving.stand_in_model import Version
 
-_ROWS = 400
+_ROWS = 100
 _SINGLE = np.arange(_ROWS)[:, np.newaxis]
 
 

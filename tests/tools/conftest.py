@@ -1,10 +1,7 @@
 """Official checkpoints as files, and a tiny run of train.py."""
 
 import argparse
-import os
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import PIL.Image
@@ -14,6 +11,7 @@ import tensorflow as tf
 from nvae_tf.files import plain_path
 from nvae_tf.models.nvae import NVAE
 from nvae_tf.runs.load import load_folded
+from tests.processes import Program, run
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 # The smallest model of the digits with every kind of state, and two steps per epoch.
@@ -76,36 +74,19 @@ class TinyRun:
     """tools/train.py on the digits, in a separate process."""
 
     def command(self, run_dir, *flags, **overrides):
-        """Arguments of the process; train__epochs=3 overrides the field train.epochs."""
+        """The program and its flags; train__epochs=3 overrides the field train.epochs."""
         fields = _TINY_RUN | {name.replace("__", "."): value for name, value in overrides.items()}
         config = [f"--config.{name}={value}" for name, value in fields.items()]
-        program = [sys.executable, str(_REPOSITORY / "tools" / "train.py")]
-        return [*program, f"--config={_REPOSITORY / 'configs' / 'digits.py'}", f"--run_dir={run_dir}", *config, *flags]
-
-    @property
-    def environment(self):
-        return {**os.environ, "PYTHONPATH": str(_REPOSITORY)}
-
-    def __call__(self, run_dir, *flags, **overrides):
-        """Runs to the end; returns the `CompletedProcess` with its output as text."""
-        command = self.command(run_dir, *flags, **overrides)
-        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=300)
+        program, digits = _REPOSITORY / "tools" / "train.py", _REPOSITORY / "configs" / "digits.py"
+        return [str(program), f"--config={digits}", f"--run_dir={run_dir}", *config, *flags]
 
     def start(self, run_dir, *flags, **overrides):
-        """Starts the process; returns the `Popen`, whose stdout also carries its errors."""
-        command = self.command(run_dir, *flags, **overrides)
-        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        return subprocess.Popen(command, env=self.environment, text=True, **streams)
+        """Starts the process; returns the `Program`."""
+        return Program(*self.command(run_dir, *flags, **overrides))
 
-    @staticmethod
-    def wait_for(process, text):
-        """Reads the output of a process up to a line with the text."""
-        lines = []
-        for line in process.stdout:
-            lines.append(line)
-            if text in line:
-                return
-        raise AssertionError(f"no line with {text!r} in:\n{''.join(lines)}")
+    def __call__(self, run_dir, *flags, **overrides):
+        """Runs to the end; returns (exit status, what was printed)."""
+        return run(*self.command(run_dir, *flags, **overrides))
 
     @staticmethod
     def checkpoint(run_dir, step):

@@ -3,11 +3,9 @@ import html.parser
 import io
 import json
 import os
-import pathlib
 import re
 import shutil
 import subprocess
-import sys
 
 import PIL.Image
 import pytest
@@ -22,16 +20,11 @@ from nvae_tf.evaluation.report.contents import Report
 from nvae_tf.evaluation.report.page import render
 from nvae_tf.models.nvae import NVAE
 from tests import tiny
+from tests.conftest import REPOSITORY
+from tests.processes import run
 
-REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 SECTIONS = ["samples", "reconstructions", "likelihood", "groups", "fid", "curves", "speed", "model", "configuration"]
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-
-
-def _report(*flags):
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    command = [sys.executable, str(REPOSITORY / "tools" / "report.py"), *map(str, flags)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
 class _Page(html.parser.HTMLParser):
@@ -120,9 +113,8 @@ def run_dir(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page_path(run_dir):
     """Path of the page that report.py wrote for the run."""
-    done = _report(run_dir, "--num=5", "--num_reconstructions=6")
-    assert done.returncode == 0, done.stderr
-    assert f"written: {run_dir / 'report.html'}" in done.stdout
+    status, text = run(REPOSITORY / "tools" / "report.py", str(run_dir), "--num=5", "--num_reconstructions=6")
+    assert status == 0 and f"written: {run_dir / 'report.html'}" in text, text
     return run_dir / "report.html"
 
 
