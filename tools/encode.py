@@ -62,8 +62,8 @@ def main():
 
     path = _OUT()
     config = run_config(FLAGS.run_dir, FLAGS.step)
-    images = run_images(config, FLAGS.max_images)
     shapes = latent_files.layout(config.model, FLAGS.what)
+    images = run_images(config, FLAGS.max_images)
     latent_files.check_size(FLAGS.out, shapes, len(images), FLAGS.max_gib)
     model = load_folded(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
     batches = encoded_batches(model, images, shapes)
