@@ -111,9 +111,12 @@ def main():
     for name, jobs in _JOBS_OF_FLAG.items():
         if FLAGS[name].present and FLAGS.job not in jobs:
             raise ValueError(f"--{name}: expected with --job={' or '.join(jobs)}. Received: --job={FLAGS.job}")
-    from nvae_tf.runs.bulk.engine import check_installed, write_shards
+    from nvae_tf.runs.bulk.engine import import_ray, write_shards
 
-    check_installed()
+    import_ray()
+    import tensorflow as tf
+
+    tf.config.set_visible_devices([], "GPU")  # they belong to the workers
     with only_writer(FLAGS.out):
         from nvae_tf.runs.bulk.shards import Work
         from nvae_tf.runs.load import choose_weights

@@ -22,9 +22,9 @@ _QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "he
 def cluster():
     """(`ray.cluster_utils.Cluster` of two nodes with a core each, the node that does not hold the head)."""
     pytest.importorskip("ray", reason="ray is in the extra cluster")
-    from nvae_tf.runs.bulk.engine import check_installed
+    from nvae_tf.runs.bulk.engine import import_ray
 
-    check_installed()
+    import_ray()
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}

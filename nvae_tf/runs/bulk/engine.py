@@ -8,8 +8,8 @@ import traceback
 from nvae_tf.runs.program import one_line
 
 
-def check_installed():
-    """Imports ray; raises ImportError, which names the extra, if it is missing."""
+def import_ray():
+    """The package ray; raises ImportError, which names the extra, if it is missing."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # otherwise a warning on machines without GPUs
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what a dead worker means is said here
@@ -71,7 +71,7 @@ def write_shards(work, numbers, address, cpus_per_worker):
     Raises:
         ValueError: a worker cannot start, load the model, read its images or write; or there is no such cluster.
     """
-    ray = check_installed()
+    ray = import_ray()
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         ray.init(address, **quiet) if address else ray.init("local", include_dashboard=False, **quiet)
