@@ -58,6 +58,16 @@ flags.register_validator(
 )
 
 
+def data_set_images(config):
+    """`ImageSet` of --dataset; that of the run is compared with the images that it was trained on."""
+    from nvae_tf.runs.data import load_images
+
+    if FLAGS.dataset == config.data.dataset:
+        return run_images(config, FLAGS.max_images)
+    chosen = dataclasses.replace(config, data=dataclasses.replace(config.data, dataset=FLAGS.dataset)).validate()
+    return load_images(chosen, FLAGS.data_dir, FLAGS.split, FLAGS.max_images, FLAGS.cache_dir)
+
+
 def read_levels(config):
     """(levels, uint8 [N, h, w, C], shape of the array of images, its scale) of the images that the flags name."""
     from nvae_tf.compression.levels import full_scale, to_levels
@@ -65,9 +75,7 @@ def read_levels(config):
 
     model, given = config.model, "as evaluate.py sees them"
     if FLAGS.dataset:
-        data = dataclasses.replace(config.data, dataset=FLAGS.dataset)
-        chosen = dataclasses.replace(config, data=data).validate()
-        levels = evaluation_levels(run_images(chosen, FLAGS.max_images), chosen, FLAGS.seed)
+        levels = evaluation_levels(data_set_images(config), config, FLAGS.seed)
         shape, scale = levels.shape, full_scale(model)
     else:
         pixels = read_images(FLAGS.input, model)[: FLAGS.max_images or None]
@@ -176,8 +184,12 @@ def main(words):
         raise app.UsageError(f"--out: expected a name ending in {suffix}. Received: {FLAGS.out}")
     if command == "list":
         list_chunks()
-    else:
-        {"compress": compress, "decompress": decompress, "report": report}[command](_OUT())
+        return
+    out = _OUT()
+    from nvae_tf.runs.compression import use_one_thread
+
+    use_one_thread()  # before TensorFlow reads images
+    {"compress": compress, "decompress": decompress, "report": report}[command](out)
 
 
 if __name__ == "__main__":

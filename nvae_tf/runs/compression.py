@@ -28,7 +28,7 @@ from nvae_tf.runs.load import load_run
 def use_one_thread():
     """Makes TensorFlow compute every operation in one thread, so that results do not depend on the number of cores.
 
-    Several processes use several cores. Where TensorFlow has already computed something, this does nothing.
+    Several processes use several cores. It must be called before TensorFlow computes anything: later it does nothing.
     """
     with contextlib.suppress(RuntimeError):
         tf.config.threading.set_intra_op_parallelism_threads(1)
