@@ -108,7 +108,7 @@ def compress(levels, path, run_coder, header, verify=True, num_processes=1, prog
         header: `Header`.
         verify: whether to decode every chunk again before it is written. Default True.
         num_processes: processes that chunks are divided among. Default 1, this one.
-        progress: called with the number of images that are done.
+        progress: called with the number of images that are done, at first with those of an earlier call.
 
     Returns:
         `Statistics` of the chunks that were compressed now.
@@ -126,6 +126,7 @@ def compress(levels, path, run_coder, header, verify=True, num_processes=1, prog
         return digest == pixel_digest(levels[first : first + count], first)
 
     with _partial_file(path, head, intact, header.num_chunks) as (file, done):
+        progress(min(header.first(done), len(levels)))
         places = [(header.first(number), header.count(number)) for number in range(done, header.num_chunks)]
         tasks = [(levels[first : first + count], first, verify) for first, count in places]
         results = run_coder.map(_compress_chunk, header.settings, tasks, num_processes)
@@ -174,6 +175,7 @@ def decompress(source, path, run_coder, chunks=None, num_processes=1, progress=l
 
     with _partial_file(pathlib.Path(path), _npy_header(shape), intact, len(numbers)) as (file, done):
         images = sum(map(header.count, numbers[:done]))
+        progress(images)
         tasks = [(found[number].words, header.count(number), header.first(number)) for number in numbers[done:]]
         results = run_coder.map(_decompress_chunk, header.settings, tasks, num_processes)
         for number, (levels, reason) in zip(numbers[done:], results, strict=True):
