@@ -80,7 +80,7 @@ def map_in_processes(function, shared, tasks, num_processes):
             yield from results
         except concurrent.futures.process.BrokenProcessPool as error:
             raise ChildProcessError(
-                f"expected {num_processes} processes to read images. Received: one that ended by itself, most likely "
+                f"expected {num_processes} processes. Received: one that ended by itself, most likely "
                 "for lack of memory; fewer processes need less. (A script that starts them needs "
                 "`if __name__ == '__main__':`.)"
             ) from error

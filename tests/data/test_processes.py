@@ -23,5 +23,5 @@ def test_results_come_in_order():
 
 
 def test_a_process_that_is_killed_is_an_error():
-    with pytest.raises(ChildProcessError, match="expected 2 processes to read images. Received: one that ended"):
+    with pytest.raises(ChildProcessError, match="expected 2 processes. Received: one that ended"):
         list(map_in_processes(_die, None, range(4), 2))

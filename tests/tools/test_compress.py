@@ -4,6 +4,7 @@ import pytest
 from absl import app, flags
 
 from nvae_tf.compression.levels import full_scale, to_levels
+from nvae_tf.runs.compression import RunCoder
 from nvae_tf.runs.compression_images import read_images
 from tests import tiny
 
@@ -18,11 +19,28 @@ def digits(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def coder(digits_run):
+    """`RunCoder` of the tiny digits model, with the flags' defaults. Shared: tests must not change it."""
+    return RunCoder(digits_run, None, True)
+
+
+@pytest.fixture
+def loaded_once(coder, monkeypatch):
+    """What loads the model returns `coder`, whose networks are traced once for each setting."""
+
+    def load(*arguments):
+        assert (str(arguments[0]), *arguments[1:]) == coder.arguments
+        return coder
+
+    monkeypatch.setattr("nvae_tf.runs.compression.RunCoder", load)
+
+
 def _run(program, command, **values):
     program("compress", *(f"--{name}={value}" for name, value in values.items())).main([command])
 
 
-def test_there_and_back(program, digits_run, digits, tmp_path, capsys):
+def test_there_and_back(loaded_once, program, digits_run, digits, tmp_path, capsys):
     there, back = tmp_path / "x.nvz", tmp_path / "x.npy"
     _run(program, "compress", run_dir=digits_run, input=digits, out=there, chunk_images=3, verify=False)
     _run(program, "list", input=there)
@@ -34,7 +52,7 @@ def test_there_and_back(program, digits_run, digits, tmp_path, capsys):
     assert "     0             0-2" in output and "     1             3-4" in output
 
 
-def test_report_of_a_data_set(program, digits_run, tmp_path, capsys):
+def test_report_of_a_data_set(loaded_once, program, digits_run, tmp_path, capsys):
     out = tmp_path / "x.nvz"
     _run(program, "report", run_dir=digits_run, dataset="digits", max_images=20, chunk_images=10, out=out)
     output = capsys.readouterr().out

@@ -116,7 +116,7 @@ def test_a_worker_that_dies(flags, tmp_path):
     os.kill(max(children), signal.SIGKILL)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 1 and "Traceback" not in errors
-    assert "prepare_data.py: expected 2 processes to read images. Received: one that ended by itself" in errors
+    assert "prepare_data.py: expected 2 processes. Received: one that ended by itself" in errors
 
 
 def test_a_full_disk_keeps_what_is_done(whole, flags, mount, tmp_path):
