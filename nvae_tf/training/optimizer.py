@@ -66,13 +66,14 @@ class StackedOptimizer(keras.layers.Layer):
         if self.rule != "adamax_uncorrected":
             rate /= 1.0 - tf.pow(_BETA_1, count)
         decay, step = accept * self.weight_decay, accept * (1.0 - _BETA_1)
+        next_u = self._next_u(accept)
         new_values = []
         for (m_variable, u_variable), gradient, value in zip(self.moments, gradients, values, strict=True):
             # 0 times NaN or infinity is 0 here.
             gradient = tf.math.multiply_no_nan(gradient, factor) + decay * value
             m = tf.convert_to_tensor(m_variable)
             m = m + (gradient - m) * step
-            u = self._moment(tf.convert_to_tensor(u_variable), gradient, accept)
+            u = next_u(tf.convert_to_tensor(u_variable), gradient)
             assign(m_variable, m)
             assign(u_variable, u)
             # u is 0 until the first update is accepted.
@@ -81,14 +82,15 @@ class StackedOptimizer(keras.layers.Layer):
         assign(self.updates, updates)
         return new_values
 
-    def _moment(self, u, gradient, accept):
-        """u after an update, or the same u if `accept` is 0 and the gradient with it."""
+    def _next_u(self, accept):
+        """Function of u and the gradient: u after an update; the same u if `accept` is 0 and the gradient with it."""
         if self.rule == "adam":
-            return u + (tf.square(gradient) - u) * (accept * (1.0 - _BETA_2))
+            step = accept * (1.0 - _BETA_2)
+            return lambda u, gradient: u + (tf.square(gradient) - u) * step
         keep, epsilon = tf.where(tf.cast(accept, tf.bool), _BETA_2, 1.0), accept * self.epsilon
         if self.rule == "adamax_uncorrected":
-            return tf.maximum(keep * u + epsilon, tf.abs(gradient))
-        return tf.maximum(keep * u, tf.abs(gradient) + epsilon)
+            return lambda u, gradient: tf.maximum(keep * u + epsilon, tf.abs(gradient))
+        return lambda u, gradient: tf.maximum(keep * u, tf.abs(gradient) + epsilon)
 
     def _denominator(self, u, count):
         if self.rule != "adam":
