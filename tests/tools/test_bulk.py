@@ -1,7 +1,6 @@
 """tools/bulk.py on two Ray nodes of this machine."""
 
 import json
-import shutil
 import sys
 import tarfile
 import threading
@@ -34,26 +33,9 @@ def cluster():
     made.shutdown()
 
 
-def test_the_failure_of_a_model_is_one_line(cluster, program, digits_run, tmp_path, capfd):
-    run_dir = shutil.copytree(digits_run, tmp_path / "run")
-    (data,) = run_dir.glob("checkpoints/*/state.data*")
-    content = bytearray(data.read_bytes())
-    content[len(content) // 2] ^= 255  # within a kernel, which the workers read
-    data.write_bytes(content)
-    flags = (f"--run_dir={run_dir}", f"--out={tmp_path / 'out'}", "--num=1", f"--address={cluster[0].address}")
-    with pytest.raises(
-        ValueError, match=r"expected a readable checkpoint.*Checksum does not match.*\(on .*\)$"
-    ) as caught:
-        program("bulk", "--job=sample", *flags).main()
-    assert "\n" not in str(caught.value)
-    output, errors = capfd.readouterr()
-    assert "workers: 1, machines: 2, shards to write: 1" in output and "Traceback" not in output + errors
-    assert not (tmp_path / "out" / "lock").exists()
-
-
 def test_a_node_that_dies_changes_nothing(cluster, program, digits_run, model, tmp_path, capfd):
     made, node = cluster
-    out, sizes = tmp_path / "out", ("--num=1024", "--batch_size=16", "--shard_size=32")
+    out, sizes = tmp_path / "out", ("--num=512", "--batch_size=16", "--shard_size=16")
 
     def kill_in_the_middle():
         while len(list(out.glob("_progress/*.json"))) < 3:
@@ -65,7 +47,9 @@ def test_a_node_that_dies_changes_nothing(cluster, program, digits_run, model, t
     flags = (f"--run_dir={digits_run}", f"--out={out}", "--temperature=0.7", f"--address={made.address}", *sizes)
     program("bulk", "--job=sample", *flags).main()
     killer.join()
-    assert f"written: {out}, 1024 images in 32 shards" in capfd.readouterr().out
+    output, errors = capfd.readouterr()
+    assert "workers: 2, machines: 2, shards to write: 32" in output and f"written: {out}, 512 images" in output
+    assert "Traceback" not in output + errors
     manifest = json.loads((out / "_manifest.json").read_text())
     names = {shard["file"] for shard in manifest["shards"]}
     assert {path.name for path in out.iterdir()} == names | {"_job.json", "_manifest.json"}
@@ -74,7 +58,7 @@ def test_a_node_that_dies_changes_nothing(cluster, program, digits_run, model, t
         assert file_sum(out / shard["file"]) == shard["sha256"]
         with tarfile.open(out / shard["file"]) as file:
             pictures += [np.asarray(PIL.Image.open(file.extractfile(name))) for name in file.getnames()]
-    expected = to_uint8(sample_images(model, 1024, 0.7, batch_size=16))
+    expected = to_uint8(sample_images(model, 512, 0.7, batch_size=16))
     np.testing.assert_array_equal(np.stack(pictures), expected[..., 0])
 
 

@@ -21,7 +21,7 @@ def import_ray():
     return ray
 
 
-class _Worker:
+class Worker:
     """Holds the model, in a process that Ray starts anew when it dies."""
 
     def __init__(self, work, cpus):
@@ -96,7 +96,7 @@ def _finished(ray, work, numbers, count, resources):
     # One block and one task for each shard, and none waiting behind another, which a dead worker would keep.
     shards = ray.data.from_items([{"shard": number} for number in numbers], override_num_blocks=len(numbers))
     results = shards.map_batches(
-        _Worker,
+        Worker,
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(size=count, max_tasks_in_flight_per_actor=1),
         fn_constructor_args=(work, resources.get("num_cpus")),
