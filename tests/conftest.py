@@ -18,6 +18,7 @@ from absl import flags
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
+import nvae_tf  # noqa: E402, F401  # isort: skip (it sets what TensorFlow reads when it is imported)
 import tensorflow as tf  # noqa: E402
 
 # Two devices for tests with several replicas, which must be configured before TensorFlow does anything.
