@@ -98,13 +98,32 @@ class Header:
         text, end = file.read(size), file.read(_NUMBER.size)
         if end != _NUMBER.pack(zlib.crc32(head + text)):
             raise DamagedFileError(f"{file.name}: expected an intact header. Received: one with another checksum")
-        fields = json.loads(text)
-        if fields["version"] != VERSION:
+        try:
+            fields = json.loads(text)
+            version = fields["version"]
+            header = cls._parse(fields) if version == VERSION else None
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DamagedFileError(
-                f"{file.name}: expected version {VERSION} of the format. Received: {fields['version']}"
-            )
+                f"{file.name}: expected the fields of a header. Received: {type(error).__name__}: {error}"
+            ) from error
+        if header is None:
+            raise DamagedFileError(f"{file.name}: expected version {VERSION} of the format. Received: {version}")
+        return header
+
+    @classmethod
+    def _parse(cls, fields):
         settings = fields["settings"] | {"active": tuple(map(tuple, fields["settings"]["active"]))}
-        return cls(**(fields | {"settings": Settings(**settings)}))
+        header = cls(**(fields | {"settings": Settings(**settings)}))
+        if len(header.shape) not in (3, 4):
+            raise ValueError(f"shape: expected 3 or 4 numbers. Received: {header.shape}")
+        numbers = {f"shape[{axis}]": size for axis, size in enumerate(header.shape)}
+        numbers |= {name: fields[name] for name in ("scale", "chunk_images")}
+        numbers |= {name: settings[name] for name in ("steps", "batch_size", "growth")}
+        for name, number in numbers.items():
+            if type(number) is not int or number < 1 or (name == "scale" and number > 255):
+                limit = "from 1 to 255" if name == "scale" else "above 0"
+                raise ValueError(f"{name}: expected a whole number {limit}. Received: {number!r}")
+        return header
 
 
 @dataclasses.dataclass(frozen=True)

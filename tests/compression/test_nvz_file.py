@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -78,6 +80,31 @@ def test_another_version_and_other_files_are_refused(tmp_path):
         (tmp_path / "x.nvz").write_bytes(content)
         with pytest.raises(DamagedFileError, match=f"x.nvz: {message}"):
             _read(tmp_path / "x.nvz")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"chunk_images": 0},
+        {"shape": [10, -2, 3]},
+        {"shape": [10, 6]},
+        {"shape": None},
+        {"scale": 256},
+        {"settings": dataclasses.replace(SETTINGS, batch_size=0)},
+        {"settings": dataclasses.replace(SETTINGS, growth=1.5)},
+        {"settings": dataclasses.replace(SETTINGS, active=3)},
+        {},
+    ],
+    ids=range(9),
+)
+def test_headers_of_other_contents_are_refused(fields, tmp_path, monkeypatch):
+    header = dataclasses.replace(HEADER, **fields)
+    if not fields:
+        monkeypatch.setattr(dataclasses, "asdict", lambda _: {})
+    (tmp_path / "x.nvz").write_bytes(header.to_bytes())
+    with pytest.raises(DamagedFileError, match="x.nvz: expected the fields of a header. Received: ") as caught:
+        _read(tmp_path / "x.nvz")
+    assert "\n" not in str(caught.value)
 
 
 def test_the_digest_names_the_images_and_their_place():
