@@ -182,6 +182,8 @@ def main(words):
     suffix = _SUFFIXES[command]
     if suffix and FLAGS.out and pathlib.Path(FLAGS.out).suffix != suffix:
         raise app.UsageError(f"--out: expected a name ending in {suffix}. Received: {FLAGS.out}")
+    if command in ("list", "decompress") and pathlib.Path(FLAGS.input).is_dir():
+        raise OSError(f"{FLAGS.input}: expected a file. Received: a folder")
     if command == "list":
         list_chunks()
         return

@@ -29,8 +29,8 @@ def read_images(path, config):
 
 def _read_npy(path):
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        return np.lib.format.open_memmap(path, mode="r")  # unlike np.load, takes no other format
+    except ValueError as error:
         raise ValueError(f"{path}: expected a .npy file of uint8 images. Received: {error}") from error
 
 

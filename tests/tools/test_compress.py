@@ -125,6 +125,12 @@ def test_a_file_of_no_array_is_refused(tmp_path):
         (tmp_path / "x.npy").write_bytes(content)
         with pytest.raises(ValueError, match="x.npy: expected a .npy file"):
             read_images(tmp_path / "x.npy", tiny.model_config())
+    np.save(tmp_path / "x.npy", np.array([None]), allow_pickle=True)
+    np.savez(tmp_path / "x.npz", np.zeros((2, 16, 16), np.uint8))
+    for name in ("x.npy", "x.npz"):
+        with pytest.raises(ValueError, match=f"{name}: expected a .npy file") as caught:
+            read_images(tmp_path / name, tiny.model_config())
+        assert "allow_pickle" not in str(caught.value) and "\n" not in str(caught.value)
     (tmp_path / "folder").mkdir()
     with pytest.raises(ValueError, match="folder: expected PNG, JPEG, WebP or BMP files. Received: none"):
         read_images(tmp_path / "folder", tiny.model_config())
@@ -149,6 +155,9 @@ def test_wrong_commands_are_refused(program, digits_run, digits, tmp_path):
         program("compress", "--chunks=-1")
     with pytest.raises(ValueError, match="digits.npy: expected a .nvz file"):
         _run(program, "list", input=digits)
+    for command, values in (("list", {}), ("decompress", run | {"out": tmp_path / "x.npy"})):
+        with pytest.raises(OSError, match=f"{tmp_path}: expected a file. Received: a folder"):
+            _run(program, command, input=tmp_path, **values)
 
 
 def test_grey_images_are_drawn_black_and_white_on_request(program, digits_run, tmp_path, capsys):
