@@ -15,6 +15,7 @@ import tensorflow as tf
 from nvae_tf.checkpoint import RunFolder, model_variables
 from nvae_tf.compression.choice import choose_settings
 from nvae_tf.compression.chunk_coder import ChunkCoder, DifferentArithmeticError, Statistics
+from nvae_tf.compression.levels import image_shape
 from nvae_tf.compression.networks import CodingNetworks
 from nvae_tf.compression.nvz_file import Chunk, DamagedFileError, Header, pixel_digest, read_chunk, read_chunks
 from nvae_tf.compression.settings import check_supported
@@ -83,12 +84,16 @@ class RunCoder:
 
     def check(self, path, header):
         """Raises ValueError if a file with a header was not written with this model."""
+        shape, received = image_shape(self.model.model_config), tuple(header.shape[1:])
+        if received != shape and (*received, 1) != shape:
+            raise ValueError(f"{path}: expected images of {list(shape)}. Received: {list(received)}")
         for name, what in (("config", "configuration"), ("weights", "weights")):
             expected, received = getattr(header, name), self.sums[name]
             if expected != received:
                 raise ValueError(
                     f"{path}: expected the model that it was written with, whose {what} {_have(what)} the SHA-256 "
-                    f"{expected}. Received: {self.arguments[0]}, {received}"
+                    f"{expected}; --step and --ema choose among the weights of a run. "
+                    f"Received: {self.arguments[0]}, {received}"
                 )
 
     def map(self, function, settings, tasks, num_processes):
@@ -106,7 +111,8 @@ def compress(levels, path, run_coder, header, verify=True, num_processes=1, prog
         path: file to write.
         run_coder: `RunCoder`.
         header: `Header`.
-        verify: whether to decode every chunk again before it is written. Default True.
+        verify: whether to decode every chunk again before it is written. The chunks of an earlier call are not decoded
+            again, so they are verified only if that call did so. Default True.
         num_processes: processes that chunks are divided among. Default 1, this one.
         progress: called with the number of images that are done, at first with those of an earlier call.
 
@@ -170,8 +176,10 @@ def decompress(source, path, run_coder, chunks=None, num_processes=1, progress=l
     shape = (sum(map(header.count, numbers)), *header.shape[1:])
 
     def intact(file, place):
-        levels = np.frombuffer(file.read(header.count(numbers[place]) * int(np.prod(shape[1:]))), np.uint8)
-        return pixel_digest(levels // header.scale, header.first(numbers[place])) == found[numbers[place]].digest
+        number = numbers[place]
+        pixels = np.frombuffer(file.read(header.count(number) * int(np.prod(shape[1:]))), np.uint8)
+        levels, others = np.divmod(pixels, np.uint8(header.scale))
+        return not others.any() and pixel_digest(levels, header.first(number)) == found[number].digest
 
     with _partial_file(pathlib.Path(path), _npy_header(shape), intact, len(numbers)) as (file, done):
         images = sum(map(header.count, numbers[:done]))
@@ -222,7 +230,7 @@ def _partial_file(path, head, intact, count):
             os.replace(partial, path)
             sync(path.absolute().parent)
         except OSError as error:
-            if error.errno is None:  # not of a file
+            if error.errno is None or str(error.filename or partial) != str(partial):  # not of this file
                 raise
             raise OSError(f"{partial}: expected to write it. Received: {error.strerror or error}") from error
 
@@ -249,7 +257,7 @@ def _decompress_chunk(coder, words, count, first):
     """(levels, None), or (None, reason why there are none)."""
     try:
         return coder.decompress(words, count, first), None
-    except DifferentArithmeticError as error:
+    except ValueError as error:  # DifferentArithmeticError, or numbers that are not finite
         return None, str(error)
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import pickle
 import random
 import shutil
@@ -103,6 +104,15 @@ def test_decompression_goes_on(written, coder, pixels, tmp_path, monkeypatch):
     assert len(calls) == 2
 
 
+def test_decompression_does_not_go_on_from_other_pixels(written, coder, pixels, tmp_path):
+    _restored(written[0], tmp_path, coder)
+    content = (tmp_path / "back.npy").read_bytes()
+    head = len(content) - pixels.size
+    # 100 // 255 is the level of 0 too.
+    (tmp_path / "back.npy.partial").write_bytes(content[:head] + content[head:].replace(b"\0", b"d"))
+    np.testing.assert_array_equal(_restored(written[0], tmp_path, coder), pixels)
+
+
 def test_two_processes_write_the_same_file(digits_run, levels, coder, header, written, tmp_path, monkeypatch):
     tasks = []
 
@@ -130,10 +140,17 @@ def test_another_model_is_named(written, tmp_path_factory, coder, monkeypatch, t
     assert coder.sums == {"weights": header.weights, "config": header.config}
 
 
-def test_other_arithmetic_names_the_chunk(written, coder, tmp_path, monkeypatch):
+def test_images_of_another_shape_are_refused(written, coder):
+    header = dataclasses.replace(read_chunks(written[0])[0], shape=[10, 16, 15])
+    with pytest.raises(ValueError, match=r"x.nvz: expected images of \[16, 16, 1\]. Received: \[16, 15\]"):
+        coder.check("x.nvz", header)
+
+
+@pytest.mark.parametrize("change", [1e-3, np.nan])
+def test_other_arithmetic_names_the_chunk(written, coder, tmp_path, change):
     bias = coder.model.groups[1].prior_head.bias
     before = bias.numpy()
-    bias.assign(before + 1e-3)
+    bias.assign(before + change)
     try:
         message = "x.nvz: chunk 0: expected images with its checksum. Received: .*this machine or its software"
         with pytest.raises(DifferentArithmeticError, match=message):
