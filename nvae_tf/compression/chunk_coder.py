@@ -19,8 +19,8 @@ _WORD_BITS = 32
 _STATE_WORDS = 2
 # Bits that the coder's 24-bit probabilities spend on a symbol at most.
 _MAX_SYMBOL_BITS = 24
-# Least probability that counts in `Statistics.ideal_bits`.
-_LEAST = 1e-12
+# Least probability that counts in `Statistics.ideal_bits`: no symbol costs the coder more.
+_LEAST = 2.0**-_MAX_SYMBOL_BITS
 
 
 class DifferentArithmeticError(ValueError):
