@@ -93,8 +93,8 @@ def test_only_chosen_groups_and_what_comes_after_them_change(evaluated_model, mo
     model = evaluated_model
     noise = draw_rows(model, 0, 0, [0])
     rows = replace_groups(noise, draw_rows(model, 0, 0, [1, 2]), [1])
-    latents, merge = [], InferenceGroup._merge
-    monkeypatch.setattr(InferenceGroup, "_merge", lambda *args: latents.append(np.asarray(args[2])) or merge(*args))
+    latents, merge = [], InferenceGroup.next_state
+    monkeypatch.setattr(InferenceGroup, "next_state", lambda *args: latents.append(np.asarray(args[2])) or merge(*args))
     model.generate(rows)
     np.testing.assert_array_equal(latents[0], np.repeat(latents[0][:1], 3, axis=0))
     assert np.abs(latents[1][1:] - latents[1][:1]).max() > 0.1
