@@ -18,7 +18,7 @@ import pathlib
 
 from absl import flags
 
-from nvae_tf.evaluation.latent_files import PARTS
+from nvae_tf.evaluation.latent_files import PARTS, layout
 from nvae_tf.files import only_writer
 from nvae_tf.runs.progress import Progress
 from tools.flags import define_images, define_path, define_run, define_statistics, define_temperatures, run
@@ -91,6 +91,8 @@ def _of_images(config):
     from nvae_tf.runs.data import check_data
     from nvae_tf.runs.data_record import DataRecord
 
+    if FLAGS.job == "encode":
+        layout(config.model, FLAGS.what)  # which may lack a part
     if FLAGS.files:
         images = open_files(config, FLAGS.files, FLAGS.max_images)
     else:
@@ -98,7 +100,7 @@ def _of_images(config):
         images = open_run_images(config, FLAGS.data_dir, FLAGS.split, FLAGS.max_images, record)
     print(f"{len(images)} images, {images.split.source}", flush=True)
     size = min(FLAGS.batch_size, len(images))
-    given = (images, check_data(config).padding, config.data.max_damaged, FLAGS.seed, size)
+    given = (images, check_data(config).padding, FLAGS.seed, size)
     depends = {"seed": FLAGS.seed, "split": None if FLAGS.files else FLAGS.split}
     depends |= {"files": files_digest([images], times=False)}
     if FLAGS.job == "score":
@@ -111,6 +113,9 @@ def main():
     for name, jobs in _JOBS_OF_FLAG.items():
         if FLAGS[name].present and FLAGS.job not in jobs:
             raise ValueError(f"--{name}: expected with --job={' or '.join(jobs)}. Received: --job={FLAGS.job}")
+    for name in ("split", "accept_changed_data"):
+        if FLAGS.files and FLAGS[name].present:
+            raise ValueError(f"--{name}: expected without --files, which has no splits. Received: both")
     from nvae_tf.runs.bulk.engine import import_ray, write_shards
 
     import_ray()
@@ -132,17 +137,22 @@ def main():
         finished = work.finished()
         missing = [number for number in range(work.num_shards) if number not in finished]
         done = sum(work.size(number) for number in finished)
+        damaged = done - sum(shard.num_images for shard in finished.values())
         progress = Progress(num_images, done)
         if finished:
             print(f"{len(finished)} shards of {work.num_shards} are finished", flush=True)
         if missing:
             for number in write_shards(work, missing, FLAGS.address, FLAGS.cpus_per_worker):
                 done += work.size(number)
+                damaged += work.num_damaged(number)
+                if damaged > config.data.max_damaged:
+                    limit = config.data.max_damaged
+                    raise ValueError(f"data.max_damaged: expected at most {limit} damaged images. Received: {damaged}")
                 progress(done)
         shards = work.end()
     count = sum(shard.num_images for shard in shards)
-    damaged = f", {num_images - count} damaged images left out" if count < num_images else ""
-    print(f"written: {FLAGS.out}, {count} images in {len(shards)} shards{damaged}")
+    left_out = f", {damaged} damaged images left out" if damaged else ""
+    print(f"written: {FLAGS.out}, {count} images in {len(shards)} shards{left_out}")
 
 
 if __name__ == "__main__":

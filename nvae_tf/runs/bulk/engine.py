@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import socket
 import traceback
 
@@ -75,8 +76,12 @@ def write_shards(work, numbers, address, cpus_per_worker):
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         ray.init(address, **quiet) if address else ray.init("local", include_dashboard=False, **quiet)
-    except (ConnectionError, RuntimeError) as error:
-        raise ValueError(f"--address: expected a Ray cluster. Received: {address}: {error}") from error
+        # Ray's own handler prints a stack; here SIGTERM is as Ctrl-C.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"--address: expected a Ray cluster, HOST:PORT or auto. Received: {address}: {error}"
+        ) from error
     try:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         count, resources = _pool(nodes, cpus_per_worker)

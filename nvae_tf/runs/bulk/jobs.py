@@ -42,11 +42,10 @@ class Sampling:
 
 @dataclasses.dataclass(frozen=True)
 class _OfImages:
-    """A computation on `images`, padded by `padding` zeros, of which at most `max_damaged` may be damaged."""
+    """A computation on `images`, padded by `padding` zeros. Damaged images are left out."""
 
     images: SplitImages
     padding: int
-    max_damaged: int
     seed: int
     batch_size: int
 
@@ -57,7 +56,7 @@ class _OfImages:
     def _given(self, model, start, stop):
         """Yields (columns `index` and `name`, float32 [B, H, W, C]) of the good images from `start` to `stop`."""
         if self.images.split.decodes:
-            part = in_memory(self.images.subset(slice(start, stop)), self.padding, self.max_damaged)
+            part = in_memory(self.images.subset(slice(start, stop)), self.padding, max_damaged=stop - start)
         else:  # one array, which is read as a whole
             part = from_array(self._array[start:stop])
         names = self.images.split.names

@@ -83,7 +83,7 @@ class Work:
         settings = settings | {"job": self.name, "format": self.format}
         settings |= {"num_images": self.num_images, "shard_size": self.shard_size, "batch_size": self.job.batch_size}
         found = read_json(path)
-        if found is None:
+        if found is None or not _files(self.folder):  # nothing is lost if no shard was finished
             _check_empty(self.folder)
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(path, settings)
@@ -108,18 +108,22 @@ class Work:
         manifest, shards = read_json(self.folder / MANIFEST), {}
         known = {described["file"]: described for described in manifest["shards"]} if manifest else {}
         for number in range(self.num_shards):
-            described = known.get(self._file(number)) or read_json(self._described(number))
+            described = read_json(self._described(number)) or known.get(self._file(number))
             path = self.folder / self._file(number)
             if described and path.exists() and path.stat().st_size == described["bytes"]:
                 shards[number] = Shard(**described)
         return shards
+
+    def num_damaged(self, number):
+        """Number of damaged images in a finished shard."""
+        return self.size(number) - read_json(self._described(number))["num_images"]
 
     def write(self, number, model):
         """Writes a shard and its description, which it returns.
 
         Raises:
             FileNotFoundError: the folder is not that of `begin`, because this is another machine.
-            RuntimeError: the process that wrote this shard died too often.
+            OSError: the process that wrote this shard died too often.
         """
         if not (self.folder / _SETTINGS).exists():
             raise FileNotFoundError(f"{self.folder}: expected a folder that machines share. Received: no {_SETTINGS}")
@@ -152,9 +156,19 @@ class Work:
             )
 
     def end(self):
-        """Writes the manifest of a job whose shards are all finished, and returns the list of `Shard`."""
+        """Writes the manifest of a job whose shards are all finished, and returns the list of `Shard`.
+
+        Raises:
+            FileNotFoundError: a shard is not there.
+        """
         tidy(self.folder)  # of workers that died
-        shards = list(self.finished().values())
+        finished = self.finished()
+        missing = [self._file(number) for number in range(self.num_shards) if number not in finished]
+        if missing:
+            raise FileNotFoundError(
+                f"{self.folder}: expected {self.num_shards} shards. Received: none named {missing[0]}"
+            )
+        shards = list(finished.values())
         write_json(
             self.folder / MANIFEST,
             {
@@ -168,8 +182,13 @@ class Work:
         return shards
 
 
+def _files(folder):
+    """Names in a folder, except those of a job without a finished shard."""
+    return sorted(set(os.listdir(folder)) - {"lock", _SETTINGS, _PROGRESS}) if folder.exists() else []
+
+
 def _check_empty(folder):
-    """Raises FileExistsError if a folder has files besides the lock of this process."""
-    there = sorted(set(os.listdir(folder)) - {"lock"}) if folder.exists() else []
+    """Raises FileExistsError if a folder has files of others."""
+    there = _files(folder)
     if there:
         raise FileExistsError(f"{folder}: expected a folder without other files. Received: {len(there)}, {there[0]}")

@@ -57,7 +57,7 @@ def work(weights, tmp_path):
 
 
 def _given(images):
-    return images, 0, 0, 0, _BATCH
+    return images, 0, 0, _BATCH
 
 
 def _finish(work, model, order):
@@ -108,13 +108,22 @@ def test_what_is_missing_is_written_again_and_nothing_else(work, model):
     (made.folder / shards[2].file).write_bytes(b"cut")
     made.begin({"seed": 0})
     assert list(made.finished()) == [0, 1]
+    with pytest.raises(FileNotFoundError, match="expected 3 shards. Received: none named job-00002-of-00003.tar"):
+        made.end()
+    # What is known of a shard that was written again is newer than the manifest.
+    manifest["shards"][2]["sha256"] = "that of another"
+    (made.folder / "_manifest.json").write_text(json.dumps(manifest))
+    assert made.write(2, model) == made.finished()[2] == shards[2]
 
 
 def test_another_job_or_a_folder_of_others_is_refused(work, tmp_path):
     job = Sampling([1.0] * 3, "mean", 0, _BATCH)
     work(job)
-    with pytest.raises(ValueError, match=r"_job.json: expected {'seed': 0}, with which this .* Received: {'seed': 1}"):
-        work(dataclasses.replace(job, seed=1))
+    # A job without a finished shard may still be another.
+    (work(dataclasses.replace(job, seed=1)).folder / "job-00000-of-00003.tar").touch()
+    work(dataclasses.replace(job, seed=1))
+    with pytest.raises(ValueError, match=r"_job.json: expected {'seed': 1}, with which this .* Received: {'seed': 0}"):
+        work(job)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a.txt").touch()
     with pytest.raises(FileExistsError, match="expected a folder without other files. Received: 1, a.txt"):
@@ -193,7 +202,7 @@ def test_files_are_scored_by_name_and_damaged_ones_are_left_out(work, model, tmp
         PIL.Image.fromarray(digits[number, ..., 0]).save(tmp_path / "photos" / name)
     (tmp_path / "photos" / "b" / "d.png").write_bytes(b"no image")
     found = open_files(config, f"{tmp_path}/photos/**/*.png", 0)
-    made = work(Scoring(found, 0, 1, 0, _BATCH, 1), "parquet", num_images=len(found))
+    made = work(Scoring(found, 0, 0, _BATCH, 1), "parquet", num_images=len(found))
     _finish(made, model, [1, 0])
     table = pd.read_parquet(made.folder)
     assert table["name"].tolist() == ["a.png", "b/c.png", "b/e.png", "f.png"]
