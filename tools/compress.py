@@ -88,16 +88,6 @@ def read_levels(config):
     return levels, shape, scale
 
 
-def make_header(coder, levels, shape, scale):
-    """`Header` of the file to write."""
-    from nvae_tf.compression.settings import default_batch_size, default_chunk_images
-
-    config = coder.model.model_config
-    batch_size = FLAGS.batch_size or default_batch_size(config)
-    chunk_images = FLAGS.chunk_images or default_chunk_images(config)
-    return coder.header(levels, shape, scale, FLAGS.steps, batch_size, chunk_images)
-
-
 def load_coder():
     """`RunCoder` of --run_dir."""
     from nvae_tf.runs.compression import RunCoder
@@ -105,17 +95,25 @@ def load_coder():
     return RunCoder(FLAGS.run_dir, FLAGS.step, FLAGS.ema)
 
 
-def compress(out):
-    """Writes --out."""
-    from nvae_tf.compression.settings import check_supported
-    from nvae_tf.runs.compression import compress
+def prepare():
+    """(levels of the images that the flags name, `RunCoder`, `Header` of their file)."""
+    from nvae_tf.compression.settings import check_supported, default_batch_size, default_chunk_images
     from nvae_tf.runs.starts import run_config
 
     config = run_config(FLAGS.run_dir, FLAGS.step)
     check_supported(config.model)
     levels, shape, scale = read_levels(config)
     coder = load_coder()
-    header = make_header(coder, levels, shape, scale)
+    batch_size = FLAGS.batch_size or default_batch_size(config.model)
+    chunk_images = FLAGS.chunk_images or default_chunk_images(config.model)
+    return levels, coder, coder.header(levels, shape, scale, FLAGS.steps, batch_size, chunk_images)
+
+
+def compress(out):
+    """Writes --out."""
+    from nvae_tf.runs.compression import compress
+
+    levels, coder, header = prepare()
     print(f"writing {out}.partial, then {out}", flush=True)
     compress(levels, out, coder, header, FLAGS.verify, FLAGS.processes, Progress(len(levels)))
     size = out.stat().st_size
@@ -156,15 +154,9 @@ def list_chunks():
 
 def report(out):
     """Prints the sizes of the images by this program and by others."""
-    from nvae_tf.compression.settings import check_supported
     from nvae_tf.runs.compression_report import format_table, measure
-    from nvae_tf.runs.starts import run_config
 
-    config = run_config(FLAGS.run_dir, FLAGS.step)
-    check_supported(config.model)
-    levels, shape, scale = read_levels(config)
-    coder = load_coder()
-    header = make_header(coder, levels, shape, scale)
+    levels, coder, header = prepare()
     print(format_table(*measure(levels, coder, header, out, FLAGS.processes, Progress)), flush=True)
 
 

@@ -34,7 +34,7 @@ def _write_webdataset(path, batches):
                         add(f"{number:09}.{name}.npy", content.getvalue())
                     else:
                         fields[name] = value.item() if isinstance(value, np.generic) else value
-                if len(fields) > 1:  # the index alone is in the name
+                if len(fields) > 1:  # the name already holds the index
                     add(f"{number:09}.json", json.dumps(fields).encode())
 
 
