@@ -126,11 +126,11 @@ def decompress(out):
     from nvae_tf.runs.compression import decompress
 
     numbers = FLAGS.chunks and sorted(set(map(int, FLAGS.chunks)))
-    header, found = read_chunks(FLAGS.input, numbers)
+    contents = header, found = read_chunks(FLAGS.input, numbers)
     coder = load_coder()
     print(f"writing {out}.partial, then {out}", flush=True)
     progress = Progress(sum(map(header.count, found)))
-    shape = decompress(FLAGS.input, out, coder, numbers, FLAGS.processes, progress)
+    shape = decompress(FLAGS.input, contents, out, coder, FLAGS.processes, progress)
     print(f"written: {out}, uint8 {list(shape)}")
 
 

@@ -17,7 +17,7 @@ from nvae_tf.compression.choice import choose_settings
 from nvae_tf.compression.chunk_coder import ChunkCoder, DifferentArithmeticError, Statistics
 from nvae_tf.compression.levels import image_shape
 from nvae_tf.compression.networks import CodingNetworks
-from nvae_tf.compression.nvz_file import Chunk, DamagedFileError, Header, pixel_digest, read_chunk, read_chunks
+from nvae_tf.compression.nvz_file import Chunk, DamagedFileError, Header, pixel_digest, read_chunk
 from nvae_tf.compression.settings import check_supported
 from nvae_tf.config import config_to_dict
 from nvae_tf.data.processes import map_in_processes
@@ -151,26 +151,24 @@ def compress(levels, path, run_coder, header, verify=True, num_processes=1, prog
     return statistics
 
 
-def decompress(source, path, run_coder, chunks=None, num_processes=1, progress=lambda done: None):
+def decompress(source, contents, path, run_coder, num_processes=1, progress=lambda done: None):
     """Writes the images of a .nvz file to a .npy file, by way of `PATH.partial`, from which a later call goes on.
 
     Args:
-        source: the .nvz file.
+        source: the .nvz file, for messages.
+        contents: what `read_chunks` returns of it.
         path: file to write.
         run_coder: `RunCoder` of the model that the file was written with.
-        chunks: numbers of the chunks to decode; None for all. Default None.
         num_processes, progress: as for `compress`.
 
     Returns:
         Shape of the array that was written.
 
     Raises:
-        DamagedFileError: the source is damaged.
         DifferentArithmeticError: this machine computes other numbers than the one that wrote the source.
-        OSError, ValueError: the model is another one, there is no such chunk, or the file cannot be written, or another
-            process writes it.
+        OSError, ValueError: the model is another one, or the file cannot be written, or another process writes it.
     """
-    header, found = read_chunks(source, chunks)
+    header, found = contents
     run_coder.check(source, header)
     numbers = list(found)
     shape = (sum(map(header.count, numbers)), *header.shape[1:])

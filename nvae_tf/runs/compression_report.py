@@ -12,6 +12,7 @@ from PIL import Image, features
 
 from nvae_tf.compression.levels import full_scale
 from nvae_tf.compression.networks import to_images
+from nvae_tf.compression.nvz_file import read_chunks
 from nvae_tf.evaluation.likelihood import evaluate
 from nvae_tf.runs.compression import compress, decompress
 
@@ -47,7 +48,7 @@ def measure(levels, coder, header, out, num_processes, make_progress):
         began = time.monotonic()
         statistics = compress(levels, path, coder, header, False, num_processes, make_progress(len(levels)))
         written = time.monotonic()
-        decompress(path, back, coder, num_processes=num_processes, progress=make_progress(len(levels)))
+        decompress(path, read_chunks(path), back, coder, num_processes, make_progress(len(levels)))
         ours = Row("this program", path.stat().st_size, written - began, time.monotonic() - written)
         if not np.array_equal(np.load(back).reshape(levels.shape), levels * np.uint8(header.scale)):
             raise ValueError(f"{path}: expected the images that were compressed. Received: others")
